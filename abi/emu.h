@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * emu <-> VM process: everything the two agree on.
+ *
+ * The VM process writes struct emu_shared before the first instruction and
+ * only the fields marked "live" afterwards. It trusts nothing it reads back:
+ * emu is guest memory. Included by emu (freestanding C), by the VM process's
+ * C and, through the C preprocessor, by cffi; so: stdint types, no bit
+ * fields, no pointers, explicit padding.
+ */
+#ifndef ABI_EMU_H
+#define ABI_EMU_H
+
+#ifndef ABI_NO_INCLUDES
+#include <stdint.h>
+#endif
+
+#define EMU_ABI_MAGIC 0x454d5552454e4558 /* "XENERUME" read as bytes */
+#define EMU_ABI_VERSION 1
+
+/* --- I/O ports ------------------------------------------------------------ */
+
+/* out %eax: a request, arguments in the vCPU's emu_request. Exits to the VM
+ * process, which answers in emu_request.result before the vCPU goes on. */
+#define EMU_PORT_REQUEST 0xe0
+/* out %eax: "event channel %eax was notified"; an ioeventfd per port that has
+ * its other end outside, so it normally does not reach the VM process. */
+#define EMU_PORT_NOTIFY 0xe4
+
+/* --- interrupt vectors of the in-kernel LAPIC ----------------------------- */
+
+#define EMU_VECTOR_TIMER 0xf0  /* TSC-deadline or one-shot timer */
+#define EMU_VECTOR_EVTCHN 0xf1 /* irqfd: look at struct emu_pending */
+#define EMU_VECTOR_IPI 0xf2    /* another vCPU: look at emu_vcpu.ipi_work */
+#define EMU_VECTOR_SPURIOUS 0xff
+
+/* --- requests ------------------------------------------------------------- */
+
+#define EMU_REQUEST_CONSOLE 1  /* data[0..length): bytes for the log */
+#define EMU_REQUEST_SHUTDOWN 2 /* arg[0]: SHUTDOWN_* of xen/sched.h */
+#define EMU_REQUEST_CRASH 3    /* guest's fault: text, registers in frame */
+#define EMU_REQUEST_BUG 4      /* emu's fault: likewise */
+#define EMU_REQUEST_READY 5    /* vCPU 0 is about to enter the guest */
+
+#define EMU_REQUEST_DATA_BYTES 512
+
+/* --- emu_shared.quirks: differences between KVMs, named -------------------- */
+
+/*
+ * Ring 0 is interpreted (kvm_pvm, PLATFORM.md kind 2): emu's C runs at ring 3
+ * in the guest kernel's address space, ring 0 keeps only what needs it.
+ */
+#define EMU_QUIRK_SLOW_RING0 0x1
+
+/* --- guest registers ------------------------------------------------------- */
+
+/*
+ * The guest's registers as emu's entry code saves them, lowest address first.
+ * The part from rip on is the hardware's own frame.
+ */
+struct emu_frame {
+    uint64_t r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8;
+    uint64_t rax, rcx, rdx, rsi, rdi;
+    uint64_t vector;     /* IDT vector, or EMU_FRAME_SYSCALL */
+    uint64_t error_code; /* 0 where the vector has none */
+    uint64_t rip, cs, rflags, rsp, ss;
+};
+
+#define EMU_FRAME_SYSCALL 0x100
+
+/* --- flight recorder -------------------------------------------------------- */
+
+#define EMU_TRACE_HYPERCALL 1 /* nr: __HYPERVISOR_*; arg: first two; result */
+#define EMU_TRACE_TRAP 2      /* nr: vector; arg: error code, cr2 */
+#define EMU_TRACE_SYSCALL 3   /* guest user system call; arg: rax, rdi */
+#define EMU_TRACE_IRQ 4       /* nr: LAPIC vector */
+#define EMU_TRACE_PRIVOP 5    /* nr: EMU_PRIVOP_*; arg: register values */
+
+struct emu_trace {
+    uint64_t tsc;
+    uint64_t rip;
+    uint64_t arg[2];
+    uint64_t result;
+    uint32_t kind; /* EMU_TRACE_*, 0: never written */
+    uint32_t nr;
+};
+
+#define EMU_TRACE_ENTRIES 128
+
+/* Privileged guest instructions emulated at ring 3, for the counters. */
+#define EMU_PRIVOP_CPUID 0
+#define EMU_PRIVOP_CR_READ 1
+#define EMU_PRIVOP_CR_WRITE 2
+#define EMU_PRIVOP_MSR_READ 3
+#define EMU_PRIVOP_MSR_WRITE 4
+#define EMU_PRIVOP_IO 5
+#define EMU_PRIVOP_DR 6
+#define EMU_PRIVOP_OTHER 7
+#define EMU_PRIVOP_NR 8
+
+#define EMU_NR_HYPERCALLS 64
+
+/* Written by emu alone, read by anybody at any time (each is one store). */
+struct emu_counters {
+    uint64_t hypercall[EMU_NR_HYPERCALLS]; /* by __HYPERVISOR_* number */
+    uint64_t hypercall_unknown;            /* answered -ENOSYS */
+    uint64_t trap[32];       /* exceptions from the guest, by vector */
+    uint64_t soft_int;       /* int n with n >= 32 */
+    uint64_t syscall;        /* system calls of guest user space */
+    uint64_t iret;           /* returns to guest user space */
+    uint64_t irq;            /* LAPIC interrupts */
+    uint64_t upcall;         /* event callbacks delivered */
+    uint64_t privop[EMU_PRIVOP_NR];
+    uint64_t fixup;          /* page faults emu resolved by itself */
+    uint64_t ring0;          /* entries to ring 0 (with SLOW_RING0: the cost) */
+    uint64_t mmu_update;     /* single entries of mmu_update */
+    uint64_t tlb_flush;
+    uint64_t block;          /* times the vCPU halted */
+};
+
+/* --- request block ---------------------------------------------------------- */
+
+struct emu_request {
+    uint32_t nr;     /* EMU_REQUEST_*, also in %eax of the out */
+    uint32_t length; /* bytes of data that count, text without its NUL */
+    uint64_t arg[4];
+    int64_t result; /* VM process: the answer */
+    uint8_t data[EMU_REQUEST_DATA_BYTES];
+    struct emu_frame frame; /* CRASH and BUG: whose registers */
+    uint64_t cr2, cr3;      /* likewise */
+};
+
+/* --- per-vCPU block --------------------------------------------------------- */
+
+#define EMU_VCPU_TRACE_OFFSET 0x2000
+#define EMU_VCPU_PRIVATE_OFFSET 0x4000
+#define EMU_VCPU_IN_GUEST 0x1 /* emu_vcpu.state: the guest's registers are live */
+#define EMU_VCPU_UP 0x2       /* VCPUOP_up was called (vCPU 0: from the start) */
+#define EMU_VCPU_BLOCKED 0x4
+
+/*
+ * Head of the 32 KiB block; trace[] follows at EMU_VCPU_TRACE_OFFSET, emu's
+ * private part (TSS, stacks) at EMU_VCPU_PRIVATE_OFFSET.
+ */
+struct emu_vcpu {
+    uint32_t id;
+    uint32_t state;     /* EMU_VCPU_*; emu writes */
+    uint64_t frame_gpa; /* where the guest's emu_frame is when not IN_GUEST */
+    uint64_t kernel_cr3; /* machine address of the guest kernel's root */
+    uint64_t user_cr3;   /* of guest user space's, 0: none yet */
+    uint32_t in_kernel;  /* guest is in kernel mode (emu writes) */
+    uint32_t trace_next; /* free running; slot is trace_next % ENTRIES */
+    uint64_t reserved[2];
+    struct emu_counters counters;
+    struct emu_request request;
+};
+
+/* --- events from outside ----------------------------------------------------- */
+
+#define EMU_NR_EVTCHN 4096
+
+/*
+ * Set from outside with atomic or: the port's bit first, then its word's bit
+ * in selector, then the irqfd. emu takes selector and words with xchg, moves
+ * the bits into shared_info and makes the upcall.
+ */
+struct emu_pending {
+    uint64_t selector; /* bit n: word n of bits is not zero */
+    uint64_t reserved[7];
+    uint64_t bits[EMU_NR_EVTCHN / 64];
+};
+
+/* --- clock -------------------------------------------------------------------- */
+
+/*
+ * Live: the VM process writes it under an odd version, as Xen does with
+ * vcpu_time_info; emu copies it to the guest when version has moved.
+ * system_ns = system_time_ns + ((tsc - tsc_timestamp) << shift) * mul >> 32
+ * (a negative shift shifts right).
+ */
+struct emu_clock {
+    uint32_t version;
+    int32_t tsc_shift;
+    uint64_t tsc_timestamp;
+    uint64_t system_time_ns;
+    uint32_t tsc_to_system_mul;
+    uint32_t wc_nsec; /* wall clock at system time 0 */
+    uint64_t wc_sec;
+};
+
+/* --- CPUID ---------------------------------------------------------------------- */
+
+#define EMU_CPUID_SUBLEAF 0x1 /* subleaf counts */
+
+struct emu_cpuid {
+    uint32_t leaf, subleaf, flags;
+    uint32_t eax, ebx, ecx, edx;
+    uint32_t reserved;
+};
+
+#define EMU_MAX_CPUID 96
+
+/* --- the shared page ------------------------------------------------------------- */
+
+struct emu_shared {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t bytes; /* sizeof(struct emu_shared) */
+    uint32_t quirks; /* EMU_QUIRK_* */
+    uint32_t domid;
+    uint32_t nr_vcpus;
+    uint32_t nr_cpuid; /* entries of cpuid[] that count */
+
+    /* Memory. pfn p is machine page guest_mfn + p, plus the machine hole. */
+    uint64_t guest_mfn;
+    uint64_t guest_nr_pages;   /* at start; also the upper bound */
+    uint64_t machine_nr_pages; /* end of the vmcore, in pages */
+    uint64_t m2p_nr_entries;
+
+    /* Start of day of vCPU 0, as the builder laid it out. */
+    uint64_t start_rip, start_rsp, start_info_va, start_cr3;
+
+    /* Ports that exist from the start with their other end outside; 0: none. */
+    uint32_t console_port, store_port;
+
+    /* Domain handle (uuid), as XENVER_guest_handle returns it. */
+    uint8_t handle[16];
+
+    uint64_t xcr0; /* what the guest may enable, 0: no XSAVE */
+    uint64_t tsc_khz;
+    struct emu_clock clock; /* live */
+
+    struct emu_cpuid cpuid[EMU_MAX_CPUID];
+};
+
+#endif

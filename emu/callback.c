@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the guest registers to be called at: callbacks and the trap table. */
+
+#include "emu/emu.h"
+
+static bool canonical(uint64_t va)
+{
+    return (uint64_t)((int64_t)(va << 16) >> 16) == va;
+}
+
+static int set_callback(struct vcpu *v, uint32_t type, uint64_t rip,
+                        uint32_t flags)
+{
+    struct callback c = {
+        .rip = rip,
+        .mask_events = (flags & CALLBACKF_mask_events) != 0,
+    };
+
+    if (!canonical(rip))
+        return -XEN_EINVAL;
+    switch (type) {
+    case CALLBACKTYPE_event:
+        c.mask_events = 1;
+        v->event_callback = c;
+        return 0;
+    case CALLBACKTYPE_failsafe:
+        v->failsafe_callback = c;
+        return 0;
+    case CALLBACKTYPE_syscall:
+        v->syscall_callback = c;
+        return 0;
+    case CALLBACKTYPE_syscall32:
+        v->syscall32_callback = c;
+        return 0;
+    case CALLBACKTYPE_sysenter:
+        v->sysenter_callback = c;
+        return 0;
+    case CALLBACKTYPE_nmi:
+        c.mask_events = 1;
+        v->nmi_callback = c;
+        return 0;
+    default:
+        return -XEN_ENOSYS;
+    }
+}
+
+int64_t do_callback_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
+                       uint64_t a4, uint64_t a5)
+{
+    struct callback_register r;
+    struct callback_unregister u;
+
+    (void)a3, (void)a4, (void)a5;
+    switch (cmd) {
+    case CALLBACKOP_register:
+        if (copy_from_guest(&r, arg, sizeof(r)))
+            return -XEN_EFAULT;
+        return set_callback(v, r.type, r.address, r.flags);
+    case CALLBACKOP_unregister:
+        if (copy_from_guest(&u, arg, sizeof(u)))
+            return -XEN_EFAULT;
+        /* As Xen: event, failsafe and syscall cannot go away. */
+        if (u.type != CALLBACKTYPE_nmi && u.type != CALLBACKTYPE_sysenter &&
+            u.type != CALLBACKTYPE_syscall32)
+            return u.type <= CALLBACKTYPE_syscall32 ? -XEN_EINVAL : -XEN_ENOSYS;
+        return set_callback(v, u.type, 0, 0);
+    default:
+        return -XEN_ENOSYS;
+    }
+}
+
+int64_t do_set_callbacks(struct vcpu *v, uint64_t event, uint64_t failsafe,
+                         uint64_t syscall, uint64_t a4, uint64_t a5)
+{
+    (void)a4, (void)a5;
+    if (!canonical(event) || !canonical(failsafe) || !canonical(syscall))
+        return -XEN_EINVAL;
+    set_callback(v, CALLBACKTYPE_event, event, 0);
+    set_callback(v, CALLBACKTYPE_failsafe, failsafe, 0);
+    set_callback(v, CALLBACKTYPE_syscall, syscall, 0);
+    return 0;
+}
+
+int64_t do_nmi_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
+                  uint64_t a4, uint64_t a5)
+{
+    struct xennmi_callback c;
+
+    (void)a3, (void)a4, (void)a5;
+    switch (cmd) {
+    case XENNMI_register_callback:
+        if (copy_from_guest(&c, arg, sizeof(c)))
+            return -XEN_EFAULT;
+        return set_callback(v, CALLBACKTYPE_nmi, c.handler_address, 0);
+    case XENNMI_unregister_callback:
+        return set_callback(v, CALLBACKTYPE_nmi, 0, 0);
+    default:
+        return -XEN_ENOSYS;
+    }
+}
+
+int64_t do_set_trap_table(struct vcpu *v, uint64_t table, uint64_t a2,
+                          uint64_t a3, uint64_t a4, uint64_t a5)
+{
+    (void)a2, (void)a3, (void)a4, (void)a5;
+    if (!table) {
+        memset(v->traps, 0, sizeof(v->traps));
+        return 0;
+    }
+    for (unsigned int i = 0; i <= 256; i++) {
+        trap_info_t t;
+
+        if (copy_from_guest(&t, table + i * sizeof(t), sizeof(t)))
+            return -XEN_EFAULT;
+        if (!t.address)
+            return 0;
+        if (!canonical(t.address))
+            return -XEN_EINVAL;
+        v->traps[t.vector] = t;
+    }
+    return 0;
+}

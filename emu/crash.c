@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Ends, and the flight recorder that tells how it came to one. */
+#include "emu/emu.h"
+#include "emu/privileged.h"
+
+/* Hand pub.request to the VM process and wait for its answer. */
+void request(struct vcpu *v, uint32_t nr)
+{
+    v->pub.request.nr = nr;
+    v->pub.request.result = 0;
+    outl(EMU_PORT_REQUEST, nr);
+}
+
+static void set_text(struct emu_request *r, const char *text)
+{
+    uint32_t i = 0;
+
+    for (; text[i] && i < sizeof(r->data) - 1; i++)
+        r->data[i] = (uint8_t)text[i];
+    r->data[i] = 0;
+    r->length = i;
+}
+
+static void end(const char *why, uint32_t nr)
+{
+    struct vcpu *v = this_vcpu();
+
+    set_text(&v->pub.request, why);
+    v->pub.request.frame = *guest_frame(v);
+    v->pub.request.cr2 = v->fault_cr2;
+    v->pub.request.cr3 = v->pub.in_kernel ? v->pub.kernel_cr3 : v->pub.user_cr3;
+    for (;;)
+        request(v, nr);
+}
+
+void crash_domain(const char *why)
+{
+    end(why, EMU_REQUEST_CRASH);
+    __builtin_unreachable();
+}
+
+void bug(const char *why)
+{
+    end(why, EMU_REQUEST_BUG);
+    __builtin_unreachable();
+}
+
+void trace(struct vcpu *v, uint32_t kind, uint32_t nr, uint64_t rip,
+           uint64_t arg0, uint64_t arg1)
+{
+    struct emu_trace *t = &v->trace[v->pub.trace_next++ % EMU_TRACE_ENTRIES];
+
+    t->tsc = rdtsc();
+    t->rip = rip;
+    t->arg[0] = arg0;
+    t->arg[1] = arg1;
+    t->result = 0;
+    t->kind = kind;
+    t->nr = nr;
+}
+
+void trace_result(struct vcpu *v, uint64_t result)
+{
+    v->trace[(v->pub.trace_next - 1) % EMU_TRACE_ENTRIES].result = result;
+}

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * emu's own view of things: the vCPU block, the machine, and what each file
+ * offers to the others. Nothing here crosses a boundary; abi/emu.h does.
+ *
+ * There are no writable globals: what is written at run time stands in the
+ * vCPU block (found from the stack pointer), in struct emu_shared, or in the
+ * page-table bitmap of mm.c.
+ */
+#ifndef EMU_EMU_H
+#define EMU_EMU_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <xen/xen.h>
+#include <xen/errno.h>
+#include <xen/event_channel.h>
+#include <xen/sched.h>
+#include <xen/vcpu.h>
+#include <xen/physdev.h>
+#include <xen/version.h>
+#include <xen/features.h>
+#include <xen/memory.h>
+#include <xen/nmi.h>
+#include <xen/callback.h>
+
+#include "abi/emu.h"
+#include "abi/layout.h"
+
+#define PAGE_SHIFT 12
+#define PAGE_SIZE 4096UL
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#define barrier() __asm__ volatile("" ::: "memory")
+#define READ_ONCE(x) (*(const volatile __typeof__(x) *)&(x))
+#define WRITE_ONCE(x, v) (*(volatile __typeof__(x) *)&(x) = (v))
+
+/* --- selectors (xen-x86_64.h gives the guest's; the rest is ours) -------- */
+
+#define EMU_CS 0xe008
+#define EMU_DS 0xe010
+#define EMU_TSS 0xe040
+#define EMU_LDT 0xe050
+/* First byte of a GDT that is not the guest's (FIRST_RESERVED_GDT_BYTE). */
+#define EMU_GDT_BYTE 0xe000
+#define EMU_GDT_PAGES 14
+
+/* --- the vCPU block --------------------------------------------------------- */
+
+struct tss {
+    uint32_t reserved0;
+    uint64_t rsp[3];
+    uint64_t reserved1;
+    uint64_t ist[7];
+    uint64_t reserved2;
+    uint16_t reserved3, iomap_base;
+} __attribute__((packed));
+
+/* LAPIC vectors seen but not yet looked at by C: vcpu.irq_pending. */
+#define IRQ_TIMER 0x1
+#define IRQ_EVTCHN 0x2
+#define IRQ_IPI 0x4
+
+/* vcpu.ipi_work: what another vCPU asks of this one. */
+#define IPI_FLUSH 0x1
+#define IPI_KICK 0x2
+
+/* vcpu.flush: translations that must go before the guest runs again. */
+#define FLUSH_NONE 0
+#define FLUSH_ONE 1
+#define FLUSH_ALL 2
+
+struct callback {
+    uint64_t rip;
+    uint32_t mask_events; /* set evtchn_upcall_mask on entry */
+    uint32_t reserved;
+};
+
+/*
+ * One per vCPU, aligned to its size, so that any stack pointer into it finds
+ * it. Written by its own vCPU alone, save for irq_pending and ipi_work.
+ */
+struct vcpu {
+    struct emu_vcpu pub;
+    uint8_t pad0[EMU_VCPU_TRACE_OFFSET - sizeof(struct emu_vcpu)];
+    struct emu_trace trace[EMU_TRACE_ENTRIES];
+    uint8_t pad1[EMU_VCPU_PRIVATE_OFFSET - EMU_VCPU_TRACE_OFFSET -
+                 EMU_TRACE_ENTRIES * sizeof(struct emu_trace)];
+    trap_info_t traps[256]; /* by vector, address 0: none */
+
+    /* Page 0x5000 is also page 14 of this vCPU's GDT. */
+    uint64_t gdt[16];
+    struct tss tss;
+    uint8_t pad2[24];
+    uint8_t lstar_stub[64]; /* code, copied from entry.S */
+    uint64_t syscall_rsp;   /* written by the stub */
+    uint64_t syscall_stack; /* read by the stub */
+    uint64_t syscall_entry; /* read by the stub */
+
+    uint32_t irq_pending; /* IRQ_*; entry code sets, C takes */
+    uint32_t ipi_work;    /* IPI_*; any vCPU sets, C takes */
+    uint64_t emu_cr3;     /* root in the register, page-table base only */
+    uint32_t flush;       /* FLUSH_* */
+    uint32_t exit_via;    /* EXIT_*, for the entry code */
+    uint64_t flush_va;
+
+    uint64_t kernel_sp, kernel_ss; /* stack_switch */
+    uint64_t gs_kernel, gs_user;   /* the one not in the register */
+    struct callback event_callback, failsafe_callback, syscall_callback;
+    struct callback syscall32_callback, sysenter_callback, nmi_callback;
+
+    uint64_t cr0_guest, cr4_guest; /* as the guest wrote them */
+    uint64_t dr[8];
+    uint64_t ldt_base;
+    uint32_t ldt_entries, iopl;
+    uint64_t vm_assist;
+    uint32_t nmi_pending;
+    uint32_t fpu_ts; /* guest asked for CR0.TS */
+    uint32_t gdt_entries;
+
+    vcpu_info_t *info;                  /* shared_info's or registered */
+    struct vcpu_runstate_info runstate; /* own copy */
+    uint64_t runstate_va, time_va;      /* registered areas, 0: none */
+    uint32_t clock_version;             /* of what info->time holds */
+    uint32_t poll_port;                 /* 0: not polling, ~0: any */
+
+    uint64_t singleshot_ns, periodic_next_ns, period_ns, poll_ns;
+    uint64_t armed_tsc; /* what the LAPIC was told, 0: nothing */
+
+    uint16_t virq_port[NR_VIRQS];
+
+    uint64_t fault_cr2;     /* CR2 of the guest's trap, saved at entry */
+    uint64_t exit_cr3;      /* root for EXIT_RING0 */
+    uint64_t scratch_rax;   /* ring0.S alone */
+    uint64_t to_ring3[5];   /* ring0.S irets through it; constant */
+
+    struct {
+        uint32_t version, padding;
+        uint64_t steal;
+        uint8_t preempted, pad[47];
+    } __attribute__((aligned(64))) steal; /* MSR_KVM_STEAL_TIME */
+    uint64_t steal_seen;
+
+    uint8_t pad3[0] __attribute__((aligned(64)));
+    uint8_t ist_stack[512] __attribute__((aligned(0x200)));
+    uint8_t stack[0x2000] __attribute__((aligned(0x1000)));
+} __attribute__((aligned(EMU_VCPU_BYTES)));
+
+_Static_assert(sizeof(struct vcpu) == EMU_VCPU_BYTES, "vCPU block size");
+_Static_assert(offsetof(struct vcpu, traps) == EMU_VCPU_PRIVATE_OFFSET,
+               "private part");
+_Static_assert(offsetof(struct vcpu, gdt) == 0x5000, "GDT page");
+_Static_assert(offsetof(struct vcpu, stack) == 0x6000, "stack");
+
+/* The guest's frame stands at the same place whatever the entry. */
+#define FRAME_OFFSET (EMU_VCPU_BYTES - sizeof(struct emu_frame))
+/* With EMU_QUIRK_SLOW_RING0 ring 0 and ring 3 share the stack's two pages. */
+#define RING0_STACK_OFFSET 0x7f00
+#define RING3_STACK_OFFSET 0x7800
+
+/* How the entry code goes back to the guest (vcpu.exit_via). */
+#define EXIT_RING0 0 /* iretq at ring 0; SLOW_RING0: exit_cr3 loaded first */
+#define EXIT_RING3 1 /* SLOW_RING0: iretq at ring 3 to the guest kernel */
+
+static inline struct vcpu *this_vcpu(void)
+{
+    uint64_t sp;
+
+    __asm__("mov %%rsp, %0" : "=r"(sp));
+    return (struct vcpu *)(sp & ~(uint64_t)(EMU_VCPU_BYTES - 1));
+}
+
+static inline struct emu_frame *guest_frame(struct vcpu *v)
+{
+    return (struct emu_frame *)((char *)v + FRAME_OFFSET);
+}
+
+/* The SYSCALL entry lies outside DIRECTMAP_SLOT, so that an address tells the
+ * guest's stop on that stub from a stop inside emu (ring0.S). */
+#define LSTAR_ALIAS_VIRT 0xffff818000400000
+#define LSTAR_VIRT(v)                                                       \
+    (LSTAR_ALIAS_VIRT + (uint64_t)(v)->lstar_stub - DIRECTMAP_VIRT -        \
+     EMU_SHARED_GPA)
+
+/* --- machine memory ------------------------------------------------------- */
+
+#define machine(gpa) ((void *)(DIRECTMAP_VIRT + (uint64_t)(gpa)))
+#define shared ((struct emu_shared *)machine(EMU_SHARED_GPA))
+#define shinfo ((shared_info_t *)machine(SHARED_INFO_GPA))
+#define m2p ((uint64_t *)machine(M2P_GPA))
+
+static inline struct vcpu *vcpu_by_id(uint32_t id)
+{
+    return (struct vcpu *)machine(EMU_VCPU_GPA + (uint64_t)id * EMU_VCPU_BYTES);
+}
+
+static inline bool slow_ring0(void)
+{
+    return shared->quirks & EMU_QUIRK_SLOW_RING0;
+}
+
+static inline bool mfn_valid(uint64_t mfn)
+{
+    return mfn < shared->machine_nr_pages &&
+           !(mfn >= MACHINE_HOLE_GPA >> PAGE_SHIFT &&
+             mfn < MACHINE_HOLE_END_GPA >> PAGE_SHIFT);
+}
+
+/* A machine page that belongs to the guest, not to emu. */
+static inline bool mfn_guest(uint64_t mfn)
+{
+    return mfn_valid(mfn) && mfn >= shared->guest_mfn;
+}
+
+static inline uint64_t pfn_to_mfn(uint64_t pfn)
+{
+    uint64_t mfn = shared->guest_mfn + pfn;
+
+    if (mfn >= MACHINE_HOLE_GPA >> PAGE_SHIFT)
+        mfn += (MACHINE_HOLE_END_GPA - MACHINE_HOLE_GPA) >> PAGE_SHIFT;
+    return mfn;
+}
+
+/* --- guest memory (uaccess.c) ------------------------------------------------ */
+
+/*
+ * Copy between emu and guest virtual memory under the guest kernel's root.
+ * Return 0, or -EFAULT when a byte is not mapped or lies in Xen's hole;
+ * what was copied before the fault stays copied.
+ */
+int copy_from_guest(void *to, uint64_t va, uint64_t bytes);
+int copy_to_guest(uint64_t va, const void *from, uint64_t bytes);
+/* RIP after a fault at rip in emu, or 0 when no access was expected to. */
+uint64_t fixup_exception(uint64_t rip);
+
+void *memcpy(void *to, const void *from, size_t bytes);
+void *memset(void *to, int c, size_t bytes);
+int memcmp(const void *a, const void *b, size_t bytes);
+
+/* --- who may end what (crash.c) ------------------------------------------------ */
+
+/* The guest's fault: ends the domain with reason crash. */
+void crash_domain(const char *why) __attribute__((noreturn));
+/* Ours. */
+void bug(const char *why) __attribute__((noreturn));
+#define BUG_ON(x)                                                           \
+    do {                                                                    \
+        if (unlikely(x))                                                    \
+            bug(__FILE__ ": " #x);                                          \
+    } while (0)
+
+void request(struct vcpu *v, uint32_t nr);
+void trace(struct vcpu *v, uint32_t kind, uint32_t nr, uint64_t rip,
+           uint64_t arg0, uint64_t arg1);
+/* The result of what the last trace() recorded. */
+void trace_result(struct vcpu *v, uint64_t result);
+
+/* --- traps, bounce frames, return (traps.c bounce.c iret.c) --------------------- */
+
+bool guest_mode_kernel(const struct vcpu *v);
+void enter_kernel_mode(struct vcpu *v);
+void enter_user_mode(struct vcpu *v);
+/* Raise exception vector in the guest; the frame is that of the instruction. */
+void inject_trap(struct vcpu *v, struct emu_frame *f, uint8_t vector,
+                 uint64_t error_code);
+void inject_page_fault(struct vcpu *v, struct emu_frame *f, uint64_t cr2,
+                       uint64_t error_code);
+void bounce(struct vcpu *v, struct emu_frame *f, const struct callback *to,
+            int flags, uint64_t error_code);
+#define BOUNCE_ERROR_CODE 0x1
+#define BOUNCE_FAILSAFE 0x2
+
+void guest_trap(struct emu_frame *f);
+void guest_syscall(struct emu_frame *f);
+void prepare_exit(struct vcpu *v);
+bool emulate_privileged(struct vcpu *v, struct emu_frame *f);
+bool emulate_forced(struct vcpu *v, struct emu_frame *f);
+void cpuid_lookup(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+int64_t set_guest_cr4(struct vcpu *v, uint64_t value);
+
+/* --- memory management (mm.c) ----------------------------------------------------- */
+
+#define PTE_P 0x1UL
+#define PTE_RW 0x2UL
+#define PTE_US 0x4UL
+#define PTE_A 0x20UL
+#define PTE_D 0x40UL
+#define PTE_PS 0x80UL
+#define PTE_MFN(e) (((e) >> PAGE_SHIFT) & 0xffffffffffUL)
+
+/* Errors of a hardware page fault (SDM vol 3, 4.7). */
+#define PF_PRESENT 0x1
+#define PF_WRITE 0x2
+#define PF_USER 0x4
+#define PF_RESERVED 0x8
+#define PF_FETCH 0x10
+
+/* Entry that maps va at level (1: page) under root, or NULL. */
+uint64_t *walk(uint64_t root, uint64_t va, int level);
+bool fix_page_fault(struct vcpu *v, uint64_t va, uint64_t error_code);
+void mm_init(uint64_t root);
+void install_emu_slots(uint64_t root, bool user);
+void flush_local(struct vcpu *v);
+void flush_local_va(struct vcpu *v, uint64_t va);
+void flush_vcpus(struct vcpu *v, uint64_t mask);
+void mm_prepare_exit(struct vcpu *v);
+void set_kernel_root(struct vcpu *v, uint64_t cr3);
+int map_window(struct vcpu *v, uint64_t *l1, int index, uint64_t mfn);
+int set_ldt(struct vcpu *v, uint64_t base, uint64_t entries);
+int set_gdt_frames(struct vcpu *v, const uint64_t *mfns, unsigned int entries);
+void init_gdt(struct vcpu *v);
+
+/* --- events (evtchn.c) --------------------------------------------------------------- */
+
+void evtchn_init(void);
+void evtchn_set_pending(struct vcpu *from, uint32_t port);
+void evtchn_from_outside(struct vcpu *v);
+void send_virq(struct vcpu *v, uint32_t virq);
+bool evtchn_is_pending(uint32_t port);
+void vcpu_mark_pending(struct vcpu *from, struct vcpu *to);
+bool upcall_wanted(const struct vcpu *v);
+
+/* --- time (time.c) --------------------------------------------------------------------- */
+
+uint64_t rdtsc(void);
+uint64_t system_time_ns(void);
+void update_time(struct vcpu *v, bool force);
+void timer_interrupt(struct vcpu *v);
+void timer_program(struct vcpu *v);
+void runstate_change(struct vcpu *v, int state);
+void runstate_publish(struct vcpu *v);
+
+/* --- vCPUs and interrupts (vcpu.c sched.c) ----------------------------------------------- */
+
+void take_interrupts(struct vcpu *v);
+void send_ipi(struct vcpu *to, uint32_t work);
+void wait_for_event(struct vcpu *v);
+void start_vcpu0(struct vcpu *v) __attribute__((noreturn));
+void vcpu_main(uint32_t id) __attribute__((noreturn));
+
+/* --- hypercalls: number -> name -> handler -> arguments (hypercall.c) ----------------------- */
+
+typedef int64_t hypercall_fn(struct vcpu *v, uint64_t a1, uint64_t a2,
+                             uint64_t a3, uint64_t a4, uint64_t a5);
+
+int64_t hypercall(struct vcpu *v, uint64_t nr, uint64_t a1, uint64_t a2,
+                  uint64_t a3, uint64_t a4, uint64_t a5);
+
+hypercall_fn do_set_trap_table, do_mmu_update, do_set_gdt, do_stack_switch,
+    do_set_callbacks, do_fpu_taskswitch, do_set_debugreg, do_get_debugreg,
+    do_update_descriptor, do_memory_op, do_multicall, do_update_va_mapping,
+    do_set_timer_op, do_xen_version, do_console_io, do_grant_table_op,
+    do_vm_assist, do_update_va_mapping_otherdomain, do_iret, do_vcpu_op,
+    do_set_segment_base, do_mmuext_op, do_sched_op, do_sched_op_compat,
+    do_callback_op, do_event_channel_op, do_physdev_op,
+    do_event_channel_op_compat, do_physdev_op_compat, do_nmi_op;
+
+#endif

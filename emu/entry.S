@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Ways into emu and out of it.
+ *
+ * struct emu_frame, the guest's registers while emu runs:
+ *
+ *   offset      pushed by          content
+ *   FRAME_ss    CPU or SYSCALL     the guest's stack segment
+ *   FRAME_rsp     "                the guest's stack pointer
+ *   FRAME_rflags  "
+ *   FRAME_cs      "
+ *   FRAME_rip     "                <- last word of an iretq frame
+ *   error_code  CPU or stub        0 where the vector has none
+ *   vector      stub               IDT vector or EMU_FRAME_SYSCALL
+ *   rdi .. r15  PUSH_GPRS
+ *
+ * The guest's frame always ends at the last byte of its vCPU's block, which
+ * is where TSS.RSP0 points when ring 0 is fast. There a fault of emu itself
+ * lands further down the same stack. Where ring 0 is slow (ring0.S), ring 0
+ * copies the hardware's part to that place and the C runs at ring 3 on the
+ * stack below RING3_STACK_OFFSET; guest_trap and guest_syscall never know.
+ *
+ * C is entered with DF clear. %rsp & ~(EMU_VCPU_BYTES - 1) is the vCPU.
+ */
+#include "abi/layout.h"
+#include "emu/entry.h"
+#include "offsets.h"
+
+#define EMU_FRAME_SYSCALL 0x100
+#define GUEST_CS64 0xe033               /* FLAT_RING3_CS64 */
+#define GUEST_SS64 0xe02b               /* FLAT_RING3_SS64 */
+#define RFLAGS_FIXED 0x2
+
+        .section .text.head, "ax"
+
+/* %rdi: vCPU number, %rsp: end of its block, ring 0, interrupts off. */
+FUNC(start)
+        subq    $256, %rsp                      /* The guest's frame is there. */
+        call    vcpu_main
+        ud2
+END(start)
+
+        .text
+
+/* ------------------------------------------------------- fast ring 0 ---- */
+
+/*
+ * One stub of 16 bytes per vector. %rsp: the hardware's frame on this vCPU's
+ * ring 0 stack. All registers the interrupted code's.
+ */
+        .balign 16
+        .globl  trap_stubs
+trap_stubs:
+        .set    vector, 0
+        .rept   256
+        .balign 16
+        .if     !HAS_ERROR_CODE(vector)
+        pushq   $0
+        .endif
+        pushq   $vector
+        jmp     trap_common
+        .set    vector, vector + 1
+        .endr
+
+/* %rsp: vector slot.  Clobbers nothing of the interrupted code's. */
+FUNC(trap_common)
+        PUSH_GPRS
+        cld
+        movq    %rsp, %rdi
+        testb   $3, FRAME_cs(%rsp)              /* Ring 0: emu itself. */
+        jz      1f
+        call    guest_trap
+        jmp     exit_ring0
+1:      call    emu_trap                        /* May change FRAME_rip. */
+        POP_GPRS
+        addq    $16, %rsp
+        iretq
+END(trap_common)
+
+/* NMI: nothing here raises one on purpose; the stack is the IST's. */
+FUNC(nmi_stub)
+        iretq
+END(nmi_stub)
+
+/*
+ * SYSCALL arrives here. The template is copied into each vCPU's block, so
+ * that %rip finds the vCPU while every register is still the guest's: %rcx
+ * return address, %r11 flags, %rsp the guest's stack. Interrupts are off
+ * (fast ring 0) or any interruption is undone by going back to before the
+ * SYSCALL (slow ring 0, guest_trap).
+ */
+        .globl  lstar_template, lstar_template_end
+lstar_template:
+#define BLOCK(field) (lstar_template + VCPU_##field - VCPU_lstar_stub)(%rip)
+        movq    %rsp, BLOCK(syscall_rsp)
+        movq    BLOCK(syscall_stack), %rsp
+        jmpq    *BLOCK(syscall_entry)
+lstar_template_end:
+
+/* %rsp: end of the block.  Builds the guest's frame as an iretq would need. */
+.macro SYSCALL_FRAME
+        pushq   $GUEST_SS64
+        pushq   (VCPU_syscall_rsp - EMU_VCPU_BYTES + 8)(%rsp)
+        pushq   %r11
+        pushq   $GUEST_CS64
+        pushq   %rcx
+        pushq   $0
+        pushq   $EMU_FRAME_SYSCALL
+        PUSH_GPRS
+        movq    %rsp, %rdi
+.endm
+
+FUNC(syscall_ring0)
+        SYSCALL_FRAME
+        call    guest_syscall
+        jmp     exit_ring0
+END(syscall_ring0)
+
+/* Anywhere on the vCPU's stack at ring 0: back to the guest. */
+FUNC(exit_ring0)
+        movq    %rsp, %rdi
+        andq    $-EMU_VCPU_BYTES, %rdi
+        call    prepare_exit
+        movq    %rsp, %rdi
+        andq    $-EMU_VCPU_BYTES, %rdi
+        leaq    FRAME_OFFSET(%rdi), %rsp
+        POP_GPRS
+        addq    $16, %rsp
+        .globl  iret_to_guest
+iret_to_guest:
+        iretq                                   /* #GP, #SS: bad selectors. */
+END(exit_ring0)
+
+/*
+ * The guest's selectors were refused. emu_trap has put the general registers
+ * back into the guest's frame (the fault overwrote them) and sent us here.
+ */
+FUNC(iret_refused)
+        movq    %rsp, %rdi
+        andq    $-EMU_VCPU_BYTES, %rdi
+        call    iret_fault
+        jmp     exit_ring0
+END(iret_refused)
+
+/* %rdi: vCPU. First entry into the guest, at ring 0 on every kind of KVM. */
+FUNC(enter_guest)
+        leaq    FRAME_OFFSET(%rdi), %rsp
+        POP_GPRS
+        addq    $16, %rsp
+        iretq
+END(enter_guest)
+
+/* ------------------------------------------------------- slow ring 0 ---- */
+
+/* From ring0.S at ring 3, %rsp: vector slot of the guest's frame. */
+FUNC(trap_ring3)
+        PUSH_GPRS
+        movq    %rsp, %rdi
+        leaq    (0x7800 - FRAME_OFFSET)(%rsp), %rsp
+        pushq   $RFLAGS_FIXED                   /* NT, AC, DF, TF off. */
+        popfq
+        call    guest_trap
+        jmp     exit_again
+END(trap_ring3)
+
+/* A hypercall that never left ring 3: the guest kernel's root is loaded. */
+FUNC(syscall_ring3)
+        SYSCALL_FRAME
+        leaq    (0x7800 - FRAME_OFFSET)(%rsp), %rsp
+        pushq   $RFLAGS_FIXED
+        popfq
+        call    guest_syscall
+        jmp     exit_again
+END(syscall_ring3)
+
+/*
+ * Back to the guest from ring 3. Between exit_critical and its end an
+ * interrupt makes ring 0 send us back to exit_again: the guest's frame is
+ * whole until the last instruction, so the way out can start anew.
+ * %rsp: anywhere in the vCPU's block.
+ */
+FUNC(exit_again)
+        movq    %rsp, %rbx
+        andq    $-EMU_VCPU_BYTES, %rbx
+        leaq    0x7800(%rbx), %rsp
+        movq    %rbx, %rdi
+        call    prepare_exit
+exit_critical:
+        .globl  exit_critical
+        cmpl    $0, VCPU_irq_pending(%rbx)
+        jne     exit_again
+        cmpl    $0, VCPU_exit_via(%rbx)         /* EXIT_RING0 */
+        je      1f
+        movl    %ss, %eax                       /* What ring 3 really has: */
+        pushq   %rax                            /* not what IRET was told. */
+        pushq   (FRAME_OFFSET + FRAME_rsp)(%rbx)
+        pushq   (FRAME_OFFSET + FRAME_rflags)(%rbx)
+        movl    %cs, %eax
+        pushq   %rax
+        pushq   (FRAME_OFFSET + FRAME_rip)(%rbx)
+        jmp     2f
+1:      subq    $40, %rsp
+2:
+#define GUEST(reg) (FRAME_OFFSET + FRAME_##reg - 0x7800 + 40)(%rsp), %reg
+        movq    GUEST(r15)
+        movq    GUEST(r14)
+        movq    GUEST(r13)
+        movq    GUEST(r12)
+        movq    GUEST(rbp)
+        movq    GUEST(r11)
+        movq    GUEST(r10)
+        movq    GUEST(r9)
+        movq    GUEST(r8)
+        movq    GUEST(rcx)
+        movq    GUEST(rdx)
+        movq    GUEST(rsi)
+        movq    GUEST(rdi)
+        cmpl    $0, VCPU_exit_via(%rbx)
+        movq    GUEST(rbx)
+        movq    GUEST(rax)
+        je      ring0_exit_insn
+        iretq
+ring0_exit_insn:
+        .globl  ring0_exit_insn
+        hlt                                     /* #GP: ring0.S irets. */
+exit_critical_end:
+        .globl  exit_critical_end
+END(exit_again)
+
+/* From ring0_iret_refused; as iret_refused. */
+FUNC(iret_refused_ring3)
+        movq    %rsp, %rdi
+        andq    $-EMU_VCPU_BYTES, %rdi
+        call    iret_fault
+        jmp     exit_again
+END(iret_refused_ring3)
+
+/* uint64_t ring0_call(op %rdi, a1 %rsi, a2 %rdx).  Clobbers %rcx, %rdx. */
+FUNC(ring0_call)
+ring0_call_insn:
+        .globl  ring0_call_insn
+        hlt                                     /* #GP: ring0.S does op. */
+        ret
+END(ring0_call)
+
+/* --------------------------------------------------------------- both ---- */
+
+/*
+ * int copy_user(void *to %rdi, const void *from %rsi, uint64_t bytes %rdx)
+ * Returns 0, or -EFAULT (14) when a page was not there.
+ */
+FUNC(copy_user)
+        movq    %rdx, %rcx
+        xorl    %eax, %eax
+        cmpq    $8, %rdx
+        je      3f
+1:      rep movsb
+        ret
+3:      movq    (%rsi), %rdx
+4:      movq    %rdx, (%rdi)
+        ret
+2:      movl    $-14, %eax
+        ret
+        EXTABLE 1b, 2b
+        EXTABLE 3b, 2b
+        EXTABLE 4b, 2b
+END(copy_user)
+
+FUNC(memcpy)
+        movq    %rdi, %rax
+        movq    %rdx, %rcx
+        rep movsb
+        ret
+END(memcpy)
+
+FUNC(memset)
+        movq    %rdi, %r8
+        movl    %esi, %eax
+        movq    %rdx, %rcx
+        rep stosb
+        movq    %r8, %rax
+        ret
+END(memset)
+
+        .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Hypercalls that change one word: vm_assist, physdev_op. */
+
+#include "emu/emu.h"
+
+/* Those that mean something to a 64-bit guest; writable page tables are how
+ * this hypervisor always works. */
+#define ASSISTS                                                             \
+    (1UL << VMASST_TYPE_writable_pagetables |                                \
+     1UL << VMASST_TYPE_architectural_iopl |                                 \
+     1UL << VMASST_TYPE_runstate_update_flag | 1UL << VMASST_TYPE_m2p_strict)
+
+int64_t do_vm_assist(struct vcpu *v, uint64_t cmd, uint64_t type, uint64_t a3,
+                     uint64_t a4, uint64_t a5)
+{
+    (void)a3, (void)a4, (void)a5;
+    if (type > VMASST_TYPE_m2p_strict || !(ASSISTS & 1UL << type))
+        return -XEN_EINVAL;
+    switch (cmd) {
+    case VMASST_CMD_enable:
+        v->vm_assist |= 1UL << type;
+        return 0;
+    case VMASST_CMD_disable:
+        v->vm_assist &= ~(1UL << type);
+        return 0;
+    default:
+        return -XEN_ENOSYS;
+    }
+}
+
+int64_t do_physdev_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
+                      uint64_t a4, uint64_t a5)
+{
+    struct physdev_set_iopl iopl;
+    struct physdev_set_iobitmap bitmap;
+
+    (void)a3, (void)a4, (void)a5;
+    switch (cmd) {
+    case PHYSDEVOP_set_iopl:
+        if (copy_from_guest(&iopl, arg, sizeof(iopl)))
+            return -XEN_EFAULT;
+        if (iopl.iopl > 3)
+            return -XEN_EINVAL;
+        v->iopl = iopl.iopl;
+        return 0;
+    case PHYSDEVOP_set_iobitmap:
+        /* No port does anything, so a bitmap of them needs no keeping. */
+        if (copy_from_guest(&bitmap, arg, sizeof(bitmap)))
+            return -XEN_EFAULT;
+        return bitmap.nr_ports > 65536 ? -XEN_EINVAL : 0;
+    default:
+        return -XEN_ENOSYS;
+    }
+}
+
+int64_t do_physdev_op_compat(struct vcpu *v, uint64_t arg, uint64_t a2,
+                             uint64_t a3, uint64_t a4, uint64_t a5)
+{
+    uint32_t cmd;
+
+    (void)a2;
+    if (copy_from_guest(&cmd, arg, sizeof(cmd)))
+        return -XEN_EFAULT;
+    return do_physdev_op(v, cmd, arg + 8, a3, a4, a5);
+}

@@ -1,0 +1,534 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Page tables of a guest that runs with its kernel at ring 3.
+ *
+ * Nothing is verified: a guest that maps what it should not harms the VM it
+ * lives in. What emu does see to: every present entry of every level carries
+ * the user bit (both halves of the guest run at ring 3), emu's own L4 slots
+ * are in every root, and a page that is part of a table may be written by the
+ * guest kernel although it asked for it to be mapped read-only, as Xen's
+ * writable page tables allow.
+ */
+
+#include "emu/emu.h"
+#include "emu/privileged.h"
+
+/* mmu_update: ptr's low bits, public/xen.h. */
+#define UPDATE_TYPE(ptr) ((ptr) & 3)
+
+/*
+ * Machine pages that were fixed as part of a pinned table: a hint, never the
+ * truth. Set: its entries had the user bit when it was pinned, and it may be
+ * written. A stale bit costs one fault more or allows a write that the guest
+ * could have made anyway by asking. Covers the first 32 GiB.
+ */
+#define TABLE_BITMAP_BYTES 0x100000
+static uint8_t table_bitmap[TABLE_BITMAP_BYTES];
+
+static bool is_table(uint64_t mfn)
+{
+    return mfn < TABLE_BITMAP_BYTES * 8UL &&
+           (table_bitmap[mfn >> 3] & 1U << (mfn & 7));
+}
+
+static void set_table(uint64_t mfn, bool table)
+{
+    if (mfn >= TABLE_BITMAP_BYTES * 8UL)
+        return;
+    if (table)
+        table_bitmap[mfn >> 3] |= (uint8_t)(1U << (mfn & 7));
+    else
+        table_bitmap[mfn >> 3] &= (uint8_t)~(1U << (mfn & 7));
+}
+
+static uint64_t *table(uint64_t entry)
+{
+    uint64_t mfn = PTE_MFN(entry);
+
+    return mfn_valid(mfn) ? machine(mfn << PAGE_SHIFT) : NULL;
+}
+
+static unsigned int slot(uint64_t va, int level)
+{
+    return (unsigned int)(va >> (PAGE_SHIFT + 9 * (level - 1))) & 511;
+}
+
+uint64_t *walk(uint64_t root, uint64_t va, int level)
+{
+    uint64_t *t = table(root);
+
+    for (int l = 4; t; l--) {
+        uint64_t *e = &t[slot(va, l)];
+
+        if (l == level)
+            return e;
+        if (!(*e & PTE_P) || (*e & PTE_PS && l < 4))
+            return NULL;
+        t = table(*e);
+    }
+    return NULL;
+}
+
+/* --- the user bit --------------------------------------------------------- */
+
+/* First and one past the last entry of a table that are the guest's. Only an
+ * L4 has others. */
+static bool emu_slot(int level, unsigned int i)
+{
+    return level == 4 && i >= XEN_FIRST_SLOT && i < XEN_END_SLOT;
+}
+
+static bool fix_table(uint64_t *t, int level)
+{
+    bool changed = false;
+
+    for (unsigned int i = 0; i < 512; i++) {
+        uint64_t e = t[i];
+
+        if ((e & (PTE_P | PTE_US)) == PTE_P && !emu_slot(level, i)) {
+            t[i] = e | PTE_US;
+            changed = true;
+        }
+    }
+    return changed;
+}
+
+/* The table at mfn and, above L1, all below it. Depth is bounded by level. */
+static void pin_table(uint64_t mfn, int level)
+{
+    uint64_t *t = machine(mfn << PAGE_SHIFT);
+
+    if (!mfn_guest(mfn) || is_table(mfn))
+        return;
+    set_table(mfn, true);
+    fix_table(t, level);
+    if (level == 1)
+        return;
+    for (unsigned int i = 0; i < 512; i++) {
+        if ((t[i] & PTE_P) && !(t[i] & PTE_PS && level < 4) &&
+            !emu_slot(level, i))
+            pin_table(PTE_MFN(t[i]), level - 1);
+    }
+}
+
+/*
+ * Forget a table that stops being one. The kernel's half stays: all roots
+ * share its tables, and they outlive each process.
+ */
+static void unpin_table(uint64_t mfn, int level)
+{
+    uint64_t *t = machine(mfn << PAGE_SHIFT);
+
+    if (!mfn_guest(mfn) || !is_table(mfn))
+        return;
+    set_table(mfn, false);
+    if (level == 1)
+        return;
+    for (unsigned int i = 0; i < (level == 4 ? 256 : 512); i++) {
+        if ((t[i] & PTE_P) && !(t[i] & PTE_PS && level < 4))
+            unpin_table(PTE_MFN(t[i]), level - 1);
+    }
+}
+
+/* The root that the builder made counts as pinned: a guest unpins it when it
+ * has its own. What it points at has its user bits already. */
+void mm_init(uint64_t root)
+{
+    set_table(root >> PAGE_SHIFT, true);
+    install_emu_slots(root, false);
+}
+
+/*
+ * A present page was refused. True if a table on the way lacked user bits
+ * (all of it is fixed at once) or if the page is a page table that the
+ * guest's kernel maps read-only: then the access can be tried again.
+ */
+bool fix_page_fault(struct vcpu *v, uint64_t va, uint64_t error_code)
+{
+    uint64_t root = v->pub.in_kernel ? v->pub.kernel_cr3 : v->pub.user_cr3;
+    uint64_t *t = table(root), *e = NULL;
+    bool changed = false;
+    int level;
+
+    if (!(error_code & PF_PRESENT) || error_code & PF_RESERVED)
+        return false;
+    for (level = 4; t && level > 0; level--) {
+        e = &t[slot(va, level)];
+        if (!(*e & PTE_P) || emu_slot(level, slot(va, level)))
+            return false;
+        if (!(*e & PTE_US))
+            changed |= fix_table(t, level);
+        if (level == 1 || (*e & PTE_PS && level < 4))
+            break;
+        t = table(*e);
+    }
+    if (!t)
+        return false;
+    if (!changed && v->pub.in_kernel && error_code & PF_WRITE &&
+        level == 1 && va >> 63 && !(*e & PTE_RW) && is_table(PTE_MFN(*e))) {
+        *e |= PTE_RW;
+        changed = true;
+    }
+    if (changed)
+        v->pub.counters.fixup++;
+    return changed;
+}
+
+/*
+ * emu's slots in a root. With a slow ring 0 emu's C runs at ring 3 under the
+ * guest kernel's root, where its slots carry the user bit; user space must
+ * never see them.
+ */
+void install_emu_slots(uint64_t root, bool user)
+{
+    const uint64_t *from =
+        machine(EMU_TABLES_GPA + EMU_TABLE_L4 * PAGE_SIZE);
+    uint64_t *to = table(root);
+    bool hidden = user || !slow_ring0();
+
+    if (!to)
+        return;
+    for (unsigned int i = M2P_ALIAS_SLOT; i <= WINDOWS_SLOT; i++) {
+        uint64_t e = from[i] | PTE_US;
+
+        /* The M2P is the guest kernel's to read on every kind. */
+        if (hidden && (user || (i != M2P_ALIAS_SLOT && i != M2P_SLOT)))
+            e &= ~PTE_US;
+        if ((to[i] ^ e) & ~PTE_A)
+            to[i] = e;
+    }
+}
+
+/* --- translations that must go ----------------------------------------------- */
+
+void flush_local(struct vcpu *v)
+{
+    v->pub.counters.tlb_flush++;
+    v->flush = FLUSH_ALL;
+}
+
+void flush_local_va(struct vcpu *v, uint64_t va)
+{
+    if (v->flush == FLUSH_NONE) {
+        v->flush = FLUSH_ONE;
+        v->flush_va = va;
+    } else if (v->flush == FLUSH_ONE && v->flush_va != va) {
+        v->flush = FLUSH_ALL;
+    }
+}
+
+/* On every vCPU in mask; the caller's own at once, others by interrupt. */
+void flush_vcpus(struct vcpu *v, uint64_t mask)
+{
+    for (uint32_t id = 0; id < shared->nr_vcpus; id++) {
+        if (!(mask & 1UL << id))
+            continue;
+        if (id == v->pub.id)
+            flush_local(v);
+        else if (vcpu_by_id(id)->pub.state & EMU_VCPU_UP)
+            send_ipi(vcpu_by_id(id), IPI_FLUSH);
+    }
+}
+
+/* Leave the root and the translations as the guest's next mode wants them. */
+void mm_prepare_exit(struct vcpu *v)
+{
+    uint64_t root = v->pub.in_kernel ? v->pub.kernel_cr3 : v->pub.user_cr3;
+
+    v->exit_cr3 = root;
+    if (v->exit_via == EXIT_RING0 && slow_ring0()) {
+        v->emu_cr3 = v->pub.kernel_cr3; /* the next descent loads it */
+    } else if (v->emu_cr3 != root || v->flush == FLUSH_ALL) {
+        v->emu_cr3 = root;
+        write_cr3(root);
+    } else if (v->flush == FLUSH_ONE) {
+        invlpg(v->flush_va);
+    }
+    v->flush = FLUSH_NONE;
+}
+
+void set_kernel_root(struct vcpu *v, uint64_t cr3)
+{
+    install_emu_slots(cr3, false);
+    v->pub.kernel_cr3 = cr3;
+}
+
+/* --- mmu_update --------------------------------------------------------------- */
+
+/* May the guest map this machine page? */
+static bool mappable(uint64_t entry)
+{
+    uint64_t mfn = PTE_MFN(entry);
+
+    if (!(entry & PTE_P) || mfn_guest(mfn))
+        return true;
+    return mfn == SHARED_INFO_GPA >> PAGE_SHIFT ||
+           (mfn >= GRANT_FRAMES_GPA >> PAGE_SHIFT &&
+            mfn < (GRANT_FRAMES_GPA + GRANT_FRAMES_BYTES) >> PAGE_SHIFT);
+}
+
+static int write_entry(uint64_t *e, uint64_t value, bool preserve_ad)
+{
+    uint64_t old = READ_ONCE(*e);
+
+    if (!mappable(value))
+        return -XEN_EINVAL;
+    if (value & PTE_P)
+        value |= PTE_US;
+    if (preserve_ad) {
+        while (!__atomic_compare_exchange_n(
+            e, &old, value | (old & (PTE_A | PTE_D)), false, __ATOMIC_SEQ_CST,
+            __ATOMIC_SEQ_CST))
+            barrier();
+    } else if (old != value) {
+        /* No store that changes nothing: KVM may be watching the page. */
+        WRITE_ONCE(*e, value);
+    }
+    return 0;
+}
+
+static int update_entry(uint64_t ptr, uint64_t value)
+{
+    uint64_t mfn = ptr >> PAGE_SHIFT;
+    unsigned int index = (unsigned int)(ptr & (PAGE_SIZE - 1)) >> 3;
+    uint64_t *t = machine(mfn << PAGE_SHIFT);
+
+    if (UPDATE_TYPE(ptr) == MMU_MACHPHYS_UPDATE) {
+        if (!mfn_guest(mfn) || mfn >= shared->m2p_nr_entries)
+            return -XEN_EINVAL;
+        m2p[mfn] = value;
+        return 0;
+    }
+    if (UPDATE_TYPE(ptr) == 3)
+        return -XEN_ENOSYS;
+    if (ptr & 4 || !mfn_guest(mfn))
+        return -XEN_EINVAL;
+    /* In an L4 these are emu's; elsewhere the guest's own. An L4 is known by
+     * emu's entry in it, which nothing else contains. */
+    if (index >= XEN_FIRST_SLOT && index < XEN_END_SLOT &&
+        PTE_MFN(t[DIRECTMAP_SLOT]) ==
+            (EMU_TABLES_GPA >> PAGE_SHIFT) + EMU_TABLE_L3_DIRECTMAP)
+        return -XEN_EINVAL;
+    return write_entry(&t[index], value,
+                       UPDATE_TYPE(ptr) == MMU_PT_UPDATE_PRESERVE_AD);
+}
+
+int64_t do_mmu_update(struct vcpu *v, uint64_t ureqs, uint64_t count,
+                      uint64_t pdone, uint64_t domid, uint64_t a5)
+{
+    uint64_t done = 0;
+    int rc = 0;
+
+    (void)a5;
+    if ((domid & 0xffff) != DOMID_SELF && (domid & 0xffff) != shared->domid)
+        return -XEN_ESRCH;
+    for (; done < (uint32_t)count; done++) {
+        mmu_update_t u;
+
+        rc = copy_from_guest(&u, ureqs + done * sizeof(u), sizeof(u));
+        if (!rc)
+            rc = update_entry(u.ptr, u.val);
+        if (rc)
+            break;
+    }
+    v->pub.counters.mmu_update += done;
+    if (pdone) {
+        uint32_t n = (uint32_t)done;
+
+        if (copy_to_guest(pdone, &n, sizeof(n)))
+            return -XEN_EFAULT;
+    }
+    return rc;
+}
+
+static int flush_by_flags(struct vcpu *v, uint64_t va, uint64_t flags)
+{
+    uint64_t bitmap_va = flags & ~(uint64_t)UVMF_FLUSHTYPE_MASK;
+    uint64_t mask = ~0UL;
+
+    if ((flags & UVMF_FLUSHTYPE_MASK) == UVMF_NONE)
+        return 0;
+    if ((flags & UVMF_FLUSHTYPE_MASK) == 3)
+        return -XEN_ENOSYS;
+    if (bitmap_va == UVMF_LOCAL)
+        mask = 1UL << v->pub.id;
+    else if (bitmap_va != UVMF_ALL &&
+             copy_from_guest(&mask, bitmap_va, sizeof(mask)))
+        return -XEN_EFAULT;
+    if ((flags & UVMF_FLUSHTYPE_MASK) == UVMF_INVLPG &&
+        mask & 1UL << v->pub.id) {
+        flush_local_va(v, va);
+        mask &= ~(1UL << v->pub.id);
+    }
+    flush_vcpus(v, mask);
+    return 0;
+}
+
+int64_t do_update_va_mapping(struct vcpu *v, uint64_t va, uint64_t value,
+                             uint64_t flags, uint64_t a4, uint64_t a5)
+{
+    uint64_t *e = walk(v->pub.kernel_cr3, va, 1);
+    int rc;
+
+    (void)a4;
+    (void)a5;
+    if (!e || emu_slot(4, slot(va, 4)))
+        return -XEN_EINVAL;
+    rc = write_entry(e, value, false);
+    return rc ? rc : flush_by_flags(v, va, flags);
+}
+
+int64_t do_update_va_mapping_otherdomain(struct vcpu *v, uint64_t va,
+                                         uint64_t value, uint64_t flags,
+                                         uint64_t domid, uint64_t a5)
+{
+    if ((domid & 0xffff) != DOMID_SELF && (domid & 0xffff) != shared->domid)
+        return -XEN_EPERM;
+    return do_update_va_mapping(v, va, value, flags, 0, a5);
+}
+
+/* --- mmuext_op -------------------------------------------------------------------- */
+
+static int op_cpus(struct vcpu *v, struct mmuext_op *op, uint64_t *mask)
+{
+    (void)v;
+    *mask = 0;
+    /* A bitmap of at most as many vCPUs as there are. */
+    return copy_from_guest(mask, (uint64_t)op->arg2.vcpumask.p,
+                           (shared->nr_vcpus + 7) / 8);
+}
+
+static int op_clear_copy(struct mmuext_op *op)
+{
+    uint64_t to = op->arg1.mfn, from = op->arg2.src_mfn;
+
+    if (!mfn_guest(to) || (op->cmd == MMUEXT_COPY_PAGE && !mfn_guest(from)))
+        return -XEN_EINVAL;
+    if (op->cmd == MMUEXT_CLEAR_PAGE)
+        memset(machine(to << PAGE_SHIFT), 0, PAGE_SIZE);
+    else
+        memcpy(machine(to << PAGE_SHIFT), machine(from << PAGE_SHIFT),
+               PAGE_SIZE);
+    return 0;
+}
+
+static int op_root(struct vcpu *v, struct mmuext_op *op)
+{
+    uint64_t mfn = op->arg1.mfn;
+
+    if (op->cmd == MMUEXT_NEW_USER_BASEPTR && mfn == 0) {
+        v->pub.user_cr3 = 0;
+        return 0;
+    }
+    if (!mfn_guest(mfn))
+        return -XEN_EINVAL;
+    pin_table(mfn, 4);
+    set_table(mfn, true);
+    if (op->cmd == MMUEXT_NEW_BASEPTR) {
+        set_kernel_root(v, mfn << PAGE_SHIFT);
+    } else {
+        install_emu_slots(mfn << PAGE_SHIFT,
+                          mfn << PAGE_SHIFT != v->pub.kernel_cr3);
+        v->pub.user_cr3 = mfn << PAGE_SHIFT;
+    }
+    return 0;
+}
+
+static int op_pin(struct mmuext_op *op)
+{
+    uint64_t mfn = op->arg1.mfn;
+    int level = (int)(op->cmd - MMUEXT_PIN_L1_TABLE) + 1;
+
+    if (!mfn_guest(mfn))
+        return -XEN_EINVAL;
+    if (op->cmd == MMUEXT_UNPIN_TABLE) {
+        uint64_t *t = machine(mfn << PAGE_SHIFT);
+        bool l4 = PTE_MFN(t[DIRECTMAP_SLOT]) ==
+                  (EMU_TABLES_GPA >> PAGE_SHIFT) + EMU_TABLE_L3_DIRECTMAP;
+
+        if (!is_table(mfn))
+            return -XEN_EINVAL;
+        unpin_table(mfn, l4 ? 4 : 1);
+        return 0;
+    }
+    pin_table(mfn, level);
+    return 0;
+}
+
+static int mmuext(struct vcpu *v, struct mmuext_op *op)
+{
+    uint64_t mask;
+    int rc;
+
+    switch (op->cmd) {
+    case MMUEXT_PIN_L1_TABLE:
+    case MMUEXT_PIN_L2_TABLE:
+    case MMUEXT_PIN_L3_TABLE:
+    case MMUEXT_PIN_L4_TABLE:
+    case MMUEXT_UNPIN_TABLE:
+        return op_pin(op);
+    case MMUEXT_NEW_BASEPTR:
+    case MMUEXT_NEW_USER_BASEPTR:
+        return op_root(v, op);
+    case MMUEXT_TLB_FLUSH_LOCAL:
+        flush_local(v);
+        return 0;
+    case MMUEXT_INVLPG_LOCAL:
+        flush_local_va(v, op->arg1.linear_addr);
+        return 0;
+    case MMUEXT_TLB_FLUSH_MULTI:
+    case MMUEXT_INVLPG_MULTI:
+        rc = op_cpus(v, op, &mask);
+        if (!rc && op->cmd == MMUEXT_INVLPG_MULTI && mask & 1UL << v->pub.id) {
+            flush_local_va(v, op->arg1.linear_addr);
+            mask &= ~(1UL << v->pub.id);
+        }
+        if (!rc)
+            flush_vcpus(v, mask);
+        return rc;
+    case MMUEXT_TLB_FLUSH_ALL:
+        flush_vcpus(v, ~0UL);
+        return 0;
+    case MMUEXT_INVLPG_ALL:
+        flush_local_va(v, op->arg1.linear_addr);
+        flush_vcpus(v, ~(1UL << v->pub.id));
+        return 0;
+    case MMUEXT_SET_LDT:
+        return set_ldt(v, op->arg1.linear_addr, op->arg2.nr_ents);
+    case MMUEXT_CLEAR_PAGE:
+    case MMUEXT_COPY_PAGE:
+        return op_clear_copy(op);
+    case MMUEXT_FLUSH_CACHE:
+    case MMUEXT_FLUSH_CACHE_GLOBAL:
+        return 0; /* no device reads past the caches here */
+    default:
+        return -XEN_EOPNOTSUPP;
+    }
+}
+
+int64_t do_mmuext_op(struct vcpu *v, uint64_t ops, uint64_t count,
+                     uint64_t pdone, uint64_t domid, uint64_t a5)
+{
+    uint64_t done = 0;
+    int rc = 0;
+
+    (void)a5;
+    if ((domid & 0xffff) != DOMID_SELF && (domid & 0xffff) != shared->domid)
+        return -XEN_ESRCH;
+    for (; done < (uint32_t)count; done++) {
+        struct mmuext_op op;
+
+        rc = copy_from_guest(&op, ops + done * sizeof(op), sizeof(op));
+        if (!rc)
+            rc = mmuext(v, &op);
+        if (rc)
+            break;
+    }
+    if (pdone) {
+        uint32_t n = (uint32_t)done;
+
+        if (copy_to_guest(pdone, &n, sizeof(n)))
+            return -XEN_EFAULT;
+    }
+    return rc;
+}

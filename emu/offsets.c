@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Offsets for the assembly sources; compiled to text, see emu/meson.build. */
+#include "emu/emu.h"
+
+#define DEFINE(name, value) \
+    __asm__ volatile("\n->" #name " %0" : : "i"((uint64_t)(value)))
+#define FRAME(field) DEFINE(FRAME_##field, offsetof(struct emu_frame, field))
+#define VCPU(field) DEFINE(VCPU_##field, offsetof(struct vcpu, field))
+
+void offsets(void);
+void offsets(void)
+{
+    FRAME(r15);
+    FRAME(r14);
+    FRAME(r13);
+    FRAME(r12);
+    FRAME(rbp);
+    FRAME(rbx);
+    FRAME(r11);
+    FRAME(r10);
+    FRAME(r9);
+    FRAME(r8);
+    FRAME(rax);
+    FRAME(rcx);
+    FRAME(rdx);
+    FRAME(rsi);
+    FRAME(rdi);
+    FRAME(vector);
+    FRAME(error_code);
+    FRAME(rip);
+    FRAME(cs);
+    FRAME(rflags);
+    FRAME(rsp);
+    FRAME(ss);
+    DEFINE(FRAME_BYTES, sizeof(struct emu_frame));
+    DEFINE(FRAME_OFFSET, FRAME_OFFSET);
+
+    VCPU(irq_pending);
+    VCPU(syscall_rsp);
+    VCPU(syscall_stack);
+    VCPU(syscall_entry);
+    VCPU(lstar_stub);
+    VCPU(fault_cr2);
+    VCPU(exit_cr3);
+    VCPU(exit_via);
+    VCPU(scratch_rax);
+    VCPU(to_ring3);
+    DEFINE(VCPU_kernel_cr3, offsetof(struct vcpu, pub.kernel_cr3));
+    DEFINE(VCPU_in_kernel, offsetof(struct vcpu, pub.in_kernel));
+    DEFINE(VCPU_ring0_count, offsetof(struct vcpu, pub.counters.ring0));
+}

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* From the first instruction of a vCPU to the guest's first. */
+
+#include "emu/emu.h"
+#include "emu/privileged.h"
+
+#define MSR_STAR 0xc0000081
+#define MSR_LSTAR 0xc0000082
+#define MSR_SFMASK 0xc0000084
+#define MSR_X2APIC_TPR 0x808
+#define MSR_X2APIC_SVR 0x80f
+#define MSR_X2APIC_LVT_TIMER 0x832
+#define MSR_KVM_STEAL_TIME 0x4b564d03
+
+#define APIC_SVR_ENABLE 0x100
+#define APIC_TIMER_TSC_DEADLINE 0x40000
+
+#define CR4_FSGSBASE 0x10000UL
+#define CR4_OSXSAVE 0x40000UL
+
+#define RFLAGS_IF 0x200UL
+/* What SYSCALL clears: TF, IF, DF, IOPL, NT, AC. */
+#define SYSCALL_MASK 0x47700
+
+struct gate {
+    uint16_t low, selector;
+    uint8_t ist, type;
+    uint16_t mid;
+    uint32_t high, reserved;
+};
+
+/* One IDT for all vCPUs, written by vCPU 0 before the others look at it. */
+static struct gate idt[256] __attribute__((aligned(16)));
+
+struct dtr {
+    uint16_t limit;
+    uint64_t base;
+} __attribute__((packed));
+
+extern char trap_stubs[], slow_stubs[], nmi_stub[], slow_page_fault[],
+    slow_general_protection[], slow_irq_timer[], slow_irq_evtchn[],
+    slow_irq_ipi[], slow_irq_spurious[];
+extern char lstar_template[], lstar_template_end[];
+extern char syscall_ring0[], syscall_ring3[], trap_ring3[];
+void enter_guest(struct vcpu *v) __attribute__((noreturn));
+
+/* Gates a guest may reach with an int instruction: #BP, #OF and 0x80; all
+ * others raise #GP, which guest_trap turns into what the guest set up. */
+static unsigned int gate_dpl(unsigned int vector)
+{
+    return vector == 3 || vector == 4 || vector == 0x80 ? 3 : 0;
+}
+
+static void set_gate(unsigned int vector, const char *entry, unsigned int ist)
+{
+    uint64_t rip = (uint64_t)entry;
+    struct gate g = {
+        .low = (uint16_t)rip,
+        .selector = EMU_CS,
+        .ist = (uint8_t)ist,
+        .type = (uint8_t)(0x8e | gate_dpl(vector) << 5),
+        .mid = (uint16_t)(rip >> 16),
+        .high = (uint32_t)(rip >> 32),
+    };
+
+    idt[vector] = g;
+}
+
+static void init_idt(void)
+{
+    const char *stubs = slow_ring0() ? slow_stubs : trap_stubs;
+
+    for (unsigned int i = 0; i < 256; i++)
+        set_gate(i, stubs + i * 16, 0);
+    set_gate(2, nmi_stub, 1);
+    set_gate(8, stubs + 8 * 16, 1);
+    if (slow_ring0()) {
+        set_gate(13, slow_general_protection, 0);
+        set_gate(14, slow_page_fault, 0);
+        set_gate(EMU_VECTOR_TIMER, slow_irq_timer, 0);
+        set_gate(EMU_VECTOR_EVTCHN, slow_irq_evtchn, 0);
+        set_gate(EMU_VECTOR_IPI, slow_irq_ipi, 0);
+        set_gate(EMU_VECTOR_SPURIOUS, slow_irq_spurious, 0);
+    }
+}
+
+static void init_stacks(struct vcpu *v)
+{
+    uint64_t block = (uint64_t)v;
+
+    v->tss.rsp[0] = block + (slow_ring0() ? RING0_STACK_OFFSET : EMU_VCPU_BYTES);
+    v->tss.ist[0] = (uint64_t)v->ist_stack + sizeof(v->ist_stack);
+    v->tss.iomap_base = sizeof(v->tss);
+    v->to_ring3[0] = (uint64_t)trap_ring3;
+    v->to_ring3[1] = FLAT_RING3_CS64;
+    v->to_ring3[2] = RFLAGS_IF | 2;
+    v->to_ring3[3] = block + FRAME_OFFSET + offsetof(struct emu_frame, vector);
+    v->to_ring3[4] = FLAT_RING3_SS64;
+    v->syscall_stack = block + EMU_VCPU_BYTES;
+    v->syscall_entry = (uint64_t)(slow_ring0() ? syscall_ring3 : syscall_ring0);
+    memcpy(v->lstar_stub, lstar_template,
+           (size_t)(lstar_template_end - lstar_template));
+}
+
+static void init_cpu(struct vcpu *v)
+{
+    struct dtr gdtr = {
+        .limit = EMU_GDT_BYTE + sizeof(v->gdt) - 1,
+        .base = GDT_WINDOW_VIRT + (uint64_t)v->pub.id * DT_WINDOW_BYTES,
+    };
+    struct dtr idtr = {.limit = sizeof(idt) - 1, .base = (uint64_t)idt};
+    uint64_t cr4;
+
+    __asm__ volatile("lgdt %0" ::"m"(gdtr));
+    __asm__ volatile("lidt %0" ::"m"(idtr));
+    __asm__ volatile("ltr %0" ::"r"((uint16_t)EMU_TSS));
+
+    __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
+    cr4 |= CR4_FSGSBASE;
+    if (shared->xcr0)
+        cr4 |= CR4_OSXSAVE;
+    __asm__ volatile("mov %0, %%cr4" ::"r"(cr4));
+    v->cr4_guest = cr4;
+    v->cr0_guest = 0x80050033;
+
+    raw_wrmsr(MSR_STAR, (uint64_t)(FLAT_RING3_CS64 - 16) << 48 |
+                            (uint64_t)EMU_CS << 32);
+    raw_wrmsr(MSR_LSTAR, LSTAR_VIRT(v));
+    raw_wrmsr(MSR_SFMASK, SYSCALL_MASK);
+    raw_wrmsr(MSR_X2APIC_TPR, 0);
+    raw_wrmsr(MSR_X2APIC_SVR, APIC_SVR_ENABLE | EMU_VECTOR_SPURIOUS);
+    raw_wrmsr(MSR_X2APIC_LVT_TIMER, APIC_TIMER_TSC_DEADLINE | EMU_VECTOR_TIMER);
+    raw_wrmsr(MSR_KVM_STEAL_TIME,
+              ((uint64_t)&v->steal - DIRECTMAP_VIRT) | 1);
+}
+
+void vcpu_main(uint32_t id)
+{
+    struct vcpu *v = vcpu_by_id(id);
+
+    BUG_ON(shared->magic != EMU_ABI_MAGIC);
+    BUG_ON(shared->version != EMU_ABI_VERSION);
+    BUG_ON(shared->bytes != sizeof(struct emu_shared));
+    v->pub.id = id;
+    v->pub.frame_gpa = (uint64_t)guest_frame(v) - DIRECTMAP_VIRT;
+    v->info = &shinfo->vcpu_info[id];
+    if (id == 0)
+        init_idt();
+    init_stacks(v);
+    init_gdt(v);
+    init_cpu(v);
+    if (id == 0) {
+        evtchn_init();
+        start_vcpu0(v);
+    }
+    /* VCPUOP_up of other vCPUs is not there yet; sleep for good. */
+    for (;;)
+        __asm__ volatile("sti; hlt; cli");
+}
+
+/* The registers of public/xen.h's start of day. */
+void start_vcpu0(struct vcpu *v)
+{
+    struct emu_frame *f = guest_frame(v);
+
+    memset(f, 0, sizeof(*f));
+    f->rip = shared->start_rip;
+    f->cs = FLAT_RING3_CS64;
+    f->rflags = RFLAGS_IF | 2;
+    f->rsp = shared->start_rsp;
+    f->ss = FLAT_RING3_SS64;
+    f->rsi = shared->start_info_va;
+
+    v->info->evtchn_upcall_mask = 1;
+    v->pub.in_kernel = 1;
+    v->pub.kernel_cr3 = shared->start_cr3;
+    mm_init(shared->start_cr3);
+    v->emu_cr3 = shared->start_cr3;
+    v->runstate.state = RUNSTATE_running;
+    v->runstate.state_entry_time = system_time_ns();
+    v->period_ns = 10000000; /* Xen's default VIRQ_TIMER, 100 Hz */
+    v->periodic_next_ns = system_time_ns() + v->period_ns;
+    v->pub.state = EMU_VCPU_UP | EMU_VCPU_IN_GUEST;
+    update_time(v, true);
+    v->pub.request.nr = EMU_REQUEST_READY;
+    __asm__ volatile("outl %0, %1" ::"a"(EMU_REQUEST_READY),
+                     "d"((uint16_t)EMU_PORT_REQUEST)
+                     : "memory");
+    __asm__ volatile("mov %0, %%cr3" ::"r"(v->pub.kernel_cr3) : "memory");
+    enter_guest(v);
+}

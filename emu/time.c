@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * System time from the TSC, the timers that fire VIRQ_TIMER, and where a
+ * vCPU's time went. The LAPIC's TSC-deadline timer is armed for whatever
+ * comes first of single-shot timer, periodic timer and poll timeout.
+ */
+#include "emu/emu.h"
+#include "emu/privileged.h"
+
+#define MSR_TSC_DEADLINE 0x6e0
+
+uint64_t rdtsc(void)
+{
+    uint32_t lo, hi;
+
+    __asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
+    return (uint64_t)hi << 32 | lo;
+}
+
+/* A consistent copy of the live clock. */
+static void read_clock(struct emu_clock *c)
+{
+    const struct emu_clock *from = &shared->clock;
+    uint32_t version;
+
+    do {
+        version = READ_ONCE(from->version);
+        barrier();
+        memcpy(c, from, sizeof(*c));
+        barrier();
+    } while (version & 1 || version != READ_ONCE(from->version));
+}
+
+static uint64_t scale(const struct emu_clock *c, uint64_t ticks)
+{
+    if (c->tsc_shift >= 0)
+        ticks <<= c->tsc_shift;
+    else
+        ticks >>= -c->tsc_shift;
+    return (uint64_t)((unsigned __int128)ticks * c->tsc_to_system_mul >> 32);
+}
+
+uint64_t system_time_ns(void)
+{
+    struct emu_clock c;
+
+    read_clock(&c);
+    return c.system_time_ns + scale(&c, rdtsc() - c.tsc_timestamp);
+}
+
+/* TSC value at which system time is ns. */
+static uint64_t tsc_at(uint64_t ns)
+{
+    struct emu_clock c;
+    uint64_t delta, ticks;
+
+    read_clock(&c);
+    if (ns <= c.system_time_ns)
+        return 1;
+    delta = ns - c.system_time_ns;
+    if (delta > 1UL << 50)
+        delta = 1UL << 50; /* 13 days; looked at again then */
+    /* (delta << 32) / mul without a 128-bit division */
+    ticks = (delta / c.tsc_to_system_mul << 32) +
+            (delta % c.tsc_to_system_mul << 32) / c.tsc_to_system_mul;
+    if (c.tsc_shift >= 0)
+        ticks >>= c.tsc_shift;
+    else
+        ticks <<= -c.tsc_shift;
+    return c.tsc_timestamp + ticks + 1;
+}
+
+/* --- what the guest reads ------------------------------------------------------ */
+
+static void fill_time(vcpu_time_info_t *t, const struct emu_clock *c)
+{
+    uint32_t version = (t->version | 1) + 1;
+
+    WRITE_ONCE(t->version, version - 1);
+    barrier();
+    t->tsc_timestamp = c->tsc_timestamp;
+    t->system_time = c->system_time_ns;
+    t->tsc_to_system_mul = c->tsc_to_system_mul;
+    t->tsc_shift = (int8_t)c->tsc_shift;
+    t->flags = XEN_PVCLOCK_TSC_STABLE_BIT;
+    barrier();
+    WRITE_ONCE(t->version, version);
+}
+
+static void update_wallclock(const struct emu_clock *c)
+{
+    if (shinfo->wc_sec == (uint32_t)c->wc_sec && shinfo->wc_nsec == c->wc_nsec)
+        return;
+    shinfo->wc_version |= 1;
+    barrier();
+    shinfo->wc_sec = (uint32_t)c->wc_sec;
+    shinfo->wc_sec_hi = (uint32_t)(c->wc_sec >> 32);
+    shinfo->wc_nsec = c->wc_nsec;
+    barrier();
+    shinfo->wc_version++;
+}
+
+/* Copy the clock to the guest if the VM process has moved it. */
+void update_time(struct vcpu *v, bool force)
+{
+    struct emu_clock c;
+
+    if (!force && v->clock_version == READ_ONCE(shared->clock.version))
+        return;
+    read_clock(&c);
+    v->clock_version = c.version;
+    fill_time(&v->info->time, &c);
+    if (v->time_va) {
+        vcpu_time_info_t t = v->info->time;
+
+        copy_to_guest(v->time_va, &t, sizeof(t));
+    }
+    if (v->pub.id == 0)
+        update_wallclock(&c);
+}
+
+/* --- timers ----------------------------------------------------------------------- */
+
+static uint64_t earliest(uint64_t a, uint64_t b)
+{
+    return !a ? b : !b ? a : a < b ? a : b;
+}
+
+void timer_program(struct vcpu *v)
+{
+    uint64_t next =
+        earliest(v->singleshot_ns,
+                 earliest(v->periodic_next_ns, v->poll_ns));
+    uint64_t tsc = next ? tsc_at(next) : 0;
+
+    if (tsc == v->armed_tsc)
+        return;
+    v->armed_tsc = tsc;
+    wrmsr(MSR_TSC_DEADLINE, tsc);
+}
+
+void timer_interrupt(struct vcpu *v)
+{
+    uint64_t now = system_time_ns();
+
+    v->armed_tsc = 0; /* the LAPIC disarms itself */
+    update_time(v, false);
+    if (v->singleshot_ns && v->singleshot_ns <= now) {
+        v->singleshot_ns = 0;
+        send_virq(v, VIRQ_TIMER);
+    }
+    if (v->periodic_next_ns && v->periodic_next_ns <= now) {
+        /* Ticks that were missed are missed. */
+        v->periodic_next_ns += v->period_ns;
+        if (v->periodic_next_ns <= now)
+            v->periodic_next_ns = now + v->period_ns;
+        send_virq(v, VIRQ_TIMER);
+    }
+    if (v->poll_ns && v->poll_ns <= now)
+        v->poll_ns = 0;
+    timer_program(v);
+}
+
+int64_t do_set_timer_op(struct vcpu *v, uint64_t timeout_ns, uint64_t a2,
+                        uint64_t a3, uint64_t a4, uint64_t a5)
+{
+    (void)a2, (void)a3, (void)a4, (void)a5;
+    v->singleshot_ns = timeout_ns;
+    if (timeout_ns && timeout_ns <= system_time_ns()) {
+        v->singleshot_ns = 0;
+        send_virq(v, VIRQ_TIMER);
+    }
+    timer_program(v);
+    return 0;
+}
+
+/* --- where the time went: vcpu.h, runstate ------------------------------------------ */
+
+/* Steal time that KVM has seen since the last look counts as "runnable". */
+static void account_steal(struct vcpu *v)
+{
+    uint64_t steal = READ_ONCE(v->steal.steal);
+
+    if (steal <= v->steal_seen)
+        return;
+    v->runstate.time[RUNSTATE_runnable] += steal - v->steal_seen;
+    v->runstate.state_entry_time += steal - v->steal_seen;
+    v->steal_seen = steal;
+}
+
+void runstate_publish(struct vcpu *v)
+{
+    if (v->runstate_va)
+        copy_to_guest(v->runstate_va, &v->runstate, sizeof(v->runstate));
+}
+
+void runstate_change(struct vcpu *v, int state)
+{
+    uint64_t now = system_time_ns();
+
+    account_steal(v);
+    if (now > v->runstate.state_entry_time)
+        v->runstate.time[v->runstate.state] +=
+            now - v->runstate.state_entry_time;
+    v->runstate.state = state;
+    v->runstate.state_entry_time = now;
+    runstate_publish(v);
+}

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Exceptions, interrupts and system calls as the entry code hands them in. */
+#include "emu/emu.h"
+#include "emu/privileged.h"
+
+#define X86_TRAP_DB 1
+#define X86_TRAP_BP 3
+#define X86_TRAP_OF 4
+#define X86_TRAP_UD 6
+#define X86_TRAP_NM 7
+#define X86_TRAP_DF 8
+#define X86_TRAP_GP 13
+#define X86_TRAP_PF 14
+#define X86_TRAP_AC 17
+
+#define CR0_TS 0x8UL
+#define MSR_X2APIC_EOI 0x80b
+
+#define RFLAGS_TF 0x100UL
+
+void emu_trap(struct emu_frame *f);
+extern char iret_to_guest[], ring0_iret_to_guest[], iret_refused[],
+    ring0_iret_refused[];
+
+static bool has_error_code(uint8_t vector)
+{
+    return vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 ||
+           vector == 21 || vector == 29 || vector == 30;
+}
+
+/* Gates of the guest's own table; ti->flags: bits 0-1 DPL, bit 2 masks. */
+static void deliver(struct vcpu *v, struct emu_frame *f, uint8_t vector,
+                    int flags, uint64_t error_code)
+{
+    const trap_info_t *t = &v->traps[vector];
+    struct callback to = {.rip = t->address, .mask_events = TI_GET_IF(t)};
+
+    if (!t->address)
+        crash_domain("exception for which the guest has no trap table entry");
+    bounce(v, f, &to, flags, error_code);
+}
+
+void inject_trap(struct vcpu *v, struct emu_frame *f, uint8_t vector,
+                 uint64_t error_code)
+{
+    deliver(v, f, vector, has_error_code(vector) ? BOUNCE_ERROR_CODE : 0,
+            error_code);
+}
+
+void inject_page_fault(struct vcpu *v, struct emu_frame *f, uint64_t cr2,
+                       uint64_t error_code)
+{
+    /* Both halves of the guest run at ring 3; tell it which it was. */
+    error_code &= ~(uint64_t)PF_USER;
+    if (!v->pub.in_kernel)
+        error_code |= PF_USER;
+    v->info->arch.cr2 = cr2;
+    inject_trap(v, f, X86_TRAP_PF, error_code);
+}
+
+static uint64_t read_cr2(struct vcpu *v)
+{
+    if (!slow_ring0())
+        __asm__ volatile("mov %%cr2, %0" : "=r"(v->fault_cr2));
+    return v->fault_cr2;
+}
+
+static void page_fault(struct vcpu *v, struct emu_frame *f)
+{
+    uint64_t cr2 = read_cr2(v);
+
+    if (fix_page_fault(v, cr2, f->error_code))
+        return;
+    inject_page_fault(v, f, cr2, f->error_code);
+}
+
+/*
+ * #GP. An int instruction through a gate that our IDT closes arrives here
+ * with IDT set in its error code: the guest's table decides. Otherwise a
+ * privileged instruction, or the guest's own fault.
+ */
+static void general_protection(struct vcpu *v, struct emu_frame *f)
+{
+    if ((f->error_code & 0xffff) != 0 && (f->error_code & 7) == 2) {
+        uint8_t vector = (uint8_t)(f->error_code >> 3);
+        const trap_info_t *t = &v->traps[vector];
+
+        if (t->address && TI_GET_DPL(t) >= (v->pub.in_kernel ? 1U : 3U)) {
+            f->rip += 2;
+            v->pub.counters.soft_int++;
+            deliver(v, f, vector, 0, 0);
+            return;
+        }
+    } else if (f->error_code == 0 && emulate_privileged(v, f)) {
+        return;
+    }
+    inject_trap(v, f, X86_TRAP_GP, f->error_code);
+}
+
+/* #BP, #OF and int 0x80 come through open gates; rip is past them. */
+static void software_interrupt(struct vcpu *v, struct emu_frame *f)
+{
+    const trap_info_t *t = &v->traps[f->vector & 0xff];
+
+    if (t->address && TI_GET_DPL(t) >= (v->pub.in_kernel ? 1U : 3U)) {
+        deliver(v, f, (uint8_t)f->vector, 0, 0);
+        return;
+    }
+    f->rip -= f->vector == 0x80 ? 2 : 1;
+    inject_trap(v, f, X86_TRAP_GP, (f->vector & 0xff) << 3 | 2);
+}
+
+static void debug(struct vcpu *v, struct emu_frame *f)
+{
+    uint64_t dr6;
+
+    if (slow_ring0()) {
+        /* DR6 is ring 0's; single steps are told by TF. */
+        dr6 = f->rflags & RFLAGS_TF ? 0xffff4ff0 : 0xffff0ff1;
+    } else {
+        __asm__ volatile("mov %%dr6, %0" : "=r"(dr6));
+        raw_write_dr(6, 0xffff0ff0);
+    }
+    v->dr[6] = (v->dr[6] | (dr6 & 0xe00f)) | 0xffff0ff0;
+    inject_trap(v, f, X86_TRAP_DB, 0);
+}
+
+static void device_not_available(struct vcpu *v, struct emu_frame *f)
+{
+    /* Xen gives the FPU back before it tells the guest. */
+    v->fpu_ts = 0;
+    write_cr0(v->cr0_guest & ~CR0_TS);
+    inject_trap(v, f, X86_TRAP_NM, 0);
+}
+
+static void exception(struct vcpu *v, struct emu_frame *f)
+{
+    uint8_t vector = (uint8_t)f->vector;
+
+    v->pub.counters.trap[vector & 31]++;
+    trace(v, EMU_TRACE_TRAP, vector, f->rip, f->error_code,
+          vector == X86_TRAP_PF ? v->fault_cr2 : f->rsp);
+    switch (vector) {
+    case X86_TRAP_DB:
+        debug(v, f);
+        break;
+    case X86_TRAP_BP:
+    case X86_TRAP_OF:
+        software_interrupt(v, f);
+        break;
+    case X86_TRAP_UD:
+        if (!emulate_forced(v, f))
+            inject_trap(v, f, X86_TRAP_UD, 0);
+        break;
+    case X86_TRAP_NM:
+        device_not_available(v, f);
+        break;
+    case X86_TRAP_GP:
+        general_protection(v, f);
+        break;
+    case X86_TRAP_PF:
+        page_fault(v, f);
+        break;
+    default:
+        inject_trap(v, f, vector, f->error_code);
+    }
+}
+
+static void interrupt(struct vcpu *v, const struct emu_frame *f)
+{
+    v->pub.counters.irq++;
+    trace(v, EMU_TRACE_IRQ, (uint32_t)f->vector, f->rip, f->rsp, 0);
+    if (slow_ring0())
+        return; /* ring0.S has noted and ended it */
+    switch (f->vector) {
+    case EMU_VECTOR_TIMER:
+        v->irq_pending |= IRQ_TIMER;
+        break;
+    case EMU_VECTOR_EVTCHN:
+        v->irq_pending |= IRQ_EVTCHN;
+        break;
+    case EMU_VECTOR_IPI:
+        v->irq_pending |= IRQ_IPI;
+        break;
+    default:
+        return;
+    }
+    raw_wrmsr(MSR_X2APIC_EOI, 0);
+}
+
+/*
+ * Slow ring 0 only: the guest was stopped on its SYSCALL stub. From user
+ * space that is how every system call begins (the stub is not mapped for
+ * ring 3 there: #PF on the fetch). From the kernel an interrupt fell between
+ * SYSCALL and emu: go back to before it, as if it had come earlier.
+ * True if the frame now is a system call's.
+ */
+static bool stopped_on_stub(struct vcpu *v, struct emu_frame *f)
+{
+    uint64_t stub = LSTAR_VIRT(v);
+
+    if (f->rip - stub >= sizeof(v->lstar_stub))
+        return false;
+    if (f->rip == stub && f->vector == X86_TRAP_PF && !v->pub.in_kernel) {
+        f->rip = f->rcx;
+        f->rflags = f->r11;
+        f->vector = EMU_FRAME_SYSCALL;
+        f->error_code = 0;
+        return true;
+    }
+    if (f->rip != stub)
+        f->rsp = v->syscall_rsp;
+    f->rip = f->rcx - 2;
+    f->rflags = f->r11;
+    return false;
+}
+
+static bool is_interrupt(const struct emu_frame *f)
+{
+    return f->vector >= EMU_VECTOR_TIMER && f->vector <= EMU_VECTOR_SPURIOUS;
+}
+
+/* Every stop of the guest that is not a SYSCALL. Interrupts are off (fast
+ * ring 0) or only noted. */
+void guest_trap(struct emu_frame *f)
+{
+    struct vcpu *v = this_vcpu();
+
+    v->pub.state &= ~(uint32_t)EMU_VCPU_IN_GUEST;
+    v->pub.counters.ring0++;
+    if (slow_ring0()) {
+        v->emu_cr3 = v->pub.kernel_cr3; /* descend loaded it */
+        if (stopped_on_stub(v, f)) {
+            guest_syscall(f);
+            return;
+        }
+    }
+    if (is_interrupt(f)) {
+        interrupt(v, f);
+    } else if (f->vector < 32) {
+        exception(v, f);
+    } else {
+        v->pub.counters.soft_int++;
+        trace(v, EMU_TRACE_TRAP, (uint32_t)f->vector, f->rip, f->rax, 0);
+        software_interrupt(v, f);
+    }
+}
+
+static void user_syscall(struct vcpu *v, struct emu_frame *f)
+{
+    v->pub.counters.syscall++;
+    trace(v, EMU_TRACE_SYSCALL, (uint32_t)f->rax, f->rip, f->rax, f->rdi);
+    if (!v->syscall_callback.rip) {
+        f->rip -= 2;
+        inject_trap(v, f, X86_TRAP_UD, 0);
+        return;
+    }
+    f->rcx = f->rip;
+    f->r11 = f->rflags;
+    bounce(v, f, &v->syscall_callback, 0, 0);
+}
+
+/* SYSCALL: a hypercall from the guest's kernel, a system call from below. */
+void guest_syscall(struct emu_frame *f)
+{
+    struct vcpu *v = this_vcpu();
+
+    v->pub.state &= ~(uint32_t)EMU_VCPU_IN_GUEST;
+    if (!slow_ring0())
+        v->pub.counters.ring0++;
+    if (!v->pub.in_kernel) {
+        user_syscall(v, f);
+        return;
+    }
+    f->rax = (uint64_t)hypercall(v, f->rax, f->rdi, f->rsi, f->rdx, f->r10,
+                                 f->r8);
+}
+
+/*
+ * A fault of emu's own: a guest address that was not there (fixed up), an
+ * iretq whose frame the CPU refused, a tick while halted; else our bug.
+ */
+void emu_trap(struct emu_frame *f)
+{
+    struct vcpu *v = this_vcpu();
+    uint64_t cr2, to;
+
+    if (is_interrupt(f)) {
+        interrupt(v, f);
+        return;
+    }
+    if (f->rip == (uint64_t)iret_to_guest ||
+        f->rip == (uint64_t)ring0_iret_to_guest) {
+        struct emu_frame regs = *f, *g = guest_frame(v);
+
+        memcpy(g, &regs, offsetof(struct emu_frame, vector));
+        f->rip = (uint64_t)(slow_ring0() ? ring0_iret_refused : iret_refused);
+        f->rsp = (uint64_t)v + RING3_STACK_OFFSET;
+        f->rflags = 2;
+        return;
+    }
+    if (f->vector == X86_TRAP_PF) {
+        __asm__ volatile("mov %%cr2, %0" : "=r"(cr2));
+        if (fix_page_fault(v, cr2, f->error_code))
+            return;
+    }
+    to = fixup_exception(f->rip);
+    if (to) {
+        f->rip = to;
+        return;
+    }
+    /* Ours: report it with our own registers. */
+    v->pub.request.arg[0] = f->vector;
+    *guest_frame(v) = *f;
+    bug("trap inside emu");
+}
+
+/* The last of C before the guest runs: events, timers, roots, exit kind. */
+void prepare_exit(struct vcpu *v)
+{
+    struct emu_frame *f = guest_frame(v);
+
+    if (READ_ONCE(v->irq_pending))
+        take_interrupts(v);
+    if (v->nmi_pending && v->nmi_callback.rip) {
+        v->nmi_pending = 0;
+        bounce(v, f, &v->nmi_callback, 0, 0);
+    } else if (upcall_wanted(v) && v->event_callback.rip) {
+        v->pub.counters.upcall++;
+        bounce(v, f, &v->event_callback, 0, 0);
+    }
+    v->exit_via = EXIT_RING0;
+    if (slow_ring0() && v->pub.in_kernel && f->cs == FLAT_RING3_CS64 &&
+        f->ss == FLAT_RING3_SS64)
+        v->exit_via = EXIT_RING3;
+    mm_prepare_exit(v);
+    v->pub.state |= EMU_VCPU_IN_GUEST;
+}
