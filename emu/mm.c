@@ -20,25 +20,46 @@
  * Machine pages that were fixed as part of a pinned table: a hint, never the
  * truth. Set: its entries had the user bit when it was pinned, and it may be
  * written. A stale bit costs one fault more or allows a write that the guest
- * could have made anyway by asking. Covers the first 32 GiB.
+ * could have made anyway by asking. Covers the first 24 GiB.
  */
-#define TABLE_BITMAP_BYTES 0x100000
+#define TABLE_BITMAP_BYTES 0xc0000UL
 static uint8_t table_bitmap[TABLE_BITMAP_BYTES];
+/* Pages that the guest itself pinned: only those can be unpinned. */
+static uint8_t pinned_bitmap[TABLE_BITMAP_BYTES];
+
+static bool test_mfn(const uint8_t *bitmap, uint64_t bytes, uint64_t mfn)
+{
+    return mfn < bytes * 8 && bitmap[mfn >> 3] & 1U << (mfn & 7);
+}
+
+static void change_mfn(uint8_t *bitmap, uint64_t bytes, uint64_t mfn, bool set)
+{
+    if (mfn >= bytes * 8)
+        return;
+    if (set)
+        bitmap[mfn >> 3] |= (uint8_t)(1U << (mfn & 7));
+    else
+        bitmap[mfn >> 3] &= (uint8_t)~(1U << (mfn & 7));
+}
 
 static bool is_table(uint64_t mfn)
 {
-    return mfn < TABLE_BITMAP_BYTES * 8UL &&
-           (table_bitmap[mfn >> 3] & 1U << (mfn & 7));
+    return test_mfn(table_bitmap, sizeof(table_bitmap), mfn);
 }
 
 static void set_table(uint64_t mfn, bool table)
 {
-    if (mfn >= TABLE_BITMAP_BYTES * 8UL)
-        return;
-    if (table)
-        table_bitmap[mfn >> 3] |= (uint8_t)(1U << (mfn & 7));
-    else
-        table_bitmap[mfn >> 3] &= (uint8_t)~(1U << (mfn & 7));
+    change_mfn(table_bitmap, sizeof(table_bitmap), mfn, table);
+}
+
+static bool is_pinned(uint64_t mfn)
+{
+    return test_mfn(pinned_bitmap, sizeof(pinned_bitmap), mfn);
+}
+
+static void set_pinned(uint64_t mfn, bool pinned)
+{
+    change_mfn(pinned_bitmap, sizeof(pinned_bitmap), mfn, pinned);
 }
 
 static uint64_t *table(uint64_t entry)
@@ -119,7 +140,7 @@ static void unpin_table(uint64_t mfn, int level)
 {
     uint64_t *t = machine(mfn << PAGE_SHIFT);
 
-    if (!mfn_guest(mfn) || !is_table(mfn))
+    if (!mfn_guest(mfn) || !is_table(mfn) || is_pinned(mfn))
         return;
     set_table(mfn, false);
     if (level == 1)
@@ -135,6 +156,7 @@ static void unpin_table(uint64_t mfn, int level)
 void mm_init(uint64_t root)
 {
     set_table(root >> PAGE_SHIFT, true);
+    set_pinned(root >> PAGE_SHIFT, true);
     install_emu_slots(root, false);
 }
 
@@ -446,12 +468,16 @@ static int op_pin(struct mmuext_op *op)
         bool l4 = PTE_MFN(t[DIRECTMAP_SLOT]) ==
                   (EMU_TABLES_GPA >> PAGE_SHIFT) + EMU_TABLE_L3_DIRECTMAP;
 
-        if (!is_table(mfn))
+        if (!is_pinned(mfn))
             return -XEN_EINVAL;
+        set_pinned(mfn, false);
         unpin_table(mfn, l4 ? 4 : 1);
         return 0;
     }
+    if (is_pinned(mfn))
+        return -XEN_EINVAL;
     pin_table(mfn, level);
+    set_pinned(mfn, true);
     return 0;
 }
 

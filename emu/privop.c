@@ -21,6 +21,9 @@
 #define MSR_TSC 0x10
 #define MSR_MCG_CAP 0x179
 #define MSR_MCG_STATUS 0x17a
+#define MSR_MCG_CTL 0x17b
+#define MSR_K7_HWCR 0xc0010015
+#define HWCR_TSC_FREQ_SEL 0x1000000 /* TSC counts at P0, as Xen says */
 
 /* The PAT that Xen programs and PV guests must live with (xen.h). */
 #define XEN_PAT 0x050100070406
@@ -209,7 +212,11 @@ static bool read_msr(struct vcpu *v, uint32_t msr, uint64_t *value)
         return true;
     case MSR_MCG_CAP: /* machine check: no banks */
     case MSR_MCG_STATUS:
+    case MSR_MCG_CTL:
         *value = 0;
+        return true;
+    case MSR_K7_HWCR:
+        *value = HWCR_TSC_FREQ_SEL;
         return true;
     default:
         return false;
@@ -229,6 +236,9 @@ static bool write_msr(struct vcpu *v, uint32_t msr, uint64_t value)
         return value == XEN_PAT;
     case MSR_EFER:
         return value == 0xd01;
+    case MSR_MCG_STATUS:
+    case MSR_MCG_CTL:
+        return true; /* nothing to clear, nothing to enable */
     default:
         return false;
     }
