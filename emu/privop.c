@@ -435,6 +435,8 @@ static bool one_byte(struct vcpu *v, struct emu_frame *f, struct insn *i,
         return true;
     case 0xfa: /* cli, sti: allowed with IOPL, without effect, as on Xen */
     case 0xfb:
+        v->pub.counters.privop[EMU_PRIVOP_OTHER]++;
+        trace(v, EMU_TRACE_PRIVOP, EMU_PRIVOP_OTHER, f->rip, op, 0);
         return v->iopl >= (v->pub.in_kernel ? 1U : 3U);
     default:
         return false;

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Make xenner._abi from abi/*.h: their structures and their constants.
+
+    abi_build.py SOURCE_ROOT OUTPUT.c
+
+The C text that cffi reads is what the preprocessor makes of the same headers
+that emu includes, so there is one source.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cffi
+
+HEADERS = ("abi/layout.h", "abi/emu.h")
+_CONSTANT = re.compile(r"^#define ([A-Z][A-Z0-9_]*) (0x[0-9a-f]+|[0-9]+)\b", re.M)
+
+
+def main() -> None:
+    root, output = Path(sys.argv[1]), Path(sys.argv[2])
+    structures = subprocess.run(
+        ["cc", "-E", "-P", "-DABI_NO_INCLUDES", str(root / "abi/emu.h")],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    constants = [
+        name
+        for header in HEADERS
+        for name, _ in _CONSTANT.findall((root / header).read_text())
+    ]
+    builder = cffi.FFI()
+    builder.cdef(
+        structures + "".join(f"#define {name} ...\n" for name in constants)
+    )
+    builder.set_source(
+        "xenner._abi",
+        "".join(f'#include "{header}"\n' for header in HEADERS),
+    )
+    builder.emit_c_code(str(output))
+    # cffi leaves an unchanged file alone; the build compares times.
+    output.touch()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where the guest's console goes: terminal, pty, socket, file or nowhere.
+
+The ring itself is the only buffer: a slow reader stops the guest's console,
+never its vCPUs, and costs no memory.
+"""
+
+import os
+import socket
+import sys
+import termios
+import tty
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+import trio
+
+from xenner.errors import ConfigError, HostError
+
+LEAVE = b"\x1d"
+"""Ctrl-], as in `xl console`."""
+
+_CHUNK_BYTES = 1024
+
+
+class LeaveConsole(Exception):  # noqa: N818 - an event, not an error
+    """The person at the terminal typed Ctrl-]."""
+
+
+class Sink(Protocol):
+    """One end of a console."""
+
+    async def send(self, data: bytes) -> None:
+        """Deliver all of it; blocks while the reader does not read."""
+
+    async def receive(self) -> bytes:
+        """Typed bytes; b"" when there will never be more."""
+
+
+class NullSink:
+    """Output vanishes, nothing is ever typed."""
+
+    async def send(self, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def receive(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return b""
+
+
+class FdSink:
+    """A pair of descriptors that may be terminals, pipes or files."""
+
+    def __init__(self, out_fd: int, in_fd: int | None, *, leave: bool) -> None:
+        self._out_fd = out_fd
+        self._in_fd = in_fd
+        self._leave = leave
+
+    async def send(self, data: bytes) -> None:
+        while data:
+            # Blocking, in a thread: O_NONBLOCK would be set for everybody
+            # who shares the terminal.
+            try:
+                count = await trio.to_thread.run_sync(
+                    os.write, self._out_fd, data
+                )
+            except BrokenPipeError:
+                return  # The reader is gone; the guest runs on.
+            data = data[count:]
+
+    async def receive(self) -> bytes:
+        if self._in_fd is None:
+            return b""
+        # A regular file (and /dev/null) is always readable: no epoll for it.
+        with suppress(PermissionError):
+            await trio.lowlevel.wait_readable(self._in_fd)
+        try:
+            data = os.read(self._in_fd, _CHUNK_BYTES)
+        except OSError:
+            return b""  # EIO: the terminal went away
+        if self._leave and LEAVE in data:
+            raise LeaveConsole
+        return data
+
+
+class PtySink:
+    """Our side of a pty; output that nobody reads is thrown away."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    async def send(self, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        with suppress(BlockingIOError, OSError):
+            os.write(self._fd, data)
+
+    async def receive(self) -> bytes:
+        while True:
+            await trio.lowlevel.wait_readable(self._fd)
+            try:
+                return os.read(self._fd, _CHUNK_BYTES)
+            except OSError:
+                # EIO until somebody opens the other side.
+                await trio.sleep(0.2)
+
+
+class SocketSink:
+    """A listening Unix socket with one client at a time."""
+
+    def __init__(self, listener: trio.SocketListener) -> None:
+        self._listener = listener
+        self._client: trio.SocketStream | None = None
+
+    async def send(self, data: bytes) -> None:
+        if self._client is None:
+            await trio.lowlevel.checkpoint()
+            return
+        try:
+            await self._client.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._client = None
+
+    async def receive(self) -> bytes:
+        while True:
+            if self._client is None:
+                self._client = await self._listener.accept()
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                data = bytes(await self._client.receive_some(_CHUNK_BYTES))
+                if data:
+                    return data
+            client, self._client = self._client, None
+            await client.aclose()
+
+
+@asynccontextmanager
+async def open_console(spec: str, *, link: Path) -> AsyncIterator[Sink]:
+    """The sink that a -serial argument names; `link` is where a pty shows.
+
+    Raises ConfigError for a specification that makes no sense, HostError
+    for one that cannot be had.
+    """
+    kind, _, rest = spec.partition(":")
+    match kind:
+        case "null" | "none":
+            yield NullSink()
+        case "stdio":
+            with _raw_terminal() as is_terminal:
+                yield FdSink(1, 0, leave=is_terminal)
+        case "file" if rest:
+            with _open_file(rest) as fd:
+                yield FdSink(fd, None, leave=False)
+        case "pty":
+            with _open_pty(link) as fd:
+                yield PtySink(fd)
+        case "unix" if rest:
+            async with _listen(Path(rest.split(",")[0])) as listener:
+                yield SocketSink(listener)
+        case _:
+            raise ConfigError(
+                f"-serial {spec}: not a console; "
+                "use stdio, pty, unix:PATH, file:PATH or null"
+            )
+
+
+@contextmanager
+def _raw_terminal() -> Iterator[bool]:
+    """Keys go to the guest one by one; the terminal is put back afterwards."""
+    if not os.isatty(0):
+        yield False
+        return
+    before = termios.tcgetattr(0)
+    tty.setraw(0, termios.TCSANOW)
+    mode = termios.tcgetattr(0)
+    mode[1] |= termios.OPOST  # our own messages keep their line ends
+    termios.tcsetattr(0, termios.TCSANOW, mode)
+    try:
+        yield True
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+@contextmanager
+def _open_file(path: str) -> Iterator[int]:
+    try:
+        fd = os.open(
+            path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+        )
+    except OSError as error:
+        raise HostError(f"console file {path}: {error.strerror}") from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _open_pty(link: Path) -> Iterator[int]:
+    ours, theirs = os.openpty()
+    name = os.ttyname(theirs)
+    tty.setraw(theirs)
+    os.set_blocking(ours, False)
+    try:
+        link.unlink(missing_ok=True)
+        link.symlink_to(name)
+        print(f"char device redirected to {name}", file=sys.stderr, flush=True)
+        yield ours
+    finally:
+        link.unlink(missing_ok=True)
+        os.close(theirs)
+        os.close(ours)
+
+
+@asynccontextmanager
+async def _listen(path: Path) -> AsyncIterator[trio.SocketListener]:
+    listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_dead_socket(path)
+        await listener.bind(str(path))
+        listener.listen(1)
+    except OSError as error:
+        listener.close()
+        raise HostError(f"socket {path}: {error.strerror}") from error
+    try:
+        yield trio.SocketListener(listener)
+    finally:
+        listener.close()
+        path.unlink(missing_ok=True)
+
+
+def _remove_dead_socket(path: Path) -> None:
+    """A socket that nobody listens on any more is in the way."""
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+
+
+listen_unix = _listen

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A domain's life in one process: build, run, reboot, end.
+
+    run_domain ─┬─ one thread per vCPU (Vcpu.run)
+                ├─ console: ring -> sink, sink -> ring
+                ├─ clock: steers guest time
+                └─ monitor (once for all reboots)
+"""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from xenner import abi
+from xenner.types import Domid, Port, ShutdownReason
+from xennerd.vm import clock as clocks
+from xennerd.vm import recorder
+from xennerd.vm._vcpu import ffi, lib
+from xennerd.vm.builder import StartOfDay, build_domain
+from xennerd.vm.console import Sink
+from xennerd.vm.consolering import ConsoleRing
+from xennerd.vm.cpuid import GuestCpuid
+from xennerd.vm.emushared import Clock as SharedClock
+from xennerd.vm.emushared import Domain
+from xennerd.vm.kernel import Kernel
+from xennerd.vm.kvm import Kvm, Vm
+from xennerd.vm.vcpu import Gate, Outcome, Vcpu
+from xennerd.vm.vmcore import Vmcore
+
+_log = logging.getLogger("xenner.domain")
+_emu_log = logging.getLogger("xenner.emu")
+
+CONSOLE_PORT = Port(2)
+_GSI_EVTCHN = 24
+_PARK_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that a start of this domain needs; the same for every reboot."""
+
+    domid: Domid
+    name: str
+    handle: bytes
+    kernel: Kernel
+    initrd: bytes | None
+    cmdline: bytes
+    nr_vcpus: int
+    quirks: int
+    cpuid: GuestCpuid
+    emu_image: bytes
+
+
+class Machine:
+    """One running VM: from a start of day until the guest ends."""
+
+    def __init__(
+        self, plan: Plan, vmcore: Vmcore, kvm: Kvm, *, is_stopped: bool
+    ) -> None:
+        self.plan = plan
+        self.vmcore = vmcore
+        self.gate = Gate(is_open=not is_stopped)
+        self.ready_at: float | None = None
+        self._stack = ExitStack()
+        try:
+            self._create(kvm)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _create(self, kvm: Kvm) -> None:
+        self.vm = self._stack.enter_context(Vm(kvm))
+        mem = self.vmcore.mem
+        buffer = ffi.from_buffer(mem)
+        self._stack.callback(ffi.release, buffer)
+        self.vm.map_memory(
+            int(ffi.cast("uintptr_t", buffer)),
+            self.vmcore.layout.ram_ranges(),
+        )
+        self.vcpus = []
+        for number in range(self.plan.nr_vcpus):
+            fd = self.vm.create_vcpu(number, self.plan.cpuid.kvm)
+            vcpu = Vcpu(number, fd, run_bytes=kvm.run_bytes(), mem=mem)
+            self._stack.callback(vcpu.close)
+            self.vcpus.append(vcpu)
+        self.tsc_khz = self.vm.tsc_khz(fd)
+        self.tsc_offset = self.vcpus[0].tsc_offset()
+        self.console_out_fd = self._eventfd()
+        self.vm.ioeventfd(
+            self.console_out_fd, abi.EMU_PORT_NOTIFY, CONSOLE_PORT
+        )
+        self._event_fd = self._eventfd()
+        self.vm.route_msi(_GSI_EVTCHN, abi.EMU_VECTOR_EVTCHN)
+        self.vm.irqfd(self._event_fd, _GSI_EVTCHN)
+        self.start = self._build()
+        for vcpu in self.vcpus:
+            vcpu.set_start(rip=self.start.emu_entry, cr3=self.start.emu_cr3)
+
+    def _eventfd(self) -> int:
+        fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._stack.callback(os.close, fd)
+        return fd
+
+    def _build(self) -> StartOfDay:
+        plan = self.plan
+        now = clocks.read_moment(self.tsc_offset)
+        self.clock = clocks.start_clock(now, self.tsc_khz)
+        domain = Domain(
+            domid=plan.domid,
+            nr_vcpus=plan.nr_vcpus,
+            handle=plan.handle,
+            quirks=plan.quirks,
+            cpuid=plan.cpuid.guest,
+            xcr0=plan.cpuid.xcr0,
+            tsc_khz=self.tsc_khz,
+            clock=SharedClock(
+                tsc_timestamp=self.clock.tsc_timestamp,
+                system_time_ns=self.clock.system_time_ns,
+                tsc_to_system_mul=self.clock.rate.mul,
+                tsc_shift=self.clock.rate.shift,
+                wc_sec=self.clock.wall_ns // 1_000_000_000,
+                wc_nsec=self.clock.wall_ns % 1_000_000_000,
+            ),
+            console_port=CONSOLE_PORT,
+        )
+        return build_domain(
+            self.vmcore,
+            kernel=plan.kernel,
+            initrd=plan.initrd,
+            cmdline=plan.cmdline,
+            emu_image=plan.emu_image,
+            domain=domain,
+        )
+
+    def shared_clock(self) -> Any:
+        shared = abi.view("emu_shared", self.vmcore.mem, abi.EMU_SHARED_GPA)
+        return shared.clock
+
+    def notify(self, port: Port) -> None:
+        """Raise an event channel from outside: abi/emu.h, emu_pending."""
+        at = ffi.from_buffer(self.vmcore.mem) + abi.EMU_PENDING_GPA
+        word, bit = divmod(port, 64)
+        bits_offset = 64
+        lib.atomic_or_u64(at + bits_offset + word * 8, 1 << bit)
+        lib.atomic_or_u64(at, 1 << word)
+        os.eventfd_write(self._event_fd, 1)
+
+    def pause(self) -> None:
+        """Stop all vCPUs and show their registers in the vmcore."""
+        self.gate.set_open(False)
+        for vcpu in self.vcpus:
+            vcpu.kick()
+        if self.gate.wait_parked(len(self.vcpus), _PARK_TIMEOUT_S):
+            self.publish_registers()
+
+    def resume(self) -> None:
+        self.gate.set_open(True)
+
+    def end(self) -> None:
+        """Have every vCPU thread return."""
+        self.gate.end()
+        for vcpu in self.vcpus:
+            vcpu.kick()
+
+    def publish_registers(self) -> None:
+        for vcpu in self.vcpus:
+            registers, _cr2, _cr3 = vcpu.registers()
+            self.vmcore.set_registers(vcpu.number, registers)
+
+    def statistics(self) -> dict[str, Any]:
+        """Counters of all vCPUs, for people and benchmarks."""
+        mem = self.vmcore.mem
+        return {
+            "traps": sum(
+                recorder.total_traps(mem, v.number) for v in self.vcpus
+            ),
+            "exits_to_userspace": sum(v.nr_exits() for v in self.vcpus),
+            "vcpus": [recorder.counters(mem, v.number) for v in self.vcpus],
+        }
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+@contextmanager
+def open_machine(
+    plan: Plan, vmcore: Vmcore, kvm: Kvm, *, is_stopped: bool
+) -> Iterator[Machine]:
+    """A machine at its start of day; all of it is gone after the block."""
+    machine = Machine(plan, vmcore, kvm, is_stopped=is_stopped)
+    try:
+        yield machine
+    finally:
+        machine.close()
+
+
+async def run_machine(
+    machine: Machine, sink: Sink, *, on_ready: Callable[[], None]
+) -> Outcome | None:
+    """Run until the guest ends; None if end() was called first."""
+    outcomes: list[Outcome] = []
+    ring = ConsoleRing(memoryview(machine.vmcore.mem), machine.start.console_gpa)
+
+    def on_request(nr: int, request: Any) -> None:
+        if nr == abi.EMU_REQUEST_READY:
+            machine.ready_at = time.monotonic()
+            trio.from_thread.run_sync(on_ready)
+        elif nr == abi.EMU_REQUEST_CONSOLE:
+            length = min(int(request.length), abi.EMU_REQUEST_DATA_BYTES)
+            text = bytes(ffi.buffer(request.data, length))
+            _emu_log.info("%s", text.decode("utf-8", "replace").rstrip("\n"))
+
+    async def serve_vcpu(vcpu: Vcpu) -> None:
+        outcome = await trio.to_thread.run_sync(
+            vcpu.run, machine.gate, on_request, limiter=limiter
+        )
+        if outcome is not None:
+            outcomes.append(outcome)
+        machine.end()
+
+    async def end_when_cancelled() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            machine.end()
+
+    limiter = trio.CapacityLimiter(len(machine.vcpus))
+    try:
+        async with trio.open_nursery() as helpers:
+            helpers.start_soon(end_when_cancelled)
+            helpers.start_soon(_serve_output, machine, ring, sink)
+            helpers.start_soon(_serve_input, machine, ring, sink)
+            helpers.start_soon(
+                clocks.serve_clock,
+                machine.shared_clock(),
+                machine.clock,
+                machine.tsc_offset,
+            )
+            async with trio.open_nursery() as vcpus:
+                for vcpu in machine.vcpus:
+                    vcpus.start_soon(serve_vcpu, vcpu)
+            await _flush(ring, sink)
+            helpers.cancel_scope.cancel()
+    finally:
+        machine.end()
+        ring.release()
+    if ring.nr_bad_indices:
+        _log.warning("the guest wrote impossible console ring indices")
+    return outcomes[0] if outcomes else None
+
+
+async def _flush(ring: ConsoleRing, sink: Sink) -> None:
+    """The last words, for a reader that still reads."""
+    with trio.move_on_after(2):
+        data = ring.take_output()
+        while data:
+            await sink.send(data)
+            data = ring.take_output()
+
+
+async def _serve_output(machine: Machine, ring: ConsoleRing, sink: Sink) -> None:
+    while True:
+        await trio.lowlevel.wait_readable(machine.console_out_fd)
+        os.eventfd_read(machine.console_out_fd)
+        data = ring.take_output()
+        if data:
+            # Room in the ring: a guest that waits for it may go on.
+            machine.notify(CONSOLE_PORT)
+        while data:
+            await sink.send(data)
+            data = ring.take_output()
+
+
+async def _serve_input(machine: Machine, ring: ConsoleRing, sink: Sink) -> None:
+    while data := await sink.receive():
+        while data:
+            count = ring.put_input(data)
+            data = data[count:]
+            machine.notify(CONSOLE_PORT)
+            if data:
+                await trio.sleep(0.02)  # full: the guest reads at its pace
+
+
+def describe_crash(machine: Machine, outcome: Outcome) -> str:
+    """Registers, stack and the last things the guest asked for."""
+    mem = machine.vmcore.mem
+    lines = [f"domain {machine.plan.domid} crashed: {outcome.text}"]
+    if outcome.registers is not None:
+        lines += recorder.format_registers(outcome.registers)
+        lines.append(f"cr2: {outcome.cr2:016x}   cr3: {outcome.cr3:016x}")
+        words = recorder.stack_words(
+            mem, cr3=outcome.cr3, rsp=outcome.registers.rsp
+        )
+        lines.append("Guest stack trace from rsp:")
+        for i in range(0, len(words), 4):
+            lines.append("  " + " ".join(f"{w:016x}" for w in words[i : i + 4]))
+        if not words:
+            lines.append("  (not mapped)")
+    lines.append("Last hypercalls and traps (TSC ticks, oldest first):")
+    lines += (
+        "  " + entry for entry in recorder.last_entries(mem, outcome.vcpu, 24)
+    )
+    return "\n".join(lines)
+
+
+def report_end(machine: Machine, outcome: Outcome) -> int:
+    """Tell people how it ended; the process's exit status."""
+    if outcome.reason not in (ShutdownReason.CRASH, ShutdownReason.WATCHDOG):
+        return 0
+    if outcome.registers is not None:
+        machine.vmcore.set_registers(outcome.vcpu, outcome.registers)
+    print(describe_crash(machine, outcome), file=sys.stderr, flush=True)
+    return 1

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where things are in a guest's machine memory, from its number of pages.
+
+abi/layout.h draws the picture; this file does its arithmetic. Pure.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from xenner import abi
+from xenner.types import GuestPhys, Mfn, Pfn
+
+PAGE_BYTES = 4096
+L2_PAGE_BYTES = 2 << 20
+GIB = 1 << 30
+
+_HOLE_MFN = abi.MACHINE_HOLE_GPA // PAGE_BYTES
+_HOLE_END_MFN = abi.MACHINE_HOLE_END_GPA // PAGE_BYTES
+_HOLE_PAGES = _HOLE_END_MFN - _HOLE_MFN
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """`nr_pages` pages of the guest that are consecutive in machine memory."""
+
+    pfn: Pfn
+    mfn: Mfn
+    nr_pages: int
+
+
+@dataclass(frozen=True, slots=True)
+class MachineLayout:
+    """One guest's machine memory; make it with machine_layout()."""
+
+    guest_nr_pages: int
+    guest_mfn: Mfn
+    m2p_bytes: int
+    # End of the vmcore; pages of the machine hole are counted in.
+    machine_nr_pages: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the vmcore file, the machine hole included."""
+        return self.machine_nr_pages * PAGE_BYTES
+
+    def mfn(self, pfn: int) -> Mfn:
+        """The machine page that holds the guest's page `pfn`."""
+        if not 0 <= pfn < self.guest_nr_pages:
+            raise ValueError(f"pfn {pfn:#x} is not the guest's")
+        mfn = self.guest_mfn + pfn
+        return Mfn(mfn if mfn < _HOLE_MFN else mfn + _HOLE_PAGES)
+
+    def gpa(self, pfn: int) -> GuestPhys:
+        """Machine address of the guest's page `pfn`."""
+        return GuestPhys(self.mfn(pfn) * PAGE_BYTES)
+
+    def extents(self, pfn: int, nr_pages: int) -> Iterator[Extent]:
+        """Cut guest pages where the machine hole does: one or two pieces."""
+        if pfn < 0 or nr_pages < 0 or pfn + nr_pages > self.guest_nr_pages:
+            raise ValueError(f"{nr_pages} pages at pfn {pfn:#x}: not all there")
+        below = min(nr_pages, max(0, _HOLE_MFN - self.guest_mfn - pfn))
+        for start, count in ((pfn, below), (pfn + below, nr_pages - below)):
+            if count:
+                yield Extent(
+                    pfn=Pfn(start), mfn=self.mfn(start), nr_pages=count
+                )
+
+    def ram_ranges(self) -> tuple[tuple[GuestPhys, int], ...]:
+        """(machine address, bytes) of all memory: KVM's slots, PT_LOADs."""
+        if self.machine_nr_pages <= _HOLE_MFN:
+            return ((GuestPhys(0), self.size_bytes),)
+        high = GuestPhys(abi.MACHINE_HOLE_END_GPA)
+        return (
+            (GuestPhys(0), abi.MACHINE_HOLE_GPA),
+            (high, self.size_bytes - high),
+        )
+
+
+def machine_layout(nr_pages: int) -> MachineLayout:
+    """Lay out a guest of `nr_pages`; ValueError if there are too many."""
+    m2p_bytes = 0
+    while True:
+        guest_mfn = (abi.M2P_GPA + m2p_bytes) // PAGE_BYTES
+        end_mfn = guest_mfn + nr_pages
+        if end_mfn > _HOLE_MFN:
+            end_mfn += _HOLE_PAGES
+        needed = _round_up(end_mfn * 8, abi.M2P_ALIGN_BYTES)
+        # The table counts itself: larger tables move the guest up.
+        if needed <= m2p_bytes:
+            break
+        m2p_bytes = needed
+    if end_mfn * PAGE_BYTES > abi.EMU_DIRECTMAP_MAX_GIB * GIB:
+        raise ValueError(
+            f"{nr_pages * PAGE_BYTES >> 20} MiB is more memory than a guest "
+            f"can have ({max_memory_bytes() >> 20} MiB)"
+        )
+    return MachineLayout(
+        guest_nr_pages=nr_pages,
+        guest_mfn=Mfn(guest_mfn),
+        m2p_bytes=m2p_bytes,
+        machine_nr_pages=end_mfn,
+    )
+
+
+def max_memory_bytes() -> int:
+    """The most memory that emu's tables can map for one guest."""
+    machine_bytes: int = abi.EMU_DIRECTMAP_MAX_GIB * GIB
+    m2p_bytes = _round_up(machine_bytes // 512, abi.M2P_ALIGN_BYTES)
+    hole_bytes = _HOLE_PAGES * PAGE_BYTES
+    return machine_bytes - hole_bytes - abi.M2P_GPA - m2p_bytes
+
+
+def xen_owns(virt: int) -> bool:
+    """Is the virtual address in the part that belongs to Xen?"""
+    slot = virt >> 39 & 511
+    return bool(abi.XEN_FIRST_SLOT <= slot < abi.XEN_END_SLOT)
+
+
+def _round_up(value: int, unit: int) -> int:
+    return -(-value // unit) * unit

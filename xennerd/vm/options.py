@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line of `xenner`: qemu's manner, one dash or two. Pure."""
+
+import re
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xenner.errors import ConfigError
+
+USAGE = """\
+usage: xenner -kernel FILE [option...]
+
+Run one Xen PV guest on /dev/kvm, without Xen.
+
+  -kernel FILE       bzImage or ELF kernel with Xen PV support
+  -initrd FILE       initial ramdisk
+  -append TEXT       kernel command line
+  -m SIZE            memory, MiB or with suffix K, M, G (default 256)
+  -smp N             vCPUs; 1 in this version
+  -name NAME         domain name (default guest-DOMID)
+  -uuid UUID         domain handle (default: random)
+  -domid N           domain number (default: the lowest free one)
+  -serial, -console  stdio, pty, unix:PATH, file:PATH or null (default stdio)
+  -nographic         accepted: there are no graphics
+  -monitor WHERE     QMP monitor: none, unix:PATH or stdio (default none)
+  -S                 do not start; wait for the monitor's "cont"
+  -no-reboot         end instead of rebooting
+  -daemonize         go to the background when the guest runs
+  -pidfile FILE      write the process number there
+  -d LIST            log to standard error: exits, console, stats, all
+  -runtime-dir DIR   where the vmcore goes, on tmpfs (default /run/xenner)
+  -version, -help
+
+Exit status: 0 the guest powered off, 1 it crashed or could not be run,
+2 the command line or a file it names is wrong. Ctrl-] leaves the console.
+"""
+
+_LATER = {
+    "drive disk hda hdb hdc hdd cdrom blockdev fda": "block devices",
+    "net netdev nic": "network devices",
+    "vnc display vga sdl spice k": "graphics",
+    "bootloader": "boot loaders inside the guest's disk",
+    "incoming loadvm": "saving and restoring",
+    "device object chardev mon qmp": "devices given one by one",
+    "gdb s": "the debugger stub (gdb opens the vmcore instead)",
+}
+
+_TOPICS = frozenset({"exits", "console", "stats", "all"})
+_SIZE = re.compile(r"([0-9]+)([KMGkmg]?)[Bb]?")
+_SHIFT = {"": 20, "k": 10, "m": 20, "g": 30}
+_MAX_MEMORY = 1 << 37
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was asked for; paths are not opened yet."""
+
+    kernel: Path
+    initrd: Path | None = None
+    append: str = ""
+    memory_bytes: int = 256 << 20
+    nr_vcpus: int = 1
+    name: str = ""
+    handle: uuid.UUID = field(default_factory=uuid.uuid4)
+    domid: int | None = None
+    serial: str = "stdio"
+    monitor: str = "none"
+    is_stopped: bool = False
+    is_reboot_allowed: bool = True
+    is_daemon: bool = False
+    pidfile: Path | None = None
+    topics: frozenset[str] = frozenset()
+    runtime_dir: Path | None = None
+
+
+class Help(Exception):  # noqa: N818 - the person asked
+    """-help or -version: print the text, status 0."""
+
+
+def parse_memory(text: str) -> int:
+    """Bytes from qemu's notation; MiB without suffix. ConfigError if odd."""
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise ConfigError(f"-m {text}: not a size; write 512, 512M or 2G")
+    size_bytes = int(match[1]) << _SHIFT[match[2].lower()]
+    if size_bytes < 1 << 20 or size_bytes % 4096:
+        raise ConfigError(f"-m {text}: at least 1 MiB, in whole pages")
+    if size_bytes > _MAX_MEMORY:
+        raise ConfigError(f"-m {text}: at most {_MAX_MEMORY >> 30} GiB")
+    return size_bytes
+
+
+def _number(option: str, text: str, low: int, high: int) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise ConfigError(f"{option} {text}: not a number")
+    value = int(text)
+    if not low <= value <= high:
+        raise ConfigError(f"{option} {text}: must be {low} to {high}")
+    return value
+
+
+def _smp(text: str) -> int:
+    first = text.split(",")[0].removeprefix("cpus=")
+    value = _number("-smp", first, 1, 32)
+    if value > 1:
+        raise ConfigError(
+            f"-smp {text}: guests have one vCPU in this version; use -smp 1"
+        )
+    return value
+
+
+def _uuid(text: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise ConfigError(f"-uuid {text}: not a UUID") from None
+
+
+def _topics(text: str) -> frozenset[str]:
+    topics = frozenset(text.split(","))
+    unknown = topics - _TOPICS
+    if unknown:
+        raise ConfigError(
+            f"-d {text}: no topic {min(unknown)!r}; "
+            f"there are {', '.join(sorted(_TOPICS))}"
+        )
+    return topics
+
+
+_FLAGS = {
+    "nographic": {},
+    "S": {"is_stopped": True},
+    "no-reboot": {"is_reboot_allowed": False},
+    "daemonize": {"is_daemon": True},
+}
+_VALUES = {
+    "kernel": lambda v: {"kernel": Path(v)},
+    "initrd": lambda v: {"initrd": Path(v)},
+    "append": lambda v: {"append": v},
+    "m": lambda v: {"memory_bytes": parse_memory(v.removeprefix("size="))},
+    "smp": lambda v: {"nr_vcpus": _smp(v)},
+    "name": lambda v: {"name": v},
+    "uuid": lambda v: {"handle": _uuid(v)},
+    "domid": lambda v: {"domid": _number("-domid", v, 1, 0x7FEF)},
+    "serial": lambda v: {"serial": v},
+    "console": lambda v: {"serial": v},
+    "monitor": lambda v: {"monitor": v},
+    "pidfile": lambda v: {"pidfile": Path(v)},
+    "d": lambda v: {"topics": _topics(v)},
+    "runtime-dir": lambda v: {"runtime_dir": Path(v)},
+}
+
+
+def parse_options(arguments: list[str], *, version: str) -> Options:
+    """ConfigError for what makes no sense, Help for -help and -version."""
+    given: dict[str, object] = {}
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("-") or argument == "-":
+            raise ConfigError(f"{argument}: not an option (see xenner -help)")
+        name, equals, value = argument.lstrip("-").partition("=")
+        if name in ("help", "h", "?"):
+            raise Help(USAGE)
+        if name == "version":
+            raise Help(f"xenner {version}\n")
+        if name in _FLAGS:
+            given |= _FLAGS[name]
+        elif name in _VALUES:
+            if not (equals and argument.startswith("--")):
+                value = _next(rest, f"-{name}")
+            given |= _VALUES[name](value)
+        else:
+            raise ConfigError(_refusal(name))
+    if "kernel" not in given:
+        raise ConfigError("no -kernel given (see xenner -help)")
+    options = Options(**given)  # type: ignore[arg-type]
+    _check_together(options)
+    return options
+
+
+def _next(rest: "object", option: str) -> str:
+    try:
+        return str(next(rest))  # type: ignore[call-overload]
+    except StopIteration:
+        raise ConfigError(f"{option}: needs a value") from None
+
+
+def _refusal(name: str) -> str:
+    for names, what in _LATER.items():
+        if name in names.split():
+            return f"-{name}: {what} are not there in this version"
+    return f"-{name}: no such option (see xenner -help)"
+
+
+def _check_together(options: Options) -> None:
+    if options.monitor == "stdio" and options.serial == "stdio":
+        raise ConfigError("-monitor stdio: standard input is the console's")
+    if options.is_daemon and "stdio" in (options.serial, options.monitor):
+        raise ConfigError(
+            "-daemonize: a console on stdio cannot go to the background; "
+            "use -serial pty, unix:PATH, file:PATH or null"
+        )
+    if not re.fullmatch(r"none|null|stdio|unix:.+", options.monitor):
+        raise ConfigError(
+            f"-monitor {options.monitor}: use none, unix:PATH or stdio"
+        )

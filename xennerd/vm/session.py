@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One call of `xenner`: from options to exit status."""
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import trio
+
+from xenner import abi
+from xenner.errors import ConfigError, HostError
+from xenner.types import Domid, ShutdownReason
+from xennerd.vm import daemon
+from xennerd.vm._vcpu import ffi, lib
+from xennerd.vm.console import LeaveConsole, Sink, open_console
+from xennerd.vm.cpuid import GuestCpuid, guest_cpuid
+from xennerd.vm.domain import Machine, Plan, open_machine, report_end, run_machine
+from xennerd.vm.emu_image import emu_image
+from xennerd.vm.kernel import Kernel, load_kernel
+from xennerd.vm.kvm import Kvm
+from xennerd.vm.layout import MachineLayout, machine_layout
+from xennerd.vm.monitor import Controls, serve_monitor
+from xennerd.vm.options import Options
+from xennerd.vm.vmcore import Vmcore, find_free_domid, open_vmcore
+
+_log = logging.getLogger("xenner")
+_SOFTWARE_KVM = Path("/sys/module/kvm_pvm")
+
+
+def run_session(options: Options, *, started_at: float) -> int:
+    """Run the guest that was asked for; raises ConfigError, HostError."""
+    _set_up_logging(options.topics)
+    kernel = load_kernel(options.kernel)
+    initrd = _read_initrd(options.initrd)
+    try:
+        layout = machine_layout(options.memory_bytes // 4096)
+    except ValueError as error:
+        raise ConfigError(f"-m: {error}") from None
+    runtime_dir = options.runtime_dir or default_runtime_dir()
+    _check_fits(kernel, initrd, options)
+    with ExitStack() as stack:
+        on_ready: Callable[[], None] = _nothing
+        if options.is_daemon:
+            on_ready = daemon.go_to_background()
+        kvm = stack.enter_context(Kvm())
+        runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        domid = Domid(options.domid or find_free_domid(runtime_dir))
+        vmcore = stack.enter_context(
+            open_vmcore(
+                domid,
+                layout=layout,
+                nr_vcpus=options.nr_vcpus,
+                runtime_dir=runtime_dir,
+            )
+        )
+        if options.pidfile is not None:
+            stack.enter_context(daemon.pidfile(options.pidfile))
+        plan = _plan(options, kvm, kernel=kernel, initrd=initrd, domid=domid)
+        _check(lib.vcpu_signals_init())
+        session = Session(options, plan, vmcore, kvm)
+        session.started_at = started_at
+        session.on_ready = on_ready
+        return trio.run(session.run)
+
+
+def default_runtime_dir() -> Path:
+    """/run/xenner; where /run is no tmpfs, the machine's shared memory."""
+    run = Path("/run")
+    if _is_tmpfs(run) or not _is_tmpfs(Path("/dev/shm")):
+        return run / "xenner"
+    return Path("/dev/shm/xenner")
+
+
+def _is_tmpfs(path: Path) -> bool:
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _source, mount_point, kind, *_ = line.split(" ")
+        if mount_point == str(path):
+            return kind == "tmpfs"
+    return False
+
+
+class Session:
+    """The guest through its reboots, its console and its monitor."""
+
+    def __init__(
+        self, options: Options, plan: Plan, vmcore: Vmcore, kvm: Kvm
+    ) -> None:
+        self._options = options
+        self._plan = plan
+        self._vmcore = vmcore
+        self._kvm = kvm
+        self._status = 0
+        self._machine: Machine | None = None
+        self._is_reset = False
+        self.started_at = time.monotonic()
+        self.on_ready: Callable[[], None] = _nothing
+        self.controls = Controls(
+            name=plan.name,
+            domid=plan.domid,
+            handle=options.handle,
+            nr_vcpus=plan.nr_vcpus,
+            current=lambda: self._machine,
+            quit=self._quit,
+            reset=self._reset,
+        )
+
+    async def run(self) -> int:
+        """The whole life; the exit status."""
+        link = self._vmcore.path.with_name(f"console.{self._plan.domid}")
+        try:
+            async with open_console(self._options.serial, link=link) as sink:
+                await self._serve(sink)
+        except* LeaveConsole:
+            print("\r", file=sys.stderr)
+        return self._status
+
+    async def _serve(self, sink: Sink) -> None:
+        async with trio.open_nursery() as nursery:
+            self._scope = nursery.cancel_scope
+            await nursery.start(self._serve_signals)
+            await nursery.start(
+                serve_monitor, self._options.monitor, self.controls
+            )
+            await self._run_guest(sink)
+            nursery.cancel_scope.cancel()
+
+    async def _run_guest(self, sink: Sink) -> None:
+        is_stopped = self._options.is_stopped
+        while True:
+            self._is_reset = False
+            with open_machine(
+                self._plan, self._vmcore, self._kvm, is_stopped=is_stopped
+            ) as machine:
+                self._machine = machine
+                try:
+                    outcome = await run_machine(
+                        machine, sink, on_ready=self._ready
+                    )
+                finally:
+                    self._machine = None
+                    self._show_statistics(machine)
+                if outcome is not None:
+                    self._status = report_end(machine, outcome)
+                    self.controls.ended(outcome.reason)
+            reboots = (
+                outcome is not None
+                and outcome.reason is ShutdownReason.REBOOT
+                and self._options.is_reboot_allowed
+            )
+            if not reboots and not self._is_reset:
+                return
+            is_stopped = False
+            self._vmcore.clear()
+
+    def _ready(self) -> None:
+        self.on_ready()
+        self.on_ready = _nothing
+
+    def _show_statistics(self, machine: Machine) -> None:
+        if not self._options.topics & {"stats", "all"}:
+            return
+        numbers = {
+            "startup_s": round(
+                (machine.ready_at or time.monotonic()) - self.started_at, 4
+            ),
+            "run_s": round(time.monotonic() - self.started_at, 4),
+            "kvm": "software" if self._plan.quirks else "hardware",
+            **machine.statistics(),
+        }
+        print(json.dumps(numbers), file=sys.stderr, flush=True)
+
+    def _quit(self) -> None:
+        self._scope.cancel()
+
+    def _reset(self) -> None:
+        self._is_reset = True
+        if self._machine is not None:
+            self._machine.end()
+
+    async def _serve_signals(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """The first asks the guest; nobody can ask it yet, so it ends."""
+        with trio.open_signal_receiver(
+            signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+        ) as signals:
+            task_status.started()
+            async for number in signals:
+                _log.info("%s: ending", signal.Signals(number).name)
+                self._quit()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _plan(
+    options: Options,
+    kvm: Kvm,
+    *,
+    kernel: Kernel,
+    initrd: bytes | None,
+    domid: Domid,
+) -> Plan:
+    quirks = detect_quirks()
+    return Plan(
+        domid=domid,
+        name=options.name or f"guest-{domid}",
+        handle=options.handle.bytes,
+        kernel=kernel,
+        initrd=initrd,
+        cmdline=os.fsencode(options.append),
+        nr_vcpus=options.nr_vcpus,
+        quirks=quirks,
+        cpuid=_cpuid(kvm, quirks),
+        emu_image=emu_image(),
+    )
+
+
+def detect_quirks() -> int:
+    """EMU_QUIRK_* of this host's KVM."""
+    return abi.EMU_QUIRK_SLOW_RING0 if _SOFTWARE_KVM.exists() else 0
+
+
+def _cpuid(kvm: Kvm, quirks: int) -> GuestCpuid:
+    def host(leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+        out = ffi.new("uint32_t[4]")
+        lib.host_cpuid(leaf, subleaf, out)
+        return out[0], out[1], out[2], out[3]
+
+    is_software = bool(quirks & abi.EMU_QUIRK_SLOW_RING0)
+    return guest_cpuid(
+        kvm.supported_cpuid(),
+        host=host,
+        host_xcr0=lib.host_xcr0(),
+        ring3_sees_host=is_software,
+    )
+
+
+def _read_initrd(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the initrd: {error.strerror}", file=path
+        ) from error
+
+
+def _check_fits(
+    kernel: Kernel, initrd: bytes | None, options: Options
+) -> None:
+    """Before anything is created: can this memory hold the guest at all?"""
+    from xennerd.vm.startofday import plan_start_of_day
+
+    plan_start_of_day(
+        kernel,
+        nr_pages=options.memory_bytes // 4096,
+        initrd_bytes=len(initrd or b""),
+    )
+
+
+def _set_up_logging(topics: frozenset[str]) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    if "all" in topics:
+        logging.getLogger("xenner").setLevel(logging.INFO)
+    for topic, name in (("console", "xenner.emu"), ("exits", "xenner.domain")):
+        if topic in topics:
+            logging.getLogger(name).setLevel(logging.DEBUG)
+
+
+def _check(rc: int) -> None:
+    if rc < 0:
+        raise HostError(os.strerror(-rc))
+
+
+__all__ = ["MachineLayout", "Session", "run_session"]

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One vCPU: its loop in a thread of its own, and what it hands to Python."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from xenner import abi
+from xenner.types import ShutdownReason
+from xennerd.vm import recorder
+from xennerd.vm._vcpu import ffi, lib
+from xennerd.vm.corefile import Registers
+
+_log = logging.getLogger("xenner.emu")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a guest ended, and the registers if that is of interest."""
+
+    reason: ShutdownReason
+    text: str = ""
+    vcpu: int = 0
+    registers: Registers | None = None
+    cr2: int = 0
+    cr3: int = 0
+
+
+class Gate:
+    """Where vCPU threads wait while their domain is paused or not started."""
+
+    def __init__(self, *, is_open: bool) -> None:
+        self._changed = threading.Condition()
+        self.is_open = is_open
+        self.is_ending = False
+        self._nr_waiting = 0
+
+    def set_open(self, is_open: bool) -> None:
+        with self._changed:
+            self.is_open = is_open
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        with self._changed:
+            self.is_ending = True
+            self._changed.notify_all()
+
+    def pass_through(self) -> bool:
+        """Wait while closed; False when the domain is to end."""
+        with self._changed:
+            self._nr_waiting += 1
+            self._changed.notify_all()
+            while not self.is_open and not self.is_ending:
+                self._changed.wait()
+            self._nr_waiting -= 1
+            return not self.is_ending
+
+    def wait_parked(self, count: int, timeout_s: float) -> bool:
+        """Until `count` threads wait here; False on timeout."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self._nr_waiting >= count or self.is_ending, timeout_s
+            )
+
+
+class Vcpu:
+    """A vCPU of a VM whose memory is `mem`."""
+
+    def __init__(self, number: int, fd: int, *, run_bytes: int, mem: Any) -> None:
+        self.number = number
+        self._mem = mem
+        self._loop = lib.vcpu_new(fd, run_bytes)
+        if self._loop == ffi.NULL:
+            raise OSError(ffi.errno, os.strerror(ffi.errno))
+
+    def close(self) -> None:
+        lib.vcpu_free(self._loop)
+
+    def set_start(self, *, rip: int, cr3: int) -> None:
+        """Ring 0, long mode, at emu's entry; the contract is abi/layout.h's."""
+        end = abi.EMU_VCPU_GPA + (self.number + 1) * abi.EMU_VCPU_BYTES
+        start = ffi.new("struct vcpu_start *")
+        start.rip, start.cr3 = rip, cr3
+        start.rsp = abi.DIRECTMAP_VIRT + end
+        start.rdi = self.number
+        # Enabled, x2APIC, and who starts the machine.
+        start.apic_base = 0xFEE00C00 | (0x100 if self.number == 0 else 0)
+        _check(lib.vcpu_set_start(self._loop, start), "setting registers")
+
+    def tsc_offset(self) -> int:
+        return int(lib.vcpu_tsc_offset(self._loop))
+
+    def nr_exits(self) -> int:
+        """Exits from KVM_RUN to this process."""
+        return int(lib.vcpu_exits(self._loop))
+
+    def kick(self) -> None:
+        """Have run() look at its gate. From any thread."""
+        lib.vcpu_kick(self._loop)
+
+    def registers(self) -> tuple[Registers, int, int]:
+        """The guest's registers, CR2 and CR3; the loop must not be running."""
+        r = ffi.new("struct vcpu_registers *")
+        _check(lib.vcpu_get_registers(self._loop, r), "reading registers")
+        block = recorder.vcpu_block(self._mem, self.number)
+        # Only ring 3 outside emu is the guest; else its registers are saved.
+        base = abi.EMU_VCPU_GPA + self.number * abi.EMU_VCPU_BYTES
+        frame_gpa = base + abi.EMU_VCPU_BYTES - abi.sizeof("emu_frame")
+        if r.cs & 3 != 3 or not block.state & abi.EMU_VCPU_IN_GUEST:
+            frame = abi.view("emu_frame", self._mem, frame_gpa)
+            return recorder.frame_registers(frame), int(r.cr2), int(r.cr3)
+        names = (
+            "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi rip cs "
+            "rflags rsp ss fs_base gs_base ds es fs gs"
+        ).split()
+        registers = Registers(**{name: int(getattr(r, name)) for name in names})
+        return registers, int(r.cr2), int(r.cr3)
+
+    def run(self, gate: Gate, on_request: Callable[[int, Any], None]) -> Outcome | None:
+        """Run until the guest ends (its outcome) or the gate says so (None).
+
+        `on_request(nr, request)` hears of CONSOLE and READY, in this thread.
+        """
+        out = ffi.new("struct vcpu_exit *")
+        while gate.pass_through():
+            while True:
+                rc = lib.vcpu_run(self._loop, out)
+                if rc < 0:
+                    return self._broken(f"KVM_RUN failed: {os.strerror(-rc)}")
+                if out.why == lib.VCPU_EXIT_KICKED:
+                    break
+                outcome = self._look_at(out, on_request)
+                if outcome is not None:
+                    return outcome
+        return None
+
+    def _look_at(
+        self, out: Any, on_request: Callable[[int, Any], None]
+    ) -> Outcome | None:
+        if out.why == lib.VCPU_EXIT_REQUEST:
+            return self._request(out.request, on_request)
+        if out.why == lib.VCPU_EXIT_TRIPLE_FAULT:
+            return self._broken("triple fault: emu itself was damaged")
+        if out.why == lib.VCPU_EXIT_INTERNAL_ERROR:
+            data = " ".join(f"{out.data[i]:#x}" for i in range(out.nr_data))
+            return self._broken(
+                f"KVM internal error, suberror {out.request}: {data}"
+            )
+        return self._broken(f"unexpected KVM exit {out.kvm_reason}")
+
+    def _request(
+        self, nr: int, on_request: Callable[[int, Any], None]
+    ) -> Outcome | None:
+        request = recorder.vcpu_block(self._mem, self.number).request
+        match nr:
+            case abi.EMU_REQUEST_SHUTDOWN:
+                try:
+                    reason = ShutdownReason(request.arg[0])
+                except ValueError:
+                    reason = ShutdownReason.CRASH
+                if reason is ShutdownReason.CRASH:
+                    return self._broken("the guest's kernel reported a crash")
+                return Outcome(reason, vcpu=self.number)
+            case abi.EMU_REQUEST_CRASH | abi.EMU_REQUEST_BUG:
+                length = min(int(request.length), abi.EMU_REQUEST_DATA_BYTES)
+                text = bytes(ffi.buffer(request.data, length))
+                prefix = "" if nr == abi.EMU_REQUEST_CRASH else "BUG in emu: "
+                return Outcome(
+                    ShutdownReason.CRASH,
+                    text=prefix + text.decode("ascii", "replace"),
+                    vcpu=self.number,
+                    registers=recorder.frame_registers(request.frame),
+                    cr2=int(request.cr2),
+                    cr3=int(request.cr3),
+                )
+            case _:
+                on_request(nr, request)
+                return None
+
+    def _broken(self, text: str) -> Outcome:
+        registers, cr2, cr3 = self.registers()
+        return Outcome(
+            ShutdownReason.CRASH,
+            text=text,
+            vcpu=self.number,
+            registers=registers,
+            cr2=cr2,
+            cr3=cr3,
+        )
+
+
+def _check(rc: int, what: str) -> None:
+    if rc < 0:
+        raise OSError(-rc, f"{what}: {os.strerror(-rc)}")
