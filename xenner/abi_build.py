@@ -15,7 +15,9 @@ from pathlib import Path
 import cffi
 
 HEADERS = ("abi/layout.h", "abi/emu.h")
-_CONSTANT = re.compile(r"^#define ([A-Z][A-Z0-9_]*) (0x[0-9a-f]+|[0-9]+)\b", re.M)
+_CONSTANT = re.compile(
+    r"^#define ([A-Z][A-Z0-9_]*) (0x[0-9a-f]+|[0-9]+)\b", re.M
+)
 
 
 def main() -> None:

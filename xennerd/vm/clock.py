@@ -57,7 +57,8 @@ def read_moment(tsc_offset: int = 0) -> Moment:
     tsc, real, mono = (ffi.new("uint64_t *") for _ in range(3))
     lib.host_clock(tsc, real, mono)
     return Moment(
-        tsc=tsc[0] + tsc_offset, realtime_ns=real[0], monotonic_ns=mono[0])
+        tsc=tsc[0] + tsc_offset, realtime_ns=real[0], monotonic_ns=mono[0]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,9 @@ class Clock:
     """CLOCK_REALTIME at system time 0."""
 
     def system_ns(self, tsc: int) -> int:
-        return self.system_time_ns + self.rate.ns(max(0, tsc - self.tsc_timestamp))
+        return self.system_time_ns + self.rate.ns(
+            max(0, tsc - self.tsc_timestamp)
+        )
 
 
 def start_clock(now: Moment, tsc_khz: int) -> Clock:
@@ -84,9 +87,7 @@ def start_clock(now: Moment, tsc_khz: int) -> Clock:
     )
 
 
-def steer(
-    clock: Clock, now: Moment, *, hz: float, interval_s: float
-) -> Clock:
+def steer(clock: Clock, now: Moment, *, hz: float, interval_s: float) -> Clock:
     """The clock that meets the host's after one more interval.
 
     `hz` is the TSC's rate as far as known. A host clock that was set by more

@@ -64,7 +64,14 @@ _L7_EBX_HIDDEN = (
     | 1 << 25  # PT
 )
 _L7_EBX_AVX512 = (
-    1 << 16 | 1 << 17 | 1 << 21 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 30 | 1 << 31
+    1 << 16
+    | 1 << 17
+    | 1 << 21
+    | 1 << 26
+    | 1 << 27
+    | 1 << 28
+    | 1 << 30
+    | 1 << 31
 )
 _L7_EBX_AVX2 = 1 << 5
 _L7_ECX_HIDDEN = (
@@ -149,7 +156,9 @@ def _offered_xcr0(entries: list[CpuidEntry], host_xcr0: int) -> int:
     features = next((e.ecx for e in entries if e.leaf == 1), 0)
     if not features & _L1_XSAVE:
         return 0
-    states = next((e.eax for e in entries if (e.leaf, e.subleaf) == (0xD, 0)), 0)
+    states = next(
+        (e.eax for e in entries if (e.leaf, e.subleaf) == (0xD, 0)), 0
+    )
     xcr0 = states & host_xcr0 & _XCR0_OFFERED
     if xcr0 & _XCR0_X87_SSE != _XCR0_X87_SSE:
         return 0
@@ -208,7 +217,9 @@ def _for_kvm(entry: CpuidEntry) -> CpuidEntry:
     """Add what emu itself uses and no guest sees."""
     if entry.leaf == 1:
         return replace(
-            entry, ecx=entry.ecx | _L1_X2APIC | _L1_TSC_DEADLINE, edx=entry.edx | 1 << 9
+            entry,
+            ecx=entry.ecx | _L1_X2APIC | _L1_TSC_DEADLINE,
+            edx=entry.edx | 1 << 9,
         )
     return entry
 

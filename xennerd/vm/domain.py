@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A domain's life in one process: build, run, reboot, end.
 
-    run_domain ─┬─ one thread per vCPU (Vcpu.run)
-                ├─ console: ring -> sink, sink -> ring
-                ├─ clock: steers guest time
-                └─ monitor (once for all reboots)
+run_domain ─┬─ one thread per vCPU (Vcpu.run)
+            ├─ console: ring -> sink, sink -> ring
+            ├─ clock: steers guest time
+            └─ monitor (once for all reboots)
 """
 
 import logging
@@ -206,7 +206,9 @@ async def run_machine(
 ) -> Outcome | None:
     """Run until the guest ends; None if end() was called first."""
     outcomes: list[Outcome] = []
-    ring = ConsoleRing(memoryview(machine.vmcore.mem), machine.start.console_gpa)
+    ring = ConsoleRing(
+        memoryview(machine.vmcore.mem), machine.start.console_gpa
+    )
 
     def on_request(nr: int, request: Any) -> None:
         if nr == abi.EMU_REQUEST_READY:
@@ -265,7 +267,9 @@ async def _flush(ring: ConsoleRing, sink: Sink) -> None:
             data = ring.take_output()
 
 
-async def _serve_output(machine: Machine, ring: ConsoleRing, sink: Sink) -> None:
+async def _serve_output(
+    machine: Machine, ring: ConsoleRing, sink: Sink
+) -> None:
     while True:
         await trio.lowlevel.wait_readable(machine.console_out_fd)
         os.eventfd_read(machine.console_out_fd)

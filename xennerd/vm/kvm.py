@@ -216,7 +216,9 @@ class Vm:
 
     def irqfd(self, eventfd: int, gsi: int) -> None:
         """Writing to the eventfd raises `gsi`."""
-        fcntl.ioctl(self._fd, _IRQFD, struct.pack("<IIII16x", eventfd, gsi, 0, 0))
+        fcntl.ioctl(
+            self._fd, _IRQFD, struct.pack("<IIII16x", eventfd, gsi, 0, 0)
+        )
 
     def ioeventfd(self, eventfd: int, port: int, value: int) -> None:
         """A 32-bit `out` of `value` to I/O port `port` signals the eventfd."""

@@ -233,7 +233,9 @@ class Client:
         command = None
         if isinstance(name, str):
             command = self._controls.commands().get(name)
-        if command is None or (not self._is_ready and name != "qmp_capabilities"):
+        if command is None or (
+            not self._is_ready and name != "qmp_capabilities"
+        ):
             raise QmpError(
                 "CommandNotFound", f"The command {name} has not been found"
             )

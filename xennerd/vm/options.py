@@ -3,6 +3,7 @@
 
 import re
 import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -128,13 +129,13 @@ def _topics(text: str) -> frozenset[str]:
     return topics
 
 
-_FLAGS = {
+_FLAGS: dict[str, dict[str, object]] = {
     "nographic": {},
     "S": {"is_stopped": True},
     "no-reboot": {"is_reboot_allowed": False},
     "daemonize": {"is_daemon": True},
 }
-_VALUES = {
+_VALUES: dict[str, Callable[[str], dict[str, object]]] = {
     "kernel": lambda v: {"kernel": Path(v)},
     "initrd": lambda v: {"initrd": Path(v)},
     "append": lambda v: {"append": v},
@@ -179,11 +180,11 @@ def parse_options(arguments: list[str], *, version: str) -> Options:
     return options
 
 
-def _next(rest: "object", option: str) -> str:
-    try:
-        return str(next(rest))  # type: ignore[call-overload]
-    except StopIteration:
-        raise ConfigError(f"{option}: needs a value") from None
+def _next(rest: Iterator[str], option: str) -> str:
+    value = next(rest, None)
+    if value is None:
+        raise ConfigError(f"{option}: needs a value")
+    return value
 
 
 def _refusal(name: str) -> str:

@@ -85,7 +85,9 @@ def last_entries(mem: Any, vcpu: int, count: int) -> Iterator[str]:
         what = _KINDS[t.kind]
         match what:
             case "hypercall":
-                text = f"{_name(HYPERCALLS, t.nr)}({t.arg[0]:#x}, {t.arg[1]:#x})"
+                text = (
+                    f"{_name(HYPERCALLS, t.nr)}({t.arg[0]:#x}, {t.arg[1]:#x})"
+                )
                 text += f" = {_signed(t.result)}"
             case "trap":
                 text = f"{_name(TRAPS, t.nr)} error {t.arg[0]:#x}"

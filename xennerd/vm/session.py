@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import trio
@@ -20,11 +20,17 @@ from xennerd.vm import daemon
 from xennerd.vm._vcpu import ffi, lib
 from xennerd.vm.console import LeaveConsole, Sink, open_console
 from xennerd.vm.cpuid import GuestCpuid, guest_cpuid
-from xennerd.vm.domain import Machine, Plan, open_machine, report_end, run_machine
+from xennerd.vm.domain import (
+    Machine,
+    Plan,
+    open_machine,
+    report_end,
+    run_machine,
+)
 from xennerd.vm.emu_image import emu_image
 from xennerd.vm.kernel import Kernel, load_kernel
 from xennerd.vm.kvm import Kvm
-from xennerd.vm.layout import MachineLayout, machine_layout
+from xennerd.vm.layout import machine_layout
 from xennerd.vm.monitor import Controls, serve_monitor
 from xennerd.vm.options import Options
 from xennerd.vm.vmcore import Vmcore, find_free_domid, open_vmcore
@@ -66,7 +72,18 @@ def run_session(options: Options, *, started_at: float) -> int:
         session = Session(options, plan, vmcore, kvm)
         session.started_at = started_at
         session.on_ready = on_ready
-        return trio.run(session.run)
+        try:
+            return trio.run(session.run)
+        except BaseExceptionGroup as group:
+            raise _blame(group) from None
+
+
+def _blame(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The person's error inside trio's groups; all else stays as it is."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, ConfigError | HostError) else group
 
 
 def default_runtime_dir() -> Path:
@@ -254,9 +271,7 @@ def _read_initrd(path: Path | None) -> bytes | None:
         ) from error
 
 
-def _check_fits(
-    kernel: Kernel, initrd: bytes | None, options: Options
-) -> None:
+def _check_fits(kernel: Kernel, initrd: bytes | None, options: Options) -> None:
     """Before anything is created: can this memory hold the guest at all?"""
     from xennerd.vm.startofday import plan_start_of_day
 
@@ -283,6 +298,3 @@ def _set_up_logging(topics: frozenset[str]) -> None:
 def _check(rc: int) -> None:
     if rc < 0:
         raise HostError(os.strerror(-rc))
-
-
-__all__ = ["MachineLayout", "Session", "run_session"]

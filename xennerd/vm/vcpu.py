@@ -69,7 +69,9 @@ class Gate:
 class Vcpu:
     """A vCPU of a VM whose memory is `mem`."""
 
-    def __init__(self, number: int, fd: int, *, run_bytes: int, mem: Any) -> None:
+    def __init__(
+        self, number: int, fd: int, *, run_bytes: int, mem: Any
+    ) -> None:
         self.number = number
         self._mem = mem
         self._loop = lib.vcpu_new(fd, run_bytes)
@@ -119,7 +121,9 @@ class Vcpu:
         registers = Registers(**{name: int(getattr(r, name)) for name in names})
         return registers, int(r.cr2), int(r.cr3)
 
-    def run(self, gate: Gate, on_request: Callable[[int, Any], None]) -> Outcome | None:
+    def run(
+        self, gate: Gate, on_request: Callable[[int, Any], None]
+    ) -> Outcome | None:
         """Run until the guest ends (its outcome) or the gate says so (None).
 
         `on_request(nr, request)` hears of CONSOLE and READY, in this thread.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Make xennerd.vm._vcpu from csrc/vcpu.h.
 
-    vcpu_build.py SOURCE_ROOT OUTPUT.c
+vcpu_build.py SOURCE_ROOT OUTPUT.c
 """
 
 import re
