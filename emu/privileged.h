@@ -23,7 +23,8 @@
 #define RING0_XSETBV 9
 #define RING0_WRITE_DR 10
 #define RING0_WBINVD 11
-#define RING0_NR 12
+#define RING0_READ_DR6 12
+#define RING0_NR 13
 
 #ifndef __ASSEMBLY__
 
@@ -151,6 +152,16 @@ static inline void write_dr(unsigned int nr, uint64_t value)
         ring0_call(RING0_WRITE_DR, nr, value);
     else
         raw_write_dr(nr, value);
+}
+
+static inline uint64_t read_dr6(void)
+{
+    uint64_t value;
+
+    if (slow_ring0())
+        return ring0_call(RING0_READ_DR6, 0, 0);
+    __asm__ volatile("mov %%dr6, %0" : "=r"(value));
+    return value;
 }
 
 static inline uint64_t rdgsbase(void)

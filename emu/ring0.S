@@ -264,6 +264,9 @@ op_write_dr:
         DONE
 7:      movq    %rdx, %dr7
         DONE
+op_read_dr6:
+        movq    %dr6, %rax
+        DONE
 op_wbinvd:
         wbinvd
         DONE
@@ -273,7 +276,7 @@ op_wbinvd:
 ring0_table:                                    /* Order of RING0_*. */
         .quad   op_write_cr3, op_invlpg, op_wrmsr, op_rdmsr, op_halt, op_out
         .quad   op_lldt, op_write_cr0, op_write_cr4, op_xsetbv, op_write_dr
-        .quad   op_wbinvd
+        .quad   op_wbinvd, op_read_dr6
         .if     (. - ring0_table) / 8 != RING0_NR
         .error  "ring0_table and RING0_* differ"
         .endif

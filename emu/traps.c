@@ -17,6 +17,7 @@
 #define MSR_X2APIC_EOI 0x80b
 
 #define RFLAGS_TF 0x100UL
+#define DR6_BS 0x4000UL
 
 void emu_trap(struct emu_frame *f);
 extern char iret_to_guest[], ring0_iret_to_guest[], iret_refused[],
@@ -106,21 +107,35 @@ static void software_interrupt(struct vcpu *v, struct emu_frame *f)
         deliver(v, f, (uint8_t)f->vector, 0, 0);
         return;
     }
-    f->rip -= f->vector == 0x80 ? 2 : 1;
+    f->rip -= f->vector == X86_TRAP_BP || f->vector == X86_TRAP_OF ? 1 : 2;
     inject_trap(v, f, X86_TRAP_GP, (f->vector & 0xff) << 3 | 2);
+}
+
+/*
+ * #UD. A software KVM cannot run int n and raises it there; hardware never
+ * does for this opcode. True: was one, and has been done.
+ */
+static bool undefined_int(struct vcpu *v, struct emu_frame *f)
+{
+    uint8_t insn[2];
+
+    if (copy_from_guest(insn, f->rip, sizeof(insn)) || insn[0] != 0xcd)
+        return false;
+    v->pub.counters.soft_int++;
+    f->vector = insn[1];
+    f->rip += 2;
+    software_interrupt(v, f);
+    return true;
 }
 
 static void debug(struct vcpu *v, struct emu_frame *f)
 {
-    uint64_t dr6;
+    uint64_t dr6 = read_dr6();
 
-    if (slow_ring0()) {
-        /* DR6 is ring 0's; single steps are told by TF. */
-        dr6 = f->rflags & RFLAGS_TF ? 0xffff4ff0 : 0xffff0ff1;
-    } else {
-        __asm__ volatile("mov %%dr6, %0" : "=r"(dr6));
-        raw_write_dr(6, 0xffff0ff0);
-    }
+    write_dr(6, 0xffff0ff0);
+    /* A software KVM may leave DR6 alone: then TF tells a single step. */
+    if (!(dr6 & 0xe00f) && f->rflags & RFLAGS_TF)
+        dr6 |= DR6_BS;
     v->dr[6] = (v->dr[6] | (dr6 & 0xe00f)) | 0xffff0ff0;
     inject_trap(v, f, X86_TRAP_DB, 0);
 }
@@ -149,7 +164,7 @@ static void exception(struct vcpu *v, struct emu_frame *f)
         software_interrupt(v, f);
         break;
     case X86_TRAP_UD:
-        if (!emulate_forced(v, f))
+        if (!emulate_forced(v, f) && !undefined_int(v, f))
             inject_trap(v, f, X86_TRAP_UD, 0);
         break;
     case X86_TRAP_NM:

@@ -7,6 +7,7 @@ The result is a raw ELF image. Facts: Linux Documentation/arch/x86/boot.rst
 
 import bz2
 import lzma
+import mmap
 import struct
 import zlib
 from typing import Protocol
@@ -41,11 +42,13 @@ class _Inflater(Protocol):
     def decompress(self, data: bytes, max_length: int = -1, /) -> bytes: ...
 
 
-def unwrap_kernel(image: bytes) -> bytes:
+def unwrap_kernel(image: bytes | mmap.mmap) -> bytes | mmap.mmap:
     """Return the ELF file inside `image`: a bzImage, compressed or plain ELF.
 
     Raises ImageError when there is none or it is damaged.
     """
+    if image[:4] == b"\x7fELF":
+        return image
     payload, size_bytes = memoryview(image), MAX_KERNEL_BYTES
     if image[0x202:0x206] == b"HdrS":
         payload, size_bytes = _bzimage_payload(image)
@@ -72,7 +75,7 @@ def compression(data: bytes | memoryview) -> str | None:
     return None
 
 
-def _bzimage_payload(image: bytes) -> tuple[memoryview, int]:
+def _bzimage_payload(image: bytes | mmap.mmap) -> tuple[memoryview, int]:
     """The compressed payload without its size word, and that size in bytes."""
     if len(image) < 0x250:
         raise ImageError("truncated bzImage: the header is not complete")

@@ -49,8 +49,6 @@ class Plan:
     domid: Domid
     name: str
     handle: bytes
-    kernel: Kernel
-    initrd: bytes | None
     cmdline: bytes
     nr_vcpus: int
     quirks: int
@@ -58,11 +56,25 @@ class Plan:
     emu_image: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Images:
+    """What is loaded anew for each start of day, and dropped after it."""
+
+    kernel: Kernel
+    initrd: bytes | None
+
+
 class Machine:
     """One running VM: from a start of day until the guest ends."""
 
     def __init__(
-        self, plan: Plan, vmcore: Vmcore, kvm: Kvm, *, is_stopped: bool
+        self,
+        plan: Plan,
+        images: Images,
+        *,
+        vmcore: Vmcore,
+        kvm: Kvm,
+        is_stopped: bool,
     ) -> None:
         self.plan = plan
         self.vmcore = vmcore
@@ -70,12 +82,12 @@ class Machine:
         self.ready_at: float | None = None
         self._stack = ExitStack()
         try:
-            self._create(kvm)
+            self._create(kvm, images)
         except BaseException:
             self._stack.close()
             raise
 
-    def _create(self, kvm: Kvm) -> None:
+    def _create(self, kvm: Kvm, images: Images) -> None:
         self.vm = self._stack.enter_context(Vm(kvm))
         mem = self.vmcore.mem
         buffer = ffi.from_buffer(mem)
@@ -99,7 +111,7 @@ class Machine:
         self._event_fd = self._eventfd()
         self.vm.route_msi(_GSI_EVTCHN, abi.EMU_VECTOR_EVTCHN)
         self.vm.irqfd(self._event_fd, _GSI_EVTCHN)
-        self.start = self._build()
+        self.start = self._build(images)
         for vcpu in self.vcpus:
             vcpu.set_start(rip=self.start.emu_entry, cr3=self.start.emu_cr3)
 
@@ -108,7 +120,7 @@ class Machine:
         self._stack.callback(os.close, fd)
         return fd
 
-    def _build(self) -> StartOfDay:
+    def _build(self, images: Images) -> StartOfDay:
         plan = self.plan
         now = clocks.read_moment(self.tsc_offset)
         self.clock = clocks.start_clock(now, self.tsc_khz)
@@ -132,8 +144,8 @@ class Machine:
         )
         return build_domain(
             self.vmcore,
-            kernel=plan.kernel,
-            initrd=plan.initrd,
+            kernel=images.kernel,
+            initrd=images.initrd,
             cmdline=plan.cmdline,
             emu_image=plan.emu_image,
             domain=domain,
@@ -191,10 +203,17 @@ class Machine:
 
 @contextmanager
 def open_machine(
-    plan: Plan, vmcore: Vmcore, kvm: Kvm, *, is_stopped: bool
+    plan: Plan,
+    images: Images,
+    *,
+    vmcore: Vmcore,
+    kvm: Kvm,
+    is_stopped: bool,
 ) -> Iterator[Machine]:
     """A machine at its start of day; all of it is gone after the block."""
-    machine = Machine(plan, vmcore, kvm, is_stopped=is_stopped)
+    machine = Machine(
+        plan, images, vmcore=vmcore, kvm=kvm, is_stopped=is_stopped
+    )
     try:
         yield machine
     finally:

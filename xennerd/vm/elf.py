@@ -5,6 +5,7 @@ Only what a loader needs, for x86 in both widths; the reference is the
 System V ABI, chapters 4 and 5 (elf(5)).
 """
 
+import mmap
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ _SHAPE_64 = _Shape(
 )
 
 
-def parse_elf(image: bytes) -> Elf:
+def parse_elf(image: bytes | mmap.mmap) -> Elf:
     """Split an ELF file; ImageError if it is not one for x86 or damaged."""
     if len(image) < 52 or image[:4] != b"\x7fELF":
         raise ImageError("not an ELF file")

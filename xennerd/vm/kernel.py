@@ -5,12 +5,15 @@ Nothing here touches a guest's memory; start-of-day placement is in
 startofday.py.
 """
 
+import mmap
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from xenner.errors import ConfigError
 from xennerd.vm.bzimage import MAX_KERNEL_BYTES, ImageError, unwrap_kernel
 from xennerd.vm.elf import EM_X86_64, Elf, Segment, parse_elf
+from xennerd.vm.kernelcache import KernelCache
 from xennerd.vm.layout import PAGE_BYTES, xen_owns
 from xennerd.vm.notes import Note, XenNotes, read_notes
 
@@ -51,11 +54,12 @@ class Kernel:
     virt_end: int
 
 
-def load_kernel(path: Path) -> Kernel:
+def load_kernel(path: Path, *, cache: KernelCache | None = None) -> Kernel:
     """Read a bzImage, compressed or plain ELF kernel for 64-bit Xen PV.
 
-    Raises ConfigError (one line that names the file) when it is missing,
-    damaged or no such kernel.
+    With a cache, unpacking is done once for each kernel. Raises ConfigError
+    (one line that names the file) when it is missing, damaged or no such
+    kernel.
     """
     try:
         with path.open("rb") as file:
@@ -67,13 +71,26 @@ def load_kernel(path: Path) -> Kernel:
     if len(image) > MAX_KERNEL_BYTES:
         raise ConfigError("too big to be a kernel", file=path)
     try:
-        return parse_kernel(image)
+        return _parse_cached(image, cache) if cache else parse_kernel(image)
     except ImageError as error:
         raise ConfigError(str(error), file=path) from error
 
 
-def parse_kernel(image: bytes) -> Kernel:
-    """load_kernel on bytes; raises ImageError."""
+def _parse_cached(image: bytes, cache: KernelCache) -> Kernel:
+    kept = cache.find(image)
+    if kept is not None:
+        # Damaged on the disk: it will be replaced.
+        with suppress(ImageError):
+            return parse_kernel(kept)
+    elf = unwrap_kernel(image)
+    kernel = parse_kernel(elf)
+    if len(elf) != len(image):
+        cache.store(image, elf)
+    return kernel
+
+
+def parse_kernel(image: bytes | mmap.mmap) -> Kernel:
+    """load_kernel on contents; raises ImageError."""
     elf = parse_elf(unwrap_kernel(image))
     notes = read_notes(elf)
     if notes is None:

@@ -164,6 +164,8 @@ class Client:
         self._channel = channel
         self._controls = controls
         self._is_ready = False
+        # Answers and events come from two tasks; lines must not mix.
+        self._sending = trio.Lock()
         self._send_events, self._events = trio.open_memory_channel[
             dict[str, Any]
         ](64)
@@ -200,7 +202,8 @@ class Client:
             await self._send(message)
 
     async def _send(self, message: dict[str, Any]) -> None:
-        await self._channel.send(json.dumps(message).encode() + b"\r\n")
+        async with self._sending:
+            await self._channel.send(json.dumps(message).encode() + b"\r\n")
 
     async def _lines(self) -> AsyncIterator[bytes]:
         pending = b""

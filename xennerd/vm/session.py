@@ -21,6 +21,7 @@ from xennerd.vm._vcpu import ffi, lib
 from xennerd.vm.console import LeaveConsole, Sink, open_console
 from xennerd.vm.cpuid import GuestCpuid, guest_cpuid
 from xennerd.vm.domain import (
+    Images,
     Machine,
     Plan,
     open_machine,
@@ -28,7 +29,7 @@ from xennerd.vm.domain import (
     run_machine,
 )
 from xennerd.vm.emu_image import emu_image
-from xennerd.vm.kernel import Kernel, load_kernel
+from xennerd.vm.kernel import load_kernel
 from xennerd.vm.kvm import Kvm
 from xennerd.vm.layout import machine_layout
 from xennerd.vm.monitor import Controls, serve_monitor
@@ -42,14 +43,13 @@ _SOFTWARE_KVM = Path("/sys/module/kvm_pvm")
 def run_session(options: Options, *, started_at: float) -> int:
     """Run the guest that was asked for; raises ConfigError, HostError."""
     _set_up_logging(options.topics)
-    kernel = load_kernel(options.kernel)
-    initrd = _read_initrd(options.initrd)
+    images = load_images(options)
     try:
         layout = machine_layout(options.memory_bytes // 4096)
     except ValueError as error:
         raise ConfigError(f"-m: {error}") from None
     runtime_dir = options.runtime_dir or default_runtime_dir()
-    _check_fits(kernel, initrd, options)
+    _check_fits(images, options)
     with ExitStack() as stack:
         on_ready: Callable[[], None] = _nothing
         if options.is_daemon:
@@ -67,9 +67,11 @@ def run_session(options: Options, *, started_at: float) -> int:
         )
         if options.pidfile is not None:
             stack.enter_context(daemon.pidfile(options.pidfile))
-        plan = _plan(options, kvm, kernel=kernel, initrd=initrd, domid=domid)
+        plan = _plan(options, kvm, domid=domid)
         _check(lib.vcpu_signals_init())
         session = Session(options, plan, vmcore, kvm)
+        session.images = images
+        del images
         session.started_at = started_at
         session.on_ready = on_ready
         try:
@@ -115,6 +117,7 @@ class Session:
         self._status = 0
         self._machine: Machine | None = None
         self._is_reset = False
+        self.images: Images | None = None
         self.started_at = time.monotonic()
         self.on_ready: Callable[[], None] = _nothing
         self.controls = Controls(
@@ -151,9 +154,17 @@ class Session:
         is_stopped = self._options.is_stopped
         while True:
             self._is_reset = False
+            # Loaded once a start and not kept: they are in the guest then.
+            images = self.images or load_images(self._options)
+            self.images = None
             with open_machine(
-                self._plan, self._vmcore, self._kvm, is_stopped=is_stopped
+                self._plan,
+                images,
+                vmcore=self._vmcore,
+                kvm=self._kvm,
+                is_stopped=is_stopped,
             ) as machine:
+                del images
                 self._machine = machine
                 try:
                     outcome = await run_machine(
@@ -221,8 +232,6 @@ def _plan(
     options: Options,
     kvm: Kvm,
     *,
-    kernel: Kernel,
-    initrd: bytes | None,
     domid: Domid,
 ) -> Plan:
     quirks = detect_quirks()
@@ -230,8 +239,6 @@ def _plan(
         domid=domid,
         name=options.name or f"guest-{domid}",
         handle=options.handle.bytes,
-        kernel=kernel,
-        initrd=initrd,
         cmdline=os.fsencode(options.append),
         nr_vcpus=options.nr_vcpus,
         quirks=quirks,
@@ -271,14 +278,21 @@ def _read_initrd(path: Path | None) -> bytes | None:
         ) from error
 
 
-def _check_fits(kernel: Kernel, initrd: bytes | None, options: Options) -> None:
+def load_images(options: Options) -> Images:
+    """The files that the guest starts from; ConfigError if they are bad."""
+    return Images(
+        kernel=load_kernel(options.kernel), initrd=_read_initrd(options.initrd)
+    )
+
+
+def _check_fits(images: Images, options: Options) -> None:
     """Before anything is created: can this memory hold the guest at all?"""
     from xennerd.vm.startofday import plan_start_of_day
 
     plan_start_of_day(
-        kernel,
+        images.kernel,
         nr_pages=options.memory_bytes // 4096,
-        initrd_bytes=len(initrd or b""),
+        initrd_bytes=len(images.initrd or b""),
     )
 
 
