@@ -130,6 +130,10 @@ struct vcpu {
 
     uint64_t singleshot_ns, periodic_next_ns, period_ns, poll_ns;
     uint64_t armed_tsc; /* what the LAPIC was told, 0: nothing */
+    /* Slow ring 0: what the next tick will most likely ask for; the timer
+     * interrupt's entry tells the LAPIC while it is at ring 0 anyway. */
+    uint64_t guess_tsc;
+    uint64_t last_singleshot_ns, last_delta_ns;
 
     uint16_t virq_port[NR_VIRQS];
 

@@ -45,6 +45,8 @@ void offsets(void)
     VCPU(exit_via);
     VCPU(scratch_rax);
     VCPU(to_ring3);
+    VCPU(guess_tsc);
+    VCPU(armed_tsc);
     DEFINE(VCPU_kernel_cr3, offsetof(struct vcpu, pub.kernel_cr3));
     DEFINE(VCPU_in_kernel, offsetof(struct vcpu, pub.in_kernel));
     DEFINE(VCPU_ring0_count, offsetof(struct vcpu, pub.counters.ring0));

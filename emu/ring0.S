@@ -156,6 +156,15 @@ FUNC(\name)
         movq    %rsp, %rcx                      /* hlt: deeper than AT(). */
         andq    $-EMU_VCPU_BYTES, %rcx
         orl     $\bit, VCPU_irq_pending(%rcx)
+        .if     \bit == 1                       /* Timer: arm the guess, */
+        movq    VCPU_guess_tsc(%rcx), %rax      /* once: it may be past. */
+        movq    %rax, VCPU_armed_tsc(%rcx)
+        movq    $0, VCPU_guess_tsc(%rcx)
+        movq    %rax, %rdx
+        shrq    $32, %rdx
+        movl    $0x6e0, %ecx                    /* TSC deadline; 0 disarms */
+        wrmsr
+        .endif
         popq    %rdx
         popq    %rcx
         popq    %rax

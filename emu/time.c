@@ -8,6 +8,8 @@
 #include "emu/privileged.h"
 
 #define MSR_TSC_DEADLINE 0x6e0
+/* Ticks closer together than this are no tick. */
+#define GUESS_MIN_NS 1000000UL
 
 uint64_t rdtsc(void)
 {
@@ -143,7 +145,8 @@ void timer_interrupt(struct vcpu *v)
 {
     uint64_t now = system_time_ns();
 
-    v->armed_tsc = 0; /* the LAPIC disarms itself */
+    if (!slow_ring0())
+        v->armed_tsc = 0; /* the LAPIC disarms itself; ring0.S has noted it */
     update_time(v, false);
     if (v->singleshot_ns && v->singleshot_ns <= now) {
         v->singleshot_ns = 0;
@@ -161,11 +164,29 @@ void timer_interrupt(struct vcpu *v)
     timer_program(v);
 }
 
+/*
+ * A guest's tick asks for one deadline after the other at the same distance.
+ * After two alike the third is guessed; a wrong guess costs one interrupt.
+ */
+static void guess_next(struct vcpu *v, uint64_t timeout_ns)
+{
+    uint64_t delta = timeout_ns - v->last_singleshot_ns;
+
+    v->guess_tsc = timeout_ns && delta >= GUESS_MIN_NS &&
+                           delta == v->last_delta_ns
+                       ? tsc_at(timeout_ns + delta)
+                       : 0;
+    v->last_delta_ns = delta;
+    v->last_singleshot_ns = timeout_ns;
+}
+
 int64_t do_set_timer_op(struct vcpu *v, uint64_t timeout_ns, uint64_t a2,
                         uint64_t a3, uint64_t a4, uint64_t a5)
 {
     (void)a2, (void)a3, (void)a4, (void)a5;
     v->singleshot_ns = timeout_ns;
+    if (slow_ring0())
+        guess_next(v, timeout_ns);
     if (timeout_ns && timeout_ns <= system_time_ns()) {
         v->singleshot_ns = 0;
         send_virq(v, VIRQ_TIMER);
