@@ -10,6 +10,10 @@
 #define MSR_TSC_DEADLINE 0x6e0
 /* Ticks closer together than this are no tick. */
 #define GUESS_MIN_NS 1000000UL
+/* A tick's requests jitter by some microseconds: guess a little late, and
+ * take a guess that is not early and at most this late. */
+#define GUESS_JITTER_NS 30000UL
+#define GUESS_LATE_NS 100000UL
 
 uint64_t rdtsc(void)
 {
@@ -137,6 +141,12 @@ void timer_program(struct vcpu *v)
 
     if (tsc == v->armed_tsc)
         return;
+    /* Slow ring 0: a deadline too many costs one interrupt at most, telling
+     * the LAPIC of each change costs a trap. */
+    if (slow_ring0() && tsc <= v->armed_tsc &&
+        (!tsc ||
+         v->armed_tsc - tsc < shared->tsc_khz * GUESS_LATE_NS / 1000000))
+        return;
     v->armed_tsc = tsc;
     wrmsr(MSR_TSC_DEADLINE, tsc);
 }
@@ -171,11 +181,12 @@ void timer_interrupt(struct vcpu *v)
 static void guess_next(struct vcpu *v, uint64_t timeout_ns)
 {
     uint64_t delta = timeout_ns - v->last_singleshot_ns;
+    uint64_t jitter = delta - v->last_delta_ns + GUESS_JITTER_NS;
+    bool is_tick = timeout_ns && delta >= GUESS_MIN_NS &&
+                   jitter <= 2 * GUESS_JITTER_NS;
 
-    v->guess_tsc = timeout_ns && delta >= GUESS_MIN_NS &&
-                           delta == v->last_delta_ns
-                       ? tsc_at(timeout_ns + delta)
-                       : 0;
+    v->guess_tsc =
+        is_tick ? tsc_at(timeout_ns + delta + GUESS_JITTER_NS) : 0;
     v->last_delta_ns = delta;
     v->last_singleshot_ns = timeout_ns;
 }

@@ -5,6 +5,7 @@ The ring itself is the only buffer: a slow reader stops the guest's console,
 never its vCPUs, and costs no memory.
 """
 
+import logging
 import os
 import socket
 import sys
@@ -23,6 +24,9 @@ LEAVE = b"\x1d"
 """Ctrl-], as in `xl console`."""
 
 _CHUNK_BYTES = 1024
+_PTY_PATIENCE_S = 1.0
+
+_log = logging.getLogger("xenner.console")
 
 
 class LeaveConsole(Exception):  # noqa: N818 - an event, not an error
@@ -57,17 +61,23 @@ class FdSink:
         self._out_fd = out_fd
         self._in_fd = in_fd
         self._leave = leave
+        self._has_failed = False
 
     async def send(self, data: bytes) -> None:
         while data:
             # Blocking, in a thread: O_NONBLOCK would be set for everybody
-            # who shares the terminal.
+            # who shares the terminal. A reader that has stopped must not
+            # keep us from ending, so the thread may be left behind.
             try:
                 count = await trio.to_thread.run_sync(
-                    os.write, self._out_fd, data
+                    os.write, self._out_fd, data, abandon_on_cancel=True
                 )
-            except BrokenPipeError:
-                return  # The reader is gone; the guest runs on.
+            except OSError as error:
+                # The reader is gone or the disk full; the guest runs on.
+                if not self._has_failed:
+                    _log.warning("console output: %s", error.strerror)
+                self._has_failed = True
+                return
             data = data[count:]
 
     async def receive(self) -> bytes:
@@ -86,24 +96,32 @@ class FdSink:
 
 
 class PtySink:
-    """Our side of a pty; output that nobody reads is thrown away."""
+    """Our side of a pty; when nobody reads, output is thrown away."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._is_read = True
 
     async def send(self, data: bytes) -> None:
         await trio.lowlevel.checkpoint()
-        with suppress(BlockingIOError, OSError):
-            os.write(self._fd, data)
+        while data:
+            try:
+                count = os.write(self._fd, data)
+            except BlockingIOError:
+                if not self._is_read:
+                    return
+                with trio.move_on_after(_PTY_PATIENCE_S) as waiting:
+                    await trio.lowlevel.wait_writable(self._fd)
+                self._is_read = not waiting.cancelled_caught
+                continue
+            self._is_read = True
+            data = data[count:]
 
     async def receive(self) -> bytes:
         while True:
             await trio.lowlevel.wait_readable(self._fd)
-            try:
+            with suppress(BlockingIOError):
                 return os.read(self._fd, _CHUNK_BYTES)
-            except OSError:
-                # EIO until somebody opens the other side.
-                await trio.sleep(0.2)
 
 
 class SocketSink:
@@ -114,23 +132,24 @@ class SocketSink:
         self._client: trio.SocketStream | None = None
 
     async def send(self, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
         if self._client is None:
-            await trio.lowlevel.checkpoint()
             return
-        try:
+        # receive() sees the same end of the connection and lets go of it.
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await self._client.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._client = None
 
     async def receive(self) -> bytes:
         while True:
-            if self._client is None:
-                self._client = await self._listener.accept()
-            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                data = bytes(await self._client.receive_some(_CHUNK_BYTES))
-                if data:
-                    return data
-            client, self._client = self._client, None
+            client = self._client
+            if client is None:
+                self._client = client = await self._listener.accept()
+            data = b""
+            with suppress(trio.BrokenResourceError):
+                data = bytes(await client.receive_some(_CHUNK_BYTES))
+            if data:
+                return data
+            self._client = None
             await client.aclose()
 
 
@@ -178,7 +197,7 @@ def _raw_terminal() -> Iterator[bool]:
     try:
         yield True
     finally:
-        termios.tcsetattr(0, termios.TCSADRAIN, before)
+        termios.tcsetattr(0, termios.TCSANOW, before)
 
 
 @contextmanager
@@ -221,7 +240,9 @@ async def _listen(path: Path) -> AsyncIterator[trio.SocketListener]:
         listener.listen(1)
     except OSError as error:
         listener.close()
-        raise HostError(f"socket {path}: {error.strerror}") from error
+        # A path that is too long has no errno.
+        reason = error.strerror or error
+        raise HostError(f"socket {path}: {reason}") from error
     try:
         yield trio.SocketListener(listener)
     finally:

@@ -3,7 +3,9 @@
 
 Two tables come of one policy: what KVM is told (it decides which registers
 and MSRs the vCPU has), and what emu answers to the forced-emulation CPUID by
-which PV kernels ask. Bits are the manuals' (SDM vol 2 CPUID, APM vol 3 E).
+which PV kernels ask. Bits are the manuals' (SDM vol 2 CPUID, APM vol 3 E);
+each mask is what public/arch-x86/cpufeatureset.h marks as fit for all guests
+("A"), less what emu does not carry: unknown and future bits stay hidden.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,94 +16,63 @@ from xennerd.vm.kvm import CpuidEntry
 HostCpuid = Callable[[int, int], tuple[int, int, int, int]]
 """(leaf, subleaf) -> (eax, ebx, ecx, edx), as executed on this host."""
 
-SUBLEAF_COUNTS = 1
-_BRAND_LEAVES = range(0x80000002, 0x80000005)
 XEN_VERSION = 4 << 16 | 17
 
-_KVM_LEAVES = range(0x40000000, 0x40000100)
+_HYPERVISOR_LEAVES = range(0x40000000, 0x40010000)
 _XEN_BASE = 0x40000000
+_KVM_BASE = 0x40000100
+"""Where KVM's own leaves go: it looks for them every 0x100."""
 
-# Leaf 1. A PV guest has no APIC, MTRRs or page sizes of its own choosing.
-_L1_ECX_HIDDEN = (
-    1 << 2  # DTES64
-    | 1 << 3  # MONITOR
-    | 1 << 4  # DS-CPL
-    | 1 << 5  # VMX
-    | 1 << 6  # SMX
-    | 1 << 15  # PDCM
-    | 1 << 17  # PCID
-    | 1 << 21  # x2APIC
-    | 1 << 24  # TSC deadline
-)
-_L1_EDX_HIDDEN = (
-    1 << 3  # PSE
-    | 1 << 9  # APIC
-    | 1 << 12  # MTRR
-    | 1 << 13  # PGE
-    | 1 << 17  # PSE36
-    | 1 << 18  # PSN
-    | 1 << 21  # DS
-    | 1 << 22  # ACPI
-    | 1 << 28  # HTT
-    | 1 << 29  # TM
-)
-_L1_OSXSAVE = 1 << 27
-_L1_XSAVE = 1 << 26
-_L1_X2APIC = 1 << 21
-_L1_TSC_DEADLINE = 1 << 24
+_MAX_BASIC_LEAF = 0xD
+_MAX_EXTENDED_LEAF = 0x80000021
+_MAX_SUBLEAF_7 = 1
+
+# Leaf 1. No APIC (it is emu's), no HTT and no ACPI thermal control.
+L1_EDX = 0x1FC9CBF5 & ~(1 << 9 | 1 << 22 | 1 << 28)
+L1_ECX = 0xF6D83203
 _L1_HYPERVISOR = 1 << 31
+_L1_XSAVE = 1 << 26
 _L1_AVX_GROUP = 1 << 12 | 1 << 28 | 1 << 29  # FMA, AVX, F16C
-# Leaf 7.
-_L7_EBX_FSGSBASE = 1 << 0
-_L7_EBX_HIDDEN = (
-    1 << 1  # TSC_ADJUST
-    | 1 << 2  # SGX
-    | 1 << 7  # SMEP
-    | 1 << 10  # INVPCID
-    | 1 << 12  # PQM
-    | 1 << 15  # PQE
-    | 1 << 20  # SMAP
-    | 1 << 25  # PT
-)
-_L7_EBX_AVX512 = (
-    1 << 16
-    | 1 << 17
-    | 1 << 21
-    | 1 << 26
-    | 1 << 27
-    | 1 << 28
-    | 1 << 30
-    | 1 << 31
-)
+# What emu uses and no guest sees.
+_L1_EDX_APIC = 1 << 9
+_L1_ECX_EMU = 1 << 21 | 1 << 24  # x2APIC, TSC deadline
+# Leaf 7. No RDPID: TSC_AUX is not switched per vCPU.
+L7_EBX = 0xFDAF0B29
+L7_ECX = 0x02405F43 & ~(1 << 22)
+# No IBRS, STIBP, SSBD, ARCH_CAPABILITIES: their MSRs stay the host's.
+L7_EDX = 0xAC00441C & ~(1 << 26 | 1 << 27 | 1 << 29 | 1 << 31)
+L7_1_EAX = 0x00001C30
+FSGSBASE = 1 << 0
 _L7_EBX_AVX2 = 1 << 5
-_L7_ECX_HIDDEN = (
-    1 << 2  # UMIP
-    | 1 << 3  # PKU
-    | 1 << 4  # OSPKE
-    | 1 << 5  # WAITPKG
-    | 1 << 7  # CET SS
-    | 1 << 16  # LA57
-    | 1 << 30  # SGX_LC
-)
-_L7_ECX_AVX512 = 1 << 1 | 1 << 6 | 1 << 11 | 1 << 12 | 1 << 14
+_L7_EBX_AVX512 = 0xDC230000
 _L7_ECX_AVX = 1 << 9 | 1 << 10  # VAES, VPCLMULQDQ
-# Leaf 0x80000001.
-_E1_ECX_HIDDEN = 1 << 2 | 1 << 3 | 1 << 10 | 1 << 12  # SVM, XAPIC, IBS, SKINIT
+_L7_ECX_AVX512 = 1 << 1 | 1 << 6 | 1 << 11 | 1 << 12 | 1 << 14
+_L7_EDX_AVX512 = 1 << 2 | 1 << 3
+_L7_1_EAX_AVX = 1 << 4
+_L7_1_EAX_AVX512 = 1 << 5
+# Leaf 0xd, 1. Without XSAVES and XSAVEC all areas have the standard form.
+LD_1_EAX = 0x7 & ~(1 << 1)
+# Leaf 0x80000001. No RDTSCP as above; AMD repeats some of leaf 1 in edx.
+E1_EDX = 0xEA500800 & ~(1 << 27)
+_E1_EDX_REPEATED = 0x0183F3FF
+E1_ECX = 0x042109E3 & ~(1 << 1)  # one core: no CMP_LEGACY
 _E1_ECX_AVX = 1 << 11 | 1 << 16  # XOP, FMA4
-_E1_EDX_HIDDEN = (
-    1 << 3  # PSE
-    | 1 << 9  # APIC
-    | 1 << 12  # MTRR
-    | 1 << 13  # PGE
-    | 1 << 17  # PSE36
-    | 1 << 26  # 1 GiB pages
-    | 1 << 27  # RDTSCP: TSC_AUX is not switched per vCPU
-)
+# Leaf 0x80000008 and 0x80000021: no IBPB, whose MSR stays the host's.
+E8_EBX = 0x64001005 & ~(1 << 12 | 1 << 30)
+E21_EAX = 0x78000064 & ~(1 << 27 | 1 << 28)
+_INVARIANT_TSC = 1 << 8
 
 _XCR0_X87_SSE = 0x3
 _XCR0_AVX = 0x4
 _XCR0_AVX512 = 0xE0
 _XCR0_OFFERED = _XCR0_X87_SSE | _XCR0_AVX | _XCR0_AVX512
+_XSAVE_HEAD_BYTES = 512 + 64
+
+# Names, caches and TLBs: numbers that promise nothing.
+_PLAIN_LEAVES = frozenset(
+    {0x2, *range(0x80000002, 0x80000007), 0x80000019, 0x8000001A}
+)
+_HOST_LEAVES = frozenset({0x1, 0x7, 0xD, *range(0x80000002, 0x80000005)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +82,12 @@ class GuestCpuid:
     kvm: tuple[CpuidEntry, ...]
     guest: tuple[CpuidEntry, ...]
     xcr0: int
+
+    def has_fsgsbase(self) -> bool:
+        """Can ring 3 set its segment bases, as emu needs?"""
+        return any(
+            (e.leaf, e.subleaf) == (7, 0) and e.ebx & FSGSBASE for e in self.kvm
+        )
 
 
 def guest_cpuid(
@@ -123,8 +100,8 @@ def guest_cpuid(
     """Both tables from KVM's supported ones.
 
     `ring3_sees_host`: this KVM does not intercept CPUID at ring 3, so user
-    space will use what the host has; its leaves 1, 7 and 0xd then are the
-    truth, not what KVM admits to.
+    space will use what the host has; its feature leaves then are the truth,
+    not what KVM admits to.
     """
     entries = [
         _from_host(entry, host) if ring3_sees_host else entry
@@ -132,20 +109,26 @@ def guest_cpuid(
     ]
     xcr0 = _offered_xcr0(entries, host_xcr0)
     plain = [
-        _restrict(entry, xcr0)
+        restricted
         for entry in entries
-        if entry.leaf not in _KVM_LEAVES
+        if entry.leaf not in _HYPERVISOR_LEAVES
+        and (restricted := _restrict(entry, xcr0)) is not None
     ]
-    kvm_leaves = [e for e in entries if e.leaf in _KVM_LEAVES]
+    size_bytes = _xsave_bytes(plain)
+    plain = [_with_xsave_size(entry, size_bytes) for entry in plain]
     return GuestCpuid(
-        kvm=(*(_for_kvm(e) for e in plain), *kvm_leaves),
+        kvm=(
+            *(_for_kvm(entry) for entry in plain),
+            *_xen_leaves(),
+            *(_moved(e) for e in entries if e.leaf in _HYPERVISOR_LEAVES),
+        ),
         guest=(*(e for e in plain if _worth_a_row(e)), *_xen_leaves()),
         xcr0=xcr0,
     )
 
 
 def _from_host(entry: CpuidEntry, host: HostCpuid) -> CpuidEntry:
-    if entry.leaf not in (1, 7, 0xD) and entry.leaf not in _BRAND_LEAVES:
+    if entry.leaf not in _HOST_LEAVES:
         return entry
     eax, ebx, ecx, edx = host(entry.leaf, entry.subleaf)
     return replace(entry, eax=eax, ebx=ebx, ecx=ecx, edx=edx)
@@ -167,61 +150,119 @@ def _offered_xcr0(entries: list[CpuidEntry], host_xcr0: int) -> int:
     return xcr0
 
 
-def _restrict(entry: CpuidEntry, xcr0: int) -> CpuidEntry:
-    match entry.leaf, entry.subleaf:
-        case 1, _:
-            ecx = entry.ecx & ~(_L1_ECX_HIDDEN | _L1_OSXSAVE) | _L1_HYPERVISOR
-            if not xcr0 & _XCR0_AVX:
-                ecx &= ~_L1_AVX_GROUP
-            if not xcr0:
-                ecx &= ~_L1_XSAVE
-            # One thread, one core; emu puts in the APIC id.
-            ebx = entry.ebx & 0xFF00 | 1 << 16
-            return replace(
-                entry, ebx=ebx, ecx=ecx, edx=entry.edx & ~_L1_EDX_HIDDEN
-            )
-        case 7, 0:
-            ebx = entry.ebx & ~_L7_EBX_HIDDEN | _L7_EBX_FSGSBASE
-            ecx = entry.ecx & ~_L7_ECX_HIDDEN
-            if not xcr0 & _XCR0_AVX:
-                ebx, ecx = ebx & ~_L7_EBX_AVX2, ecx & ~_L7_ECX_AVX
-            if not xcr0 & _XCR0_AVX512:
-                ebx, ecx = ebx & ~_L7_EBX_AVX512, ecx & ~_L7_ECX_AVX512
-            return replace(entry, ebx=ebx, ecx=ecx, edx=entry.edx & 0x10)
-        case 0xD, subleaf:
-            return _restrict_xsave(entry, subleaf, xcr0)
-        case 0x80000001, _:
-            ecx = entry.ecx & ~_E1_ECX_HIDDEN
+def _restrict(entry: CpuidEntry, xcr0: int) -> CpuidEntry | None:
+    """What the guest may know of this leaf; None: nothing."""
+    if entry.leaf in _PLAIN_LEAVES:
+        return entry
+    match entry.leaf:
+        case 0x0:
+            return replace(entry, eax=min(entry.eax, _MAX_BASIC_LEAF))
+        case 0x1:
+            return _restrict_1(entry, xcr0)
+        case 0x4:
+            # Caches: all of them one core's, one core in the package.
+            return replace(entry, eax=entry.eax & 0x3FFF)
+        case 0x7:
+            return _restrict_7(entry, xcr0)
+        case 0xD:
+            return _restrict_xsave(entry, xcr0)
+        case _:
+            return _restrict_extended(entry, xcr0)
+
+
+def _restrict_1(entry: CpuidEntry, xcr0: int) -> CpuidEntry:
+    ecx = entry.ecx & L1_ECX | _L1_HYPERVISOR
+    if not xcr0 & _XCR0_AVX:
+        ecx &= ~_L1_AVX_GROUP
+    if not xcr0:
+        ecx &= ~_L1_XSAVE
+    # CLFLUSH's line, one thread; emu puts in the APIC id.
+    ebx = entry.ebx & 0xFF00 | 1 << 16
+    return replace(entry, ebx=ebx, ecx=ecx, edx=entry.edx & L1_EDX)
+
+
+def _restrict_7(entry: CpuidEntry, xcr0: int) -> CpuidEntry | None:
+    if entry.subleaf == 1:
+        eax = entry.eax & L7_1_EAX
+        if not xcr0 & _XCR0_AVX:
+            eax &= ~_L7_1_EAX_AVX
+        if not xcr0 & _XCR0_AVX512:
+            eax &= ~_L7_1_EAX_AVX512
+        return replace(entry, eax=eax, ebx=0, ecx=0, edx=0)
+    if entry.subleaf:
+        return None
+    ebx, ecx, edx = entry.ebx & L7_EBX, entry.ecx & L7_ECX, entry.edx & L7_EDX
+    if not xcr0 & _XCR0_AVX:
+        ebx, ecx = ebx & ~_L7_EBX_AVX2, ecx & ~_L7_ECX_AVX
+    if not xcr0 & _XCR0_AVX512:
+        ebx, ecx = ebx & ~_L7_EBX_AVX512, ecx & ~_L7_ECX_AVX512
+        edx &= ~_L7_EDX_AVX512
+    eax = min(entry.eax, _MAX_SUBLEAF_7)
+    return replace(entry, eax=eax, ebx=ebx, ecx=ecx, edx=edx)
+
+
+def _restrict_extended(entry: CpuidEntry, xcr0: int) -> CpuidEntry | None:
+    match entry.leaf:
+        case 0x80000000:
+            return replace(entry, eax=min(entry.eax, _MAX_EXTENDED_LEAF))
+        case 0x80000001:
+            ecx = entry.ecx & E1_ECX
             if not xcr0 & _XCR0_AVX:
                 ecx &= ~_E1_ECX_AVX
-            return replace(entry, ecx=ecx, edx=entry.edx & ~_E1_EDX_HIDDEN)
-        case 0x8000000A, _:
-            return replace(entry, eax=0, ebx=0, ecx=0, edx=0)
+            edx = entry.edx & (E1_EDX | L1_EDX & _E1_EDX_REPEATED)
+            return replace(entry, ecx=ecx, edx=edx)
+        case 0x80000007:
+            edx = entry.edx & _INVARIANT_TSC
+            return replace(entry, eax=0, ebx=0, ecx=0, edx=edx)
+        case 0x80000008:
+            # Address sizes; in ecx stood the number of cores.
+            eax, ebx = entry.eax & 0xFFFF, entry.ebx & E8_EBX
+            return replace(entry, eax=eax, ebx=ebx, ecx=0, edx=0)
+        case 0x80000021:
+            eax = entry.eax & E21_EAX
+            return replace(entry, eax=eax, ebx=0, ecx=0, edx=0)
         case _:
-            return entry
+            return None
 
 
-def _restrict_xsave(entry: CpuidEntry, subleaf: int, xcr0: int) -> CpuidEntry:
-    if subleaf == 0:
-        return replace(entry, eax=entry.eax & xcr0, edx=0)
-    if subleaf == 1:
-        # Without XSAVES there are no supervisor states, and without XSAVEC
-        # the compact size in ebx, which counts them, is not asked for.
-        return replace(entry, eax=entry.eax & 0x5, ebx=0, ecx=0, edx=0)
-    if not xcr0 >> subleaf & 1:
-        return replace(entry, eax=0, ebx=0, ecx=0, edx=0)
-    return entry
+def _restrict_xsave(entry: CpuidEntry, xcr0: int) -> CpuidEntry | None:
+    match entry.subleaf:
+        case 0:
+            return replace(entry, eax=entry.eax & xcr0, edx=0)
+        case 1:
+            eax = entry.eax & LD_1_EAX if xcr0 else 0
+            return replace(entry, eax=eax, ebx=0, ecx=0, edx=0)
+        case component:
+            return entry if xcr0 >> component & 1 else None
+
+
+def _xsave_bytes(entries: list[CpuidEntry]) -> int:
+    """Size of the save area for the components that are left."""
+    ends = [e.ebx + e.eax for e in entries if e.leaf == 0xD and e.subleaf > 1]
+    return max(ends, default=_XSAVE_HEAD_BYTES)
+
+
+def _with_xsave_size(entry: CpuidEntry, size_bytes: int) -> CpuidEntry:
+    """ebx (what XCR0 enables) as if all were: kernels enable all at once."""
+    if (entry.leaf, entry.subleaf) != (0xD, 0) or not entry.eax:
+        return entry
+    return replace(entry, ebx=size_bytes, ecx=size_bytes)
 
 
 def _for_kvm(entry: CpuidEntry) -> CpuidEntry:
     """Add what emu itself uses and no guest sees."""
     if entry.leaf == 1:
-        return replace(
-            entry,
-            ecx=entry.ecx | _L1_X2APIC | _L1_TSC_DEADLINE,
-            edx=entry.edx | 1 << 9,
-        )
+        ecx, edx = entry.ecx | _L1_ECX_EMU, entry.edx | _L1_EDX_APIC
+        return replace(entry, ecx=ecx, edx=edx)
     return entry
+
+
+def _moved(entry: CpuidEntry) -> CpuidEntry:
+    """One of KVM's own leaves, out of the way of Xen's."""
+    leaf = entry.leaf - _XEN_BASE + _KVM_BASE
+    if entry.leaf == _XEN_BASE:
+        return replace(entry, leaf=leaf, eax=_KVM_BASE + 1)
+    return replace(entry, leaf=leaf)
 
 
 def _worth_a_row(entry: CpuidEntry) -> bool:

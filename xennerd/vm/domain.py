@@ -25,12 +25,14 @@ from xennerd.vm import recorder
 from xennerd.vm._vcpu import ffi, lib
 from xennerd.vm.builder import StartOfDay, build_domain
 from xennerd.vm.console import Sink
+from xennerd.vm.consolepump import ConsolePump
 from xennerd.vm.consolering import ConsoleRing
 from xennerd.vm.cpuid import GuestCpuid
 from xennerd.vm.emushared import Clock as SharedClock
 from xennerd.vm.emushared import Domain
 from xennerd.vm.kernel import Kernel
 from xennerd.vm.kvm import Kvm, Vm
+from xennerd.vm.kvmstats import open_stats, read_stats
 from xennerd.vm.vcpu import Gate, Outcome, Vcpu
 from xennerd.vm.vmcore import Vmcore
 
@@ -96,11 +98,16 @@ class Machine:
             int(ffi.cast("uintptr_t", buffer)),
             self.vmcore.layout.ram_ranges(),
         )
-        self.vcpus = []
+        self.vcpus: list[Vcpu] = []
+        self._stats_fds: list[int] = []
         for number in range(self.plan.nr_vcpus):
             fd = self.vm.create_vcpu(number, self.plan.cpuid.kvm)
             vcpu = Vcpu(number, fd, run_bytes=kvm.run_bytes(), mem=mem)
             self._stack.callback(vcpu.close)
+            stats_fd = open_stats(fd)
+            if stats_fd is not None:
+                self._stack.callback(os.close, stats_fd)
+                self._stats_fds.append(stats_fd)
             self.vcpus.append(vcpu)
         self.tsc_khz = self.vm.tsc_khz(fd)
         self.tsc_offset = self.vcpus[0].tsc_offset()
@@ -194,6 +201,7 @@ class Machine:
                 recorder.total_traps(mem, v.number) for v in self.vcpus
             ),
             "exits_to_userspace": sum(v.nr_exits() for v in self.vcpus),
+            "kvm_vcpus": [read_stats(fd) for fd in self._stats_fds],
             "vcpus": [recorder.counters(mem, v.number) for v in self.vcpus],
         }
 
@@ -225,14 +233,22 @@ async def run_machine(
 ) -> Outcome | None:
     """Run until the guest ends; None if end() was called first."""
     outcomes: list[Outcome] = []
+    token = trio.lowlevel.current_trio_token()
     ring = ConsoleRing(
         memoryview(machine.vmcore.mem), machine.start.console_gpa
+    )
+    pump = ConsolePump(
+        ring,
+        sink,
+        wake_fd=machine.console_out_fd,
+        notify=lambda: machine.notify(CONSOLE_PORT),
     )
 
     def on_request(nr: int, request: Any) -> None:
         if nr == abi.EMU_REQUEST_READY:
             machine.ready_at = time.monotonic()
-            trio.from_thread.run_sync(on_ready)
+            # Not waited for: who pauses this vCPU may have trio's thread.
+            token.run_sync_soon(on_ready)
         elif nr == abi.EMU_REQUEST_CONSOLE:
             length = min(int(request.length), abi.EMU_REQUEST_DATA_BYTES)
             text = bytes(ffi.buffer(request.data, length))
@@ -256,8 +272,8 @@ async def run_machine(
     try:
         async with trio.open_nursery() as helpers:
             helpers.start_soon(end_when_cancelled)
-            helpers.start_soon(_serve_output, machine, ring, sink)
-            helpers.start_soon(_serve_input, machine, ring, sink)
+            helpers.start_soon(pump.serve_output)
+            helpers.start_soon(pump.serve_input)
             helpers.start_soon(
                 clocks.serve_clock,
                 machine.shared_clock(),
@@ -267,48 +283,12 @@ async def run_machine(
             async with trio.open_nursery() as vcpus:
                 for vcpu in machine.vcpus:
                     vcpus.start_soon(serve_vcpu, vcpu)
-            await _flush(ring, sink)
+            await pump.flush()
             helpers.cancel_scope.cancel()
     finally:
         machine.end()
         ring.release()
-    if ring.nr_bad_indices:
-        _log.warning("the guest wrote impossible console ring indices")
     return outcomes[0] if outcomes else None
-
-
-async def _flush(ring: ConsoleRing, sink: Sink) -> None:
-    """The last words, for a reader that still reads."""
-    with trio.move_on_after(2):
-        data = ring.take_output()
-        while data:
-            await sink.send(data)
-            data = ring.take_output()
-
-
-async def _serve_output(
-    machine: Machine, ring: ConsoleRing, sink: Sink
-) -> None:
-    while True:
-        await trio.lowlevel.wait_readable(machine.console_out_fd)
-        os.eventfd_read(machine.console_out_fd)
-        data = ring.take_output()
-        if data:
-            # Room in the ring: a guest that waits for it may go on.
-            machine.notify(CONSOLE_PORT)
-        while data:
-            await sink.send(data)
-            data = ring.take_output()
-
-
-async def _serve_input(machine: Machine, ring: ConsoleRing, sink: Sink) -> None:
-    while data := await sink.receive():
-        while data:
-            count = ring.put_input(data)
-            data = data[count:]
-            machine.notify(CONSOLE_PORT)
-            if data:
-                await trio.sleep(0.02)  # full: the guest reads at its pace
 
 
 def describe_crash(machine: Machine, outcome: Outcome) -> str:

@@ -14,7 +14,7 @@ from xenner.errors import ConfigError
 from xennerd.vm.bzimage import MAX_KERNEL_BYTES, ImageError, unwrap_kernel
 from xennerd.vm.elf import EM_X86_64, Elf, Segment, parse_elf
 from xennerd.vm.kernelcache import KernelCache
-from xennerd.vm.layout import PAGE_BYTES, xen_owns
+from xennerd.vm.layout import PAGE_BYTES, max_memory_bytes, xen_owns
 from xennerd.vm.notes import Note, XenNotes, read_notes
 
 _VIRT_END = 1 << 64
@@ -104,10 +104,9 @@ def parse_kernel(image: bytes | mmap.mmap) -> Kernel:
 
 def _check_kind(elf: Elf, notes: XenNotes) -> None:
     """Refuse what is a kernel for Xen, but not one that can run here."""
-    pv = (Note.ENTRY, Note.VIRT_BASE, Note.HYPERCALL_PAGE, Note.INIT_P2M)
-    if notes.number(Note.PHYS32_ENTRY) is not None and not any(
-        notes.number(note) is not None for note in pv
-    ):
+    # Linux built for PVH alone may have all of PV's notes but ENTRY.
+    has_pv_entry = notes.number(Note.ENTRY) is not None
+    if notes.number(Note.PHYS32_ENTRY) is not None and not has_pv_entry:
         raise ImageError(
             "a PVH-only kernel, not a PV one: built without PV support "
             "(Linux needs CONFIG_XEN_PV)"
@@ -145,10 +144,9 @@ def _place(elf: Elf, notes: XenNotes) -> Kernel:
         offset = virt_base if notes.is_section else 0
     segments = _segments(elf, virt_base, offset)
     entry = notes.number(Note.ENTRY)
-    entry = elf.entry if entry is None else entry
     kernel = Kernel(
         segments=segments,
-        entry=entry,
+        entry=elf.entry if entry is None else entry,
         virt_base=virt_base,
         paddr_offset=offset,
         init_p2m=notes.number(Note.INIT_P2M),
@@ -162,6 +160,14 @@ def _place(elf: Elf, notes: XenNotes) -> Kernel:
         virt_end=max(s.vaddr + s.memsz_bytes for s in segments),
     )
     _check_addresses(kernel)
+    if not kernel.virt_start <= kernel.entry < kernel.virt_end:
+        reason = "corrupt notes"
+        if entry is None:
+            reason = "no Xen PV kernel (Linux needs CONFIG_XEN_PV)"
+        raise ImageError(
+            f"{reason}: the entry point {kernel.entry:#x} is outside the "
+            f"image {kernel.virt_start:#x}-{kernel.virt_end:#x}"
+        )
     return kernel
 
 
@@ -196,15 +202,15 @@ def _check_addresses(kernel: Kernel) -> None:
         raise ImageError(
             f"corrupt notes: VIRT_BASE {kernel.virt_base:#x} is odd"
         )
+    if end - kernel.virt_base > max_memory_bytes():
+        raise ImageError(
+            f"needs {end - kernel.virt_base >> 30} GiB of memory for itself: "
+            "more than any guest can have"
+        )
     if not _usable(kernel.virt_base, end):
         raise ImageError(
             f"cannot be mapped: {kernel.virt_base:#x}-{end:#x} is not in the "
             "guest's part of the address space"
-        )
-    if not start <= kernel.entry < end:
-        raise ImageError(
-            f"corrupt notes: the entry point {kernel.entry:#x} is outside "
-            f"the image {start:#x}-{end:#x}"
         )
     page = kernel.hypercall_page
     if page is not None and (

@@ -4,7 +4,7 @@
 Numbers and layouts are <linux/kvm.h>'s.
 """
 
-import ctypes
+import errno
 import fcntl
 import os
 import struct
@@ -62,6 +62,31 @@ _IOEVENTFD_DATAMATCH = 1
 _IOEVENTFD_PIO = 2
 _ROUTING_MSI = 2
 _MSI_ADDRESS = 0xFEE00000
+
+_HINTS = {
+    errno.EBUSY: "another hypervisor holds the processor's virtualisation",
+    errno.ENOMEM: "the host is short of memory",
+    errno.EMFILE: "raise the limit of open files (ulimit -n, LimitNOFILE=)",
+    errno.ENOTSUP: "virtualisation may be off in the firmware",
+}
+
+
+def _ioctl(
+    fd: int, request: int, argument: int | bytes | bytearray, *, what: str
+) -> int:
+    """An ioctl that has to work; HostError says what did not.
+
+    Only a bytearray shows what KVM wrote and may have more than 1024 bytes.
+    """
+    if isinstance(argument, bytes):
+        argument = bytearray(argument)
+    try:
+        return int(fcntl.ioctl(fd, request, argument))
+    except OSError as error:
+        raise HostError(
+            f"KVM cannot {what}: {error.strerror}",
+            _HINTS.get(error.errno or 0, ""),
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +162,7 @@ class Kvm:
         count = 256
         buffer = bytearray(8 + count * 40)
         struct.pack_into("<I", buffer, 0, count)
-        fcntl.ioctl(self._fd, _GET_SUPPORTED_CPUID, buffer)
+        _ioctl(self._fd, _GET_SUPPORTED_CPUID, buffer, what="list CPUID")
         (count,) = struct.unpack_from("<I", buffer)
         return tuple(
             CpuidEntry.unpack(bytes(buffer[8 + i * 40 : 48 + i * 40]))
@@ -146,11 +171,11 @@ class Kvm:
 
     def create_vm(self) -> int:
         """A new VM's descriptor."""
-        return int(fcntl.ioctl(self._fd, _CREATE_VM, 0))
+        return _ioctl(self._fd, _CREATE_VM, 0, what="create a VM")
 
     def run_bytes(self) -> int:
         """Size of a vCPU's shared run structure."""
-        return int(fcntl.ioctl(self._fd, _GET_VCPU_MMAP_SIZE, 0))
+        return _ioctl(self._fd, _GET_VCPU_MMAP_SIZE, 0, what="run vCPUs")
 
     def close(self) -> None:
         os.close(self._fd)
@@ -178,8 +203,8 @@ class Vm:
         # Intel only; elsewhere without effect.
         rc = lib.vm_set_tss_address(self._fd, _TSS_ADDRESS)
         if rc < 0:
-            raise OSError(-rc, os.strerror(-rc))
-        fcntl.ioctl(self._fd, _CREATE_IRQCHIP, 0)
+            raise HostError(f"KVM cannot place a TSS: {os.strerror(-rc)}")
+        _ioctl(self._fd, _CREATE_IRQCHIP, 0, what="make interrupt controllers")
 
     def map_memory(
         self, address: int, ranges: Iterable[tuple[int, int]]
@@ -189,36 +214,40 @@ class Vm:
             region = struct.pack(
                 "<IIQQQ", slot, 0, start, size_bytes, address + start
             )
-            fcntl.ioctl(self._fd, _SET_USER_MEMORY_REGION, region)
+            _ioctl(
+                self._fd,
+                _SET_USER_MEMORY_REGION,
+                region,
+                what=f"map {size_bytes >> 20} MiB of memory",
+            )
 
     def create_vcpu(self, number: int, cpuid: Iterable[CpuidEntry]) -> int:
         """A new vCPU's descriptor, with its CPUID set."""
-        fd = int(fcntl.ioctl(self._fd, _CREATE_VCPU, number))
+        fd = _ioctl(
+            self._fd, _CREATE_VCPU, number, what=f"create vCPU {number}"
+        )
         self._stack.callback(os.close, fd)
         entries = [entry.pack() for entry in cpuid]
         buffer = struct.pack("<II", len(entries), 0) + b"".join(entries)
-        # The structure is larger than fcntl's fixed buffer: pass an address.
-        c_buffer = ctypes.create_string_buffer(buffer, len(buffer))
-        fcntl.ioctl(fd, _SET_CPUID2, c_buffer)
+        _ioctl(fd, _SET_CPUID2, bytearray(buffer), what="set CPUID")
         return fd
 
     def tsc_khz(self, vcpu_fd: int) -> int:
         """Frequency of the TSC that guests read."""
-        return int(fcntl.ioctl(vcpu_fd, _GET_TSC_KHZ, 0))
+        return _ioctl(vcpu_fd, _GET_TSC_KHZ, 0, what="tell the TSC's rate")
 
     def route_msi(self, gsi: int, vector: int) -> None:
         """`gsi` raises `vector` on vCPU 0; replaces all earlier routes."""
         entry = struct.pack(
             "<IIIIIII20x", gsi, _ROUTING_MSI, 0, 0, _MSI_ADDRESS, 0, vector
         )
-        table = ctypes.create_string_buffer(struct.pack("<II", 1, 0) + entry)
-        fcntl.ioctl(self._fd, _SET_GSI_ROUTING, table)
+        table = struct.pack("<II", 1, 0) + entry
+        _ioctl(self._fd, _SET_GSI_ROUTING, table, what="route an interrupt")
 
     def irqfd(self, eventfd: int, gsi: int) -> None:
         """Writing to the eventfd raises `gsi`."""
-        fcntl.ioctl(
-            self._fd, _IRQFD, struct.pack("<IIII16x", eventfd, gsi, 0, 0)
-        )
+        request = struct.pack("<IIII16x", eventfd, gsi, 0, 0)
+        _ioctl(self._fd, _IRQFD, request, what="attach an irqfd")
 
     def ioeventfd(self, eventfd: int, port: int, value: int) -> None:
         """A 32-bit `out` of `value` to I/O port `port` signals the eventfd."""
@@ -230,7 +259,7 @@ class Vm:
             eventfd,
             _IOEVENTFD_DATAMATCH | _IOEVENTFD_PIO,
         )
-        fcntl.ioctl(self._fd, _IOEVENTFD, request)
+        _ioctl(self._fd, _IOEVENTFD, request, what="attach an ioeventfd")
 
     def close(self) -> None:
         self._stack.close()

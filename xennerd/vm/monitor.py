@@ -21,6 +21,7 @@ from xennerd.vm.domain import Machine
 
 _MAX_LINE_BYTES = 64 * 1024
 _SEND_TIMEOUT_S = 5.0
+_LAST_WORDS_S = 1.0
 _VERSION = {"major": 0, "minor": 1, "micro": 0}
 
 
@@ -93,6 +94,12 @@ class Controls:
                 return
         self.emit("SHUTDOWN", guest=True, reason="guest-shutdown")
 
+    async def wait_told(self) -> None:
+        """Until every client that reads has had its events."""
+        with trio.move_on_after(_LAST_WORDS_S):
+            for client in list(self.clients):
+                await client.wait_idle()
+
     def machine(self) -> Machine:
         machine = self.current()
         if machine is None:
@@ -120,14 +127,26 @@ class Controls:
     def _query_status(self, _: dict[str, Any]) -> Any:
         machine = self.current()
         running = machine is not None and machine.gate.is_open
-        status = "shutdown" if machine is None else "paused"
+        if machine is None:
+            status = "shutdown"
+        else:
+            status = "prelaunch" if machine.ready_at is None else "paused"
         return {"running": running, "status": "running" if running else status}
 
     def _query_cpus(self, _: dict[str, Any]) -> Any:
         return [
-            {"cpu-index": i, "qom-path": f"/vcpu/{i}", "target": "x86_64"}
+            {
+                "cpu-index": i,
+                "qom-path": f"/vcpu/{i}",
+                "thread-id": self._thread_id(i),
+                "target": "x86_64",
+            }
             for i in range(self.nr_vcpus)
         ]
+
+    def _thread_id(self, number: int) -> int:
+        machine = self.current()
+        return machine.vcpus[number].thread_id if machine else 0
 
     def _stop(self, _: dict[str, Any]) -> Any:
         self.machine().pause()
@@ -166,6 +185,8 @@ class Client:
         self._is_ready = False
         # Answers and events come from two tasks; lines must not mix.
         self._sending = trio.Lock()
+        self._nr_unsent = 0
+        self._sent = trio.lowlevel.ParkingLot()
         self._send_events, self._events = trio.open_memory_channel[
             dict[str, Any]
         ](64)
@@ -176,6 +197,12 @@ class Client:
                 self._send_events.send_nowait(message)
             except trio.WouldBlock:
                 return
+            self._nr_unsent += 1
+
+    async def wait_idle(self) -> None:
+        """Until all events posted so far are sent; forever if it is stuck."""
+        while self._nr_unsent:
+            await self._sent.park()
 
     async def serve(self) -> None:
         """Until the client goes away or stops reading."""
@@ -200,6 +227,8 @@ class Client:
     async def _serve_events(self) -> None:
         async for message in self._events:
             await self._send(message)
+            self._nr_unsent -= 1
+            self._sent.unpark_all()
 
     async def _send(self, message: dict[str, Any]) -> None:
         async with self._sending:

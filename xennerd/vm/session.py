@@ -31,10 +31,15 @@ from xennerd.vm.domain import (
 from xennerd.vm.emu_image import emu_image
 from xennerd.vm.kernel import load_kernel
 from xennerd.vm.kvm import Kvm
-from xennerd.vm.layout import machine_layout
+from xennerd.vm.layout import MachineLayout, machine_layout
 from xennerd.vm.monitor import Controls, serve_monitor
 from xennerd.vm.options import Options
-from xennerd.vm.vmcore import Vmcore, find_free_domid, open_vmcore
+from xennerd.vm.vmcore import (
+    DomidTakenError,
+    Vmcore,
+    find_free_domid,
+    open_vmcore,
+)
 
 _log = logging.getLogger("xenner")
 _SOFTWARE_KVM = Path("/sys/module/kvm_pvm")
@@ -56,15 +61,7 @@ def run_session(options: Options, *, started_at: float) -> int:
             on_ready = daemon.go_to_background()
         kvm = stack.enter_context(Kvm())
         runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-        domid = Domid(options.domid or find_free_domid(runtime_dir))
-        vmcore = stack.enter_context(
-            open_vmcore(
-                domid,
-                layout=layout,
-                nr_vcpus=options.nr_vcpus,
-                runtime_dir=runtime_dir,
-            )
-        )
+        domid, vmcore = _enter_vmcore(stack, options, layout, runtime_dir)
         if options.pidfile is not None:
             stack.enter_context(daemon.pidfile(options.pidfile))
         plan = _plan(options, kvm, domid=domid)
@@ -78,6 +75,29 @@ def run_session(options: Options, *, started_at: float) -> int:
             return trio.run(session.run)
         except BaseExceptionGroup as group:
             raise _blame(group) from None
+
+
+def _enter_vmcore(
+    stack: ExitStack,
+    options: Options,
+    layout: MachineLayout,
+    runtime_dir: Path,
+) -> tuple[Domid, Vmcore]:
+    """The wanted domain's memory, or that of the lowest free number."""
+    while True:
+        domid = Domid(options.domid or find_free_domid(runtime_dir))
+        try:
+            vmcore = open_vmcore(
+                domid,
+                layout=layout,
+                nr_vcpus=options.nr_vcpus,
+                runtime_dir=runtime_dir,
+            )
+            return domid, stack.enter_context(vmcore)
+        except DomidTakenError:
+            # It was free when we looked: somebody was faster.
+            if options.domid is not None:
+                raise
 
 
 def _blame(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -148,6 +168,7 @@ class Session:
                 serve_monitor, self._options.monitor, self.controls
             )
             await self._run_guest(sink)
+            await self.controls.wait_told()
             nursery.cancel_scope.cancel()
 
     async def _run_guest(self, sink: Sink) -> None:
@@ -166,6 +187,9 @@ class Session:
             ) as machine:
                 del images
                 self._machine = machine
+                if is_stopped:
+                    # Who waits for the guest waits for the monitor's "cont".
+                    self._ready()
                 try:
                     outcome = await run_machine(
                         machine, sink, on_ready=self._ready
@@ -222,6 +246,8 @@ class Session:
             async for number in signals:
                 _log.info("%s: ending", signal.Signals(number).name)
                 self._quit()
+                # A second one ends us whatever we are waiting for.
+                signal.signal(number, signal.SIG_DFL)
 
 
 def _nothing() -> None:
@@ -235,6 +261,7 @@ def _plan(
     domid: Domid,
 ) -> Plan:
     quirks = detect_quirks()
+    _log.info("quirks of this KVM: %#x", quirks)
     return Plan(
         domid=domid,
         name=options.name or f"guest-{domid}",
@@ -249,7 +276,26 @@ def _plan(
 
 def detect_quirks() -> int:
     """EMU_QUIRK_* of this host's KVM."""
-    return abi.EMU_QUIRK_SLOW_RING0 if _SOFTWARE_KVM.exists() else 0
+    override = os.environ.get("XENNER_QUIRKS")
+    if override is not None:
+        try:
+            return int(override, 0)
+        except ValueError:
+            raise ConfigError(
+                f"XENNER_QUIRKS={override}: not a number"
+            ) from None
+    if _SOFTWARE_KVM.exists() or not _has_virtualisation():
+        return abi.EMU_QUIRK_SLOW_RING0
+    return 0
+
+
+def _has_virtualisation() -> bool:
+    """Does the processor run guests by itself (proc_cpuinfo(5))?"""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "flags":
+            return not {"vmx", "svm"}.isdisjoint(value.split())
+    return False
 
 
 def _cpuid(kvm: Kvm, quirks: int) -> GuestCpuid:
@@ -258,13 +304,18 @@ def _cpuid(kvm: Kvm, quirks: int) -> GuestCpuid:
         lib.host_cpuid(leaf, subleaf, out)
         return out[0], out[1], out[2], out[3]
 
-    is_software = bool(quirks & abi.EMU_QUIRK_SLOW_RING0)
-    return guest_cpuid(
+    cpuid = guest_cpuid(
         kvm.supported_cpuid(),
         host=host,
         host_xcr0=lib.host_xcr0(),
-        ring3_sees_host=is_software,
+        ring3_sees_host=bool(quirks & abi.EMU_QUIRK_SLOW_RING0),
     )
+    if not cpuid.has_fsgsbase():
+        raise HostError(
+            "the processor or KVM lacks FSGSBASE",
+            "Intel from Ivy Bridge and AMD from Excavator on have it",
+        )
+    return cpuid
 
 
 def _read_initrd(path: Path | None) -> bytes | None:
@@ -304,7 +355,7 @@ def _set_up_logging(topics: frozenset[str]) -> None:
     root.setLevel(logging.WARNING)
     if "all" in topics:
         logging.getLogger("xenner").setLevel(logging.INFO)
-    for topic, name in (("console", "xenner.emu"), ("exits", "xenner.domain")):
+    for topic, name in (("console", "xenner.emu"), ("exits", "xenner.exits")):
         if topic in topics:
             logging.getLogger(name).setLevel(logging.DEBUG)
 

@@ -14,7 +14,15 @@ from xennerd.vm import recorder
 from xennerd.vm._vcpu import ffi, lib
 from xennerd.vm.corefile import Registers
 
-_log = logging.getLogger("xenner.emu")
+_exits_log = logging.getLogger("xenner.exits")
+_EXIT_NAMES = {
+    lib.VCPU_EXIT_KICKED: "kicked",
+    lib.VCPU_EXIT_REQUEST: "request from emu",
+    lib.VCPU_EXIT_TRIPLE_FAULT: "triple fault",
+    lib.VCPU_EXIT_INTERNAL_ERROR: "KVM internal error",
+    lib.VCPU_EXIT_FAIL_ENTRY: "KVM could not enter the guest",
+    lib.VCPU_EXIT_OTHER: "unexpected exit",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,7 @@ class Vcpu:
     ) -> None:
         self.number = number
         self._mem = mem
+        self.thread_id = 0
         self._loop = lib.vcpu_new(fd, run_bytes)
         if self._loop == ffi.NULL:
             raise OSError(ffi.errno, os.strerror(ffi.errno))
@@ -109,10 +118,10 @@ class Vcpu:
         _check(lib.vcpu_get_registers(self._loop, r), "reading registers")
         block = recorder.vcpu_block(self._mem, self.number)
         # Only ring 3 outside emu is the guest; else its registers are saved.
-        base = abi.EMU_VCPU_GPA + self.number * abi.EMU_VCPU_BYTES
-        frame_gpa = base + abi.EMU_VCPU_BYTES - abi.sizeof("emu_frame")
         if r.cs & 3 != 3 or not block.state & abi.EMU_VCPU_IN_GUEST:
-            frame = abi.view("emu_frame", self._mem, frame_gpa)
+            frame = abi.view(
+                "emu_frame", self._mem, self._frame_gpa(block.frame_gpa)
+            )
             return recorder.frame_registers(frame), int(r.cr2), int(r.cr3)
         names = (
             "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi rip cs "
@@ -120,6 +129,12 @@ class Vcpu:
         ).split()
         registers = Registers(**{name: int(getattr(r, name)) for name in names})
         return registers, int(r.cr2), int(r.cr3)
+
+    def _frame_gpa(self, claimed: int) -> int:
+        """Where emu says the frame is, if that is in this vCPU's block."""
+        start = abi.EMU_VCPU_GPA + self.number * abi.EMU_VCPU_BYTES
+        last = start + abi.EMU_VCPU_BYTES - abi.sizeof("emu_frame")
+        return claimed if start <= claimed <= last else last
 
     def run(
         self, gate: Gate, on_request: Callable[[int, Any], None]
@@ -129,11 +144,19 @@ class Vcpu:
         `on_request(nr, request)` hears of CONSOLE and READY, in this thread.
         """
         out = ffi.new("struct vcpu_exit *")
+        self.thread_id = threading.get_native_id()
         while gate.pass_through():
             while True:
                 rc = lib.vcpu_run(self._loop, out)
                 if rc < 0:
                     return self._broken(f"KVM_RUN failed: {os.strerror(-rc)}")
+                _exits_log.debug(
+                    "vcpu %d: %s, KVM exit %d, request %d",
+                    self.number,
+                    _EXIT_NAMES[out.why],
+                    out.kvm_reason,
+                    out.request,
+                )
                 if out.why == lib.VCPU_EXIT_KICKED:
                     break
                 outcome = self._look_at(out, on_request)
@@ -152,6 +175,10 @@ class Vcpu:
             data = " ".join(f"{out.data[i]:#x}" for i in range(out.nr_data))
             return self._broken(
                 f"KVM internal error, suberror {out.request}: {data}"
+            )
+        if out.why == lib.VCPU_EXIT_FAIL_ENTRY:
+            return self._broken(
+                f"KVM could not enter the guest, reason {out.data[0]:#x}"
             )
         return self._broken(f"unexpected KVM exit {out.kvm_reason}")
 

@@ -34,6 +34,10 @@ RUNTIME_DIR = Path("/run/xenner")
 _log = logging.getLogger(__name__)
 
 
+class DomidTakenError(HostError):
+    """A living process has the vmcore of that domid."""
+
+
 class Vmcore:
     """A guest's memory, open and mapped; open_vmcore() makes it.
 
@@ -195,7 +199,7 @@ def _remove_dead(path: Path, domid: Domid) -> None:
                 path.unlink()
                 _log.info("removed %s of a process that is gone", path)
     except BlockingIOError as error:
-        raise HostError(
+        raise DomidTakenError(
             f"domain {domid} is running already ({path} is in use)",
             "choose another domid or end that domain",
         ) from error
