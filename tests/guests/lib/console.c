@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The PV console ring, and numbers into text. */
-#include <xen/io/console.h>
-
 #include "tests/guests/lib/guest.h"
 
 static struct xencons_interface *ring;

@@ -16,6 +16,7 @@
 #include <xen/callback.h>
 #include <xen/errno.h>
 #include <xen/event_channel.h>
+#include <xen/io/console.h>
 #include <xen/memory.h>
 #include <xen/physdev.h>
 #include <xen/sched.h>
@@ -144,7 +145,7 @@ struct caught {
 };
 
 extern struct caught caught;
-/* Where the instruction under PROBE() begins and ends. */
+/* Where the instruction of the last caught PROBE() begins and ends. */
 extern uint64_t probe_rip, probe_end;
 /* Set: sees each trap first; true: handled, go on with *regs. */
 extern bool (*trap_hook)(struct regs *regs);
@@ -156,19 +157,18 @@ void trap_gate(unsigned int vector, unsigned int dpl, bool mask_events);
 
 /*
  * Run insn; a trap on or right after it is recorded in `caught` and execution
- * goes on behind it. operands may be constraints: PROBE("div %0", : "r"(x)).
- * %rax and flags are lost.
+ * goes on behind it. PROBE_OP takes operands from their first colon:
+ * PROBE_OP("div %0", : : "r"(x)). Flags are lost.
  */
-#define PROBE(insn, ...)                                                    \
+#define PROBE(insn) PROBE_OP(insn, : :)
+#define PROBE_OP(insn, ...)                                                 \
     do {                                                                    \
         caught.taken = false;                                               \
-        __asm__ volatile("lea 7f(%%rip), %%rax\n\t"                         \
-                         "mov %%rax, probe_rip(%%rip)\n\t"                  \
-                         "lea 8f(%%rip), %%rax\n\t"                         \
-                         "mov %%rax, probe_end(%%rip)\n\t"                  \
-                         "7:\t" insn "\n8:\tnop\n\t"                        \
-                         "movq $0, probe_end(%%rip)" __VA_ARGS__            \
-                         : "rax", "cc", "memory");                          \
+        __asm__ volatile("7:\t" insn "\n8:\tnop\n\t"                       \
+                         ".pushsection .probes, \"a\"\n\t"                  \
+                         ".quad 7b, 8b\n\t"                                 \
+                         ".popsection" __VA_ARGS__                          \
+                         : "cc", "memory");                                 \
     } while (0)
 
 /* --- user mode (user.c) ----------------------------------------------------------------- */

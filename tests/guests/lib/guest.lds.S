@@ -31,6 +31,10 @@ SECTIONS
     } :load :note
     .rodata : AT(ADDR(.rodata) - (GUEST_VIRT_BASE)) {
         *(.rodata .rodata.*)
+        . = ALIGN(8);
+        probes_start = .;
+        KEEP(*(.probes))
+        probes_end = .;
     } :load
     .data : AT(ADDR(.data) - (GUEST_VIRT_BASE)) {
         . = ALIGN(4096);

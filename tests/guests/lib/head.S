@@ -115,11 +115,13 @@ hypercall_syscall:
         .balign 32
         .globl  trap_stubs
 trap_stubs:
+        .altmacro
         .set    vector, 0
         .rept   NR_ENTRIES
         STUB    %vector
         .set    vector, vector + 1
         .endr
+        .noaltmacro
 
 trap_common:
         pushq   %rdi

@@ -80,6 +80,23 @@ static void record(const struct regs *r)
     caught.regs = *r;
 }
 
+struct probe {
+    uint64_t start, end;
+};
+extern const struct probe probes_start[], probes_end[];
+
+static bool find_probe(uint64_t rip)
+{
+    for (const struct probe *p = probes_start; p < probes_end; p++) {
+        if (rip < p->start || rip > p->end)
+            continue;
+        probe_rip = p->start;
+        probe_end = p->end;
+        return true;
+    }
+    return false;
+}
+
 static void unexpected(const struct regs *r)
 {
     print("unexpected trap %lu error 0x%lx at 0x%lx from %s, cr2 0x%lx\n",
@@ -114,7 +131,7 @@ void trap_handler(struct regs *r)
         from_user(r);
         return;
     }
-    if (!probe_end)
+    if (!find_probe(r->rip))
         unexpected(r);
     record(r);
     r->rip = probe_end;

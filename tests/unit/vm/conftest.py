@@ -15,6 +15,7 @@ import lz4.frame
 import pytest
 import zstandard
 
+from xennerd.vm.kernel import Kernel, parse_kernel
 from xennerd.vm.notes import Note
 
 VIRT_BASE = 0xFFFFFFFF80000000
@@ -101,6 +102,13 @@ PV_NOTES: tuple[tuple[int, bytes], ...] = (
 )
 
 
+MODERN = (
+    (Note.INIT_P2M, u64(0x8000000000)),
+    (Note.MOD_START_PFN, u64(1)),
+    (Note.HYPERCALL_PAGE, u64(VIRT_BASE + 0x101000)),
+)
+
+
 @dataclass(frozen=True)
 class Kernels:
     """What the tests make kernels of."""
@@ -181,3 +189,13 @@ def debian_kernel() -> Path:
     if not name:
         pytest.skip("XENNER_DEBIAN_KERNEL names no kernel")
     return Path(name)
+
+
+@pytest.fixture(scope="session")
+def modern(kernels: Kernels) -> Kernel:
+    return parse_kernel(kernels.elf(*MODERN))
+
+
+@pytest.fixture(scope="session")
+def plain(kernels: Kernels) -> Kernel:
+    return parse_kernel(kernels.elf())

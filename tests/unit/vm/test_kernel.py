@@ -136,8 +136,25 @@ def test_segment_address_is_the_physical_one(kernels: Any) -> None:
     ]
 
 
-REFUSALS = {
-    "PVH-only": {"notes": [(Note.PHYS32_ENTRY, u64(0x1000))], "pv": False},
+REFUSALS: dict[str, dict[str, Any]] = {
+    "PVH-only": {
+        "pv": False,
+        "notes": [
+            (Note.GUEST_OS, b"linux\0"),
+            (Note.VIRT_BASE, u64(BASE)),
+            (Note.HYPERCALL_PAGE, u64(BASE + 0x101000)),
+            (Note.PHYS32_ENTRY, struct.pack("<I", 0x1000)),
+        ],
+    },
+    "no Xen PV kernel": {
+        "pv": False,
+        "notes": [
+            (Note.GUEST_OS, b"linux\0"),
+            (Note.XEN_VERSION, b"xen-3.0\0"),
+            (Note.VIRT_BASE, u64(BASE)),
+        ],
+        "entry": 0x100000,
+    },
     "without Xen notes": {"pv": False},
     "32-bit PV kernel": {
         "bits": 32,
@@ -175,6 +192,10 @@ REFUSALS = {
             (Note.VIRT_BASE, u64(0xFFFF807FFFF00000)),
             (Note.ENTRY, u64(0xFFFF808000000000)),
         ]
+    },
+    "more than any guest can have": {
+        "segments": [(0, 0, b"x", 1 << 46)],
+        "notes": [(Note.VIRT_BASE, u64(0)), (Note.ENTRY, u64(0))],
     },
     "nothing to load": {"segments": []},
     "overflows its memory": {"segments": [(0x100000, 0, b"xxxx", 2)]},

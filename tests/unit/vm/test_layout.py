@@ -51,9 +51,7 @@ def test_any_size(nr_pages: int) -> None:
     extents = list(layout.extents(0, nr_pages))
     assert sum(e.nr_pages for e in extents) == nr_pages
     for extent in extents:
-        assert HOLE.start not in range(
-            extent.mfn, extent.mfn + extent.nr_pages
-        )
+        assert HOLE.start not in range(extent.mfn, extent.mfn + extent.nr_pages)
     ram = sum(size for _gpa, size in layout.ram_ranges())
     assert ram == layout.guest_mfn * PAGE_BYTES + nr_pages * PAGE_BYTES
 

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Sourced by the set-up scripts: one line per step with its time, and stamps.
+# A step is skipped while the stamp holds the digest of what it depends on.
+
+stamps=$top/build/stamps
+log=$top/build/setup.log
+mkdir -p "$stamps"
+
+fail() {
+    echo "setup: $1" >&2
+    exit 1
+}
+
+# step NAME COMMAND...: run it, its output goes to the log and is shown when
+# it fails.
+step() {
+    local name=$1 began=$EPOCHREALTIME rc=0
+    shift
+    printf 'setup: %-9s ' "$name"
+    echo "== $name: $*" >>"$log"
+    local mark
+    mark=$(stat -c %s "$log")
+    "$@" >>"$log" 2>&1 </dev/null || rc=$?
+    local took=$((${EPOCHREALTIME/[.,]/} - ${began/[.,]/}))
+    if [ "$rc" -ne 0 ]; then
+        printf 'failed\n'
+        tail -c +"$((mark + 1))" "$log" | tail -n 40 >&2
+        fail "$name failed; the whole log is $log"
+    fi
+    printf '%6.1f s\n' "$((took / 100000))e-1"
+}
+
+# is_current NAME DIGEST: the step was done with these inputs.
+is_current() {
+    [ "$(cat "$stamps/$1" 2>/dev/null)" = "$2" ]
+}
+
+set_current() {
+    echo "$2" >"$stamps/$1"
+}
+
+digest() {
+    cat -- "$@" | sha256sum | cut -d' ' -f1
+}
