@@ -35,6 +35,19 @@ uint64_t ring0_call(uint64_t op, uint64_t a1, uint64_t a2);
 /* sti; hlt unless irq_pending is set; returns after an interrupt. */
 void ring0_halt(struct vcpu *v);
 
+/*
+ * Is this ring 0? Always where it is fast; else only while a vCPU starts and
+ * when ring0.S calls C for a fault of emu's own, on ring 0's part of the
+ * stack. There a ring0_call() would halt.
+ */
+static inline bool at_ring0(void)
+{
+    uint64_t sp;
+
+    __asm__("mov %%rsp, %0" : "=r"(sp));
+    return !slow_ring0() || (sp & (EMU_VCPU_BYTES - 1)) > RING3_STACK_OFFSET;
+}
+
 static inline void raw_wrmsr(uint32_t msr, uint64_t value)
 {
     __asm__ volatile("wrmsr" ::"c"(msr), "a"((uint32_t)value),
@@ -76,7 +89,7 @@ static inline void raw_write_dr(unsigned int nr, uint64_t value)
 
 static inline void write_cr3(uint64_t value)
 {
-    if (slow_ring0())
+    if (!at_ring0())
         ring0_call(RING0_WRITE_CR3, value, 0);
     else
         __asm__ volatile("mov %0, %%cr3" ::"r"(value) : "memory");
@@ -84,7 +97,7 @@ static inline void write_cr3(uint64_t value)
 
 static inline void write_cr0(uint64_t value)
 {
-    if (slow_ring0())
+    if (!at_ring0())
         ring0_call(RING0_WRITE_CR0, value, 0);
     else
         __asm__ volatile("mov %0, %%cr0" ::"r"(value) : "memory");
@@ -92,7 +105,7 @@ static inline void write_cr0(uint64_t value)
 
 static inline void write_cr4(uint64_t value)
 {
-    if (slow_ring0())
+    if (!at_ring0())
         ring0_call(RING0_WRITE_CR4, value, 0);
     else
         __asm__ volatile("mov %0, %%cr4" ::"r"(value) : "memory");
@@ -100,7 +113,7 @@ static inline void write_cr4(uint64_t value)
 
 static inline void invlpg(uint64_t va)
 {
-    if (slow_ring0())
+    if (!at_ring0())
         ring0_call(RING0_INVLPG, va, 0);
     else
         __asm__ volatile("invlpg (%0)" ::"r"(va) : "memory");
@@ -108,7 +121,7 @@ static inline void invlpg(uint64_t va)
 
 static inline void wrmsr(uint32_t msr, uint64_t value)
 {
-    if (slow_ring0())
+    if (!at_ring0())
         ring0_call(RING0_WRMSR, msr, value);
     else
         raw_wrmsr(msr, value);
@@ -116,14 +129,14 @@ static inline void wrmsr(uint32_t msr, uint64_t value)
 
 static inline uint64_t rdmsr(uint32_t msr)
 {
-    if (slow_ring0())
+    if (!at_ring0())
         return ring0_call(RING0_RDMSR, msr, 0);
     return raw_rdmsr(msr);
 }
 
 static inline void outl(uint16_t port, uint32_t value)
 {
-    if (slow_ring0())
+    if (!at_ring0())
         ring0_call(RING0_OUT, port, value);
     else
         __asm__ volatile("outl %0, %1" ::"a"(value), "d"(port) : "memory");
@@ -131,7 +144,7 @@ static inline void outl(uint16_t port, uint32_t value)
 
 static inline void lldt(uint16_t selector)
 {
-    if (slow_ring0())
+    if (!at_ring0())
         ring0_call(RING0_LLDT, selector, 0);
     else
         __asm__ volatile("lldt %0" ::"r"(selector) : "memory");
@@ -139,7 +152,7 @@ static inline void lldt(uint16_t selector)
 
 static inline void xsetbv(uint64_t value)
 {
-    if (slow_ring0())
+    if (!at_ring0())
         ring0_call(RING0_XSETBV, value, 0);
     else
         __asm__ volatile("xsetbv" ::"c"(0), "a"((uint32_t)value),
@@ -148,7 +161,7 @@ static inline void xsetbv(uint64_t value)
 
 static inline void write_dr(unsigned int nr, uint64_t value)
 {
-    if (slow_ring0())
+    if (!at_ring0())
         ring0_call(RING0_WRITE_DR, nr, value);
     else
         raw_write_dr(nr, value);
@@ -158,7 +171,7 @@ static inline uint64_t read_dr6(void)
 {
     uint64_t value;
 
-    if (slow_ring0())
+    if (!at_ring0())
         return ring0_call(RING0_READ_DR6, 0, 0);
     __asm__ volatile("mov %%dr6, %0" : "=r"(value));
     return value;

@@ -56,6 +56,7 @@ slow_stubs:
 FUNC(descend)
         cmpl    $emu_high, (V_RIP + 4)(%rsp)
         je      fault_in_emu                    /* Ring 3 C or ring 0. */
+descend_guest:
         leaq    (EMU_VCPU_BYTES - RING0_STACK + 56)(%rsp), %rsp
         .rept   7                               /* Slot to slot. */
         pushq   (RING0_STACK - EMU_VCPU_BYTES - 8)(%rsp)
@@ -73,16 +74,24 @@ FUNC(descend)
         iretq
 END(descend)
 
-/* #PF: CR2 can be read at ring 0 only. %rsp: error code slot. */
+/*
+ * #PF: CR2 can be read at ring 0 only. A fault on an instruction fetch is
+ * never emu's, wherever rip points: a guest process may jump to emu's
+ * addresses, which its root hides. %rsp: error code slot.
+ */
 FUNC(slow_page_fault)
         pushq   $14
         movq    %rax, AT(scratch_rax, 56)
         movq    %cr2, %rax
+        testb   $0x10, 8(%rsp)                  /* PF_FETCH */
+        jnz     1f
         cmpl    $emu_high, (V_RIP + 4)(%rsp)
-        je      1f
-        movq    %rax, AT(fault_cr2, 56)
-1:      movq    AT(scratch_rax, 56), %rax
-        jmp     descend
+        je      2f
+1:      movq    %rax, AT(fault_cr2, 56)
+        movq    AT(scratch_rax, 56), %rax
+        jmp     descend_guest
+2:      movq    AT(scratch_rax, 56), %rax
+        jmp     fault_in_emu
 END(slow_page_fault)
 
 /* #GP: most are emu's own requests. %rsp: error code slot, 48 below. */
