@@ -3,10 +3,15 @@
 
 Written here and not by cpio(1): device nodes need no root that way, and the
 same files make the same bytes.
+
+    python -m demo.initramfs INIT OUTPUT [PROGRAM...]
+
+makes one with INIT as /init and each PROGRAM in /bin.
 """
 
 import gzip
 import stat
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -25,8 +30,7 @@ def make_initramfs(init: bytes, extra: Mapping[str, bytes]) -> bytes:
     """
     files = {"bin/busybox": BUSYBOX.read_bytes(), "init": init, **extra}
     archive = b"".join(_entries(files))
-    # The kernel wants a whole number of 512-byte blocks from nobody, but
-    # other readers do.
+    # Not the kernel but cpio(1) reads whole blocks.
     archive += bytes(-len(archive) % 512)
     return gzip.compress(archive, compresslevel=6, mtime=0)
 
@@ -44,9 +48,7 @@ def _entries(files: Mapping[str, bytes]) -> Iterator[bytes]:
     )
     number += 1
     for name, contents in files.items():
-        yield _entry(
-            number, name, mode=stat.S_IFREG | 0o755, contents=contents
-        )
+        yield _entry(number, name, mode=stat.S_IFREG | 0o755, contents=contents)
         number += 1
     yield _entry(0, "TRAILER!!!", mode=0)
 
@@ -81,3 +83,13 @@ def _entry(
 
 def _padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % 4)
+
+
+def main() -> None:
+    init, output, *programs = map(Path, sys.argv[1:])
+    extra = {f"bin/{path.name}": path.read_bytes() for path in programs}
+    output.write_bytes(make_initramfs(init.read_bytes(), extra))
+
+
+if __name__ == "__main__":
+    main()

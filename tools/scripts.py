@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Write the console scripts of pyproject.toml for use in place.
 
-    scripts.py PYPROJECT BIN_DIRECTORY
+scripts.py PYPROJECT BIN_DIRECTORY
 """
 
 import sys

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The monitor: QMP, QEMU's machine protocol, on a Unix socket or stdio.
 
-One JSON object a line, as docs/interop/qmp-spec of QEMU says. A client may
-send anything: lines are bounded, answers are never queued without end.
+JSON objects, as docs/interop/qmp-spec of QEMU says. A client may send
+anything: requests are bounded, answers are never queued without end.
 """
 
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,8 +19,9 @@ import trio
 from xenner.types import Domid, ShutdownReason
 from xennerd.vm.console import FdSink, listen_unix
 from xennerd.vm.domain import Machine
+from xennerd.vm.jsonstream import JsonSplitter, TooLongError
 
-_MAX_LINE_BYTES = 64 * 1024
+_MAX_REQUEST_BYTES = 64 * 1024
 _SEND_TIMEOUT_S = 5.0
 _LAST_WORDS_S = 1.0
 _VERSION = {"major": 0, "minor": 1, "micro": 0}
@@ -68,6 +70,7 @@ class Controls:
     quit: Callable[[], None]
     reset: Callable[[], None]
     clients: list["Client"] = field(default_factory=list)
+    is_quitting: bool = False
 
     def emit(self, event: str, **data: Any) -> None:
         """Tell every client; one that does not read loses its events."""
@@ -160,7 +163,7 @@ class Controls:
 
     def _quit(self, _: dict[str, Any]) -> Any:
         self.emit("SHUTDOWN", guest=False, reason="host-qmp-quit")
-        self.quit()
+        self.is_quitting = True
         return {}
 
     def _system_reset(self, _: dict[str, Any]) -> Any:
@@ -218,8 +221,15 @@ class Client:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._serve_events)
-                async for line in self._lines():
-                    await self._send(self._answer(line))
+                async with aclosing(self._texts()) as texts:
+                    async for text in texts:
+                        answer = self._answer(text)
+                        try:
+                            await self._send(answer)
+                        finally:
+                            # Not before who asked for it has heard.
+                            if self._controls.is_quitting:
+                                self._controls.quit()
                 nursery.cancel_scope.cancel()
         finally:
             self._controls.clients.remove(self)
@@ -234,21 +244,20 @@ class Client:
         async with self._sending:
             await self._channel.send(json.dumps(message).encode() + b"\r\n")
 
-    async def _lines(self) -> AsyncIterator[bytes]:
-        pending = b""
+    async def _texts(self) -> AsyncGenerator[bytes, None]:
+        splitter = JsonSplitter(max_bytes=_MAX_REQUEST_BYTES)
         while data := await self._channel.receive():
-            pending += data
-            *lines, pending = pending.split(b"\n")
-            for line in lines:
-                if line.strip():
-                    yield line
-            if len(pending) > _MAX_LINE_BYTES:
+            try:
+                texts = splitter.feed(data)
+            except TooLongError:
                 return
+            for text in texts:
+                yield text
 
-    def _answer(self, line: bytes) -> dict[str, Any]:
+    def _answer(self, text: bytes) -> dict[str, Any]:
         identity: dict[str, Any] = {}
         try:
-            request = json.loads(line)
+            request = json.loads(text)
             if not isinstance(request, dict):
                 raise QmpError("GenericError", "QMP input must be an object")
             if "id" in request:

@@ -60,7 +60,6 @@ def run_session(options: Options, *, started_at: float) -> int:
         if options.is_daemon:
             on_ready = daemon.go_to_background()
         kvm = stack.enter_context(Kvm())
-        runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         domid, vmcore = _enter_vmcore(stack, options, layout, runtime_dir)
         if options.pidfile is not None:
             stack.enter_context(daemon.pidfile(options.pidfile))

@@ -13,6 +13,7 @@ from xenner.types import ShutdownReason
 from xennerd.vm import recorder
 from xennerd.vm._vcpu import ffi, lib
 from xennerd.vm.corefile import Registers
+from xennerd.vm.layout import xen_owns
 
 _exits_log = logging.getLogger("xenner.exits")
 _EXIT_NAMES = {
@@ -117,8 +118,9 @@ class Vcpu:
         r = ffi.new("struct vcpu_registers *")
         _check(lib.vcpu_get_registers(self._loop, r), "reading registers")
         block = recorder.vcpu_block(self._mem, self.number)
-        # Only ring 3 outside emu is the guest; else its registers are saved.
-        if r.cs & 3 != 3 or not block.state & abi.EMU_VCPU_IN_GUEST:
+        # Only what runs outside emu is the guest; the selectors of a software
+        # KVM do not tell the ring, so the address must.
+        if xen_owns(r.rip) or not block.state & abi.EMU_VCPU_IN_GUEST:
             frame = abi.view(
                 "emu_frame", self._mem, self._frame_gpa(block.frame_gpa)
             )

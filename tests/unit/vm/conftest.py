@@ -4,11 +4,9 @@
 import bz2
 import gzip
 import lzma
-import os
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import lz4.block
 import lz4.frame
@@ -180,15 +178,6 @@ def _zstd_stream(data: bytes) -> bytes:
 @pytest.fixture(scope="session")
 def kernels() -> Kernels:
     return Kernels()
-
-
-@pytest.fixture(scope="session")
-def debian_kernel() -> Path:
-    """Debian's own kernel, if the caller has one (make demo fetches it)."""
-    name = os.environ.get("XENNER_DEBIAN_KERNEL")
-    if not name:
-        pytest.skip("XENNER_DEBIAN_KERNEL names no kernel")
-    return Path(name)
 
 
 @pytest.fixture(scope="session")

@@ -81,16 +81,29 @@ void vcpu_free(struct vcpu_loop *v)
 int vcpu_set_start(struct vcpu_loop *v, const struct vcpu_start *start)
 {
     struct kvm_segment code = {
-        .limit = ~0U, .selector = EMU_CS, .type = 11, .present = 1, .s = 1,
-        .l = 1, .g = 1,
+        .limit = ~0U,
+        .selector = EMU_CS,
+        .type = 11,
+        .present = 1,
+        .s = 1,
+        .l = 1,
+        .g = 1,
     };
     struct kvm_segment data = {
-        .limit = ~0U, .selector = EMU_DS, .type = 3, .present = 1, .s = 1,
-        .db = 1, .g = 1,
+        .limit = ~0U,
+        .selector = EMU_DS,
+        .type = 3,
+        .present = 1,
+        .s = 1,
+        .db = 1,
+        .g = 1,
     };
     struct kvm_segment tss = {.limit = 0x67, .type = 11, .present = 1};
     struct kvm_regs regs = {
-        .rip = start->rip, .rsp = start->rsp, .rdi = start->rdi, .rflags = 2,
+        .rip = start->rip,
+        .rsp = start->rsp,
+        .rdi = start->rdi,
+        .rflags = 2,
     };
     struct kvm_sregs sregs;
 
@@ -103,7 +116,7 @@ int vcpu_set_start(struct vcpu_loop *v, const struct vcpu_start *start)
     sregs.idt.base = sregs.idt.limit = 0;
     sregs.cr0 = 0x80050033; /* PG AM WP NE ET MP PE */
     sregs.cr3 = start->cr3;
-    sregs.cr4 = 0x620; /* PAE OSFXSR OSXMMEXCPT; emu adds what it uses */
+    sregs.cr4 = 0x620;  /* PAE OSFXSR OSXMMEXCPT; emu adds what it uses */
     sregs.efer = 0xd01; /* NXE LMA LME SCE */
     sregs.apic_base = start->apic_base;
     if (ioctl(v->fd, KVM_SET_SREGS, &sregs) ||
@@ -120,14 +133,34 @@ int vcpu_get_registers(struct vcpu_loop *v, struct vcpu_registers *out)
     if (ioctl(v->fd, KVM_GET_REGS, &r) || ioctl(v->fd, KVM_GET_SREGS, &s))
         return -errno;
     *out = (struct vcpu_registers){
-        .rax = r.rax, .rbx = r.rbx, .rcx = r.rcx, .rdx = r.rdx,
-        .rsi = r.rsi, .rdi = r.rdi, .rsp = r.rsp, .rbp = r.rbp,
-        .r8 = r.r8, .r9 = r.r9, .r10 = r.r10, .r11 = r.r11,
-        .r12 = r.r12, .r13 = r.r13, .r14 = r.r14, .r15 = r.r15,
-        .rip = r.rip, .rflags = r.rflags, .cr2 = s.cr2, .cr3 = s.cr3,
-        .cs = s.cs.selector, .ss = s.ss.selector, .ds = s.ds.selector,
-        .es = s.es.selector, .fs = s.fs.selector, .gs = s.gs.selector,
-        .fs_base = s.fs.base, .gs_base = s.gs.base,
+        .rax = r.rax,
+        .rbx = r.rbx,
+        .rcx = r.rcx,
+        .rdx = r.rdx,
+        .rsi = r.rsi,
+        .rdi = r.rdi,
+        .rsp = r.rsp,
+        .rbp = r.rbp,
+        .r8 = r.r8,
+        .r9 = r.r9,
+        .r10 = r.r10,
+        .r11 = r.r11,
+        .r12 = r.r12,
+        .r13 = r.r13,
+        .r14 = r.r14,
+        .r15 = r.r15,
+        .rip = r.rip,
+        .rflags = r.rflags,
+        .cr2 = s.cr2,
+        .cr3 = s.cr3,
+        .cs = s.cs.selector,
+        .ss = s.ss.selector,
+        .ds = s.ds.selector,
+        .es = s.es.selector,
+        .fs = s.fs.selector,
+        .gs = s.gs.selector,
+        .fs_base = s.fs.base,
+        .gs_base = s.gs.base,
     };
     return 0;
 }

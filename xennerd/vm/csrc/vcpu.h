@@ -21,10 +21,10 @@
 #define VCPU_EXIT_OTHER 6
 
 struct vcpu_exit {
-    uint32_t why;       /* VCPU_EXIT_* */
+    uint32_t why;        /* VCPU_EXIT_* */
     uint32_t kvm_reason; /* KVM_EXIT_* */
-    uint32_t request;   /* REQUEST: EMU_REQUEST_*, as the guest said */
-    uint32_t nr_data;   /* INTERNAL_ERROR: words of data that count */
+    uint32_t request;    /* REQUEST: EMU_REQUEST_*, as the guest said */
+    uint32_t nr_data;    /* INTERNAL_ERROR: words of data that count */
     uint64_t data[16];
 };
 

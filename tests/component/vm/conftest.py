@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the tests of the VM process's parts share."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def usable_kvm() -> None:
+    """Skip, with the reason, where there is no /dev/kvm to open."""
+    try:
+        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        pytest.skip(f"kvm: /dev/kvm: {error.strerror}")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """tiny.S as a kernel."""
+    output = tmp_path_factory.mktemp("tiny") / "tiny"
+    source = Path(__file__).with_name("tiny.S")
+    subprocess.run(
+        [
+            *("cc", "-nostdlib", "-static", "-no-pie", "-o", output, source),
+            "-Wl,--build-id=none,-Ttext-segment=0xffffffff80001000",
+            "-Wl,-z,max-page-size=4096,-z,noexecstack",
+        ],
+        check=True,
+    )
+    return output
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """Starts `xenner` with the tiny kernel, in a directory of its own."""
+
+    runtime_dir: Path
+    kernel: Path
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def command(self, letter: str, *options: str) -> list[str]:
+        return [
+            *(sys.executable, "-m", "xennerd.vm", "-m", "16"),
+            *("-kernel", str(self.kernel), "-append", letter),
+            *("-runtime-dir", str(self.runtime_dir), *options),
+        ]
+
+    def start(
+        self,
+        letter: str,
+        *options: str,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int = subprocess.PIPE,
+    ) -> subprocess.Popen[bytes]:
+        """A process that the test ends, or else the rig does."""
+        process = subprocess.Popen(
+            self.command(letter, *options),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+        )
+        self.started.append(process)
+        return process
+
+    def reap(self) -> None:
+        """End what a test that failed has left running."""
+        for process in self.started:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
+
+    def run(
+        self, letter: str, *options: str, **environment: str
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run to the end, which must come soon."""
+        return subprocess.run(
+            self.command(letter, *options),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=30,
+            check=False,
+            env={**os.environ, **environment},
+        )
+
+    def left(self) -> list[str]:
+        return sorted(path.name for path in self.runtime_dir.iterdir())
+
+
+@pytest.fixture
+def rig(usable_kvm: None, tiny: Path) -> Iterator[Rig]:
+    """A rig after whose use nothing may be left behind."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        rig = Rig(Path(name), tiny)
+        try:
+            yield rig
+        finally:
+            rig.reap()
+        assert rig.left() == []

@@ -1,0 +1,430 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The console's sinks and pump on real files, ptys, sockets and pipes."""
+
+import os
+import socket
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from xenner.errors import ConfigError, HostError
+from xennerd.vm.console import FdSink, LeaveConsole, open_console
+from xennerd.vm.consolepump import ConsolePump
+from xennerd.vm.consolering import IN_BYTES, OUT_BYTES, ConsoleRing
+
+IN_CONS, IN_PROD, OUT_CONS, OUT_PROD = 3072, 3076, 3080, 3084
+
+
+class Guest:
+    """A guest's side of a console, and the host's ring on it."""
+
+    def __init__(self) -> None:
+        self.page = bytearray(4096)
+        self.ring = ConsoleRing(memoryview(self.page), 0)
+        self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.nr_events = 0
+
+    def _get(self, at: int) -> int:
+        value: int = struct.unpack_from("<I", self.page, at)[0]
+        return value
+
+    def event(self) -> None:
+        self.nr_events += 1
+
+    def tell_host(self) -> None:
+        os.eventfd_write(self.wake_fd, 1)
+
+    def room(self) -> int:
+        return OUT_BYTES - (self._get(OUT_PROD) - self._get(OUT_CONS))
+
+    def print(self, data: bytes) -> None:
+        """As hvc_xen does: fill the ring, tell the host."""
+        assert len(data) <= self.room()
+        prod = self._get(OUT_PROD)
+        for i, byte in enumerate(data):
+            self.page[1024 + (prod + i) % OUT_BYTES] = byte
+        struct.pack_into("<I", self.page, OUT_PROD, prod + len(data))
+        self.tell_host()
+
+    async def print_all(self, data: bytes) -> None:
+        """Wait for room as often as it takes."""
+        while data:
+            piece, data = data[: self.room()], data[self.room() :]
+            if piece:
+                self.print(piece)
+            await trio.sleep(0.001)
+
+    def read(self) -> bytes:
+        cons, prod = self._get(IN_CONS), self._get(IN_PROD)
+        data = bytes(self.page[i % IN_BYTES] for i in range(cons, prod))
+        struct.pack_into("<I", self.page, IN_CONS, prod)
+        if data:
+            self.tell_host()
+        return data
+
+    async def read_all(self, size_bytes: int) -> bytes:
+        data = b""
+        while len(data) < size_bytes:
+            data += self.read()
+            await trio.sleep(0.001)
+        return data
+
+
+@pytest.fixture
+def guest() -> Iterator[Guest]:
+    guest = Guest()
+    yield guest
+    guest.ring.release()
+    os.close(guest.wake_fd)
+
+
+def pump_for(guest: Guest, sink: object) -> ConsolePump:
+    return ConsolePump(
+        guest.ring,
+        sink,  # type: ignore[arg-type]
+        wake_fd=guest.wake_fd,
+        notify=guest.event,
+    )
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    yield reader, writer
+    for fd in (reader, writer):
+        with suppress(OSError):  # the test may have closed it
+            os.close(fd)
+
+
+async def test_what_the_guest_prints_stands_in_the_file(
+    guest: Guest, tmp_path: Path
+) -> None:
+    path = tmp_path / "console.log"
+    path.write_bytes(b"earlier\n")
+    data = bytes(range(256)) * 40
+    with trio.fail_after(10):
+        async with (
+            open_console(f"file:{path}", link=tmp_path / "link") as sink,
+            trio.open_nursery() as nursery,
+        ):
+            pump = pump_for(guest, sink)
+            nursery.start_soon(pump.serve_output)
+            await guest.print_all(data)
+            await pump.flush()
+            nursery.cancel_scope.cancel()
+    assert path.read_bytes() == b"earlier\n" + data
+    # The guest was told of the room it got.
+    assert guest.nr_events > 0
+
+
+async def test_a_file_that_cannot_be_had(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="No such file"):
+        async with open_console(
+            f"file:{tmp_path}/no/such", link=tmp_path / "link"
+        ):
+            pass
+
+
+@pytest.mark.parametrize("spec", ["tcp:1", "file:", "unix:", "", "stdiox"])
+async def test_a_console_that_makes_no_sense(spec: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="use stdio, pty"):
+        async with open_console(spec, link=tmp_path / "link"):
+            pass
+
+
+async def test_a_stopped_reader_stops_the_ring_and_nothing_else(
+    guest: Guest, pipe: tuple[int, int]
+) -> None:
+    reader, writer = pipe
+    data = os.urandom(100_000)  # more than a pipe and the ring hold
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            pump = pump_for(guest, FdSink(writer, None, leave=False))
+            nursery.start_soon(pump.serve_output)
+            nursery.start_soon(guest.print_all, data)
+            while guest.room():
+                await trio.sleep(0.001)
+            got = b""
+            while len(got) < len(data):
+                got += await trio.to_thread.run_sync(os.read, reader, 4096)
+            nursery.cancel_scope.cancel()
+    assert got == data
+
+
+async def test_a_stopped_reader_does_not_keep_us_from_ending(
+    guest: Guest, pipe: tuple[int, int]
+) -> None:
+    reader, writer = pipe
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    pump = pump_for(guest, FdSink(writer, None, leave=False))
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pump.serve_output)
+            guest.print(b"x")
+            await trio.sleep(0.05)
+            nursery.cancel_scope.cancel()
+    os.read(reader, 1 << 20)  # let the thread that writes go
+
+
+async def test_last_words_follow_what_is_being_written(
+    guest: Guest, pipe: tuple[int, int]
+) -> None:
+    reader, writer = pipe
+    data = os.urandom(OUT_BYTES)
+    pump = pump_for(guest, FdSink(writer, None, leave=False))
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pump.serve_output)
+            guest.print(data[:100])
+            await trio.sleep(0)
+            guest.print(data[100:])
+            await pump.flush()
+            nursery.cancel_scope.cancel()
+    assert os.read(reader, 1 << 16) == data
+
+
+async def test_a_reader_that_is_gone_costs_only_its_output(
+    guest: Guest, pipe: tuple[int, int]
+) -> None:
+    reader, writer = pipe
+    os.close(reader)
+    pump = pump_for(guest, FdSink(writer, None, leave=False))
+    with trio.fail_after(10):
+        guest.print(b"into the void")
+        await pump.flush()
+    assert guest.room() == OUT_BYTES
+
+
+async def test_typing_more_than_the_ring_holds(
+    guest: Guest, pipe: tuple[int, int]
+) -> None:
+    reader, writer = pipe
+    data = os.urandom(5 * IN_BYTES)
+    pump = pump_for(guest, FdSink(writer, reader, leave=False))
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pump.serve_output)
+            nursery.start_soon(pump.serve_input)
+            os.write(writer, data)
+            assert await guest.read_all(len(data)) == data
+            nursery.cancel_scope.cancel()
+
+
+async def test_no_events_while_a_guest_does_not_read(
+    guest: Guest, pipe: tuple[int, int]
+) -> None:
+    reader, writer = pipe
+    pump = pump_for(guest, FdSink(writer, reader, leave=False))
+    with trio.move_on_after(0.2):
+        os.write(writer, bytes(3 * IN_BYTES))
+        await pump.serve_input()
+    assert guest.nr_events == 1
+
+
+async def test_end_of_input_only_ends_input(
+    guest: Guest, pipe: tuple[int, int]
+) -> None:
+    reader, writer = pipe
+    os.write(writer, b"last")
+    os.close(writer)
+    pump = pump_for(guest, FdSink(1, reader, leave=False))
+    with trio.fail_after(10):
+        await pump.serve_input()
+    assert guest.read() == b"last"
+
+
+async def test_the_leave_key_counts_only_on_a_terminal(
+    pipe: tuple[int, int],
+) -> None:
+    reader, writer = pipe
+    os.write(writer, b"a\x1db")
+    assert await FdSink(1, reader, leave=False).receive() == b"a\x1db"
+    os.write(writer, b"a\x1db")
+    with pytest.raises(LeaveConsole):
+        await FdSink(1, reader, leave=True).receive()
+
+
+async def test_pty(
+    guest: Guest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = tmp_path / "console.1"
+    with trio.fail_after(10):
+        async with open_console("pty", link=link) as sink:
+            name = os.readlink(link)
+            said = capsys.readouterr().err
+            assert said == f"char device redirected to {name}\n"
+            terminal = os.open(name, os.O_RDWR | os.O_NOCTTY)
+            try:
+                pump = pump_for(guest, sink)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(pump.serve_output)
+                    nursery.start_soon(pump.serve_input)
+                    data = bytes(range(32, 127)) * 200
+                    nursery.start_soon(guest.print_all, data)
+                    got = b""
+                    while len(got) < len(data):
+                        got += await trio.to_thread.run_sync(
+                            os.read, terminal, 4096
+                        )
+                    assert got == data
+                    os.write(terminal, b"typed\x03")
+                    assert await guest.read_all(6) == b"typed\x03"
+                    nursery.cancel_scope.cancel()
+            finally:
+                os.close(terminal)
+    assert not link.is_symlink()
+
+
+async def test_a_pty_that_nobody_reads_holds_nobody_up(
+    guest: Guest, tmp_path: Path
+) -> None:
+    with trio.fail_after(20):
+        async with (
+            open_console("pty", link=tmp_path / "link") as sink,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(pump_for(guest, sink).serve_output)
+            await guest.print_all(bytes(100_000))
+            nursery.cancel_scope.cancel()
+
+
+async def connect(path: Path) -> trio.SocketStream:
+    return await trio.open_unix_socket(str(path))
+
+
+async def test_a_socket_has_one_client_after_the_other(
+    guest: Guest, tmp_path: Path
+) -> None:
+    path = tmp_path / "socket"
+    with trio.fail_after(10):
+        async with (
+            open_console(
+                f"unix:{path},server,nowait", link=tmp_path / "link"
+            ) as sink,
+            trio.open_nursery() as nursery,
+        ):
+            pump = pump_for(guest, sink)
+            nursery.start_soon(pump.serve_output)
+            nursery.start_soon(pump.serve_input)
+            guest.print(b"nobody hears this")
+            while guest.room() < OUT_BYTES:
+                await trio.sleep(0.001)
+            for word in (b"one", b"two"):
+                client = await connect(path)
+                await client.send_all(word)
+                assert await guest.read_all(3) == word
+                guest.print(word)
+                got = b""
+                while len(got) < 3:
+                    got += bytes(await client.receive_some(10))
+                assert got == word
+                await client.aclose()
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            nursery.cancel_scope.cancel()
+    assert not path.exists()
+
+
+async def test_a_client_that_dies_while_it_is_written_to(
+    guest: Guest, tmp_path: Path
+) -> None:
+    path = tmp_path / "socket"
+    with trio.fail_after(10):
+        async with (
+            open_console(f"unix:{path}", link=tmp_path / "link") as sink,
+            trio.open_nursery() as nursery,
+        ):
+            pump = pump_for(guest, sink)
+            nursery.start_soon(pump.serve_output)
+            nursery.start_soon(pump.serve_input)
+            client = await connect(path)
+            await client.send_all(b"!")
+            assert await guest.read_all(1) == b"!"
+            nursery.start_soon(guest.print_all, bytes(1_000_000))
+            while guest.room():
+                await trio.sleep(0.001)
+            await client.aclose()
+            second = await connect(path)
+            assert await second.receive_some(10)
+            await second.aclose()
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_dead_socket_is_replaced_and_a_living_one_is_not(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with pytest.raises(HostError, match="in use"):
+            async with open_console(f"unix:{path}", link=tmp_path / "link"):
+                pass
+    assert path.exists()
+    async with open_console(f"unix:{path}", link=tmp_path / "link"):
+        pass
+
+
+async def test_a_socket_path_that_is_too_long(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 120)
+    with pytest.raises(HostError, match="too long"):
+        async with open_console(f"unix:{path}", link=tmp_path / "link"):
+            pass
+
+
+async def test_hostile_indices_are_told_of_once(
+    guest: Guest, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_console("null", link=tmp_path / "link") as sink:
+        pump = pump_for(guest, sink)
+        for prod in (5000, 1 << 31, 77_777):
+            struct.pack_into("<I", guest.page, OUT_PROD, prod)
+            await pump.flush()
+    assert [r.getMessage() for r in caplog.records] == [
+        "the guest wrote impossible console ring indices"
+    ]
+
+
+def test_raw_terminals_are_put_back(tmp_path: Path) -> None:
+    """A process of its own, whose standard input is a terminal."""
+    ours, theirs = os.openpty()
+    before = termios.tcgetattr(theirs)
+    program = (
+        "import trio\n"
+        "from pathlib import Path\n"
+        "from xennerd.vm.console import open_console\n"
+        "async def main():\n"
+        "    async with open_console('stdio', link=Path('x')) as sink:\n"
+        "        print('raw', flush=True)\n"
+        "        await sink.receive()\n"
+        "trio.run(main)\n"
+    )
+
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"raw\n"
+        mode = termios.tcgetattr(theirs)
+        assert not mode[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
+        os.write(ours, b"\x1d")
+        _, err = process.communicate(timeout=10)
+        assert process.returncode == 1
+        assert b"LeaveConsole" in err
+    assert termios.tcgetattr(theirs) == before
+    os.close(ours)
+    os.close(theirs)

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* memory_op: the map, reservations, giving pages back and taking them. */
+#include "tests/guests/lib/guest.h"
+
+const char guest_name[] = "memory";
+
+static void test_map(void)
+{
+    struct e820entry {
+        uint64_t addr, size;
+        uint32_t type;
+    } __attribute__((packed)) entries[16];
+    struct xen_memory_map map = {.nr_entries = ARRAY_SIZE(entries)};
+    uint64_t ram = 0;
+
+    set_xen_guest_handle(map.buffer, (void *)entries);
+    check_rc("memory_map", CALL(memory_op, XENMEM_memory_map, &map), 0);
+    for (unsigned int i = 0; i < map.nr_entries; i++)
+        ram += entries[i].type == 1 ? entries[i].size : 0;
+    check(map.nr_entries >= 1 && ram >= start_info->nr_pages * PAGE_SIZE,
+          "it covers the memory", "%u entries, 0x%lx bytes", map.nr_entries,
+          ram);
+    set_xen_guest_handle(map.buffer, BAD_POINTER);
+    map.nr_entries = 16;
+    check_rc("bad buffer", CALL(memory_op, XENMEM_memory_map, &map),
+             -XEN_EFAULT);
+    check_rc("bad argument", CALL(memory_op, XENMEM_memory_map, BAD_POINTER),
+             -XEN_EFAULT);
+}
+
+static void test_reservations(void)
+{
+    domid_t self = DOMID_SELF;
+    int64_t current = CALL(memory_op, XENMEM_current_reservation, &self);
+    int64_t maximum = CALL(memory_op, XENMEM_maximum_reservation, &self);
+
+    check(current == (int64_t)start_info->nr_pages, "current_reservation",
+          "%ld, want %ld", (long)current, (long)start_info->nr_pages);
+    check(maximum >= current, "maximum_reservation", "%ld", (long)maximum);
+    check(CALL(memory_op, XENMEM_maximum_ram_page, 0) >= current,
+          "maximum_ram_page", "too small");
+}
+
+static void test_machphys(void)
+{
+    struct xen_machphys_mapping map = {0};
+
+    check_rc("machphys_mapping",
+             CALL(memory_op, XENMEM_machphys_mapping, &map), 0);
+    check((uint64_t)map.v_end > (uint64_t)map.v_start &&
+              map.max_mfn <= ((uint64_t)map.v_end - (uint64_t)map.v_start) / 8,
+          "its range holds its entries", "0x%lx to 0x%lx, max_mfn 0x%lx",
+          (uint64_t)map.v_start, (uint64_t)map.v_end, (uint64_t)map.max_mfn);
+    check_eq("it is a machine-to-physical table",
+             ((uint64_t *)map.v_start)[mfn_of(start_info)],
+             pfn_of(start_info));
+}
+
+/* Balloon out and in again: a page of ours that nothing maps. */
+static void test_balloon(void)
+{
+    static uint8_t page[PAGE_SIZE] PAGE_ALIGNED;
+    uint64_t pfn = pfn_of(page), mfn = mfn_of(page);
+    uint64_t *p2m = (uint64_t *)start_info->mfn_list;
+    domid_t self = DOMID_SELF;
+    struct xen_memory_reservation r = {.nr_extents = 1, .domid = DOMID_SELF};
+    xen_pfn_t frame = mfn;
+    int64_t before = CALL(memory_op, XENMEM_current_reservation, &self);
+
+    set_xen_guest_handle(r.extent_start, &frame);
+    if (CALL(update_va_mapping, page, 0, UVMF_INVLPG | UVMF_LOCAL))
+        panic("page cannot be unmapped");
+    check_rc("decrease_reservation",
+             CALL(memory_op, XENMEM_decrease_reservation, &r), 1);
+    check_eq("a page less",
+             (uint64_t)CALL(memory_op, XENMEM_current_reservation, &self),
+             (uint64_t)before - 1);
+    frame = pfn;
+    check_rc("populate_physmap", CALL(memory_op, XENMEM_populate_physmap, &r),
+             1);
+    check_eq("as many as before",
+             (uint64_t)CALL(memory_op, XENMEM_current_reservation, &self),
+             (uint64_t)before);
+    check_eq("m2p of the new page", m2p[frame], pfn);
+    p2m[pfn] = frame;
+    check_rc("it can be mapped",
+             CALL(update_va_mapping, page, frame * PAGE_SIZE | PTE_KERNEL,
+                  UVMF_INVLPG | UVMF_LOCAL),
+             0);
+    PROBE_OP("movb $1, (%0)", : : "r"(page));
+    check(!caught.taken, "and written", "vector %u", caught.vector);
+    frame = pfn;
+    check_rc("no more than the maximum",
+             CALL(memory_op, XENMEM_populate_physmap, &r), 0);
+    frame = 0xfffffff;
+    check_rc("a page that is not there",
+             CALL(memory_op, XENMEM_decrease_reservation, &r), 0);
+    frame = 3;
+    check_rc("a page of Xen's",
+             CALL(memory_op, XENMEM_decrease_reservation, &r), 0);
+}
+
+static void test_exchange(void)
+{
+    static uint8_t page[PAGE_SIZE] PAGE_ALIGNED;
+    uint64_t *p2m = (uint64_t *)start_info->mfn_list;
+    xen_pfn_t in = mfn_of(page), out = pfn_of(page);
+    struct xen_memory_exchange e = {
+        .in = {.nr_extents = 1, .domid = DOMID_SELF},
+        .out = {.nr_extents = 1, .domid = DOMID_SELF}};
+    int64_t rc;
+
+    set_xen_guest_handle(e.in.extent_start, &in);
+    set_xen_guest_handle(e.out.extent_start, &out);
+    if (CALL(update_va_mapping, page, 0, UVMF_INVLPG | UVMF_LOCAL))
+        panic("page cannot be unmapped");
+    rc = CALL(memory_op, XENMEM_exchange, &e);
+    check_rc("exchange", rc, 0);
+    if (rc)
+        return;
+    check_eq("one exchanged", e.nr_exchanged, 1);
+    p2m[pfn_of(page)] = out;
+    check_eq("m2p of the new page", m2p[out], pfn_of(page));
+    check_rc("it can be mapped",
+             CALL(update_va_mapping, page, out * PAGE_SIZE | PTE_KERNEL,
+                  UVMF_INVLPG | UVMF_LOCAL),
+             0);
+    PROBE_OP("movb $1, (%0)", : : "r"(page));
+    check(!caught.taken, "and written", "vector %u", caught.vector);
+}
+
+static void test_bad_pointers(void)
+{
+    static const unsigned int ops[] = {
+        XENMEM_current_reservation,  XENMEM_maximum_reservation,
+        XENMEM_decrease_reservation, XENMEM_increase_reservation,
+        XENMEM_populate_physmap,     XENMEM_exchange,
+        XENMEM_machphys_mapping,     XENMEM_machphys_mfn_list,
+        XENMEM_add_to_physmap};
+
+    for (unsigned int i = 0; i < ARRAY_SIZE(ops); i++)
+        check(CALL(memory_op, ops[i], BAD_POINTER) <= 0,
+              "argument at a bad pointer", "op %u is positive", ops[i]);
+}
+
+void guest_main(void)
+{
+    test_map();
+    test_reservations();
+    test_machphys();
+    test_balloon();
+    test_exchange();
+    test_bad_pointers();
+}

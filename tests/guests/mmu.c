@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* mmu_update, update_va_mapping, and page tables written by plain stores. */
+#include "tests/guests/lib/guest.h"
+
+const char guest_name[] = "mmu";
+
+/* Two pages with different contents, and a window to look at them through. */
+static uint8_t red[PAGE_SIZE] PAGE_ALIGNED, green[PAGE_SIZE] PAGE_ALIGNED;
+static volatile uint8_t window[PAGE_SIZE] PAGE_ALIGNED;
+
+static uint64_t pte_to(const void *page, uint64_t flags)
+{
+    return mfn_of(page) * PAGE_SIZE | flags;
+}
+
+static void *window_va(void)
+{
+    return (void *)(uintptr_t)window;
+}
+
+static void test_update_va_mapping(void)
+{
+    static const struct {
+        const char *name;
+        uint64_t flags;
+    } flushes[] = {
+        {"no flush, then by hand", UVMF_NONE},
+        {"invlpg local", UVMF_INVLPG | UVMF_LOCAL},
+        {"invlpg all", UVMF_INVLPG | UVMF_ALL},
+        {"flush local", UVMF_TLB_FLUSH | UVMF_LOCAL},
+        {"flush all", UVMF_TLB_FLUSH | UVMF_ALL},
+    };
+    uint64_t mask = 1;
+
+    for (unsigned int i = 0; i < ARRAY_SIZE(flushes); i++) {
+        const void *page = i % 2 ? green : red;
+
+        (void)window[0];
+        check_rc(flushes[i].name,
+                 CALL(update_va_mapping, window, pte_to(page, PTE_KERNEL),
+                      flushes[i].flags),
+                 0);
+        if (!flushes[i].flags)
+            mmuext(MMUEXT_INVLPG_LOCAL, (uint64_t)window, 0);
+        check(window[9] == (i % 2 ? 'g' : 'r'), "the other page is seen",
+              "after %s: '%c'", flushes[i].name, window[9]);
+    }
+    check_rc("invlpg by vCPU mask",
+             CALL(update_va_mapping, window, pte_to(green, PTE_KERNEL),
+                  (uint64_t)&mask | UVMF_INVLPG | UVMF_MULTI),
+             0);
+    check_eq("seen", window[9], 'g');
+    check_rc("not present",
+             CALL(update_va_mapping, window, 0, UVMF_INVLPG | UVMF_LOCAL), 0);
+    PROBE_OP("movb $1, (%0)", : : "r"(window));
+    check_trap("gone", X86_PF, PF_W);
+    check_rc("present again",
+             CALL(update_va_mapping, window, pte_to(red, PTE_KERNEL),
+                  UVMF_NONE),
+             0);
+    check_eq("without a flush, from not present", window[9], 'r');
+    check(CALL(update_va_mapping, BAD_POINTER, pte_to(red, PTE_KERNEL),
+               UVMF_NONE) < 0,
+          "no page table there", "accepted");
+    check(CALL(update_va_mapping, XEN_POINTER, pte_to(red, PTE_KERNEL),
+               UVMF_NONE) < 0,
+          "Xen's hole is refused", "accepted");
+}
+
+static void test_mmu_update(void)
+{
+    uint64_t *entry = pte_of(window_va(), 1);
+    mmu_update_t batch[3];
+    uint32_t done = 77;
+
+    check_rc("normal", mmu_write(entry, pte_to(green, PTE_KERNEL),
+                                 MMU_NORMAL_PT_UPDATE),
+             0);
+    mmuext(MMUEXT_INVLPG_LOCAL, (uint64_t)window, 0);
+    check_eq("seen", window[9], 'g');
+    window[8] = 1; /* sets D */
+    check_rc("preserve A/D",
+             mmu_write(entry, pte_to(green, PTE_P | PTE_RW),
+                       MMU_PT_UPDATE_PRESERVE_AD),
+             0);
+    check_eq("A and D are kept", *entry & (PTE_A | PTE_D), PTE_A | PTE_D);
+    for (unsigned int i = 0; i < 3; i++) {
+        batch[i].ptr = maddr_of(entry) | MMU_NORMAL_PT_UPDATE;
+        batch[i].val = pte_to(i % 2 ? green : red, PTE_KERNEL);
+    }
+    check_rc("a batch", CALL(mmu_update, batch, 3, &done, DOMID_SELF), 0);
+    check_eq("all done", done, 3);
+    mmuext(MMUEXT_TLB_FLUSH_LOCAL, 0, 0);
+    check_eq("the last one counts", window[9], 'r');
+    batch[1].ptr = (0xffffffffUL << 12) | MMU_NORMAL_PT_UPDATE;
+    check(CALL(mmu_update, batch, 3, &done, DOMID_SELF) < 0,
+          "a table that is not there", "accepted");
+    check_eq("one was done before it", done, 1);
+    batch[1].ptr = 0 | MMU_NORMAL_PT_UPDATE;
+    check(CALL(mmu_update, batch, 3, 0, DOMID_SELF) < 0,
+          "a table in page 0, Xen's", "accepted");
+    check_rc("an empty batch", CALL(mmu_update, batch, 0, &done, DOMID_SELF),
+             0);
+    check_rc("requests at a bad pointer",
+             CALL(mmu_update, BAD_POINTER, 1, 0, DOMID_SELF), -XEN_EFAULT);
+    check(CALL(mmu_update, batch, 1, 0, 1234) < 0, "somebody else's tables",
+          "accepted");
+}
+
+static void test_machphys(void)
+{
+    uint64_t mfn = mfn_of(red), pfn = m2p[mfn];
+    mmu_update_t update = {.ptr = mfn << 12 | MMU_MACHPHYS_UPDATE, .val = 4711};
+
+    check_rc("machphys", CALL(mmu_update, &update, 1, 0, DOMID_SELF), 0);
+    check_eq("the table shows it", m2p[mfn], 4711);
+    update.val = pfn;
+    CALL(mmu_update, &update, 1, 0, DOMID_SELF);
+    check_eq("and back", m2p[mfn], pfn);
+    update.ptr = 0xfffffffUL << 12 | MMU_MACHPHYS_UPDATE;
+    check(CALL(mmu_update, &update, 1, 0, DOMID_SELF) < 0,
+          "machphys of a page that is not there", "accepted");
+}
+
+/* Tables of our own below a free slot, filled by stores before pinning. */
+#define NEW_VA 0x0000020000000000UL
+static uint64_t l3[512] PAGE_ALIGNED, l2[512] PAGE_ALIGNED,
+    l1[512] PAGE_ALIGNED;
+
+static void test_new_tables(void)
+{
+    volatile uint8_t *at = (volatile uint8_t *)NEW_VA;
+
+    l1[0] = pte_to(red, PTE_KERNEL);
+    l2[0] = pte_to(l1, PTE_USER);
+    l3[0] = pte_to(l2, PTE_USER);
+    check(!page_protect(l1, false) && !page_protect(l2, false) &&
+              !page_protect(l3, false),
+          "tables become read-only", "refused");
+    check_rc("put into the root, unpinned",
+             mmu_write(pte_of((void *)NEW_VA, 4), pte_to(l3, PTE_USER),
+                       MMU_NORMAL_PT_UPDATE),
+             0);
+    PROBE_OP("movb $'x', 3(%0)", : : "r"(at));
+    check(!caught.taken, "mapped", "vector %u error 0x%lx", caught.vector,
+          caught.error);
+    check_eq("both views agree", red[3], 'x');
+    check_rc("a second entry",
+             mmu_write(&l1[1], pte_to(green, PTE_KERNEL),
+                       MMU_NORMAL_PT_UPDATE),
+             0);
+    PROBE_OP("movb $'y', 3(%0)", : : "r"(at + PAGE_SIZE));
+    check(!caught.taken && green[3] == 'y', "mapped as well",
+          "vector %u error 0x%lx", caught.vector, caught.error);
+}
+
+/* Xen completes stores to L1 tables that are mapped read-only. */
+static void test_writable_tables(void)
+{
+    volatile uint8_t *at = (volatile uint8_t *)NEW_VA + 2 * PAGE_SIZE;
+    uint64_t value = pte_to(green, PTE_KERNEL), old = ~0UL;
+
+    check_rc("pin the tables", pin(l3, 3), 0);
+    PROBE_OP("movq %1, %0", : "=m"(l1[2]) : "r"(value));
+    check(!caught.taken, "mov to a live L1 table", "vector %u error 0x%lx",
+          caught.vector, caught.error);
+    check_eq("it has arrived", l1[2] & PTE_ADDR, value & PTE_ADDR);
+    PROBE_OP("movb $'z', (%0)", : : "r"(at));
+    check(!caught.taken && green[0] == 'z', "and maps", "vector %u '%c'",
+          caught.vector, green[0]);
+    PROBE_OP("xchgq %0, %1", : "+r"(old), "+m"(l1[2]) :);
+    check(!caught.taken && (old & PTE_ADDR) == (value & PTE_ADDR),
+          "xchg with a live L1 entry", "vector %u old 0x%lx", caught.vector,
+          old);
+    PROBE_OP("movq $0, %0", : "=m"(l1[2]) :);
+    mmuext(MMUEXT_INVLPG_LOCAL, (uint64_t)at, 0);
+    PROBE_OP("movb $1, (%0)", : : "r"(at));
+    check_trap("cleared and gone", X86_PF, PF_W);
+    PROBE_OP("lock btsq $5, %0", : "+m"(l1[1]) :);
+    check(!caught.taken, "locked read-modify-write", "vector %u",
+          caught.vector);
+    PROBE_OP("movq $-1, %0", : "=m"(red[0]) :);
+    check(!caught.taken, "ordinary pages stay writable", "vector %u",
+          caught.vector);
+}
+
+void guest_main(void)
+{
+    memset(red, 'r', sizeof(red));
+    memset(green, 'g', sizeof(green));
+    test_update_va_mapping();
+    test_mmu_update();
+    test_machphys();
+    test_new_tables();
+    test_writable_tables();
+}

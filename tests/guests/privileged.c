@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Instructions that need ring 0, executed by the guest's kernel at ring 3:
+ * Xen carries some out, ignores some, and refuses the rest with #GP.
+ */
+#include "tests/guests/lib/guest.h"
+
+const char guest_name[] = "privileged";
+
+#define MSR_EFER 0xc0000080
+#define MSR_FS_BASE 0xc0000100
+#define MSR_GS_BASE 0xc0000101
+#define MSR_KERNEL_GS_BASE 0xc0000102
+#define CR0_PE 0x1UL
+#define CR0_TS 0x8UL
+#define CR0_PG 0x80000000UL
+#define CR4_PAE 0x20UL
+#define CR4_TSD 0x4UL
+
+struct cpuid {
+    uint32_t eax, ebx, ecx, edx;
+};
+
+/* "Forced emulation": what every PV guest uses to see its own CPUID. */
+static struct cpuid xen_cpuid(uint32_t leaf, uint32_t subleaf)
+{
+    struct cpuid c = {.eax = leaf, .ecx = subleaf};
+
+    __asm__ volatile("ud2; .ascii \"xen\"; cpuid"
+                     : "+a"(c.eax), "=b"(c.ebx), "+c"(c.ecx), "=d"(c.edx));
+    return c;
+}
+
+static uint64_t rdmsr(uint32_t msr)
+{
+    uint32_t low = 0, high = 0;
+
+    PROBE_OP("rdmsr", : "=&a"(low), "=&d"(high) : "c"(msr));
+    return (uint64_t)high << 32 | low;
+}
+
+static void wrmsr(uint32_t msr, uint64_t value)
+{
+    PROBE_OP("wrmsr", : : "c"(msr), "a"((uint32_t)value),
+             "d"((uint32_t)(value >> 32)));
+}
+
+static void test_cpuid(void)
+{
+    struct cpuid c = xen_cpuid(0x40000000, 0);
+    char name[13] = {0};
+
+    memcpy(name, &c.ebx, 4);
+    memcpy(name + 4, &c.ecx, 4);
+    memcpy(name + 8, &c.edx, 4);
+    check(streq(name, "XenVMMXenVMM"), "Xen's leaves", "read '%s'", name);
+    check(c.eax >= 0x40000002, "number of Xen's leaves", "0x%x", c.eax);
+    c = xen_cpuid(0x40000001, 0);
+    check_eq("version agrees with xen_version", c.eax,
+             (uint64_t)CALL(xen_version, XENVER_version, 0));
+    c = xen_cpuid(0, 0);
+    check(c.eax >= 1, "basic leaves", "0x%x", c.eax);
+    c = xen_cpuid(1, 0);
+    check(c.edx & 1U << 25 && c.edx & 1U << 26, "SSE and SSE2", "edx 0x%x",
+          c.edx);
+    check(!(c.ecx & 1U << 5), "no VMX", "ecx 0x%x", c.ecx);
+    check((c.edx & 1U << 12) == 0, "no MTRR", "edx 0x%x", c.edx);
+    if (c.ecx & 1U << 26) {
+        struct cpuid d = xen_cpuid(0xd, 0);
+
+        check(d.eax & 3, "XSAVE comes with leaf 0xd", "eax 0x%x", d.eax);
+    }
+    c = xen_cpuid(0x80000001, 0);
+    check(c.edx & 1U << 29, "long mode", "edx 0x%x", c.edx);
+    check(c.edx & 1U << 11, "SYSCALL", "edx 0x%x", c.edx);
+}
+
+static void test_control_registers(void)
+{
+    uint64_t cr0 = 0, cr2 = 0, cr3 = 0, cr4 = 0;
+
+    PROBE_OP("mov %%cr0, %0", : "=&r"(cr0) :);
+    check(!caught.taken && (cr0 & (CR0_PE | CR0_PG)) == (CR0_PE | CR0_PG),
+          "mov from cr0", "vector %u, 0x%lx", caught.vector, cr0);
+    PROBE_OP("mov %%cr2, %0", : "=&r"(cr2) :);
+    check(!caught.taken, "mov from cr2", "vector %u", caught.vector);
+    PROBE_OP("mov %%cr3, %0", : "=&r"(cr3) :);
+    check(!caught.taken &&
+              cr3 >> 12 == mfn_of((void *)start_info->pt_base),
+          "mov from cr3 is the root's machine address", "vector %u, 0x%lx",
+          caught.vector, cr3);
+    PROBE_OP("mov %%cr4, %0", : "=&r"(cr4) :);
+    check(!caught.taken && (cr4 & CR4_PAE), "mov from cr4", "vector %u, 0x%lx",
+          caught.vector, cr4);
+    PROBE_OP("mov %0, %%cr3", : : "r"(cr3));
+    check(!caught.taken, "mov to cr3, the same", "vector %u", caught.vector);
+    PROBE_OP("mov %0, %%cr4", : : "r"(cr4));
+    check(!caught.taken, "mov to cr4, the same", "vector %u", caught.vector);
+    PROBE_OP("mov %0, %%cr0", : : "r"(cr0 | CR0_TS));
+    check(!caught.taken, "mov to cr0: TS", "vector %u", caught.vector);
+    PROBE_OP("mov %%cr0, %0", : "=&r"(cr0) :);
+    check(cr0 & CR0_TS, "it is set", "0x%lx", cr0);
+    PROBE("clts");
+    check(!caught.taken, "clts", "vector %u", caught.vector);
+    PROBE_OP("mov %%cr0, %0", : "=&r"(cr0) :);
+    check(!(cr0 & CR0_TS), "it is clear", "0x%lx", cr0);
+    PROBE_OP("mov %0, %%cr0", : : "r"(cr0 & ~CR0_PG));
+    check_trap("mov to cr0: paging stays", X86_GP, 0);
+}
+
+static void test_msrs(void)
+{
+    uint64_t efer = rdmsr(MSR_EFER);
+    static uint64_t base_me = 0x5a5a;
+    uint64_t got = 0;
+
+    check(!caught.taken && (efer & 0x501) == 0x501, "rdmsr EFER",
+          "vector %u, 0x%lx", caught.vector, efer);
+    wrmsr(MSR_FS_BASE, (uint64_t)&base_me);
+    check(!caught.taken, "wrmsr FS_BASE", "vector %u", caught.vector);
+    PROBE_OP("movq %%fs:0, %0", : "=&r"(got) :);
+    check(!caught.taken && got == 0x5a5a, "it is used", "vector %u 0x%lx",
+          caught.vector, got);
+    check_eq("rdmsr FS_BASE", rdmsr(MSR_FS_BASE), (uint64_t)&base_me);
+    wrmsr(MSR_FS_BASE, 0);
+    wrmsr(MSR_GS_BASE, (uint64_t)&base_me);
+    PROBE_OP("movq %%gs:0, %0", : "=&r"(got) :);
+    check(!caught.taken && got == 0x5a5a, "wrmsr GS_BASE", "vector %u 0x%lx",
+          caught.vector, got);
+    check_eq("rdmsr GS_BASE", rdmsr(MSR_GS_BASE), (uint64_t)&base_me);
+    wrmsr(MSR_GS_BASE, 0);
+    wrmsr(MSR_KERNEL_GS_BASE, 0x1234000);
+    check(!caught.taken, "wrmsr KERNEL_GS_BASE", "vector %u", caught.vector);
+    check_eq("rdmsr KERNEL_GS_BASE", rdmsr(MSR_KERNEL_GS_BASE), 0x1234000);
+    wrmsr(MSR_FS_BASE, 0xdead000000000000);
+    check_trap("wrmsr FS_BASE: not canonical", X86_GP, 0);
+    rdmsr(0x12345678);
+    check(!caught.taken || caught.vector == X86_GP,
+          "rdmsr of an unknown one", "vector %u", caught.vector);
+    wrmsr(0x12345678, 1);
+    check(!caught.taken || caught.vector == X86_GP,
+          "wrmsr of an unknown one", "vector %u", caught.vector);
+    wrmsr(MSR_EFER, 0);
+    check(!caught.taken || caught.vector == X86_GP, "wrmsr EFER",
+          "vector %u", caught.vector);
+    check_eq("changes nothing", rdmsr(MSR_EFER) & 0x501, 0x501);
+}
+
+static void test_io_and_interrupt_flag(void)
+{
+    struct physdev_set_iopl set = {.iopl = 1};
+    uint64_t flags = 0;
+
+    PROBE_OP("inb $0x71, %b0", : "+a"(flags) :);
+    check(!caught.taken || caught.vector == X86_GP, "in", "vector %u",
+          caught.vector);
+    PROBE_OP("outb %%al, $0xe0", : : "a"(0));
+    check(!caught.taken || caught.vector == X86_GP,
+          "out to a port of emu's own", "vector %u", caught.vector);
+    PROBE_OP("outl %%eax, %%dx", : : "a"(2), "d"(0xe0));
+    check(!caught.taken || caught.vector == X86_GP, "and as it would do it",
+          "vector %u", caught.vector);
+    PROBE("cli");
+    check_trap("cli at IOPL 0", X86_GP, 0);
+    PROBE("sti");
+    check_trap("sti at IOPL 0", X86_GP, 0);
+    check_rc("set_iopl", CALL(physdev_op, PHYSDEVOP_set_iopl, &set), 0);
+    PROBE("cli");
+    check(!caught.taken, "cli at IOPL 1 is let through", "vector %u",
+          caught.vector);
+    __asm__ volatile("pushfq; pop %0" : "=r"(flags));
+    check_eq("and does nothing", flags & RFLAGS_IF, RFLAGS_IF);
+    PROBE("sti");
+    check(!caught.taken, "sti at IOPL 1", "vector %u", caught.vector);
+    set.iopl = 0;
+    CALL(physdev_op, PHYSDEVOP_set_iopl, &set);
+    set.iopl = 4;
+    check_rc("IOPL 4", CALL(physdev_op, PHYSDEVOP_set_iopl, &set),
+             -XEN_EINVAL);
+    check_rc("set_iopl at a bad pointer",
+             CALL(physdev_op, PHYSDEVOP_set_iopl, BAD_POINTER), -XEN_EFAULT);
+    __asm__ volatile("pushfq; andq $~0x200, (%%rsp); popfq; pushfq; pop %0"
+                     : "=r"(flags)
+                     :
+                     : "cc");
+    check_eq("popf leaves IF set", flags & RFLAGS_IF, RFLAGS_IF);
+}
+
+static void test_others(void)
+{
+    struct {
+        uint16_t limit;
+        uint64_t base;
+    } __attribute__((packed)) table = {.limit = 0};
+    uint64_t cr8;
+
+    PROBE("wbinvd");
+    check(!caught.taken, "wbinvd", "vector %u", caught.vector);
+    PROBE_OP("invlpg (%0)", : : "r"(image_start));
+    check(!caught.taken, "invlpg", "vector %u", caught.vector);
+    PROBE_OP("lgdt %0", : : "m"(table));
+    check_trap("lgdt", X86_GP, 0);
+    PROBE_OP("lidt %0", : : "m"(table));
+    check_trap("lidt", X86_GP, 0);
+    PROBE_OP("ltr %w0", : : "r"(0xe040));
+    check_trap("ltr", X86_GP, 0);
+    PROBE("swapgs");
+    check_trap("swapgs", X86_GP, 0);
+    PROBE("sysretq");
+    check_trap("sysret", X86_GP, 0);
+    PROBE_OP("mov %%cr8, %0", : "=&r"(cr8) :);
+    check(caught.taken && (caught.vector == X86_GP || caught.vector == X86_UD),
+          "mov from cr8", "vector %u", caught.vector);
+}
+
+static void test_xcr0(void)
+{
+    struct cpuid c = xen_cpuid(1, 0);
+    uint32_t low = 0, high = 0, old;
+    uint64_t cr4 = 0;
+
+    if (!(c.ecx & 1U << 26)) {
+        skip("XCR0", "no XSAVE for this guest");
+        return;
+    }
+    __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
+    PROBE_OP("mov %0, %%cr4", : : "r"(cr4 | 1UL << 18));
+    check(!caught.taken, "mov to cr4: OSXSAVE", "vector %u", caught.vector);
+    PROBE_OP("xgetbv", : "=&a"(low), "=&d"(high) : "c"(0));
+    check(!caught.taken && (low & 1), "xgetbv", "vector %u, 0x%x",
+          caught.vector, low);
+    old = low;
+    c = xen_cpuid(0xd, 0);
+    PROBE_OP("xsetbv", : : "c"(0), "a"(c.eax), "d"(c.edx));
+    check(!caught.taken, "xsetbv: all that leaf 0xd offers", "vector %u 0x%x",
+          caught.vector, c.eax);
+    PROBE_OP("xgetbv", : "=&a"(low), "=&d"(high) : "c"(0));
+    check(!caught.taken && low == c.eax, "it is set", "0x%x", low);
+    PROBE_OP("xsetbv", : : "c"(0), "a"(2), "d"(0));
+    check_trap("xsetbv: x87 cannot be turned off", X86_GP, 0);
+    PROBE_OP("xsetbv", : : "c"(0), "a"(old), "d"(0));
+    c = xen_cpuid(1, 0);
+    check(c.ecx & 1U << 27, "CPUID shows OSXSAVE", "ecx 0x%x", c.ecx);
+}
+
+static void test_hlt(void)
+{
+    evtchn_port_t port = (evtchn_port_t)bind_virq(VIRQ_TIMER);
+    uint64_t start = system_time_ns();
+
+    CALL(vcpu_op, VCPUOP_stop_periodic_timer, 0, 0);
+    event_count[port] = 0;
+    evtchn_unmask(port);
+    CALL(set_timer_op, start + 20000000);
+    for (unsigned int i = 0; i < 100 && !READ_ONCE(event_count[port]); i++)
+        PROBE("hlt");
+    events_disable();
+    check(!caught.taken && event_count[port] == 1 &&
+              system_time_ns() - start >= 19000000,
+          "hlt waits for an event", "vector %u, %u events after %lu ns",
+          caught.vector, event_count[port], system_time_ns() - start);
+}
+
+void guest_main(void)
+{
+    events_init();
+    test_cpuid();
+    test_control_registers();
+    test_msrs();
+    test_io_and_interrupt_flag();
+    test_others();
+    test_xcr0();
+    test_hlt();
+}

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Segment bases, descriptor tables, debug registers, and the FPU's TS bit. */
+#include "tests/guests/lib/guest.h"
+
+const char guest_name[] = "segments";
+
+static uint64_t gdt[512] PAGE_ALIGNED, ldt[512] PAGE_ALIGNED;
+static uint64_t words[8];
+
+/* A flat data segment of DPL 3 with this base, 4 GiB. */
+static uint64_t data_segment(uint32_t base)
+{
+    return 0x00cff3000000ffffUL | (uint64_t)(base & 0xffffff) << 16 |
+           (uint64_t)(base >> 24) << 56;
+}
+
+static uint64_t fs_word(void)
+{
+    uint64_t got = 0;
+
+    PROBE_OP("movq %%fs:0, %0", : "=&r"(got) :);
+    return got;
+}
+
+static uint64_t gs_word(void)
+{
+    uint64_t got = 0;
+
+    PROBE_OP("movq %%gs:0, %0", : "=&r"(got) :);
+    return got;
+}
+
+/* From user space: %gs:0 plus what the kernel asks for. */
+USER static uint64_t user_gs(uint64_t arg)
+{
+    uint64_t got;
+
+    __asm__ volatile("movq %%gs:0, %0" : "=r"(got));
+    return got + arg;
+}
+
+USER static uint64_t user_fs(uint64_t arg)
+{
+    uint64_t got;
+
+    __asm__ volatile("movq %%fs:0, %0" : "=r"(got));
+    return got + arg;
+}
+
+/* Sets the base to arg, makes a system call, and reads through it. */
+USER static uint64_t user_wrgsbase(uint64_t arg)
+{
+    uint64_t rax = 0x55, got;
+
+    __asm__ volatile("wrgsbase %2\n\tsyscall\n\tmovq %%gs:0, %1"
+                     : "+a"(rax), "=&r"(got)
+                     : "r"(arg)
+                     : "rcx", "r11", "memory");
+    return got;
+}
+
+static bool ignore_hook(struct regs *r)
+{
+    return r->rax != USER_EXIT;
+}
+
+static void test_bases(void)
+{
+    uint64_t *shared_word = (uint64_t *)user_data;
+
+    words[0] = 0xf5f5;
+    words[1] = 0x9696;
+    shared_word[0] = 0x1000;
+    shared_word[1] = 0x2000;
+    check_rc("set FS", CALL(set_segment_base, SEGBASE_FS, &words[0]), 0);
+    check_eq("FS is used", fs_word(), 0xf5f5);
+    check_rc("set GS kernel",
+             CALL(set_segment_base, SEGBASE_GS_KERNEL, &words[1]), 0);
+    check_eq("GS is used", gs_word(), 0x9696);
+    check_rc("set GS user",
+             CALL(set_segment_base, SEGBASE_GS_USER, USER_DATA_VA), 0);
+    check_eq("the kernel's is its own", gs_word(), 0x9696);
+    check_eq("user space has the other", user_run(user_gs, 1), 0x1001);
+    check_eq("and back", gs_word(), 0x9696);
+    CALL(set_segment_base, SEGBASE_FS, USER_DATA_VA + 8);
+    check_eq("FS is common to both", user_run(user_fs, 1), 0x2001);
+    check_rc("FS: not canonical",
+             CALL(set_segment_base, SEGBASE_FS, 0xdead000000000000),
+             -XEN_EINVAL);
+    check_rc("GS kernel: not canonical",
+             CALL(set_segment_base, SEGBASE_GS_KERNEL, 0xdead000000000000),
+             -XEN_EINVAL);
+    check_rc("GS user: not canonical",
+             CALL(set_segment_base, SEGBASE_GS_USER, 0xdead000000000000),
+             -XEN_EINVAL);
+    check_eq("all as before", gs_word(), 0x9696);
+    check_rc("no such base", CALL(set_segment_base, 9, 0), -XEN_EINVAL);
+    check_rc("GS user selector 0",
+             CALL(set_segment_base, SEGBASE_GS_USER_SEL, 0), 0);
+    CALL(set_segment_base, SEGBASE_GS_KERNEL, &words[1]);
+}
+
+static void test_fsgsbase(void)
+{
+    uint32_t eax = 7, ebx, ecx = 0, edx;
+    uint64_t got = 0;
+
+    __asm__ volatile("ud2; .ascii \"xen\"; cpuid"
+                     : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+    if (!(ebx & 1)) {
+        skip("FSGSBASE", "not offered by CPUID");
+        return;
+    }
+    PROBE_OP("wrfsbase %0", : : "r"(&words[1]));
+    check(!caught.taken, "wrfsbase", "vector %u", caught.vector);
+    check_eq("it is used", fs_word(), 0x9696);
+    PROBE_OP("rdgsbase %0", : "=&r"(got) :);
+    check_eq("rdgsbase", got, (uint64_t)&words[1]);
+    syscall_hook = ignore_hook;
+    check_eq("user wrgsbase survives a system call",
+             user_run(user_wrgsbase, USER_DATA_VA + 8), 0x2000);
+    syscall_hook = NULL;
+    check_eq("the kernel's is untouched", gs_word(), 0x9696);
+    check_eq("user space finds its own again", user_run(user_gs, 0), 0x2000);
+}
+
+static void test_gdt(void)
+{
+    uint64_t frame = mfn_of(gdt), bad = 0xfffffff;
+    unsigned int base = 0;
+
+    gdt[1] = data_segment((uint32_t)(uint64_t)words);
+    if (page_protect(gdt, false))
+        panic("GDT page");
+    check_rc("set_gdt", CALL(set_gdt, &frame, 512), 0);
+    check_rc("update_descriptor",
+             CALL(update_descriptor, maddr_of(&gdt[2]),
+                  data_segment(0x1000)),
+             0);
+    check_eq("it is written", gdt[2] & ~(1UL << 40), data_segment(0x1000) &
+                                                         ~(1UL << 40));
+    check_rc("update_descriptor: not aligned",
+             CALL(update_descriptor, maddr_of(&gdt[2]) + 4, 0), -XEN_EINVAL);
+    check_rc("update_descriptor: no such page",
+             CALL(update_descriptor, 0xfffffff000, 0), -XEN_EINVAL);
+    check_rc("set_gdt: no such page", CALL(set_gdt, &bad, 512), -XEN_EINVAL);
+    check_rc("set_gdt: too many", CALL(set_gdt, &frame, 9000), -XEN_EINVAL);
+    check_rc("set_gdt: bad pointer", CALL(set_gdt, BAD_POINTER, 512),
+             -XEN_EFAULT);
+    if (software_kvm()) {
+        skip("selectors of the guest's GDT",
+             "a software KVM loads them from the host's");
+        return;
+    }
+    PROBE_OP("mov %0, %%es", : : "r"(2 * 8 | 3));
+    check(!caught.taken, "load a selector", "vector %u error 0x%lx",
+          caught.vector, caught.error);
+    PROBE_OP("mov %0, %%es", : : "r"(100 * 8 | 3));
+    check_trap("load an empty one", X86_GP, 100 * 8);
+    PROBE_OP("mov %0, %%es", : : "r"(FLAT_KERNEL_DS));
+    PROBE_OP("lsl %1, %0", : "=&r"(base) : "r"(2 * 8 | 3));
+    check_eq("lsl sees its limit", base, 0xffffffff);
+    __asm__ volatile("mov %0, %%es" ::"r"(0));
+}
+
+static void test_ldt(void)
+{
+    ldt[3] = data_segment(0x2000);
+    if (page_protect(ldt, false))
+        panic("LDT page");
+    check_rc("SET_LDT", mmuext(MMUEXT_SET_LDT, (uint64_t)ldt, 512), 0);
+    check(mmuext(MMUEXT_SET_LDT, (uint64_t)ldt + 4, 512) < 0,
+          "SET_LDT: not aligned", "accepted");
+    check(mmuext(MMUEXT_SET_LDT, (uint64_t)ldt, 9000) < 0, "SET_LDT: too many",
+          "accepted");
+    if (software_kvm()) {
+        skip("selectors of the guest's LDT",
+             "a software KVM loads them from the host's");
+    } else {
+        PROBE_OP("mov %0, %%es", : : "r"(3 * 8 | 7));
+        check(!caught.taken, "load a selector", "vector %u error 0x%lx",
+              caught.vector, caught.error);
+        PROBE_OP("mov %0, %%es", : : "r"(4 * 8 | 7));
+        check_trap("load an empty one", X86_GP, 4 * 8 | 4);
+        __asm__ volatile("mov %0, %%es" ::"r"(0));
+    }
+    check_rc("SET_LDT: none", mmuext(MMUEXT_SET_LDT, 0, 0), 0);
+}
+
+static void test_debug_registers(void)
+{
+    static uint64_t watched;
+
+    check_rc("set DR0", CALL(set_debugreg, 0, &watched), 0);
+    check_eq("get DR0", (uint64_t)CALL(get_debugreg, 0), (uint64_t)&watched);
+    check_rc("set DR3", CALL(set_debugreg, 3, 0x1234), 0);
+    check_eq("get DR3", (uint64_t)CALL(get_debugreg, 3), 0x1234);
+    check(CALL(set_debugreg, 1, XEN_POINTER) < 0, "DR1 into Xen's hole",
+          "accepted");
+    check(CALL(set_debugreg, 9, 0) < 0, "DR9", "accepted");
+    check((int64_t)CALL(get_debugreg, 9) < 0, "get DR9", "accepted");
+    check_rc("set DR7", CALL(set_debugreg, 7, 0x00010001 | 0x400), 0);
+    check(((uint64_t)CALL(get_debugreg, 7) & 0xff) == 1, "get DR7", "0x%lx",
+          (uint64_t)CALL(get_debugreg, 7));
+    CALL(set_debugreg, 6, 0);
+    if (software_kvm()) {
+        skip("a write breakpoint", "a software KVM may not arm them");
+    } else {
+        PROBE_OP("movq $1, %0", : "=m"(watched) :);
+        check(caught.taken && caught.vector == X86_DB, "a write breakpoint",
+              "vector %u", caught.vector);
+        check_eq("DR6 says which", (uint64_t)CALL(get_debugreg, 6) & 15, 1);
+    }
+    check_rc("clear DR7", CALL(set_debugreg, 7, 0), 0);
+    PROBE_OP("movq $1, %0", : "=m"(watched) :);
+    check(!caught.taken, "no breakpoint then", "vector %u", caught.vector);
+}
+
+static void test_fpu(void)
+{
+    check_rc("fpu_taskswitch: set", CALL(fpu_taskswitch, 1), 0);
+    PROBE("fnop");
+    if (software_kvm())
+        skip("#NM on first use", "a software KVM does not arm CR0.TS");
+    else
+        check_trap("#NM on first use", X86_NM, 0);
+    PROBE("fnop");
+    check(!caught.taken, "TS is clear after it", "vector %u", caught.vector);
+    CALL(fpu_taskswitch, 1);
+    check_rc("fpu_taskswitch: clear", CALL(fpu_taskswitch, 0), 0);
+    PROBE("fnop");
+    check(!caught.taken, "no #NM then", "vector %u", caught.vector);
+}
+
+void guest_main(void)
+{
+    events_init();
+    user_init();
+    test_bases();
+    test_fsgsbase();
+    test_gdt();
+    test_ldt();
+    test_debug_registers();
+    test_fpu();
+}

@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Debian's own kernel under `xenner`: it boots, ends, crashes, is looked at."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from demo.initramfs import make_initramfs
+
+ROOT = Path(__file__).parent.parent.parent
+INIT = """\
+#!/bin/busybox sh
+export PATH=/bin
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev 2>/dev/null
+echo XENNER-INIT
+for word in $(cat /proc/cmdline); do
+    case $word in
+    test.reboot) reboot -f ;;
+    test.crash) echo c >/proc/sysrq-trigger ;;
+    test.sleep) while :; do sleep 1000; done ;;
+    test.echo) stty -echo; read line; echo "got <$line>" ;;
+    test.date) date +"date %s"; cat /sys/hypervisor/uuid ;;
+    test.run=*) "${word#test.run=}" ;;
+    esac
+done
+poweroff -f
+"""
+
+Boot = Callable[..., subprocess.Popen[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """The initramfs, and the torture program that is in it."""
+
+    initramfs: Path
+    torture: Path
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Disk:
+    directory = tmp_path_factory.mktemp("debian")
+    torture = directory / "torture"
+    subprocess.run(
+        [
+            "gcc",
+            "-O1",
+            "-Wall",
+            "-static",
+            "-mavx2",
+            "-pthread",
+            "-o",
+            torture,
+            ROOT / "tests/torture/torture.c",
+        ],
+        check=True,
+    )
+    initramfs = directory / "initramfs"
+    initramfs.write_bytes(
+        make_initramfs(INIT.encode(), {"bin/torture": torture.read_bytes()})
+    )
+    return Disk(initramfs, torture)
+
+
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    """A directory on tmpfs; the tests see to it that it ends up empty."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        yield Path(name)
+        assert not list(Path(name).iterdir())
+
+
+@pytest.fixture
+def boot(debian_kernel: Path, disk: Disk, runtime: Path) -> Iterator[Boot]:
+    """Start a guest; what still runs at the end of the test is ended."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        pytest.skip("kvm: /dev/kvm is not usable")
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(cmdline: str, *options: str | Path) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "xennerd.vm",
+                "-kernel",
+                debian_kernel,
+                "-initrd",
+                disk.initramfs,
+                "-runtime-dir",
+                runtime,
+                "-append",
+                f"console=hvc0 panic=-1 {cmdline}",
+                *options,
+            ],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.communicate(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                raise
+
+
+def finish(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
+    """Status, console and standard error of a guest that ends by itself."""
+    out, err = process.communicate(timeout=90)
+    return process.returncode, out.decode(), err.decode()
+
+
+def wait_for(process: subprocess.Popen[bytes], marker: bytes) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if marker in line:
+            return
+    raise AssertionError(f"the guest ended before {marker!r}")
+
+
+def test_boots_and_powers_off(boot: Boot) -> None:
+    status, console, errors = finish(boot("test.date", "-d", "stats"))
+    assert status == 0, errors
+    assert "XENNER-INIT" in console
+    assert "Hypervisor detected: Xen PV" in console
+    assert "W+X pages found" not in console.replace("no W+X pages found", "")
+    assert "BUG" not in console
+    assert "WARNING: CPU" not in console
+    match = re.search(r"^date ([0-9]+)", console, re.M)
+    assert match
+    assert abs(int(match[1]) - time.time()) <= 5
+    numbers = json.loads(errors.splitlines()[-1])
+    assert numbers["traps"] > 0
+    assert numbers["vcpus"][0]["hypercall_unknown"] < 20
+
+
+def test_uuid_reaches_the_guest(boot: Boot) -> None:
+    uuid = "12345678-9abc-4def-8123-456789abcdef"
+    status, console, _errors = finish(boot("test.date quiet", "-uuid", uuid))
+    assert status == 0
+    assert uuid in console
+
+
+def test_console_input(boot: Boot) -> None:
+    process = boot("test.echo quiet")
+    wait_for(process, b"XENNER-INIT")
+    assert process.stdin is not None
+    process.stdin.write(b"hello xenner\n")
+    process.stdin.flush()
+    status, console, _errors = finish(process)
+    assert status == 0
+    assert "got <hello xenner>" in console
+
+
+def test_reboot_starts_anew(boot: Boot) -> None:
+    process = boot("test.reboot quiet")
+    wait_for(process, b"XENNER-INIT")
+    wait_for(process, b"XENNER-INIT")
+    process.send_signal(signal.SIGTERM)
+    assert finish(process)[0] == 0
+
+
+def test_no_reboot(boot: Boot) -> None:
+    status, console, _errors = finish(boot("test.reboot quiet", "-no-reboot"))
+    assert status == 0
+    assert console.count("XENNER-INIT") == 1
+
+
+def test_crash_is_told_with_registers(boot: Boot) -> None:
+    status, console, errors = finish(boot("test.crash"))
+    assert status == 1
+    assert "sysrq triggered crash" in console
+    assert "crashed" in errors
+    assert re.search(r"^RIP: +e033:\[<ffffffff", errors, re.M)
+    assert "Guest stack trace" in errors
+    assert "sched_op(0x2," in errors
+
+
+def test_killed_leaves_what_the_next_start_removes(
+    boot: Boot, runtime: Path
+) -> None:
+    process = boot("test.sleep quiet", "-domid", "7")
+    wait_for(process, b"XENNER-INIT")
+    process.kill()
+    process.communicate()
+    assert (runtime / "vmcore.7").exists()
+    assert finish(boot("quiet", "-domid", "7"))[0] == 0
+
+
+def test_a_running_domid_is_refused(boot: Boot) -> None:
+    process = boot("test.sleep quiet", "-domid", "7")
+    wait_for(process, b"XENNER-INIT")
+    status, _console, errors = finish(boot("quiet", "-domid", "7"))
+    assert status == 1
+    assert "is running already" in errors
+    assert len(errors.splitlines()) == 1
+
+
+def test_vmcore_is_a_live_elf_core(boot: Boot, runtime: Path) -> None:
+    process = boot("test.sleep quiet", "-domid", "3")
+    wait_for(process, b"XENNER-INIT")
+    core = runtime / "vmcore.3"
+    told = subprocess.run(
+        ["readelf", "-a", core], capture_output=True, text=True, check=True
+    )
+    assert "NT_PRSTATUS" in told.stdout
+    assert not told.stderr
+    at = core.read_bytes().find(b"Linux version 6.")
+    assert at > 0
+    gdb = subprocess.run(
+        ["gdb", "-batch", "-nx", "-c", core, "-ex", f"x/s {at:#x}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Linux version 6." in gdb.stdout
+
+
+def test_monitor_stops_and_quits(
+    boot: Boot, runtime: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "qmp"
+    process = boot(
+        "test.sleep quiet", "-domid", "3", "-monitor", f"unix:{path}"
+    )
+    wait_for(process, b"XENNER-INIT")
+    with qmp(path) as ask:
+        assert ask("query-status")["return"]["running"] is True
+        ask("stop")
+        assert ask("query-status")["return"]["status"] == "paused"
+        gdb = subprocess.run(
+            [
+                "gdb",
+                "-batch",
+                "-nx",
+                "-c",
+                runtime / "vmcore.3",
+                "-ex",
+                "p/x $rip",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "0xffffffff8" in gdb.stdout
+        ask("cont")
+        assert ask("nonsense")["error"]["class"] == "CommandNotFound"
+        assert ask("x-xenner-statistics")["return"]["traps"] != 0
+        ask("quit")
+    assert finish(process)[0] == 0
+    assert not path.exists()
+
+
+@contextmanager
+def qmp(path: Path) -> Iterator[Callable[[str], dict[str, dict[str, object]]]]:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(str(path))
+        lines = client.makefile("r")
+
+        def ask(command: str) -> dict[str, dict[str, object]]:
+            client.sendall(json.dumps({"execute": command}).encode() + b"\n")
+            while True:
+                answer: dict[str, dict[str, object]] = json.loads(
+                    lines.readline()
+                )
+                if "event" not in answer:
+                    return answer
+
+        assert "QMP" in json.loads(lines.readline())
+        ask("qmp_capabilities")
+        yield ask
+        lines.close()
+
+
+def test_daemonize_and_pidfile(
+    boot: Boot, runtime: Path, tmp_path: Path
+) -> None:
+    console, pidfile = tmp_path / "console", tmp_path / "pid"
+    process = boot(
+        "test.sleep quiet", "-daemonize", "-serial", f"file:{console}",
+        "-pidfile", pidfile,
+    )  # fmt: skip
+    assert finish(process)[0] == 0
+    pid = int(pidfile.read_text())
+    deadline = time.monotonic() + 60
+    while b"XENNER-INIT" not in console.read_bytes():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGTERM)
+    while pidfile.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    while list(runtime.iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_torture_sees_what_the_host_sees(boot: Boot, disk: Disk) -> None:
+    on_host = subprocess.run(
+        [disk.torture],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    ).stdout
+    status, console, errors = finish(
+        boot("quiet vsyscall=emulate test.run=torture")
+    )
+    assert status == 0, errors
+    inside = console.replace("\r", "")
+    start = inside.index("torture: begin")
+    end = inside.index("torture: end")
+    expected = on_host[on_host.index("torture: begin") :]
+    assert inside[start:end] == expected[: expected.index("torture: end")]

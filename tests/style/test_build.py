@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The build lists what there is, and installs what is needed."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.style.tree import TOP, project_files
+
+
+def test_every_emu_source_is_built() -> None:
+    named = set(
+        re.findall(r"'([\w/]+\.[cS])'", (TOP / "emu/meson.build").read_text())
+    )
+    there = {
+        str(path.relative_to("emu"))
+        for path in project_files()
+        if path.parts[0] == "emu" and path.suffix in (".c", ".S")
+    }
+    # The linker script and the offsets go their own ways, by name as well.
+    assert named | {"emu64.lds.S"} == there | {"emu64.lds.S"}
+
+
+def test_installation_is_whole(tmp_path: Path) -> None:
+    """What `pip install` would put in place, from the build that is there."""
+    meson = Path(sys.executable).with_name("meson")
+    build = TOP / "build/meson"
+    if not (build / "build.ninja").exists():
+        pytest.skip("build: tools/setup was not run: no build/meson")
+    subprocess.run(
+        [meson, "setup", "--reconfigure", TOP, build],
+        check=True,
+        capture_output=True,
+    )
+    subprocess.run(
+        [meson, "install", "-C", build, "--no-rebuild", "--destdir", tmp_path],
+        check=True,
+        capture_output=True,
+    )
+    installed = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    packages = [
+        path
+        for path in project_files()
+        if path.parts[0] in ("xenner", "xennerd") and path.suffix == ".py"
+    ]
+    assert packages
+    missing = [
+        str(path) for path in packages if not list(tmp_path.rglob(str(path)))
+    ]
+    assert not missing
+    assert "emu64" in installed
+    assert {name.split(".")[0] for name in installed} >= {"_abi", "_vcpu"}

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the project's own texts must have and must not have."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.style.tree import TOP, files_with_suffix, project_files
+
+_SOURCES = (".py", ".c", ".h", ".S", ".sh", ".toml", ".build", ".ld")
+_LICENCE = "SPDX-License-Identifier: GPL-2.0-or-later"
+_LEFTOVER = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b")
+_LINK = re.compile(r"\[[^]]*\]\(([^)#\s]+)(#[^)\s]+)?\)")
+_HEADING = re.compile(r"^#+ +(.*)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", files_with_suffix(*_SOURCES), ids=str)
+def test_source_names_its_licence(path: Path) -> None:
+    head = (TOP / path).read_text().splitlines()[:3]
+    assert any(_LICENCE in line for line in head)
+
+
+def test_nothing_is_left_over() -> None:
+    found = [
+        f"{path}:{number}: {line.strip()}"
+        for path in project_files()
+        if path.suffix in (*_SOURCES, ".md")
+        for number, line in enumerate(
+            (TOP / path).read_text().splitlines(), start=1
+        )
+        if _LEFTOVER.search(line)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_no_control_characters_or_trailing_space() -> None:
+    found = [
+        f"{path}:{number}"
+        for path in project_files()
+        if path.suffix in (*_SOURCES, ".md", ".txt")
+        for number, line in enumerate(
+            (TOP / path).read_text().split("\n"), start=1
+        )
+        if line != line.rstrip() or "\r" in line
+    ]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("path", files_with_suffix(".md"), ids=str)
+def test_links_lead_somewhere(path: Path) -> None:
+    broken = []
+    for target, anchor in _LINK.findall((TOP / path).read_text()):
+        if "://" in target:
+            continue
+        aim = (TOP / path).parent / target
+        if not aim.exists():
+            broken.append(target)
+        elif anchor and anchor[1:] not in anchors(aim):
+            broken.append(target + anchor)
+    assert not broken
+
+
+def anchors(path: Path) -> set[str]:
+    """A Markdown file's headings as the names that links to them use."""
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+        for heading in _HEADING.findall(path.read_text())
+    }
+
+
+def test_promises_name_files_that_exist() -> None:
+    text = (TOP / "SPECIFICATION.md").read_text()
+    named = re.findall(r"`((?:tests|bench|tools|demo)/[\w/.\-]+)", text)
+    assert named
+    assert not [name for name in named if not (TOP / name).exists()]
