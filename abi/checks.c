@@ -5,7 +5,7 @@
 #include "abi/emu.h"
 #include "abi/layout.h"
 
-#define AT(type, field, offset)                                                \
+#define AT(type, field, offset) \
     _Static_assert(offsetof(struct type, field) == (offset), #type "." #field)
 #define SIZE(type, bytes) _Static_assert(sizeof(struct type) == (bytes), #type)
 

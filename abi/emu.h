@@ -104,18 +104,18 @@ struct emu_trace {
 struct emu_counters {
     uint64_t hypercall[EMU_NR_HYPERCALLS]; /* by __HYPERVISOR_* number */
     uint64_t hypercall_unknown;            /* answered -ENOSYS */
-    uint64_t trap[32];       /* exceptions from the guest, by vector */
-    uint64_t soft_int;       /* int n with n >= 32 */
-    uint64_t syscall;        /* system calls of guest user space */
-    uint64_t iret;           /* returns to guest user space */
-    uint64_t irq;            /* LAPIC interrupts */
-    uint64_t upcall;         /* event callbacks delivered */
+    uint64_t trap[32]; /* exceptions from the guest, by vector */
+    uint64_t soft_int; /* int n with n >= 32 */
+    uint64_t syscall;  /* system calls of guest user space */
+    uint64_t iret;     /* returns to guest user space */
+    uint64_t irq;      /* LAPIC interrupts */
+    uint64_t upcall;   /* event callbacks delivered */
     uint64_t privop[EMU_PRIVOP_NR];
-    uint64_t fixup;          /* page faults emu resolved by itself */
-    uint64_t ring0;          /* entries to ring 0 (with SLOW_RING0: the cost) */
-    uint64_t mmu_update;     /* single entries of mmu_update */
+    uint64_t fixup;      /* page faults emu resolved by itself */
+    uint64_t ring0;      /* entries to ring 0 (with SLOW_RING0: the cost) */
+    uint64_t mmu_update; /* single entries of mmu_update */
     uint64_t tlb_flush;
-    uint64_t block;          /* times the vCPU halted */
+    uint64_t block; /* times the vCPU halted */
 };
 
 /* --- request block ---------------------------------------------------------- */
@@ -134,8 +134,9 @@ struct emu_request {
 
 #define EMU_VCPU_TRACE_OFFSET 0x2000
 #define EMU_VCPU_PRIVATE_OFFSET 0x4000
-#define EMU_VCPU_IN_GUEST 0x1 /* emu_vcpu.state: the guest's registers are live */
-#define EMU_VCPU_UP 0x2       /* VCPUOP_up was called (vCPU 0: from the start) */
+#define EMU_VCPU_IN_GUEST \
+    0x1                 /* emu_vcpu.state: the guest's registers are live */
+#define EMU_VCPU_UP 0x2 /* VCPUOP_up was called (vCPU 0: from the start) */
 #define EMU_VCPU_BLOCKED 0x4
 
 /*
@@ -144,8 +145,8 @@ struct emu_request {
  */
 struct emu_vcpu {
     uint32_t id;
-    uint32_t state;     /* EMU_VCPU_*; emu writes */
-    uint64_t frame_gpa; /* where the guest's emu_frame is when not IN_GUEST */
+    uint32_t state;      /* EMU_VCPU_*; emu writes */
+    uint64_t frame_gpa;  /* where the guest's emu_frame is when not IN_GUEST */
     uint64_t kernel_cr3; /* machine address of the guest kernel's root */
     uint64_t user_cr3;   /* of guest user space's, 0: none yet */
     uint32_t in_kernel;  /* guest is in kernel mode (emu writes) */
@@ -205,7 +206,7 @@ struct emu_cpuid {
 struct emu_shared {
     uint64_t magic;
     uint32_t version;
-    uint32_t bytes; /* sizeof(struct emu_shared) */
+    uint32_t bytes;  /* sizeof(struct emu_shared) */
     uint32_t quirks; /* EMU_QUIRK_* */
     uint32_t domid;
     uint32_t nr_vcpus;

@@ -59,9 +59,9 @@
 #define EMU_TABLE_L3_M2P 2       /* slots 258 and 256 */
 #define EMU_TABLE_L3_WINDOWS 3   /* slot 259 */
 #define EMU_TABLE_L2_WINDOWS 4
-#define EMU_TABLE_L1_GDT 5 /* 16 pages of GDT for each of 32 vCPUs */
-#define EMU_TABLE_L1_LDT 6 /* likewise for LDTs */
-#define EMU_TABLE_L2_M2P 7 /* 2 MiB pages, read-only */
+#define EMU_TABLE_L1_GDT 5        /* 16 pages of GDT for each of 32 vCPUs */
+#define EMU_TABLE_L1_LDT 6        /* likewise for LDTs */
+#define EMU_TABLE_L2_M2P 7        /* 2 MiB pages, read-only */
 #define EMU_TABLE_L2_DIRECTMAP 16 /* first of one per GiB, 2 MiB pages */
 #define EMU_DIRECTMAP_MAX_GIB 144
 

@@ -86,7 +86,8 @@ void bounce(struct vcpu *v, struct emu_frame *f, const struct callback *to,
         words[n++] = error_code & 0xffffffff;
     words[n++] = f->rip;
     /* RPL 0 tells the guest that its kernel was interrupted. */
-    words[n++] = (f->cs & (from_kernel ? 0xfffc : 0xffff)) | (mask & 0xff) << 32;
+    words[n++] = (f->cs & (from_kernel ? 0xfffc : 0xffff)) | (mask & 0xff)
+                                                                 << 32;
     words[n++] = (f->rflags & ~(RFLAGS_IF | RFLAGS_IOPL)) |
                  (mask & 0xff ? 0 : RFLAGS_IF) |
                  (v->vm_assist & 1UL << VMASST_TYPE_architectural_iopl

@@ -19,7 +19,8 @@ int64_t do_console_io(struct vcpu *v, uint64_t cmd, uint64_t count,
         return -XEN_EINVAL;
     count = (uint32_t)count;
     while (count) {
-        uint32_t n = count < sizeof(r->data) ? (uint32_t)count : sizeof(r->data);
+        uint32_t n =
+            count < sizeof(r->data) ? (uint32_t)count : sizeof(r->data);
 
         if (copy_from_guest(r->data, buffer, n))
             return -XEN_EFAULT;

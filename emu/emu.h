@@ -137,10 +137,10 @@ struct vcpu {
 
     uint16_t virq_port[NR_VIRQS];
 
-    uint64_t fault_cr2;     /* CR2 of the guest's trap, saved at entry */
-    uint64_t exit_cr3;      /* root for EXIT_RING0 */
-    uint64_t scratch_rax;   /* ring0.S alone */
-    uint64_t to_ring3[5];   /* ring0.S irets through it; constant */
+    uint64_t fault_cr2;   /* CR2 of the guest's trap, saved at entry */
+    uint64_t exit_cr3;    /* root for EXIT_RING0 */
+    uint64_t scratch_rax; /* ring0.S alone */
+    uint64_t to_ring3[5]; /* ring0.S irets through it; constant */
 
     struct {
         uint32_t version, padding;
@@ -186,8 +186,8 @@ static inline struct emu_frame *guest_frame(struct vcpu *v)
 /* The SYSCALL entry lies outside DIRECTMAP_SLOT, so that an address tells the
  * guest's stop on that stub from a stop inside emu (ring0.S). */
 #define LSTAR_ALIAS_VIRT 0xffff818000400000
-#define LSTAR_VIRT(v)                                                       \
-    (LSTAR_ALIAS_VIRT + (uint64_t)(v)->lstar_stub - DIRECTMAP_VIRT -        \
+#define LSTAR_VIRT(v)                                                \
+    (LSTAR_ALIAS_VIRT + (uint64_t)(v)->lstar_stub - DIRECTMAP_VIRT - \
      EMU_SHARED_GPA)
 
 /* --- machine memory ------------------------------------------------------- */
@@ -251,10 +251,10 @@ int memcmp(const void *a, const void *b, size_t bytes);
 void crash_domain(const char *why) __attribute__((noreturn));
 /* Ours. */
 void bug(const char *why) __attribute__((noreturn));
-#define BUG_ON(x)                                                           \
-    do {                                                                    \
-        if (unlikely(x))                                                    \
-            bug(__FILE__ ": " #x);                                          \
+#define BUG_ON(x)                  \
+    do {                           \
+        if (unlikely(x))           \
+            bug(__FILE__ ": " #x); \
     } while (0)
 
 void request(struct vcpu *v, uint32_t nr);

@@ -303,10 +303,10 @@ static int bind_vcpu(const struct evtchn_bind_vcpu *op)
 
     if (op->vcpu >= shared->nr_vcpus)
         return -XEN_ENOENT;
-    if (!p || (p->state != EVTCHNSTAT_unbound &&
-               p->state != EVTCHNSTAT_interdomain &&
-               !(p->state == EVTCHNSTAT_virq && p->virq != VIRQ_TIMER &&
-                 p->virq != VIRQ_DEBUG && p->virq != VIRQ_XENOPROF)))
+    if (!p ||
+        (p->state != EVTCHNSTAT_unbound && p->state != EVTCHNSTAT_interdomain &&
+         !(p->state == EVTCHNSTAT_virq && p->virq != VIRQ_TIMER &&
+           p->virq != VIRQ_DEBUG && p->virq != VIRQ_XENOPROF)))
         return -XEN_EINVAL;
     p->vcpu = (uint8_t)op->vcpu;
     return 0;

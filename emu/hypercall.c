@@ -56,8 +56,8 @@ int64_t hypercall(struct vcpu *v, uint64_t nr, uint64_t a1, uint64_t a2,
     return result;
 }
 
-int64_t do_multicall(struct vcpu *v, uint64_t list, uint64_t count,
-                     uint64_t a3, uint64_t a4, uint64_t a5)
+int64_t do_multicall(struct vcpu *v, uint64_t list, uint64_t count, uint64_t a3,
+                     uint64_t a4, uint64_t a5)
 {
     (void)a3, (void)a4, (void)a5;
     for (uint64_t i = 0; i < (uint32_t)count; i++) {
@@ -67,7 +67,9 @@ int64_t do_multicall(struct vcpu *v, uint64_t list, uint64_t count,
         if (copy_from_guest(&c, at, sizeof(c)))
             return -XEN_EFAULT;
         /* A multicall within one, and iret, would change what "after" is. */
-        if (c.op == __HYPERVISOR_multicall || c.op == __HYPERVISOR_iret)
+        if (c.op == __HYPERVISOR_multicall)
+            c.result = (xen_ulong_t)-XEN_EINVAL;
+        else if (c.op == __HYPERVISOR_iret)
             c.result = (xen_ulong_t)-XEN_ENOSYS;
         else
             c.result = (xen_ulong_t)hypercall(v, c.op, c.args[0], c.args[1],

@@ -71,6 +71,8 @@ static int64_t populate(uint64_t arg)
             pfn > shared->guest_nr_pages)
             break;
         mfn = pfn_to_mfn(pfn);
+        if (m2p[mfn] != NO_PFN)
+            break; /* over what the domain may have */
         for (uint64_t n = 0; n < 1UL << r.extent_order; n++) {
             memset(machine(pfn_to_mfn(pfn + n) << PAGE_SHIFT), 0, PAGE_SIZE);
             m2p[pfn_to_mfn(pfn + n)] = pfn + n;
@@ -81,6 +83,40 @@ static int64_t populate(uint64_t arg)
     return (int64_t)i;
 }
 
+/*
+ * Give pages back and get others. Here the same machine pages come back
+ * under the new pfns, so only exchanges of like for like can be had.
+ */
+static int exchange(uint64_t arg)
+{
+    struct xen_memory_exchange x;
+
+    if (copy_from_guest(&x, arg, sizeof(x)))
+        return -XEN_EFAULT;
+    if (!self(x.in.domid) || !self(x.out.domid))
+        return -XEN_EPERM;
+    if (x.in.extent_order != x.out.extent_order ||
+        x.in.nr_extents != x.out.nr_extents || x.in.extent_order > 9)
+        return -XEN_ENOMEM;
+    for (uint64_t i = x.nr_exchanged; i < x.in.nr_extents; i++) {
+        uint64_t mfn, pfn, to = (uint64_t)x.out.extent_start.p + i * 8;
+
+        if (copy_from_guest(&mfn, (uint64_t)x.in.extent_start.p + i * 8, 8) ||
+            copy_from_guest(&pfn, to, 8))
+            return -XEN_EFAULT;
+        for (uint64_t n = 0; n < 1UL << x.in.extent_order; n++) {
+            if (!mfn_guest(mfn + n) || pfn + n >= shared->guest_nr_pages)
+                return -XEN_EINVAL;
+            memset(machine((mfn + n) << PAGE_SHIFT), 0, PAGE_SIZE);
+            m2p[mfn + n] = pfn + n;
+        }
+        if (copy_to_guest(to, &mfn, 8))
+            return -XEN_EFAULT;
+        x.nr_exchanged = i + 1;
+    }
+    return copy_to_guest(arg, &x, sizeof(x));
+}
+
 static int memory_map(uint64_t arg)
 {
     struct xen_memory_map map;
@@ -88,8 +124,7 @@ static int memory_map(uint64_t arg)
         uint64_t addr, size;
         uint32_t type;
     } __attribute__((packed)) entry = {
-        .size = shared->guest_nr_pages << PAGE_SHIFT,
-        .type = 1, /* E820_RAM */
+        .size = shared->guest_nr_pages << PAGE_SHIFT, .type = 1, /* E820_RAM */
     };
 
     if (copy_from_guest(&map, arg, sizeof(map)))
@@ -132,6 +167,8 @@ int64_t do_memory_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
         return decrease(arg);
     case XENMEM_populate_physmap:
         return populate(arg);
+    case XENMEM_exchange:
+        return exchange(arg);
     case XENMEM_maximum_ram_page:
         return (int64_t)shared->machine_nr_pages - 1;
     case XENMEM_current_reservation:

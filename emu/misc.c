@@ -5,9 +5,9 @@
 
 /* Those that mean something to a 64-bit guest; writable page tables are how
  * this hypervisor always works. */
-#define ASSISTS                                                             \
-    (1UL << VMASST_TYPE_writable_pagetables |                                \
-     1UL << VMASST_TYPE_architectural_iopl |                                 \
+#define ASSISTS                               \
+    (1UL << VMASST_TYPE_writable_pagetables | \
+     1UL << VMASST_TYPE_architectural_iopl |  \
      1UL << VMASST_TYPE_runstate_update_flag | 1UL << VMASST_TYPE_m2p_strict)
 
 int64_t do_vm_assist(struct vcpu *v, uint64_t cmd, uint64_t type, uint64_t a3,

@@ -14,7 +14,7 @@
 #include "emu/privileged.h"
 
 /* mmu_update: ptr's low bits, public/xen.h. */
-#define UPDATE_TYPE(ptr) ((ptr) & 3)
+#define UPDATE_TYPE(ptr) ((ptr)&3)
 
 /*
  * Machine pages that were fixed as part of a pinned table: a hint, never the
@@ -39,7 +39,7 @@ static void change_mfn(uint8_t *bitmap, uint64_t bytes, uint64_t mfn, bool set)
     if (set)
         bitmap[mfn >> 3] |= (uint8_t)(1U << (mfn & 7));
     else
-        bitmap[mfn >> 3] &= (uint8_t)~(1U << (mfn & 7));
+        bitmap[mfn >> 3] &= (uint8_t) ~(1U << (mfn & 7));
 }
 
 static bool is_table(uint64_t mfn)
@@ -186,8 +186,8 @@ bool fix_page_fault(struct vcpu *v, uint64_t va, uint64_t error_code)
     }
     if (!t)
         return false;
-    if (!changed && v->pub.in_kernel && error_code & PF_WRITE &&
-        level == 1 && va >> 63 && !(*e & PTE_RW) && is_table(PTE_MFN(*e))) {
+    if (!changed && v->pub.in_kernel && error_code & PF_WRITE && level == 1 &&
+        !(*e & PTE_RW) && is_table(PTE_MFN(*e))) {
         *e |= PTE_RW;
         changed = true;
     }
@@ -203,8 +203,7 @@ bool fix_page_fault(struct vcpu *v, uint64_t va, uint64_t error_code)
  */
 void install_emu_slots(uint64_t root, bool user)
 {
-    const uint64_t *from =
-        machine(EMU_TABLES_GPA + EMU_TABLE_L4 * PAGE_SIZE);
+    const uint64_t *from = machine(EMU_TABLES_GPA + EMU_TABLE_L4 * PAGE_SIZE);
     uint64_t *to = table(root);
     bool hidden = user || !slow_ring0();
 
@@ -528,7 +527,7 @@ static int mmuext(struct vcpu *v, struct mmuext_op *op)
     case MMUEXT_FLUSH_CACHE_GLOBAL:
         return 0; /* no device reads past the caches here */
     default:
-        return -XEN_EOPNOTSUPP;
+        return -XEN_ENOSYS;
     }
 }
 

@@ -50,11 +50,11 @@ static void read_insn(struct insn *i, uint64_t rip)
 
     memset(i, 0, sizeof(*i));
     i->available = sizeof(i->bytes);
-    if (here < i->available && copy_from_guest(&i->bytes[here], rip + here,
-                                               i->available - here))
+    if (here < i->available &&
+        copy_from_guest(&i->bytes[here], rip + here, i->available - here))
         i->available = here;
-    if (copy_from_guest(i->bytes, rip, here < i->available ? here
-                                                           : i->available))
+    if (copy_from_guest(i->bytes, rip,
+                        here < i->available ? here : i->available))
         i->available = 0;
 }
 
@@ -72,8 +72,8 @@ static uint64_t *gpr(struct emu_frame *f, unsigned int nr)
 
 void cpuid_lookup(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
-    uint32_t n = shared->nr_cpuid < EMU_MAX_CPUID ? shared->nr_cpuid
-                                                  : EMU_MAX_CPUID;
+    uint32_t n =
+        shared->nr_cpuid < EMU_MAX_CPUID ? shared->nr_cpuid : EMU_MAX_CPUID;
 
     memset(out, 0, 16);
     for (uint32_t i = 0; i < n; i++) {
@@ -273,8 +273,8 @@ static uint32_t port_value(uint16_t port)
     return (port >= 0x40 && port <= 0x43) || port == 0x61 ? 0 : 0xffffffff;
 }
 
-static bool io(struct vcpu *v, struct emu_frame *f, unsigned int bytes,
-               bool in, uint16_t port)
+static bool io(struct vcpu *v, struct emu_frame *f, unsigned int bytes, bool in,
+               uint16_t port)
 {
     if (v->iopl < (v->pub.in_kernel ? 1U : 3U))
         return false;
@@ -318,7 +318,7 @@ static bool mov_cr_dr(struct vcpu *v, struct emu_frame *f, struct insn *i,
         return false;
     nr = (modrm >> 3 & 7) | (i->rex & 4) << 1;
     reg = gpr(f, (modrm & 7U) | (i->rex & 1U) << 3);
-    v->pub.counters.privop[op & 1  ? EMU_PRIVOP_DR
+    v->pub.counters.privop[op & 1   ? EMU_PRIVOP_DR
                            : op & 2 ? EMU_PRIVOP_CR_WRITE
                                     : EMU_PRIVOP_CR_READ]++;
     trace(v, EMU_TRACE_PRIVOP,
@@ -363,9 +363,10 @@ static bool group7(struct vcpu *v, struct emu_frame *f, struct insn *i)
     addr = *gpr(f, (modrm & 7U) | (i->rex & 1U) << 3);
     if (modrm >> 6 != 0 || (modrm & 7) == 4 || (modrm & 7) == 5) {
         /* Address not needed: more translations may go than were asked. */
-        i->length += modrm >> 6 == 1 ? 1 : modrm >> 6 == 2 ? 4
-                     : (modrm & 7) == 5 || (sib & 7) == 5  ? 4
-                                                           : 0;
+        i->length += modrm >> 6 == 1                      ? 1
+                     : modrm >> 6 == 2                    ? 4
+                     : (modrm & 7) == 5 || (sib & 7) == 5 ? 4
+                                                          : 0;
         flush_local(v);
     } else {
         flush_local_va(v, addr);

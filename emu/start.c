@@ -88,7 +88,8 @@ static void init_stacks(struct vcpu *v)
 {
     uint64_t block = (uint64_t)v;
 
-    v->tss.rsp[0] = block + (slow_ring0() ? RING0_STACK_OFFSET : EMU_VCPU_BYTES);
+    v->tss.rsp[0] =
+        block + (slow_ring0() ? RING0_STACK_OFFSET : EMU_VCPU_BYTES);
     v->tss.ist[0] = (uint64_t)v->ist_stack + sizeof(v->ist_stack);
     v->tss.iomap_base = sizeof(v->tss);
     v->to_ring3[0] = (uint64_t)trap_ring3;
@@ -123,15 +124,17 @@ static void init_cpu(struct vcpu *v)
     v->cr4_guest = cr4;
     v->cr0_guest = 0x80050033;
 
-    raw_wrmsr(MSR_STAR, (uint64_t)(FLAT_RING3_CS64 - 16) << 48 |
-                            (uint64_t)EMU_CS << 32);
+    raw_wrmsr(MSR_STAR,
+              (uint64_t)(FLAT_RING3_CS64 - 16) << 48 | (uint64_t)EMU_CS << 32);
     raw_wrmsr(MSR_LSTAR, LSTAR_VIRT(v));
-    raw_wrmsr(MSR_SFMASK, SYSCALL_MASK);
+    /* A software KVM applies the mask to its idea of IF, which a ring 3 iretq
+     * cannot set again: there interrupts stay on, and are only noted. */
+    raw_wrmsr(MSR_SFMASK,
+              slow_ring0() ? SYSCALL_MASK & ~RFLAGS_IF : SYSCALL_MASK);
     raw_wrmsr(MSR_X2APIC_TPR, 0);
     raw_wrmsr(MSR_X2APIC_SVR, APIC_SVR_ENABLE | EMU_VECTOR_SPURIOUS);
     raw_wrmsr(MSR_X2APIC_LVT_TIMER, APIC_TIMER_TSC_DEADLINE | EMU_VECTOR_TIMER);
-    raw_wrmsr(MSR_KVM_STEAL_TIME,
-              ((uint64_t)&v->steal - DIRECTMAP_VIRT) | 1);
+    raw_wrmsr(MSR_KVM_STEAL_TIME, ((uint64_t)&v->steal - DIRECTMAP_VIRT) | 1);
 }
 
 void vcpu_main(uint32_t id)
@@ -182,6 +185,7 @@ void start_vcpu0(struct vcpu *v)
     v->periodic_next_ns = system_time_ns() + v->period_ns;
     v->pub.state = EMU_VCPU_UP | EMU_VCPU_IN_GUEST;
     update_time(v, true);
+    timer_program(v);
     v->pub.request.nr = EMU_REQUEST_READY;
     __asm__ volatile("outl %0, %1" ::"a"(EMU_REQUEST_READY),
                      "d"((uint16_t)EMU_PORT_REQUEST)

@@ -135,8 +135,7 @@ static uint64_t earliest(uint64_t a, uint64_t b)
 void timer_program(struct vcpu *v)
 {
     uint64_t next =
-        earliest(v->singleshot_ns,
-                 earliest(v->periodic_next_ns, v->poll_ns));
+        earliest(v->singleshot_ns, earliest(v->periodic_next_ns, v->poll_ns));
     uint64_t tsc = next ? tsc_at(next) : 0;
 
     if (tsc == v->armed_tsc)
@@ -182,11 +181,10 @@ static void guess_next(struct vcpu *v, uint64_t timeout_ns)
 {
     uint64_t delta = timeout_ns - v->last_singleshot_ns;
     uint64_t jitter = delta - v->last_delta_ns + GUESS_JITTER_NS;
-    bool is_tick = timeout_ns && delta >= GUESS_MIN_NS &&
-                   jitter <= 2 * GUESS_JITTER_NS;
+    bool is_tick =
+        timeout_ns && delta >= GUESS_MIN_NS && jitter <= 2 * GUESS_JITTER_NS;
 
-    v->guess_tsc =
-        is_tick ? tsc_at(timeout_ns + delta + GUESS_JITTER_NS) : 0;
+    v->guess_tsc = is_tick ? tsc_at(timeout_ns + delta + GUESS_JITTER_NS) : 0;
     v->last_delta_ns = delta;
     v->last_singleshot_ns = timeout_ns;
 }

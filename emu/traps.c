@@ -98,12 +98,13 @@ static void general_protection(struct vcpu *v, struct emu_frame *f)
     inject_trap(v, f, X86_TRAP_GP, f->error_code);
 }
 
-/* #BP, #OF and int 0x80 come through open gates; rip is past them. */
+/* #BP, #OF and int 0x80 come through open gates; rip is past them. As Xen,
+ * no look at the guest's DPL. */
 static void software_interrupt(struct vcpu *v, struct emu_frame *f)
 {
     const trap_info_t *t = &v->traps[f->vector & 0xff];
 
-    if (t->address && TI_GET_DPL(t) >= (v->pub.in_kernel ? 1U : 3U)) {
+    if (t->address) {
         deliver(v, f, (uint8_t)f->vector, 0, 0);
         return;
     }
@@ -121,10 +122,16 @@ static bool undefined_int(struct vcpu *v, struct emu_frame *f)
 
     if (copy_from_guest(insn, f->rip, sizeof(insn)) || insn[0] != 0xcd)
         return false;
-    v->pub.counters.soft_int++;
-    f->vector = insn[1];
-    f->rip += 2;
-    software_interrupt(v, f);
+    if (insn[1] == 3 || insn[1] == 4 || insn[1] == 0x80) {
+        v->pub.counters.soft_int++;
+        f->vector = insn[1];
+        f->rip += 2;
+        software_interrupt(v, f);
+    } else {
+        /* A gate that is closed on hardware. */
+        f->error_code = (uint64_t)insn[1] << 3 | 2;
+        general_protection(v, f);
+    }
     return true;
 }
 
@@ -287,8 +294,8 @@ void guest_syscall(struct emu_frame *f)
         user_syscall(v, f);
         return;
     }
-    f->rax = (uint64_t)hypercall(v, f->rax, f->rdi, f->rsi, f->rdx, f->r10,
-                                 f->r8);
+    f->rax =
+        (uint64_t)hypercall(v, f->rax, f->rdi, f->rsi, f->rdx, f->r10, f->r8);
 }
 
 /*
@@ -345,8 +352,10 @@ void prepare_exit(struct vcpu *v)
         bounce(v, f, &v->event_callback, 0, 0);
     }
     v->exit_via = EXIT_RING0;
+    /* An iretq that may be refused is ring 0's: it knows what to do then. */
     if (slow_ring0() && v->pub.in_kernel && f->cs == FLAT_RING3_CS64 &&
-        f->ss == FLAT_RING3_SS64)
+        f->ss == FLAT_RING3_SS64 &&
+        (uint64_t)((int64_t)(f->rip << 16) >> 16) == f->rip)
         v->exit_via = EXIT_RING3;
     mm_prepare_exit(v);
     v->pub.state |= EMU_VCPU_IN_GUEST;

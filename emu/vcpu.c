@@ -6,6 +6,7 @@
 
 #define MSR_X2APIC_ICR 0x830
 #define CR0_TS 0x8UL
+#define DR7_GD 0x2000UL
 
 /* --- interrupts ------------------------------------------------------------------ */
 
@@ -55,8 +56,7 @@ static int register_vcpu_info(struct vcpu *v, uint64_t arg)
         return -XEN_EFAULT;
     if (from != &shinfo->vcpu_info[v->pub.id])
         return -XEN_EINVAL;
-    if (!mfn_guest(r.mfn) || r.offset > PAGE_SIZE - sizeof(*to) ||
-        r.offset & 7)
+    if (!mfn_guest(r.mfn) || r.offset > PAGE_SIZE - sizeof(*to) || r.offset & 7)
         return -XEN_EINVAL;
     to = (vcpu_info_t *)((char *)machine(r.mfn << PAGE_SHIFT) + r.offset);
     memcpy(to, from, sizeof(*to));
@@ -87,8 +87,7 @@ static int set_singleshot(struct vcpu *v, uint64_t arg)
 
     if (copy_from_guest(&t, arg, sizeof(t)))
         return -XEN_EFAULT;
-    if (t.flags & VCPU_SSHOTTMR_future &&
-        t.timeout_abs_ns < system_time_ns())
+    if (t.flags & VCPU_SSHOTTMR_future && t.timeout_abs_ns < system_time_ns())
         return -XEN_ETIME;
     do_set_timer_op(v, t.timeout_abs_ns, 0, 0, 0, 0);
     return 0;
@@ -221,7 +220,8 @@ int64_t do_set_debugreg(struct vcpu *v, uint64_t nr, uint64_t value,
     case 3:
         /* No watchpoints in Xen's hole, nor where no address can be. */
         if ((uint64_t)((int64_t)(value << 16) >> 16) != value ||
-            (value >> 39 & 0x1ff0) == 0x1ff00 >> 4)
+            ((value >> 39 & 511) >= XEN_FIRST_SLOT &&
+             (value >> 39 & 511) < XEN_END_SLOT))
             return -XEN_EPERM;
         break;
     case 4:
@@ -232,7 +232,10 @@ int64_t do_set_debugreg(struct vcpu *v, uint64_t nr, uint64_t value,
     case 5:
     case 7:
         nr = 7;
-        value = (value & 0xffff27ff) | 0x400;
+        /* General detect would trap emu's own accesses. */
+        if (value & DR7_GD)
+            return -XEN_EPERM;
+        value = (value & 0xffff07ff) | 0x400;
         break;
     default:
         return -XEN_ENODEV;

@@ -25,13 +25,13 @@ static int get_features(uint64_t arg)
 
     if (copy_from_guest(&f, arg, sizeof(f)))
         return -XEN_EFAULT;
-    f.submap = 0;
-    if (f.submap_idx == 0)
-        f.submap = 1U << XENFEAT_writable_descriptor_tables |
-                   1U << XENFEAT_pae_pgdir_above_4gb |
-                   1U << XENFEAT_mmu_pt_update_preserve_ad |
-                   1U << XENFEAT_gnttab_map_avail_bits |
-                   1U << XENFEAT_highmem_assist;
+    if (f.submap_idx != 0)
+        return -XEN_EINVAL;
+    f.submap = 1U << XENFEAT_writable_descriptor_tables |
+               1U << XENFEAT_pae_pgdir_above_4gb |
+               1U << XENFEAT_mmu_pt_update_preserve_ad |
+               1U << XENFEAT_gnttab_map_avail_bits |
+               1U << XENFEAT_highmem_assist;
     return copy_to_guest(arg, &f, sizeof(f));
 }
 

@@ -16,18 +16,19 @@ fail() {
 step() {
     local name=$1 began=$EPOCHREALTIME rc=0
     shift
-    printf 'setup: %-9s ' "$name"
+    # To standard error: what is set up for may own the standard output.
+    printf 'setup: %-9s ' "$name" >&2
     echo "== $name: $*" >>"$log"
     local mark
     mark=$(stat -c %s "$log")
     "$@" >>"$log" 2>&1 </dev/null || rc=$?
     local took=$((${EPOCHREALTIME/[.,]/} - ${began/[.,]/}))
     if [ "$rc" -ne 0 ]; then
-        printf 'failed\n'
+        printf 'failed\n' >&2
         tail -c +"$((mark + 1))" "$log" | tail -n 40 >&2
         fail "$name failed; the whole log is $log"
     fi
-    printf '%6.1f s\n' "$((took / 100000))e-1"
+    printf '%6.1f s\n' "$((took / 100000))e-1" >&2
 }
 
 # is_current NAME DIGEST: the step was done with these inputs.

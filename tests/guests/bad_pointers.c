@@ -79,17 +79,26 @@ static uint64_t sum_of_text(void)
 
 void guest_main(void)
 {
-    static const uint64_t numbers[] = {
-        __HYPERVISOR_mmu_update,       __HYPERVISOR_set_gdt,
-        __HYPERVISOR_update_descriptor, __HYPERVISOR_memory_op,
-        __HYPERVISOR_multicall,        __HYPERVISOR_xen_version,
-        __HYPERVISOR_grant_table_op,   __HYPERVISOR_vm_assist,
-        __HYPERVISOR_vcpu_op,          __HYPERVISOR_mmuext_op,
-        __HYPERVISOR_sched_op,         __HYPERVISOR_callback_op,
-        __HYPERVISOR_event_channel_op, __HYPERVISOR_physdev_op,
-        __HYPERVISOR_set_debugreg,     __HYPERVISOR_get_debugreg,
-        __HYPERVISOR_set_timer_op,     __HYPERVISOR_set_segment_base,
-        __HYPERVISOR_nmi_op,           __HYPERVISOR_fpu_taskswitch};
+    static const uint64_t numbers[] = {__HYPERVISOR_mmu_update,
+                                       __HYPERVISOR_set_gdt,
+                                       __HYPERVISOR_update_descriptor,
+                                       __HYPERVISOR_memory_op,
+                                       __HYPERVISOR_multicall,
+                                       __HYPERVISOR_xen_version,
+                                       __HYPERVISOR_grant_table_op,
+                                       __HYPERVISOR_vm_assist,
+                                       __HYPERVISOR_vcpu_op,
+                                       __HYPERVISOR_mmuext_op,
+                                       __HYPERVISOR_sched_op,
+                                       __HYPERVISOR_callback_op,
+                                       __HYPERVISOR_event_channel_op,
+                                       __HYPERVISOR_physdev_op,
+                                       __HYPERVISOR_set_debugreg,
+                                       __HYPERVISOR_get_debugreg,
+                                       __HYPERVISOR_set_timer_op,
+                                       __HYPERVISOR_set_segment_base,
+                                       __HYPERVISOR_nmi_op,
+                                       __HYPERVISOR_fpu_taskswitch};
     uint64_t before = sum_of_text();
 
     for (unsigned int i = 0; i < ARRAY_SIZE(numbers); i++) {

@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent
@@ -28,7 +29,10 @@ COMPILE = (
     "-Wmissing-prototypes -Wundef -Wwrite-strings -Wvla "
     "-D__XEN_INTERFACE_VERSION__=__XEN_LATEST_INTERFACE_VERSION__"
 ).split() + [f"-I{TOP}"]
-LINK = "ld -static -no-pie -nostdlib --no-warn-rwx-segments -z noexecstack --build-id=none".split()
+LINK = (
+    "ld -static -no-pie -nostdlib --no-warn-rwx-segments -z noexecstack "
+    "--build-id=none"
+).split()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,19 +61,21 @@ class Guest:
     runs: tuple[Run, ...]
 
 
+def _frozen(table: dict[str, Any]) -> dict[str, Any]:
+    """TOML's lists as tuples, for frozen values."""
+    return {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in table.items()
+    }
+
+
 def load_guests(table: Path = HERE / "guests.toml") -> tuple[Guest, ...]:
     """Read the table of guests, in the order in which they are to run."""
     data = tomllib.loads(table.read_text())
     guests = []
     for name, entry in data["guest"].items():
         runs = tuple(
-            Run(
-                **{
-                    key: tuple(value) if isinstance(value, list) else value
-                    for key, value in run.items()
-                }
-            )
-            for run in entry.get("run", [{"id": "default"}])
+            Run(**_frozen(run)) for run in entry.get("run", [{"id": "default"}])
         )
         guests.append(
             Guest(name=name, flavours=tuple(entry["flavours"]), runs=runs)

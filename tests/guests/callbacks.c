@@ -51,15 +51,14 @@ static void test_callback_op(void)
              reg(CALLBACKTYPE_syscall, stub(ENTRY_SYSCALL), 0), 0);
     user_run(user_call, 0);
     check_eq("mask in the handler", mask_inside, 0);
-    check_rc("register syscall, events masked",
-             reg(CALLBACKTYPE_syscall, stub(ENTRY_SYSCALL),
-                 CALLBACKF_mask_events),
-             0);
+    check_rc(
+        "register syscall, events masked",
+        reg(CALLBACKTYPE_syscall, stub(ENTRY_SYSCALL), CALLBACKF_mask_events),
+        0);
     user_run(user_call, 0);
     check_eq("mask in the handler", mask_inside, 1);
     syscall_hook = NULL;
-    check_rc("sysenter", reg(CALLBACKTYPE_sysenter, stub(ENTRY_SYSCALL), 0),
-             0);
+    check_rc("sysenter", reg(CALLBACKTYPE_sysenter, stub(ENTRY_SYSCALL), 0), 0);
     check_rc("syscall32", reg(CALLBACKTYPE_syscall32, stub(ENTRY_SYSCALL), 0),
              0);
     check_rc("an unknown type", reg(77, stub(ENTRY_SYSCALL), 0), -XEN_ENOSYS);
@@ -132,21 +131,19 @@ static void test_trap_table(void)
 
 static void test_vm_assist(void)
 {
-    check_rc("enable writable_pagetables",
-             CALL(vm_assist, VMASST_CMD_enable,
-                  VMASST_TYPE_writable_pagetables),
-             0);
+    check_rc(
+        "enable writable_pagetables",
+        CALL(vm_assist, VMASST_CMD_enable, VMASST_TYPE_writable_pagetables), 0);
     check_rc("enable architectural_iopl",
              CALL(vm_assist, VMASST_CMD_enable, VMASST_TYPE_architectural_iopl),
              0);
-    check_rc("disable it",
-             CALL(vm_assist, VMASST_CMD_disable,
-                  VMASST_TYPE_architectural_iopl),
-             0);
-    check_rc("enable runstate_update_flag",
-             CALL(vm_assist, VMASST_CMD_enable,
-                  VMASST_TYPE_runstate_update_flag),
-             0);
+    check_rc(
+        "disable it",
+        CALL(vm_assist, VMASST_CMD_disable, VMASST_TYPE_architectural_iopl), 0);
+    check_rc(
+        "enable runstate_update_flag",
+        CALL(vm_assist, VMASST_CMD_enable, VMASST_TYPE_runstate_update_flag),
+        0);
     check(CALL(vm_assist, VMASST_CMD_enable, 63) < 0, "no such assist",
           "accepted");
     check(CALL(vm_assist, VMASST_CMD_enable, 1000) < 0, "far out", "accepted");

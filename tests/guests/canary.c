@@ -13,6 +13,7 @@ void guest_main(void)
     check_trap("ud2 is caught", X86_UD, 0);
     check_eq("hypercall through `syscall`",
              (uint64_t)hypercall_syscall(__HYPERVISOR_xen_version,
-                                         XENVER_version, 0, 0, 0, 0) >> 16,
+                                         XENVER_version, 0, 0, 0, 0) >>
+                 16,
              (uint64_t)CALL(xen_version, XENVER_version, 0) >> 16);
 }

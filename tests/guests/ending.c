@@ -47,8 +47,8 @@ static void empty_root(void)
 static void iret_without_frame(void)
 {
     verdict();
-    __asm__ volatile("mov %0, %%rsp\n\tmov $23, %%eax\n\tsyscall" ::"r"(
-        BAD_POINTER));
+    __asm__ volatile(
+        "mov %0, %%rsp\n\tmov $23, %%eax\n\tsyscall" ::"r"(BAD_POINTER));
 }
 
 static void iret_to_user_without_root(void)
@@ -105,10 +105,10 @@ static const struct {
     const char *word;
     void (*run)(void);
 } endings[] = {
-    {"end=stack", stack_overflow},     {"end=no-handler", no_handler},
-    {"end=empty-root", empty_root},    {"end=iret", iret_without_frame},
-    {"end=loop", loop_for_ever},       {"end=user", iret_to_user_without_root},
-    {"end=idle", idle_for_ever},       {"end=bad-reason", bad_shutdown},
+    {"end=stack", stack_overflow},  {"end=no-handler", no_handler},
+    {"end=empty-root", empty_root}, {"end=iret", iret_without_frame},
+    {"end=loop", loop_for_ever},    {"end=user", iret_to_user_without_root},
+    {"end=idle", idle_for_ever},    {"end=bad-reason", bad_shutdown},
     {"end=scribble", scribble},
 };
 

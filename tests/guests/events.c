@@ -115,8 +115,7 @@ static void test_unbound_and_status(void)
     bind.remote_port = alloc.port;
     check_rc("bind_interdomain to ourselves",
              CALL(event_channel_op, EVTCHNOP_bind_interdomain, &bind), 0);
-    check_rc("status of the other end", status_of(bind.local_port, &status),
-             0);
+    check_rc("status of the other end", status_of(bind.local_port, &status), 0);
     check_eq("status: interdomain", status.status, EVTCHNSTAT_interdomain);
     check_eq("status: its peer", status.u.interdomain.port, alloc.port);
     event_count[alloc.port] = 0;

@@ -29,11 +29,13 @@ static void iret_through(struct iret_context *context)
 }
 static struct iret_context kernel_frame(void)
 {
-    return (struct iret_context){
-        .rax = 0xa1a1, .r11 = 0x1111, .rcx = 0xc1c1,
-        .cs = FLAT_KERNEL_CS & ~3U, .rflags = RFLAGS_IF,
-        .rsp = (uint64_t)other_stack + PAGE_SIZE - 64,
-        .ss = FLAT_KERNEL_SS};
+    return (struct iret_context){.rax = 0xa1a1,
+                                 .r11 = 0x1111,
+                                 .rcx = 0xc1c1,
+                                 .cs = FLAT_KERNEL_CS & ~3U,
+                                 .rflags = RFLAGS_IF,
+                                 .rsp = (uint64_t)other_stack + PAGE_SIZE - 64,
+                                 .ss = FLAT_KERNEL_SS};
 }
 
 static void test_kernel(void)

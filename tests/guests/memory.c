@@ -45,15 +45,14 @@ static void test_machphys(void)
 {
     struct xen_machphys_mapping map = {0};
 
-    check_rc("machphys_mapping",
-             CALL(memory_op, XENMEM_machphys_mapping, &map), 0);
+    check_rc("machphys_mapping", CALL(memory_op, XENMEM_machphys_mapping, &map),
+             0);
     check((uint64_t)map.v_end > (uint64_t)map.v_start &&
               map.max_mfn <= ((uint64_t)map.v_end - (uint64_t)map.v_start) / 8,
           "its range holds its entries", "0x%lx to 0x%lx, max_mfn 0x%lx",
           (uint64_t)map.v_start, (uint64_t)map.v_end, (uint64_t)map.max_mfn);
     check_eq("it is a machine-to-physical table",
-             ((uint64_t *)map.v_start)[mfn_of(start_info)],
-             pfn_of(start_info));
+             ((uint64_t *)map.v_start)[mfn_of(start_info)], pfn_of(start_info));
 }
 
 /* Balloon out and in again: a page of ours that nothing maps. */

@@ -54,10 +54,9 @@ static void test_update_va_mapping(void)
              CALL(update_va_mapping, window, 0, UVMF_INVLPG | UVMF_LOCAL), 0);
     PROBE_OP("movb $1, (%0)", : : "r"(window));
     check_trap("gone", X86_PF, PF_W);
-    check_rc("present again",
-             CALL(update_va_mapping, window, pte_to(red, PTE_KERNEL),
-                  UVMF_NONE),
-             0);
+    check_rc(
+        "present again",
+        CALL(update_va_mapping, window, pte_to(red, PTE_KERNEL), UVMF_NONE), 0);
     check_eq("without a flush, from not present", window[9], 'r');
     check(CALL(update_va_mapping, BAD_POINTER, pte_to(red, PTE_KERNEL),
                UVMF_NONE) < 0,
@@ -73,8 +72,8 @@ static void test_mmu_update(void)
     mmu_update_t batch[3];
     uint32_t done = 77;
 
-    check_rc("normal", mmu_write(entry, pte_to(green, PTE_KERNEL),
-                                 MMU_NORMAL_PT_UPDATE),
+    check_rc("normal",
+             mmu_write(entry, pte_to(green, PTE_KERNEL), MMU_NORMAL_PT_UPDATE),
              0);
     mmuext(MMUEXT_INVLPG_LOCAL, (uint64_t)window, 0);
     check_eq("seen", window[9], 'g');
@@ -146,8 +145,7 @@ static void test_new_tables(void)
           caught.error);
     check_eq("both views agree", red[3], 'x');
     check_rc("a second entry",
-             mmu_write(&l1[1], pte_to(green, PTE_KERNEL),
-                       MMU_NORMAL_PT_UPDATE),
+             mmu_write(&l1[1], pte_to(green, PTE_KERNEL), MMU_NORMAL_PT_UPDATE),
              0);
     PROBE_OP("movb $'y', 3(%0)", : : "r"(at + PAGE_SIZE));
     check(!caught.taken && green[3] == 'y', "mapped as well",

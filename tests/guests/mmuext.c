@@ -75,8 +75,7 @@ static void test_flushes(void)
 
     check_rc("TLB_FLUSH_LOCAL", mmuext(MMUEXT_TLB_FLUSH_LOCAL, 0, 0), 0);
     check_rc("TLB_FLUSH_ALL", mmuext(MMUEXT_TLB_FLUSH_ALL, 0, 0), 0);
-    check_rc("INVLPG_LOCAL",
-             mmuext(MMUEXT_INVLPG_LOCAL, (uint64_t)data, 0), 0);
+    check_rc("INVLPG_LOCAL", mmuext(MMUEXT_INVLPG_LOCAL, (uint64_t)data, 0), 0);
     check_rc("INVLPG_ALL", mmuext(MMUEXT_INVLPG_ALL, (uint64_t)data, 0), 0);
     set_xen_guest_handle(op.arg2.vcpumask, &mask);
     check_rc("TLB_FLUSH_MULTI", CALL(mmuext_op, &op, 1, 0, DOMID_SELF), 0);

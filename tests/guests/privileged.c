@@ -41,8 +41,9 @@ static uint64_t rdmsr(uint32_t msr)
 
 static void wrmsr(uint32_t msr, uint64_t value)
 {
-    PROBE_OP("wrmsr", : : "c"(msr), "a"((uint32_t)value),
-             "d"((uint32_t)(value >> 32)));
+    PROBE_OP("wrmsr",
+             :
+             : "c"(msr), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)));
 }
 
 static void test_cpuid(void)
@@ -85,8 +86,7 @@ static void test_control_registers(void)
     PROBE_OP("mov %%cr2, %0", : "=&r"(cr2) :);
     check(!caught.taken, "mov from cr2", "vector %u", caught.vector);
     PROBE_OP("mov %%cr3, %0", : "=&r"(cr3) :);
-    check(!caught.taken &&
-              cr3 >> 12 == mfn_of((void *)start_info->pt_base),
+    check(!caught.taken && cr3 >> 12 == mfn_of((void *)start_info->pt_base),
           "mov from cr3 is the root's machine address", "vector %u, 0x%lx",
           caught.vector, cr3);
     PROBE_OP("mov %%cr4, %0", : "=&r"(cr4) :);
@@ -135,14 +135,14 @@ static void test_msrs(void)
     wrmsr(MSR_FS_BASE, 0xdead000000000000);
     check_trap("wrmsr FS_BASE: not canonical", X86_GP, 0);
     rdmsr(0x12345678);
-    check(!caught.taken || caught.vector == X86_GP,
-          "rdmsr of an unknown one", "vector %u", caught.vector);
-    wrmsr(0x12345678, 1);
-    check(!caught.taken || caught.vector == X86_GP,
-          "wrmsr of an unknown one", "vector %u", caught.vector);
-    wrmsr(MSR_EFER, 0);
-    check(!caught.taken || caught.vector == X86_GP, "wrmsr EFER",
+    check(!caught.taken || caught.vector == X86_GP, "rdmsr of an unknown one",
           "vector %u", caught.vector);
+    wrmsr(0x12345678, 1);
+    check(!caught.taken || caught.vector == X86_GP, "wrmsr of an unknown one",
+          "vector %u", caught.vector);
+    wrmsr(MSR_EFER, 0);
+    check(!caught.taken || caught.vector == X86_GP, "wrmsr EFER", "vector %u",
+          caught.vector);
     check_eq("changes nothing", rdmsr(MSR_EFER) & 0x501, 0x501);
 }
 
@@ -175,8 +175,7 @@ static void test_io_and_interrupt_flag(void)
     set.iopl = 0;
     CALL(physdev_op, PHYSDEVOP_set_iopl, &set);
     set.iopl = 4;
-    check_rc("IOPL 4", CALL(physdev_op, PHYSDEVOP_set_iopl, &set),
-             -XEN_EINVAL);
+    check_rc("IOPL 4", CALL(physdev_op, PHYSDEVOP_set_iopl, &set), -XEN_EINVAL);
     check_rc("set_iopl at a bad pointer",
              CALL(physdev_op, PHYSDEVOP_set_iopl, BAD_POINTER), -XEN_EFAULT);
     __asm__ volatile("pushfq; andq $~0x200, (%%rsp); popfq; pushfq; pop %0"

@@ -134,11 +134,10 @@ static void test_gdt(void)
         panic("GDT page");
     check_rc("set_gdt", CALL(set_gdt, &frame, 512), 0);
     check_rc("update_descriptor",
-             CALL(update_descriptor, maddr_of(&gdt[2]),
-                  data_segment(0x1000)),
+             CALL(update_descriptor, maddr_of(&gdt[2]), data_segment(0x1000)),
              0);
-    check_eq("it is written", gdt[2] & ~(1UL << 40), data_segment(0x1000) &
-                                                         ~(1UL << 40));
+    check_eq("it is written", gdt[2] & ~(1UL << 40),
+             data_segment(0x1000) & ~(1UL << 40));
     check_rc("update_descriptor: not aligned",
              CALL(update_descriptor, maddr_of(&gdt[2]) + 4, 0), -XEN_EINVAL);
     check_rc("update_descriptor: no such page",

@@ -17,10 +17,10 @@ static bool within(const void *p, uint64_t bytes)
 
 static void test_start_info(void)
 {
-    check(starts_with(start_info->magic, "xen-3.") &&
-              streq(start_info->magic + strlen(start_info->magic) - 7,
-                    "-x86_64"),
-          "magic", "reads '%s'", start_info->magic);
+    check(
+        starts_with(start_info->magic, "xen-3.") &&
+            streq(start_info->magic + strlen(start_info->magic) - 7, "-x86_64"),
+        "magic", "reads '%s'", start_info->magic);
     check((uint64_t)start_info % PAGE_SIZE == 0, "start_info page-aligned",
           "at %p", (void *)start_info);
     check((uint8_t *)start_info >= image_end, "start_info behind the image",
@@ -34,8 +34,8 @@ static void test_start_info(void)
           start_info->console.domU.mfn, start_info->console.domU.evtchn);
     check(cmdline_has("first") && cmdline_has("last=\"x"), "command line",
           "reads '%s'", (const char *)start_info->cmd_line);
-    check_eq("DF and TF clear, rsp 16-byte aligned or 8 below",
-             boot_rsp % 8, 0);
+    check_eq("DF and TF clear, rsp 16-byte aligned or 8 below", boot_rsp % 8,
+             0);
 }
 
 static void test_initrd(void)
@@ -52,8 +52,8 @@ static void test_initrd(void)
             static uint8_t window[PAGE_SIZE] PAGE_ALIGNED;
             uint64_t mfn = ((uint64_t *)start_info->mfn_list)[pfn + i];
 
-            if (CALL(update_va_mapping, window,
-                     mfn * PAGE_SIZE | PTE_P | PTE_A, UVMF_INVLPG))
+            if (CALL(update_va_mapping, window, mfn * PAGE_SIZE | PTE_P | PTE_A,
+                     UVMF_INVLPG))
                 panic("initrd page cannot be mapped");
             for (unsigned int j = 0;
                  j < PAGE_SIZE && i * PAGE_SIZE + j < start_info->mod_len; j++)

@@ -65,8 +65,7 @@ static void test_set_timer(void)
     uint32_t before = event_count[timer];
     uint64_t took;
 
-    check_rc("set_timer_op", CALL(set_timer_op, system_time_ns() + 20 * MS),
-             0);
+    check_rc("set_timer_op", CALL(set_timer_op, system_time_ns() + 20 * MS), 0);
     took = wait_timer(SLACK);
     check(event_count[timer] == before + 1 && took >= 19 * MS,
           "fires once, not early", "%u events after %lu ns",
@@ -129,8 +128,7 @@ static void test_vcpu_timers(void)
     check_eq("stopped", event_count[timer], before);
     period.period_ns = 1000;
     check_rc("too short a period",
-             CALL(vcpu_op, VCPUOP_set_periodic_timer, 0, &period),
-             -XEN_EINVAL);
+             CALL(vcpu_op, VCPUOP_set_periodic_timer, 0, &period), -XEN_EINVAL);
 }
 
 static void test_block(void)

@@ -37,8 +37,9 @@ USER static uint64_t user_divide(uint64_t arg)
 {
     uint64_t q, r;
 
-    __asm__ volatile("divq %4" : "=a"(q), "=d"(r) : "a"(1UL), "d"(0UL),
-                     "r"(arg));
+    __asm__ volatile("divq %4"
+                     : "=a"(q), "=d"(r)
+                     : "a"(1UL), "d"(0UL), "r"(arg));
     return q + r;
 }
 
@@ -230,14 +231,11 @@ static void test_syscall(void)
     check_eq("syscall: they were on in user mode", call.cs >> 32, 0);
     check_eq("iret unmasked them again", caught.saved_mask, 0);
     user_run(user_registers, 0);
-    check(call.rbx == 0x101 && call.rdx == 0x202 &&
-              call.rsi == 0x303 && call.r8 == 0x404 &&
-              call.r9 == 0x505 && call.r10 == 0x606 &&
+    check(call.rbx == 0x101 && call.rdx == 0x202 && call.rsi == 0x303 &&
+              call.r8 == 0x404 && call.r9 == 0x505 && call.r10 == 0x606 &&
               call.r12 == 0x707 && call.r15 == 0x808,
-          "syscall: registers", "rbx 0x%lx r10 0x%lx", call.rbx,
-          call.r10);
-    check_eq("syscall: rcx is the return address", call.rcx,
-             call.rip);
+          "syscall: registers", "rbx 0x%lx r10 0x%lx", call.rbx, call.r10);
+    check_eq("syscall: rcx is the return address", call.rcx, call.rip);
     check((call.rflags & RFLAGS_DF) && (call.rflags & RFLAGS_IF),
           "syscall: flags in the frame", "0x%lx", call.rflags);
     check_eq("syscall: cs", (uint16_t)call.cs, FLAT_USER_CS);

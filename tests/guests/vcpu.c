@@ -65,24 +65,22 @@ static void test_runstate(void)
     start = system_time_ns();
     pass(20 * MS);
     check_eq("still running", (uint64_t)runstate.state, RUNSTATE_running);
-    check(runstate.time[RUNSTATE_blocked] >= 15 * MS,
-          "blocked time is counted", "%lu ns",
-          runstate.time[RUNSTATE_blocked]);
+    check(runstate.time[RUNSTATE_blocked] >= 15 * MS, "blocked time is counted",
+          "%lu ns", runstate.time[RUNSTATE_blocked]);
     sum = sum_of_times() - sum;
     start = system_time_ns() - start;
     check(sum <= start && sum + 5 * MS > start, "times add up",
           "sum grew by %lu ns in %lu ns", sum, start);
-    check_rc("bad pointer",
-             CALL(vcpu_op, VCPUOP_register_runstate_memory_area, 0,
-                  BAD_POINTER),
-             -XEN_EFAULT);
+    check_rc(
+        "bad pointer",
+        CALL(vcpu_op, VCPUOP_register_runstate_memory_area, 0, BAD_POINTER),
+        -XEN_EFAULT);
 }
 
 static void test_time_area(void)
 {
     struct vcpu_register_time_memory_area area = {.addr.v = &time_area};
-    int64_t rc =
-        CALL(vcpu_op, VCPUOP_register_vcpu_time_memory_area, 0, &area);
+    int64_t rc = CALL(vcpu_op, VCPUOP_register_vcpu_time_memory_area, 0, &area);
     volatile vcpu_time_info_t *info = &vcpu_info()->time;
 
     check_rc("register_vcpu_time_memory_area", rc, 0);

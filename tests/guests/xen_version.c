@@ -70,8 +70,8 @@ static void test_bad_pointers(void)
         XENVER_platform_parameters, XENVER_guest_handle};
 
     for (unsigned int i = 0; i < ARRAY_SIZE(ops); i++) {
-        check_rc("unmapped pointer",
-                 CALL(xen_version, ops[i], BAD_POINTER), -XEN_EFAULT);
+        check_rc("unmapped pointer", CALL(xen_version, ops[i], BAD_POINTER),
+                 -XEN_EFAULT);
         check_rc("pointer into Xen's hole",
                  CALL(xen_version, ops[i], XEN_POINTER), -XEN_EFAULT);
     }
@@ -84,8 +84,8 @@ void guest_main(void)
     xen_domain_handle_t handle = {0};
     unsigned int nonzero = 0;
 
-    check(version >> 16 >= 4 && (version & 0xffff) < 100, "version",
-          "0x%lx", (unsigned long)version);
+    check(version >> 16 >= 4 && (version & 0xffff) < 100, "version", "0x%lx",
+          (unsigned long)version);
     test_strings();
     check_rc("platform_parameters",
              CALL(xen_version, XENVER_platform_parameters, &params), 0);

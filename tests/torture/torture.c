@@ -210,10 +210,11 @@ static void signals(void)
 static void faults(void)
 {
     struct sigaction action = {
-        .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO,
+        .sa_sigaction = on_fault,
+        .sa_flags = SA_SIGINFO,
     };
-    volatile char *p = mmap(NULL, 64 * PAGE, PROT_NONE,
-                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    volatile char *p =
+        mmap(NULL, 64 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     long sum = 0;
 
     sigaction(SIGSEGV, &action, NULL);
@@ -515,8 +516,8 @@ static void into_kernel(void)
     /* The kernel writes to pages that are not there yet. */
     char *fresh = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    char *closed = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS,
-                        -1, 0);
+    char *closed =
+        mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     int ends[2];
 
     if (pipe(ends) || write(ends[1], "0123456789abcdef", 16) != 16)

@@ -27,6 +27,7 @@ from xennerd.vm.builder import StartOfDay, build_domain
 from xennerd.vm.console import Sink
 from xennerd.vm.consolepump import ConsolePump
 from xennerd.vm.consolering import ConsoleRing
+from xennerd.vm.corefile import Registers
 from xennerd.vm.cpuid import GuestCpuid
 from xennerd.vm.emushared import Clock as SharedClock
 from xennerd.vm.emushared import Domain
@@ -41,6 +42,9 @@ _emu_log = logging.getLogger("xenner.emu")
 
 CONSOLE_PORT = Port(2)
 _GSI_EVTCHN = 24
+# Of public/arch-x86/xen-x86_64.h.
+_FLAT_RING3_CS64 = 0xE033
+_FLAT_RING3_SS64 = 0xE02B
 _PARK_TIMEOUT_S = 5.0
 
 
@@ -121,6 +125,17 @@ class Machine:
         self.start = self._build(images)
         for vcpu in self.vcpus:
             vcpu.set_start(rip=self.start.emu_entry, cr3=self.start.emu_cr3)
+        guest = self.start.guest
+        self.vmcore.set_registers(
+            0,
+            Registers(
+                rip=guest.rip,
+                rsp=guest.rsp,
+                rsi=guest.start_info_va,
+                cs=_FLAT_RING3_CS64,
+                ss=_FLAT_RING3_SS64,
+            ),
+        )
 
     def _eventfd(self) -> int:
         fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -189,9 +204,20 @@ class Machine:
             vcpu.kick()
 
     def publish_registers(self) -> None:
+        """Into the vmcore; no vCPU may be running."""
+        if self.ready_at is None:
+            return  # The guest has not begun: what it begins with is there.
         for vcpu in self.vcpus:
             registers, _cr2, _cr3 = vcpu.registers()
             self.vmcore.set_registers(vcpu.number, registers)
+
+    def flight_recorders(self) -> Iterator[str]:
+        """The last hypercalls and traps of each vCPU, for people."""
+        for vcpu in self.vcpus:
+            yield f"vcpu {vcpu.number}: last hypercalls and traps"
+            yield from recorder.last_entries(
+                self.vmcore.mem, vcpu.number, abi.EMU_TRACE_ENTRIES
+            )
 
     def statistics(self) -> dict[str, Any]:
         """Counters of all vCPUs, for people and benchmarks."""
@@ -252,7 +278,8 @@ async def run_machine(
         elif nr == abi.EMU_REQUEST_CONSOLE:
             length = min(int(request.length), abi.EMU_REQUEST_DATA_BYTES)
             text = bytes(ffi.buffer(request.data, length))
-            _emu_log.info("%s", text.decode("utf-8", "replace").rstrip("\n"))
+            for line in text.splitlines():
+                _emu_log.info("%s", recorder.printable(line))
 
     async def serve_vcpu(vcpu: Vcpu) -> None:
         outcome = await trio.to_thread.run_sync(

@@ -29,8 +29,9 @@ Run one Xen PV guest on /dev/kvm, without Xen.
   -no-reboot         end instead of rebooting
   -daemonize         go to the background when the guest runs
   -pidfile FILE      write the process number there
-  -d LIST            log to standard error: exits, console, stats, all
-  -runtime-dir DIR   where the vmcore goes, on tmpfs (default /run/xenner)
+  -d LIST            to standard error: console, exits, trace, stats, all
+  -runtime-dir DIR   where the vmcore goes, on tmpfs (default /run/xenner,
+                     or /dev/shm/xenner where /run is no tmpfs)
   -version, -help
 
 Exit status: 0 the guest powered off, 1 it crashed or could not be run,
@@ -47,7 +48,7 @@ _LATER = {
     "gdb s": "the debugger stub (gdb opens the vmcore instead)",
 }
 
-_TOPICS = frozenset({"exits", "console", "stats", "all"})
+_TOPICS = frozenset({"exits", "console", "trace", "stats", "all"})
 _SIZE = re.compile(r"([0-9]+)([KMGkmg]?)[Bb]?")
 _SHIFT = {"": 20, "k": 10, "m": 20, "g": 30}
 _MAX_MEMORY = 1 << 37

@@ -31,6 +31,14 @@ PRIVOPS = "cpuid cr_read cr_write msr_read msr_write io dr other".split()
 _KINDS = ("", "hypercall", "trap", "syscall", "irq", "privop")
 
 
+def printable(text: bytes) -> str:
+    """Text of the guest's without what could steer a terminal or a log."""
+    return "".join(
+        c if c.isprintable() else "\N{REPLACEMENT CHARACTER}"
+        for c in text.decode("utf-8", "replace")
+    )
+
+
 def _name(names: list[str] | tuple[str, ...], nr: int) -> str:
     return names[nr] if nr < len(names) else str(nr)
 

@@ -13,13 +13,11 @@ from pathlib import Path
 
 import trio
 
-from xenner import abi
 from xenner.errors import ConfigError, HostError
 from xenner.types import Domid, ShutdownReason
 from xennerd.vm import daemon
-from xennerd.vm._vcpu import ffi, lib
+from xennerd.vm._vcpu import lib
 from xennerd.vm.console import LeaveConsole, Sink, open_console
-from xennerd.vm.cpuid import GuestCpuid, guest_cpuid
 from xennerd.vm.domain import (
     Images,
     Machine,
@@ -29,6 +27,7 @@ from xennerd.vm.domain import (
     run_machine,
 )
 from xennerd.vm.emu_image import emu_image
+from xennerd.vm.host import cpuid_for, default_runtime_dir, detect_quirks
 from xennerd.vm.kernel import load_kernel
 from xennerd.vm.kvm import Kvm
 from xennerd.vm.layout import MachineLayout, machine_layout
@@ -42,7 +41,6 @@ from xennerd.vm.vmcore import (
 )
 
 _log = logging.getLogger("xenner")
-_SOFTWARE_KVM = Path("/sys/module/kvm_pvm")
 
 
 def run_session(options: Options, *, started_at: float) -> int:
@@ -105,22 +103,6 @@ def _blame(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error if isinstance(error, ConfigError | HostError) else group
-
-
-def default_runtime_dir() -> Path:
-    """/run/xenner; where /run is no tmpfs, the machine's shared memory."""
-    run = Path("/run")
-    if _is_tmpfs(run) or not _is_tmpfs(Path("/dev/shm")):
-        return run / "xenner"
-    return Path("/dev/shm/xenner")
-
-
-def _is_tmpfs(path: Path) -> bool:
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _source, mount_point, kind, *_ = line.split(" ")
-        if mount_point == str(path):
-            return kind == "tmpfs"
-    return False
 
 
 class Session:
@@ -195,6 +177,7 @@ class Session:
                     )
                 finally:
                     self._machine = None
+                    self._show_trace(machine)
                     self._show_statistics(machine)
                 if outcome is not None:
                     self._status = report_end(machine, outcome)
@@ -212,6 +195,11 @@ class Session:
     def _ready(self) -> None:
         self.on_ready()
         self.on_ready = _nothing
+
+    def _show_trace(self, machine: Machine) -> None:
+        if self._options.topics & {"trace", "all"}:
+            for line in machine.flight_recorders():
+                print(line, file=sys.stderr)
 
     def _show_statistics(self, machine: Machine) -> None:
         if not self._options.topics & {"stats", "all"}:
@@ -268,53 +256,9 @@ def _plan(
         cmdline=os.fsencode(options.append),
         nr_vcpus=options.nr_vcpus,
         quirks=quirks,
-        cpuid=_cpuid(kvm, quirks),
+        cpuid=cpuid_for(kvm, quirks),
         emu_image=emu_image(),
     )
-
-
-def detect_quirks() -> int:
-    """EMU_QUIRK_* of this host's KVM."""
-    override = os.environ.get("XENNER_QUIRKS")
-    if override is not None:
-        try:
-            return int(override, 0)
-        except ValueError:
-            raise ConfigError(
-                f"XENNER_QUIRKS={override}: not a number"
-            ) from None
-    if _SOFTWARE_KVM.exists() or not _has_virtualisation():
-        return abi.EMU_QUIRK_SLOW_RING0
-    return 0
-
-
-def _has_virtualisation() -> bool:
-    """Does the processor run guests by itself (proc_cpuinfo(5))?"""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == "flags":
-            return not {"vmx", "svm"}.isdisjoint(value.split())
-    return False
-
-
-def _cpuid(kvm: Kvm, quirks: int) -> GuestCpuid:
-    def host(leaf: int, subleaf: int) -> tuple[int, int, int, int]:
-        out = ffi.new("uint32_t[4]")
-        lib.host_cpuid(leaf, subleaf, out)
-        return out[0], out[1], out[2], out[3]
-
-    cpuid = guest_cpuid(
-        kvm.supported_cpuid(),
-        host=host,
-        host_xcr0=lib.host_xcr0(),
-        ring3_sees_host=bool(quirks & abi.EMU_QUIRK_SLOW_RING0),
-    )
-    if not cpuid.has_fsgsbase():
-        raise HostError(
-            "the processor or KVM lacks FSGSBASE",
-            "Intel from Ivy Bridge and AMD from Excavator on have it",
-        )
-    return cpuid
 
 
 def _read_initrd(path: Path | None) -> bytes | None:
@@ -353,7 +297,7 @@ def _set_up_logging(topics: frozenset[str]) -> None:
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     if "all" in topics:
-        logging.getLogger("xenner").setLevel(logging.INFO)
+        logging.getLogger("xenner").setLevel(logging.DEBUG)
     for topic, name in (("console", "xenner.emu"), ("exits", "xenner.exits")):
         if topic in topics:
             logging.getLogger(name).setLevel(logging.DEBUG)

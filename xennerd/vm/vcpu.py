@@ -203,7 +203,7 @@ class Vcpu:
                 prefix = "" if nr == abi.EMU_REQUEST_CRASH else "BUG in emu: "
                 return Outcome(
                     ShutdownReason.CRASH,
-                    text=prefix + text.decode("ascii", "replace"),
+                    text=prefix + recorder.printable(text),
                     vcpu=self.number,
                     registers=recorder.frame_registers(request.frame),
                     cr2=int(request.cr2),

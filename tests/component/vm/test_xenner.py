@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from qemu.qmp import QMPClient
 
 from tests.component.vm.conftest import Rig
 from xenner import abi
@@ -133,6 +134,27 @@ def test_killed_leaves_what_the_next_start_cleans_up(rig: Rig) -> None:
     assert status == -signal.SIGKILL
     assert rig.left() == ["vmcore.9"]
     assert rig.run("p", "-domid", "9").returncode == 0
+
+
+def test_reboots_leave_no_descriptors_and_no_memory_behind(rig: Rig) -> None:
+    process = rig.start("r")
+    assert process.stdout is not None
+
+    def held() -> tuple[int, int]:
+        """Open descriptors and mappings, at the start of a guest's life."""
+        assert process.stdout is not None
+        read_until(process.stdout.fileno(), b"hello\n" * 5)
+        proc = Path(f"/proc/{process.pid}")
+        nr_fds = len(list((proc / "fd").iterdir()))
+        return nr_fds, len((proc / "maps").read_text().splitlines())
+
+    nr_fds, nr_maps = held()
+    for _ in range(3):
+        last_nr_fds, last_nr_maps = held()
+    # Between two starts there are fewer; there must never be many more.
+    assert last_nr_fds < nr_fds + 10
+    assert last_nr_maps < nr_maps + 10
+    assert end(process, signal.SIGTERM) == (0, b"")
 
 
 # --- domain numbers ----------------------------------------------------------
@@ -301,10 +323,9 @@ def with_client(
     path: Path, script: Callable[[Any], Coroutine[Any, Any, None]]
 ) -> None:
     """Run `script` with QEMU's own client connected to the socket."""
-    protocol = pytest.importorskip("qemu.qmp")
 
     async def session() -> None:
-        client = protocol.QMPClient("test")
+        client = QMPClient("test")
         await client.connect(str(path))
         await script(client)
         # The other side may have ended first.
@@ -331,6 +352,7 @@ def test_qemus_client_starts_stops_and_ends_a_guest(
     async def script(client: Any) -> None:
         status = await client.execute("query-status")
         assert status == {"running": False, "status": "prelaunch"}
+        assert rip() == symbols(tiny)["_start"]
         await client.execute("cont")
         await asyncio.to_thread(started, process)
         assert (await client.execute("query-status"))["running"]
@@ -386,3 +408,10 @@ def test_statistics_are_one_line_of_json(rig: Rig) -> None:
 def test_exits_are_named(rig: Rig) -> None:
     done = rig.run("p", "-d", "exits")
     assert b"xenner.exits: vcpu 0: request from emu" in done.stderr
+
+
+def test_the_flight_recorder_on_request(rig: Rig) -> None:
+    said = rig.run("p", "-d", "trace").stderr.decode()
+    assert said.startswith("vcpu 0: last hypercalls and traps\n")
+    assert "event_channel_op(0x4" in said
+    assert "sched_op(0x2" in said

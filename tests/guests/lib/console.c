@@ -100,8 +100,8 @@ size_t format_text(char *out, size_t size, const char *format, va_list args)
         case 'd': {
             int64_t v = wide ? va_arg(args, long) : va_arg(args, int);
 
-            put_number(&s, v < 0 ? -(uint64_t)v : (uint64_t)v, 10, v < 0,
-                       width, zero);
+            put_number(&s, v < 0 ? -(uint64_t)v : (uint64_t)v, 10, v < 0, width,
+                       zero);
             break;
         }
         case 'u':

@@ -23,8 +23,7 @@ void event_handler(void)
 
     upcalls++;
     info->evtchn_upcall_pending = 0;
-    words = __atomic_exchange_n(&info->evtchn_pending_sel, 0,
-                                __ATOMIC_SEQ_CST);
+    words = __atomic_exchange_n(&info->evtchn_pending_sel, 0, __ATOMIC_SEQ_CST);
     while (words) {
         unsigned int word = (unsigned int)__builtin_ctzl(words);
 
@@ -112,8 +111,8 @@ bool evtchn_pending(evtchn_port_t port)
 
 void evtchn_clear(evtchn_port_t port)
 {
-    __atomic_fetch_and(&shared->evtchn_pending[port / 64],
-                       ~(1UL << port % 64), __ATOMIC_SEQ_CST);
+    __atomic_fetch_and(&shared->evtchn_pending[port / 64], ~(1UL << port % 64),
+                       __ATOMIC_SEQ_CST);
 }
 
 uint64_t rdtsc(void)

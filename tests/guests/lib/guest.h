@@ -31,12 +31,12 @@
 #define READ_ONCE(x) (*(const volatile __typeof__(x) *)&(x))
 #define PAGE_ALIGNED __attribute__((aligned(4096)))
 
-/* --- what a guest offers ---------------------------------------------------- */
+/* --- what a guest offers --- */
 
 extern const char guest_name[];
 void guest_main(void);
 
-/* --- start of day (start.c, head.S) -------------------------------------------- */
+/* --- start of day (start.c, head.S) --- */
 
 extern start_info_t *start_info;
 extern shared_info_t *shared;
@@ -53,7 +53,7 @@ bool cmdline_has(const char *word);
 /* On this KVM ring 0 is interpreted and ring 3 is the host's (kind 2). */
 bool software_kvm(void);
 
-/* --- hypercalls (head.S) ---------------------------------------------------------- */
+/* --- hypercalls (head.S) --- */
 
 int64_t hypercall(uint64_t nr, uint64_t a1, uint64_t a2, uint64_t a3,
                   uint64_t a4, uint64_t a5);
@@ -67,18 +67,18 @@ int64_t hypercall_syscall(uint64_t nr, uint64_t a1, uint64_t a2, uint64_t a3,
 #define H1(nr, a) hypercall(nr, H_ARG(a), 0, 0, 0, 0)
 #define H2(nr, a, b) hypercall(nr, H_ARG(a), H_ARG(b), 0, 0, 0)
 #define H3(nr, a, b, c) hypercall(nr, H_ARG(a), H_ARG(b), H_ARG(c), 0, 0)
-#define H4(nr, a, b, c, d)                                                  \
+#define H4(nr, a, b, c, d) \
     hypercall(nr, H_ARG(a), H_ARG(b), H_ARG(c), H_ARG(d), 0)
 /* CALL(mmu_update, req, 1, 0, DOMID_SELF) */
-#define CALL(name, ...)                                                     \
-    H_PICK(0, ##__VA_ARGS__, C5, C4, C3, C2, C1, C0)                        \
+#define CALL(name, ...)                              \
+    H_PICK(0, ##__VA_ARGS__, C5, C4, C3, C2, C1, C0) \
     (__HYPERVISOR_##name, ##__VA_ARGS__)
 #define C0(nr) H0(nr)
 #define C1(nr, a) H1(nr, a)
 #define C2(nr, a, b) H2(nr, a, b)
 #define C3(nr, a, b, c) H3(nr, a, b, c)
 #define C4(nr, a, b, c, d) H4(nr, a, b, c, d)
-#define C5(nr, a, b, c, d, e)                                               \
+#define C5(nr, a, b, c, d, e) \
     hypercall(nr, H_ARG(a), H_ARG(b), H_ARG(c), H_ARG(d), H_ARG(e))
 
 /* An address that no guest mapping covers, canonical and not Xen's. */
@@ -86,7 +86,7 @@ int64_t hypercall_syscall(uint64_t nr, uint64_t a1, uint64_t a2, uint64_t a3,
 /* One that lies in Xen's hole. */
 #define XEN_POINTER ((void *)0xffff818000000000)
 
-/* --- traps (trap.c, head.S) --------------------------------------------------------- */
+/* --- traps (trap.c, head.S) --- */
 
 #define X86_DE 0
 #define X86_DB 1
@@ -161,17 +161,17 @@ void trap_gate(unsigned int vector, unsigned int dpl, bool mask_events);
  * PROBE_OP("div %0", : : "r"(x)). Flags are lost.
  */
 #define PROBE(insn) PROBE_OP(insn, : :)
-#define PROBE_OP(insn, ...)                                                 \
-    do {                                                                    \
-        caught.taken = false;                                               \
-        __asm__ volatile("7:\t" insn "\n8:\tnop\n\t"                       \
-                         ".pushsection .probes, \"a\"\n\t"                  \
-                         ".quad 7b, 8b\n\t"                                 \
-                         ".popsection" __VA_ARGS__                          \
-                         : "cc", "memory");                                 \
+#define PROBE_OP(insn, ...)                                \
+    do {                                                   \
+        caught.taken = false;                              \
+        __asm__ volatile("7:\t" insn "\n8:\tnop\n\t"       \
+                         ".pushsection .probes, \"a\"\n\t" \
+                         ".quad 7b, 8b\n\t"                \
+                         ".popsection" __VA_ARGS__         \
+                         : "cc", "memory");                \
     } while (0)
 
-/* --- user mode (user.c) ----------------------------------------------------------------- */
+/* --- user mode (user.c) --- */
 
 #define USER_CODE_VA 0x0000010000000000
 #define USER_DATA_VA 0x0000010000100000
@@ -201,7 +201,7 @@ uint64_t user_va(const void *fn);
 /* For trap.c and head.S: leave user_run with this result. */
 void user_leave(uint64_t result) __attribute__((noreturn));
 
-/* --- memory (memory.c) ------------------------------------------------------------------- */
+/* --- memory (memory.c) --- */
 
 #define PTE_P 0x1UL
 #define PTE_RW 0x2UL
@@ -239,7 +239,7 @@ size_t strlen(const char *s);
 bool streq(const char *a, const char *b);
 bool starts_with(const char *s, const char *prefix);
 
-/* --- events (event.c) ---------------------------------------------------------------------- */
+/* --- events (event.c) --- */
 
 extern uint32_t event_count[4096], upcalls;
 void events_init(void);
@@ -260,7 +260,7 @@ uint64_t rdtsc(void);
 vcpu_info_t *vcpu_info(void);
 void use_vcpu_info(vcpu_info_t *info);
 
-/* --- console and report (console.c, report.c) -------------------------------------------------- */
+/* --- console and report (console.c, report.c) --- */
 
 void console_init(void);
 void console_write(const char *text, size_t length);

@@ -27,7 +27,7 @@
         ELFNOTE XEN_ELFNOTE_LOADER, .asciz, "generic"
         ELFNOTE XEN_ELFNOTE_VIRT_BASE, .quad, GUEST_VIRT_BASE
         ELFNOTE XEN_ELFNOTE_ENTRY, .quad, _start
-        ELFNOTE XEN_ELFNOTE_FEATURES, .asciz, "!writable_page_tables|pae_pgdir_above_4gb"
+        ELFNOTE XEN_ELFNOTE_FEATURES, .asciz, "!writable_page_tables"
         ELFNOTE XEN_ELFNOTE_PAE_MODE, .asciz, "yes"
 #if GUEST_HYPERCALL_PAGE
         ELFNOTE XEN_ELFNOTE_HYPERCALL_PAGE, .quad, hypercall_page

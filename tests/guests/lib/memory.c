@@ -44,8 +44,7 @@ uint64_t *pte_of(const void *va, int level)
     uint64_t *table = (uint64_t *)start_info->pt_base;
 
     for (int at = 4;; at--) {
-        uint64_t *entry =
-            &table[(uint64_t)va >> (12 + 9 * (at - 1)) & 511];
+        uint64_t *entry = &table[(uint64_t)va >> (12 + 9 * (at - 1)) & 511];
 
         if (at == level)
             return entry;
@@ -99,10 +98,7 @@ void *memset(void *to, int c, size_t bytes)
 {
     void *at = to;
 
-    __asm__ volatile("rep stosb"
-                     : "+D"(at), "+c"(bytes)
-                     : "a"(c)
-                     : "memory");
+    __asm__ volatile("rep stosb" : "+D"(at), "+c"(bytes) : "a"(c) : "memory");
     return to;
 }
 

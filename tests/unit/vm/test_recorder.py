@@ -160,3 +160,12 @@ def test_a_frame_becomes_registers() -> None:
     frame.rip, frame.r15, frame.ss = 1, 2, 3
     registers = recorder.frame_registers(frame)
     assert (registers.rip, registers.r15, registers.ss) == (1, 2, 3)
+
+
+def test_guests_text_steers_no_terminal() -> None:
+    assert recorder.printable(b"plain words") == "plain words"
+    for text in (b"a\x1b[2Jb", b"a\nb", b"a\0b", b"a\xffb", b"a\x9bb"):
+        shown = recorder.printable(text)
+        assert shown.startswith("a")
+        assert shown.endswith("b")
+        assert shown.isprintable()

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Privileged instructions as records of what would have been done. */
+#ifndef TESTS_NATIVE_SHIM_PRIVILEGED_H
+#define TESTS_NATIVE_SHIM_PRIVILEGED_H
+
+#include "emu/emu.h"
+
+struct native_cpu {
+    uint64_t cr0, cr3, cr4, dr[8], xcr0, fs_base, gs_base, ldt;
+    uint64_t msr_deadline;
+    unsigned int nr_cr3, nr_invlpg, nr_wrmsr, nr_out;
+};
+extern struct native_cpu native_cpu;
+
+#define RING0_HALT 4
+#define RING0_WBINVD 11
+#define MSR_TSC_DEADLINE_ 0x6e0
+
+uint64_t ring0_call(uint64_t op, uint64_t a1, uint64_t a2);
+void ring0_halt(struct vcpu *v);
+
+static inline bool at_ring0(void)
+{
+    return true;
+}
+
+static inline void raw_wrmsr(uint32_t msr, uint64_t value)
+{
+    native_cpu.nr_wrmsr++;
+    if (msr == MSR_TSC_DEADLINE_)
+        native_cpu.msr_deadline = value;
+}
+
+static inline uint64_t raw_rdmsr(uint32_t msr)
+{
+    (void)msr;
+    return 0;
+}
+
+static inline void wrmsr(uint32_t msr, uint64_t value)
+{
+    raw_wrmsr(msr, value);
+}
+
+static inline uint64_t rdmsr(uint32_t msr)
+{
+    return raw_rdmsr(msr);
+}
+
+static inline void raw_write_dr(unsigned int nr, uint64_t value)
+{
+    native_cpu.dr[nr] = value;
+}
+
+static inline void write_dr(unsigned int nr, uint64_t value)
+{
+    native_cpu.dr[nr] = value;
+}
+
+static inline uint64_t read_dr6(void)
+{
+    return native_cpu.dr[6];
+}
+
+static inline void write_cr0(uint64_t value)
+{
+    native_cpu.cr0 = value;
+}
+
+static inline void write_cr3(uint64_t value)
+{
+    native_cpu.cr3 = value;
+    native_cpu.nr_cr3++;
+}
+
+static inline void write_cr4(uint64_t value)
+{
+    native_cpu.cr4 = value;
+}
+
+static inline void invlpg(uint64_t va)
+{
+    (void)va;
+    native_cpu.nr_invlpg++;
+}
+
+static inline void outl(uint16_t port, uint32_t value)
+{
+    (void)port, (void)value;
+    native_cpu.nr_out++;
+}
+
+static inline void lldt(uint16_t selector)
+{
+    native_cpu.ldt = selector;
+}
+
+static inline void xsetbv(uint64_t value)
+{
+    native_cpu.xcr0 = value;
+}
+
+static inline uint64_t rdgsbase(void)
+{
+    return native_cpu.gs_base;
+}
+
+static inline void wrgsbase(uint64_t base)
+{
+    native_cpu.gs_base = base;
+}
+
+static inline uint64_t rdfsbase(void)
+{
+    return native_cpu.fs_base;
+}
+
+static inline void wrfsbase(uint64_t base)
+{
+    native_cpu.fs_base = base;
+}
+
+#endif

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What kind of host this is: its KVM, its processor, its tmpfs."""
+
+import os
+from pathlib import Path
+
+from xenner import abi
+from xenner.errors import ConfigError, HostError
+from xennerd.vm._vcpu import ffi, lib
+from xennerd.vm.cpuid import GuestCpuid, guest_cpuid
+from xennerd.vm.kvm import Kvm
+
+_SOFTWARE_KVM = Path("/sys/module/kvm_pvm")
+
+
+def default_runtime_dir() -> Path:
+    """/run/xenner; where /run is no tmpfs, the machine's shared memory."""
+    run = Path("/run")
+    if _is_tmpfs(run) or not _is_tmpfs(Path("/dev/shm")):
+        return run / "xenner"
+    return Path("/dev/shm/xenner")
+
+
+def _is_tmpfs(path: Path) -> bool:
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _source, mount_point, kind, *_ = line.split(" ")
+        if mount_point == str(path):
+            return kind == "tmpfs"
+    return False
+
+
+def detect_quirks() -> int:
+    """EMU_QUIRK_* of this host's KVM."""
+    override = os.environ.get("XENNER_QUIRKS")
+    if override is not None:
+        try:
+            return int(override, 0)
+        except ValueError:
+            raise ConfigError(
+                f"XENNER_QUIRKS={override}: not a number"
+            ) from None
+    if _SOFTWARE_KVM.exists() or not _has_virtualisation():
+        return abi.EMU_QUIRK_SLOW_RING0
+    return 0
+
+
+def _has_virtualisation() -> bool:
+    """Does the processor run guests by itself (proc_cpuinfo(5))?"""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "flags":
+            return not {"vmx", "svm"}.isdisjoint(value.split())
+    return False
+
+
+def cpuid_for(kvm: Kvm, quirks: int) -> GuestCpuid:
+    """The guest's CPUID on this host; HostError if it lacks what emu needs."""
+
+    def host(leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+        out = ffi.new("uint32_t[4]")
+        lib.host_cpuid(leaf, subleaf, out)
+        return out[0], out[1], out[2], out[3]
+
+    cpuid = guest_cpuid(
+        kvm.supported_cpuid(),
+        host=host,
+        host_xcr0=lib.host_xcr0(),
+        ring3_sees_host=bool(quirks & abi.EMU_QUIRK_SLOW_RING0),
+    )
+    if not cpuid.has_fsgsbase():
+        raise HostError(
+            "the processor or KVM lacks FSGSBASE",
+            "Intel from Ivy Bridge and AMD from Excavator on have it",
+        )
+    return cpuid
