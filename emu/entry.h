@@ -3,6 +3,8 @@
 #ifndef EMU_ENTRY_H
 #define EMU_ENTRY_H
 
+/* clang-format off */
+
 #define FUNC(name)                                                          \
     .globl name;                                                            \
     .type name, @function;                                                  \

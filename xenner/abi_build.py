@@ -16,8 +16,13 @@ import cffi
 
 HEADERS = ("abi/layout.h", "abi/emu.h")
 _CONSTANT = re.compile(
-    r"^#define ([A-Z][A-Z0-9_]*) (0x[0-9a-f]+|[0-9]+)\b", re.M
+    r"^#define ([A-Z][A-Z0-9_]*)[ \t]+(0x[0-9a-f]+|[0-9]+)\b", re.M
 )
+
+
+def _joined(header: Path) -> str:
+    """Its text with continued lines made one."""
+    return header.read_text().replace("\\\n", " ")
 
 
 def main() -> None:
@@ -31,7 +36,7 @@ def main() -> None:
     constants = [
         name
         for header in HEADERS
-        for name, _ in _CONSTANT.findall((root / header).read_text())
+        for name, _ in _CONSTANT.findall(_joined(root / header))
     ]
     builder = cffi.FFI()
     builder.cdef(

@@ -45,18 +45,17 @@ void trace_result(struct vcpu *v, uint64_t result)
     (void)v, (void)result;
 }
 
+/* Nothing here will ever wake a vCPU that halts: a stray event does. */
 uint64_t ring0_call(uint64_t op, uint64_t a1, uint64_t a2)
 {
-    (void)op, (void)a1, (void)a2;
-    return 0;
-}
+    struct vcpu *v = this_vcpu();
 
-/* Nothing will ever wake it: wake it at once, as a stray interrupt would. */
-void native_wake(struct vcpu *v);
-void native_wake(struct vcpu *v)
-{
-    v->info->evtchn_upcall_pending = 1;
-    v->poll_ns = 0;
+    (void)a1, (void)a2;
+    if (op == RING0_HALT) {
+        v->info->evtchn_upcall_pending = 1;
+        v->info->evtchn_upcall_mask = 0;
+    }
+    return 0;
 }
 
 static unsigned char *guest_bytes(uint64_t va, uint64_t bytes)
@@ -88,6 +87,8 @@ int copy_to_guest(uint64_t va, const void *from, uint64_t bytes)
     return 0;
 }
 
+void mm_init(uint64_t root);
+
 struct vcpu *native_start(void)
 {
     struct vcpu *v = vcpu_by_id(0);
@@ -97,6 +98,7 @@ struct vcpu *native_start(void)
     memset(&native_cpu, 0, sizeof(native_cpu));
     native_crash = NULL;
     shared->magic = EMU_ABI_MAGIC;
+    shared->quirks = EMU_QUIRK_SLOW_RING0;
     shared->nr_vcpus = 1;
     shared->guest_mfn = GUEST_MFN(0);
     shared->guest_nr_pages = GUEST_NR_PAGES;
@@ -116,6 +118,8 @@ struct vcpu *native_start(void)
     v->pub.state = EMU_VCPU_UP;
     v->pub.kernel_cr3 = GUEST_MFN(0) << 12;
     v->emu_cr3 = v->pub.kernel_cr3;
+    mm_init(v->pub.kernel_cr3);
+    evtchn_init();
     return v;
 }
 

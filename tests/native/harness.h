@@ -19,32 +19,32 @@ struct test {
 static struct test *tests, **last_test = &tests;
 static unsigned int failures;
 
-#define TEST(function)                                          \
-    static void function(void);                                 \
+#define TEST(function)                                                \
+    static void function(void);                                       \
     static struct test test_##function = {#function, function, NULL}; \
-    __attribute__((constructor)) static void add_##function(void) \
-    {                                                           \
-        *last_test = &test_##function;                          \
-        last_test = &test_##function.next;                      \
-    }                                                           \
+    __attribute__((constructor)) static void add_##function(void)     \
+    {                                                                 \
+        *last_test = &test_##function;                                \
+        last_test = &test_##function.next;                            \
+    }                                                                 \
     static void function(void)
 
-#define CHECK(condition)                                              \
-    do {                                                              \
-        if (!(condition)) {                                           \
+#define CHECK(condition)                                                     \
+    do {                                                                     \
+        if (!(condition)) {                                                  \
             printf("%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
-            failures++;                                               \
-        }                                                             \
+            failures++;                                                      \
+        }                                                                    \
     } while (0)
 
-#define CHECK_EQ(got, want)                                             \
-    do {                                                                \
-        int64_t got_ = (int64_t)(got), want_ = (int64_t)(want);         \
-        if (got_ != want_) {                                            \
+#define CHECK_EQ(got, want)                                                   \
+    do {                                                                      \
+        int64_t got_ = (int64_t)(got), want_ = (int64_t)(want);               \
+        if (got_ != want_) {                                                  \
             printf("%s:%d: %s is %#lx, not %#lx\n", __FILE__, __LINE__, #got, \
-                   (unsigned long)got_, (unsigned long)want_);          \
-            failures++;                                                 \
-        }                                                               \
+                   (unsigned long)got_, (unsigned long)want_);                \
+            failures++;                                                       \
+        }                                                                     \
     } while (0)
 
 /* xorshift64: the same sequence in every run. */

@@ -29,6 +29,7 @@ from xennerd.vm.domain import (
 from xennerd.vm.emu_image import emu_image
 from xennerd.vm.host import cpuid_for, default_runtime_dir, detect_quirks
 from xennerd.vm.kernel import load_kernel
+from xennerd.vm.kernelcache import KernelCache, default_cache_dir
 from xennerd.vm.kvm import Kvm
 from xennerd.vm.layout import MachineLayout, machine_layout
 from xennerd.vm.monitor import Controls, serve_monitor
@@ -275,7 +276,10 @@ def _read_initrd(path: Path | None) -> bytes | None:
 def load_images(options: Options) -> Images:
     """The files that the guest starts from; ConfigError if they are bad."""
     return Images(
-        kernel=load_kernel(options.kernel), initrd=_read_initrd(options.initrd)
+        kernel=load_kernel(
+            options.kernel, cache=KernelCache(default_cache_dir())
+        ),
+        initrd=_read_initrd(options.initrd),
     )
 
 

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Every hypercall with wild arguments and wild memory behind its pointers. */
+#include "tests/native/emu_native.h"
+#include "tests/native/harness.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <xen/memory.h>
+#include <xen/version.h>
+
+/* Values that mean something to somebody, and values that do not. */
+static uint64_t wild(uint64_t *seed)
+{
+    uint64_t r = random64(seed);
+
+    switch (r >> 8 & 7) {
+    case 0:
+        return r >> 16 & 15;
+    case 1:
+        return NATIVE_GUEST_VA + (r >> 16 & (NATIVE_GUEST_BYTES - 1));
+    case 2:
+        return NATIVE_GUEST_VA + NATIVE_GUEST_BYTES - (r >> 16 & 63);
+    case 3:
+        return (GUEST_MFN(r >> 16 & 1023) << 12) | (r >> 40 & 7);
+    case 4:
+        return GUEST_MFN(r >> 16 & 1023);
+    case 5:
+        return (r >> 16 & 1) ? ~0UL - (r >> 17 & 15)
+                             : 0x7fffffffUL << (r >> 17 & 32);
+    case 6:
+        return DOMID_SELF;
+    default:
+        return random64(seed);
+    }
+}
+
+/* Guest memory full of such values. */
+static void fill_guest(uint64_t *seed)
+{
+    for (unsigned int at = 0; at < NATIVE_GUEST_BYTES; at += 8) {
+        uint64_t value = wild(seed);
+
+        memcpy(&native_guest[at], &value, 8);
+    }
+}
+
+static bool is_skipped(uint64_t nr, const uint64_t arg[5])
+{
+    /* Loads %gs of the process that runs the test. */
+    return nr == __HYPERVISOR_set_segment_base && arg[0] == SEGBASE_GS_USER_SEL;
+}
+
+TEST(wild_arguments)
+{
+    uint64_t seed = 0x5eed;
+
+    for (unsigned int round = 0; round < 40; round++) {
+        struct vcpu *v = native_start();
+
+        fill_guest(&seed);
+        for (unsigned int i = 0; i < 3000; i++) {
+            uint64_t arg[5], nr = random64(&seed) % 64;
+
+            for (unsigned int j = 0; j < 5; j++)
+                arg[j] = wild(&seed);
+            if (is_skipped(nr, arg))
+                continue;
+            if (i % 100 == 0)
+                fill_guest(&seed);
+            guest_frame(v)->rsp = wild(&seed);
+            native_hypercall(v, nr, arg);
+            v->pub.in_kernel = 1;
+        }
+        /* Whatever was asked, emu's own memory is as it was. */
+        CHECK_EQ(shared->magic, EMU_ABI_MAGIC);
+        CHECK_EQ(shared->guest_mfn, GUEST_MFN(0));
+        CHECK_EQ(shared->nr_vcpus, 1);
+        /* General detect would make emu's own next access trap. */
+        CHECK_EQ(native_cpu.dr[7] & 0x2000, 0);
+    }
+}
+
+TEST(unknown_numbers)
+{
+    struct vcpu *v = native_start();
+    uint64_t arg[5] = {0};
+
+    CHECK_EQ(native_hypercall(v, 63, arg), -XEN_ENOSYS);
+    CHECK_EQ(native_hypercall(v, 64, arg), -XEN_ENOSYS);
+    CHECK_EQ(native_hypercall(v, ~0UL, arg), -XEN_ENOSYS);
+    CHECK_EQ(native_hypercall(v, 1UL << 32, arg), -XEN_ENOSYS);
+    CHECK_EQ(v->pub.counters.hypercall_unknown, 4);
+}
+
+TEST(version)
+{
+    struct vcpu *v = native_start();
+    uint64_t arg[5] = {XENVER_capabilities, NATIVE_GUEST_VA};
+
+    CHECK_EQ(native_hypercall(v, __HYPERVISOR_xen_version, arg), 0);
+    CHECK(!strncmp((char *)native_guest, "xen-3.0-x86_64", 14));
+    arg[1] = NATIVE_GUEST_VA + NATIVE_GUEST_BYTES - 8;
+    CHECK_EQ(native_hypercall(v, __HYPERVISOR_xen_version, arg), -XEN_EFAULT);
+}

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The decoder of privileged instructions: known ones, and any bytes at all. */
+#include "tests/native/emu_native.h"
+#include "tests/native/harness.h"
+
+#include <string.h>
+
+static struct vcpu *vcpu;
+static struct emu_frame *frame;
+
+/* Emulate bytes at the end of a mapped page. False: refused or crashed. */
+static bool emulate(const uint8_t *bytes, unsigned int n)
+{
+    frame->rip = NATIVE_GUEST_VA + NATIVE_GUEST_BYTES - n;
+    memcpy(&native_guest[NATIVE_GUEST_BYTES - n], bytes, n);
+    native_crash = NULL;
+    if (setjmp(native_back))
+        return false;
+    return emulate_privileged(vcpu, frame);
+}
+
+static void start(void)
+{
+    vcpu = native_start();
+    frame = guest_frame(vcpu);
+    vcpu->cr0_guest = 0x80050033;
+    vcpu->cr4_guest = 0x10620;
+    vcpu->iopl = 1;
+}
+
+static const struct {
+    const char *name;
+    uint8_t bytes[8];
+    unsigned int length;
+} known[] = {
+    {"mov %cr0, %rax", {0x0f, 0x20, 0xc0}, 3},
+    {"mov %cr3, %r15", {0x41, 0x0f, 0x20, 0xdf}, 4},
+    {"mov %cr4, %rbx", {0x0f, 0x20, 0xe3}, 3},
+    {"mov %rax, %cr2", {0x0f, 0x22, 0xd0}, 3},
+    {"mov %dr7, %rax", {0x0f, 0x21, 0xf8}, 3},
+    {"clts", {0x0f, 0x06}, 2},
+    {"wbinvd", {0x0f, 0x09}, 2},
+    {"invlpg (%rax)", {0x0f, 0x01, 0x38}, 3},
+    {"invlpg (%r8)", {0x41, 0x0f, 0x01, 0x38}, 4},
+    {"invlpg 8(%rax)", {0x0f, 0x01, 0x78, 8}, 4},
+    {"invlpg 0x12345(%rax)", {0x0f, 0x01, 0xb8, 0x45, 0x23, 1, 0}, 7},
+    {"invlpg (%rax,%rbx)", {0x0f, 0x01, 0x3c, 0x18}, 4},
+    {"invlpg 0(%rip)", {0x0f, 0x01, 0x3d, 0, 0, 0, 0}, 7},
+    {"invlpg 8(%rsp)", {0x0f, 0x01, 0x7c, 0x24, 8}, 5},
+    {"in $0x70, %al", {0xe4, 0x70}, 2},
+    {"in (%dx), %eax", {0xed}, 1},
+    {"in (%dx), %ax", {0x66, 0xed}, 2},
+    {"out %al, $0x70", {0xe6, 0x70}, 2},
+    {"out %eax, (%dx)", {0xef}, 1},
+};
+
+TEST(known_instructions)
+{
+    for (unsigned int i = 0; i < ARRAY_SIZE(known); i++) {
+        start();
+        if (!emulate(known[i].bytes, known[i].length)) {
+            printf("refused: %s\n", known[i].name);
+            failures++;
+            continue;
+        }
+        if (frame->rip != NATIVE_GUEST_VA + NATIVE_GUEST_BYTES) {
+            printf("wrong length: %s\n", known[i].name);
+            failures++;
+        }
+    }
+}
+
+/* With its end unmapped: refused, or no longer than it would have been. */
+TEST(cut_short)
+{
+    for (unsigned int i = 0; i < ARRAY_SIZE(known); i++) {
+        uint64_t begin;
+
+        if (known[i].length < 2)
+            continue;
+        start();
+        begin = NATIVE_GUEST_VA + NATIVE_GUEST_BYTES - known[i].length + 1;
+        if (emulate(known[i].bytes, known[i].length - 1))
+            CHECK(frame->rip > begin && frame->rip <= begin + known[i].length);
+        else
+            CHECK_EQ(frame->rip, begin);
+    }
+}
+
+TEST(user_space_gets_nothing)
+{
+    for (unsigned int i = 0; i < ARRAY_SIZE(known); i++) {
+        start();
+        vcpu->pub.in_kernel = 0;
+        CHECK(!emulate(known[i].bytes, known[i].length));
+        CHECK_EQ(frame->rip,
+                 NATIVE_GUEST_VA + NATIVE_GUEST_BYTES - known[i].length);
+    }
+}
+
+TEST(any_bytes)
+{
+    static const uint8_t likely_bytes[] = {0x0f, 0x20, 0x22, 0x23, 0x01, 0x30,
+                                           0x32, 0xe4, 0x6c, 0x6e, 0xf4, 0xfa,
+                                           0x66, 0xf3, 0x41, 0x48};
+    uint64_t seed = 99;
+
+    for (unsigned int i = 0; i < 200000; i++) {
+        uint8_t bytes[15];
+        unsigned int n = 1 + (unsigned int)(random64(&seed) % sizeof(bytes));
+        bool done;
+
+        if (i % 1000 == 0)
+            start();
+        for (unsigned int j = 0; j < n; j++) {
+            uint64_t r = random64(&seed);
+
+            bytes[j] = r & 1 ? (uint8_t)(r >> 8)
+                             : likely_bytes[(r >> 8) % sizeof(likely_bytes)];
+        }
+        frame->rax = random64(&seed);
+        frame->rcx = 0xc0000080 + random64(&seed) % 4 * 0x80;
+        done = emulate(bytes, n);
+        CHECK(!done || (frame->rip > NATIVE_GUEST_VA &&
+                        frame->rip <= NATIVE_GUEST_VA + NATIVE_GUEST_BYTES));
+        vcpu->pub.in_kernel = 1;
+    }
+}
+
+TEST(forced_cpuid)
+{
+    static const uint8_t bytes[] = {0x0f, 0x0b, 'x', 'e', 'n', 0x0f, 0xa2};
+
+    start();
+    shared->nr_cpuid = 1;
+    shared->cpuid[0] = (struct emu_cpuid){
+        .leaf = 0x40000000, .eax = 1, .ebx = 2, .ecx = 3, .edx = 4};
+    frame->rax = 0x40000000;
+    frame->rip = NATIVE_GUEST_VA;
+    memcpy(native_guest, bytes, sizeof(bytes));
+    CHECK(emulate_forced(vcpu, frame));
+    CHECK_EQ(frame->rip, NATIVE_GUEST_VA + sizeof(bytes));
+    CHECK(frame->rax == 1 && frame->rbx == 2 && frame->rcx == 3 &&
+          frame->rdx == 4);
+    /* Cut off at the end of what is mapped: not ours. */
+    frame->rip = NATIVE_GUEST_VA + NATIVE_GUEST_BYTES - 6;
+    memcpy(&native_guest[NATIVE_GUEST_BYTES - 6], bytes, 6);
+    CHECK(!emulate_forced(vcpu, frame));
+}
