@@ -125,7 +125,7 @@ struct vcpu {
     vcpu_info_t *info;                  /* shared_info's or registered */
     struct vcpu_runstate_info runstate; /* own copy */
     uint64_t runstate_va, time_va;      /* registered areas, 0: none */
-    uint32_t clock_version;             /* of what info->time holds */
+    struct emu_clock clock;             /* as info->time has it */
     uint32_t poll_port;                 /* 0: not polling, ~0: any */
 
     uint64_t singleshot_ns, periodic_next_ns, period_ns, poll_ns;

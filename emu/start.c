@@ -179,12 +179,12 @@ void start_vcpu0(struct vcpu *v)
     v->pub.kernel_cr3 = shared->start_cr3;
     mm_init(shared->start_cr3);
     v->emu_cr3 = shared->start_cr3;
+    update_time(v, true);
     v->runstate.state = RUNSTATE_running;
     v->runstate.state_entry_time = system_time_ns();
     v->period_ns = 10000000; /* Xen's default VIRQ_TIMER, 100 Hz */
     v->periodic_next_ns = system_time_ns() + v->period_ns;
     v->pub.state = EMU_VCPU_UP | EMU_VCPU_IN_GUEST;
-    update_time(v, true);
     timer_program(v);
     v->pub.request.nr = EMU_REQUEST_READY;
     __asm__ volatile("outl %0, %1" ::"a"(EMU_REQUEST_READY),

@@ -48,19 +48,18 @@ static uint64_t scale(const struct emu_clock *c, uint64_t ticks)
 
 uint64_t system_time_ns(void)
 {
-    struct emu_clock c;
+    /* The guest's own copy of the clock: both must count alike. */
+    const struct emu_clock *c = &this_vcpu()->clock;
 
-    read_clock(&c);
-    return c.system_time_ns + scale(&c, rdtsc() - c.tsc_timestamp);
+    return c->system_time_ns + scale(c, rdtsc() - c->tsc_timestamp);
 }
 
 /* TSC value at which system time is ns. */
 static uint64_t tsc_at(uint64_t ns)
 {
-    struct emu_clock c;
+    struct emu_clock c = this_vcpu()->clock;
     uint64_t delta, ticks;
 
-    read_clock(&c);
     if (ns <= c.system_time_ns)
         return 1;
     delta = ns - c.system_time_ns;
@@ -109,20 +108,17 @@ static void update_wallclock(const struct emu_clock *c)
 /* Copy the clock to the guest if the VM process has moved it. */
 void update_time(struct vcpu *v, bool force)
 {
-    struct emu_clock c;
-
-    if (!force && v->clock_version == READ_ONCE(shared->clock.version))
+    if (!force && v->clock.version == READ_ONCE(shared->clock.version))
         return;
-    read_clock(&c);
-    v->clock_version = c.version;
-    fill_time(&v->info->time, &c);
+    read_clock(&v->clock);
+    fill_time(&v->info->time, &v->clock);
     if (v->time_va) {
         vcpu_time_info_t t = v->info->time;
 
         copy_to_guest(v->time_va, &t, sizeof(t));
     }
     if (v->pub.id == 0)
-        update_wallclock(&c);
+        update_wallclock(&v->clock);
 }
 
 /* --- timers ----------------------------------------------------------------------- */
@@ -207,15 +203,19 @@ int64_t do_set_timer_op(struct vcpu *v, uint64_t timeout_ns, uint64_t a2,
 /* --- where the time went: vcpu.h, runstate ------------------------------------------ */
 
 /* Steal time that KVM has seen since the last look counts as "runnable". */
-static void account_steal(struct vcpu *v)
+static void account_steal(struct vcpu *v, uint64_t now)
 {
-    uint64_t steal = READ_ONCE(v->steal.steal);
+    uint64_t steal = READ_ONCE(v->steal.steal) - v->steal_seen;
+    uint64_t room = now > v->runstate.state_entry_time
+                        ? now - v->runstate.state_entry_time
+                        : 0;
 
-    if (steal <= v->steal_seen)
-        return;
-    v->runstate.time[RUNSTATE_runnable] += steal - v->steal_seen;
-    v->runstate.state_entry_time += steal - v->steal_seen;
-    v->steal_seen = steal;
+    /* Never more than has passed; the rest is for the next look. */
+    if (steal > room)
+        steal = room;
+    v->runstate.time[RUNSTATE_runnable] += steal;
+    v->runstate.state_entry_time += steal;
+    v->steal_seen += steal;
 }
 
 void runstate_publish(struct vcpu *v)
@@ -228,7 +228,7 @@ void runstate_change(struct vcpu *v, int state)
 {
     uint64_t now = system_time_ns();
 
-    account_steal(v);
+    account_steal(v, now);
     if (now > v->runstate.state_entry_time)
         v->runstate.time[v->runstate.state] +=
             now - v->runstate.state_entry_time;

@@ -112,6 +112,7 @@ struct vcpu *native_start(void)
     memset(m2p, 0xff, shared->m2p_nr_entries * 8);
     for (uint64_t pfn = 0; pfn < GUEST_NR_PAGES; pfn++)
         m2p[GUEST_MFN(pfn)] = pfn;
+    v->clock = shared->clock;
     v->info = &shinfo->vcpu_info[0];
     v->info->evtchn_upcall_mask = 1;
     v->pub.in_kernel = 1;

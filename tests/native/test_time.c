@@ -51,6 +51,7 @@ TEST(deadline_is_not_early)
             shared->clock.tsc_timestamp = random64(&seed) >> 8;
             shared->clock.system_time_ns = random64(&seed) >> 16;
             ns = shared->clock.system_time_ns + wait;
+            this_vcpu()->clock = shared->clock;
             tsc = tsc_at(ns);
             /* The tick that ns falls in, or the next but one. */
             CHECK(ns_at(tsc) + 1 >= ns);
@@ -64,6 +65,7 @@ TEST(past_deadlines)
     native_start();
     set_rate(2000000000);
     shared->clock.system_time_ns = 1000;
+    this_vcpu()->clock = shared->clock;
     CHECK_EQ(tsc_at(999), 1);
     CHECK_EQ(tsc_at(0), 1);
     CHECK(tsc_at(~0UL) > 1);

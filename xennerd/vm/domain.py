@@ -248,6 +248,7 @@ def open_machine(
     machine = Machine(
         plan, images, vmcore=vmcore, kvm=kvm, is_stopped=is_stopped
     )
+    del images  # copied into the guest; the cache's mapping can go
     try:
         yield machine
     finally:
