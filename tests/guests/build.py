@@ -45,10 +45,7 @@ class Run:
     initrd_bytes: int = 0
     options: tuple[str, ...] = ("-no-reboot",)
     status: int = 0
-    has_verdict: bool = True
-    expect: tuple[str, ...] = ()
     expect_stderr: tuple[str, ...] = ()
-    hardware_only: str = ""
     timeout_s: float = 60.0
 
 

@@ -115,6 +115,55 @@ USER static uint64_t user_registers(void)
     return 0;
 }
 
+/* With AC set an access that is not aligned is a fault at ring 3. */
+USER static uint64_t user_unaligned(uint64_t address)
+{
+    uint64_t got;
+
+    __asm__ volatile("pushfq\n\torq $0x40000, (%%rsp)\n\tpopfq\n\t"
+                     "movq 1(%1), %0\n\t"
+                     "pushfq\n\tandq $~0x40000, (%%rsp)\n\tpopfq"
+                     : "=r"(got)
+                     : "r"(address)
+                     : "cc", "memory");
+    return got;
+}
+
+USER static uint64_t user_stack_fault(uint64_t address)
+{
+    uint64_t got;
+
+    __asm__ volatile("push %%rbp\n\tmov %1, %%rbp\n\tmov (%%rbp), %0\n\t"
+                     "pop %%rbp"
+                     : "=r"(got)
+                     : "r"(address));
+    return got;
+}
+
+USER static uint64_t user_x87(void)
+{
+    uint16_t control = 0x33b; /* all masked but division by zero */
+
+    __asm__ volatile("fninit\n\tfldcw %0\n\tfld1\n\tfldz\n\tfdivrp\n\t"
+                     "fwait"
+                     :
+                     : "m"(control));
+    return 0;
+}
+
+USER static uint64_t user_sse(void)
+{
+    uint32_t control = 0x1d80; /* likewise */
+
+    __asm__ volatile("ldmxcsr %0\n\txorps %%xmm0, %%xmm0\n\t"
+                     "mov $1, %%eax\n\tcvtsi2ss %%eax, %%xmm1\n\t"
+                     "divss %%xmm0, %%xmm1"
+                     :
+                     : "m"(control)
+                     : "rax");
+    return 0;
+}
+
 static void expect_user(const char *name, void *fn, uint64_t arg,
                         unsigned int vector, uint64_t error, uint64_t rip)
 {
@@ -150,6 +199,23 @@ static void test_exceptions(void)
     expect_user("#GP: out", user_out, 0, X86_GP, 0, 0);
     expect_user("#GP: rdmsr", user_rdmsr, 0, X86_GP, 0, 0);
     expect_user("#GP: mov from cr3", user_mov_cr3, 0, X86_GP, 0, 0);
+}
+
+static void test_rarer_exceptions(void)
+{
+    uint32_t control = 0x1f80;
+    uint64_t flags;
+
+    expect_user("#AC", user_unaligned, USER_DATA_VA, X86_AC, 0, 0);
+    check_eq("#AC: its flag is in the frame", caught.rflags & RFLAGS_AC,
+             RFLAGS_AC);
+    __asm__ volatile("pushfq; pop %0" : "=r"(flags));
+    check_eq("#AC: and not in the handler", flags & RFLAGS_AC, 0);
+    expect_user("#SS", user_stack_fault, 0xdead000000000000, X86_SS, 0, 0);
+    expect_user("#MF", user_x87, 0, X86_MF, 0, 0);
+    __asm__ volatile("fninit");
+    expect_user("#XM", user_sse, 0, X86_XM, 0, 0);
+    __asm__ volatile("ldmxcsr %0" : : "m"(control));
 }
 
 static void test_kernel_is_out_of_reach(void)
@@ -279,6 +345,7 @@ void guest_main(void)
     check_eq("there and back", user_run(user_nop, 41), 42);
     check_eq("and again", user_run(user_nop, 1), 2);
     test_exceptions();
+    test_rarer_exceptions();
     test_kernel_is_out_of_reach();
     test_int_n();
     test_frame();

@@ -61,8 +61,6 @@ def test_guest(
     kvm_kind: str,
     tmp_path: Path,
 ) -> None:
-    if run.hardware_only and kvm_kind != "hardware":
-        pytest.skip(f"hardware KVM only: {run.hardware_only}")
     options = [
         *("-m", str(run.memory_mib)),
         *("-append", f"kvm={kvm_kind} {run.append}"),
@@ -74,13 +72,8 @@ def test_guest(
     outcome = xenner.run(
         guest_path(name, flavour), *options, timeout_s=run.timeout_s
     )
-    if run.has_verdict:
-        check_verdict(outcome)
-    else:
-        assert not outcome.failures(), outcome.report()
+    check_verdict(outcome)
     assert outcome.status == run.status, outcome.report()
-    for text in run.expect:
-        assert text in outcome.console, outcome.report()
     for text in run.expect_stderr:
         assert text in outcome.messages, outcome.report()
 
