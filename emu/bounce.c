@@ -12,19 +12,6 @@
 #include "emu/emu.h"
 #include "emu/privileged.h"
 
-#define RFLAGS_TF 0x100UL
-#define RFLAGS_IF 0x200UL
-#define RFLAGS_IOPL 0x3000UL
-#define RFLAGS_NT 0x4000UL
-#define RFLAGS_RF 0x10000UL
-#define RFLAGS_VM 0x20000UL
-#define RFLAGS_AC 0x40000UL
-
-bool guest_mode_kernel(const struct vcpu *v)
-{
-    return v->pub.in_kernel;
-}
-
 /* Both: the frame is not touched. The root changes on the way out, but emu
  * reaches the guest kernel's memory from here on. */
 void enter_kernel_mode(struct vcpu *v)

@@ -3,11 +3,6 @@
 
 #include "emu/emu.h"
 
-static bool canonical(uint64_t va)
-{
-    return (uint64_t)((int64_t)(va << 16) >> 16) == va;
-}
-
 static int set_callback(struct vcpu *v, uint32_t type, uint64_t rip,
                         uint32_t flags)
 {

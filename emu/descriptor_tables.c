@@ -65,7 +65,6 @@ int set_gdt_frames(struct vcpu *v, const uint64_t *mfns, unsigned int entries)
         l1[i] = e;
         invlpg(GDT_WINDOW_VIRT + v->pub.id * DT_WINDOW_BYTES + i * PAGE_SIZE);
     }
-    v->gdt_entries = entries;
     return 0;
 }
 
@@ -100,7 +99,6 @@ int set_ldt(struct vcpu *v, uint64_t base, uint64_t entries)
         if (e && *e & PTE_P && mfn_guest(PTE_MFN(*e)))
             l1[i] = PTE_MFN(*e) << PAGE_SHIFT | PTE_P | PTE_RW | PTE_A | PTE_D;
     }
-    v->ldt_base = base;
     v->ldt_entries = (uint32_t)entries;
     flush_local(v);
     if (entries)
@@ -123,10 +121,9 @@ int64_t do_update_descriptor(struct vcpu *v, uint64_t maddr, uint64_t desc,
 int64_t do_set_segment_base(struct vcpu *v, uint64_t which, uint64_t base,
                             uint64_t a3, uint64_t a4, uint64_t a5)
 {
-    uint64_t sign = (uint64_t)((int64_t)(base << 16) >> 16);
 
     (void)a3, (void)a4, (void)a5;
-    if (which != SEGBASE_GS_USER_SEL && sign != base)
+    if (which != SEGBASE_GS_USER_SEL && !canonical(base))
         return -XEN_EINVAL;
     switch (which) {
     case SEGBASE_FS:

@@ -28,12 +28,12 @@
 
 #include "abi/emu.h"
 #include "abi/layout.h"
+#include "emu/x86.h"
 
 #define PAGE_SHIFT 12
 #define PAGE_SIZE 4096UL
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define barrier() __asm__ volatile("" ::: "memory")
 #define READ_ONCE(x) (*(const volatile __typeof__(x) *)&(x))
@@ -108,19 +108,17 @@ struct vcpu {
     uint32_t exit_via;    /* EXIT_*, for the entry code */
     uint64_t flush_va;
 
-    uint64_t kernel_sp, kernel_ss; /* stack_switch */
-    uint64_t gs_kernel, gs_user;   /* the one not in the register */
+    uint64_t kernel_sp;          /* stack_switch */
+    uint64_t gs_kernel, gs_user; /* the one not in the register */
     struct callback event_callback, failsafe_callback, syscall_callback;
     struct callback syscall32_callback, sysenter_callback, nmi_callback;
 
     uint64_t cr0_guest, cr4_guest; /* as the guest wrote them */
     uint64_t dr[8];
-    uint64_t ldt_base;
     uint32_t ldt_entries, iopl;
     uint64_t vm_assist;
     uint32_t nmi_pending;
     uint32_t fpu_ts; /* guest asked for CR0.TS */
-    uint32_t gdt_entries;
 
     vcpu_info_t *info;                  /* shared_info's or registered */
     struct vcpu_runstate_info runstate; /* own copy */
@@ -229,6 +227,26 @@ static inline uint64_t pfn_to_mfn(uint64_t pfn)
     return mfn;
 }
 
+/* Can the CPU hold this address at all? */
+static inline bool canonical(uint64_t va)
+{
+    return (uint64_t)((int64_t)(va << 16) >> 16) == va;
+}
+
+/* In Xen's part of the address space, which is emu's here. */
+static inline bool in_hole(uint64_t va)
+{
+    unsigned int l4_slot = (va >> 39) & 511;
+
+    return l4_slot >= XEN_FIRST_SLOT && l4_slot < XEN_END_SLOT;
+}
+
+/* Does a guest that names this domain mean itself? */
+static inline bool is_self(uint64_t domid)
+{
+    return (domid & 0xffff) == DOMID_SELF || (domid & 0xffff) == shared->domid;
+}
+
 /* --- guest memory (uaccess.c) ------------------------------------------------ */
 
 /*
@@ -265,7 +283,6 @@ void trace_result(struct vcpu *v, uint64_t result);
 
 /* --- traps, bounce frames, return (traps.c bounce.c iret.c) --------------------- */
 
-bool guest_mode_kernel(const struct vcpu *v);
 void enter_kernel_mode(struct vcpu *v);
 void enter_user_mode(struct vcpu *v);
 /* Raise exception vector in the guest; the frame is that of the instruction. */
@@ -278,13 +295,18 @@ void bounce(struct vcpu *v, struct emu_frame *f, const struct callback *to,
 #define BOUNCE_ERROR_CODE 0x1
 #define BOUNCE_FAILSAFE 0x2
 
+/* Gates that an int instruction of the guest may go through: #BP, #OF and
+ * 0x80. All others raise #GP, which becomes what the guest has set up. */
+static inline bool open_gate(unsigned int vector)
+{
+    return vector == X86_TRAP_BP || vector == X86_TRAP_OF || vector == 0x80;
+}
+
 void guest_trap(struct emu_frame *f);
 void guest_syscall(struct emu_frame *f);
 void prepare_exit(struct vcpu *v);
 bool emulate_privileged(struct vcpu *v, struct emu_frame *f);
 bool emulate_forced(struct vcpu *v, struct emu_frame *f);
-void cpuid_lookup(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
-int64_t set_guest_cr4(struct vcpu *v, uint64_t value);
 
 /* --- memory management (mm.c) ----------------------------------------------------- */
 
@@ -336,7 +358,6 @@ void update_time(struct vcpu *v, bool force);
 void timer_interrupt(struct vcpu *v);
 void timer_program(struct vcpu *v);
 void runstate_change(struct vcpu *v, int state);
-void runstate_publish(struct vcpu *v);
 
 /* --- vCPUs and interrupts (vcpu.c sched.c) ----------------------------------------------- */
 

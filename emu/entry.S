@@ -26,10 +26,6 @@
 #include "emu/entry.h"
 #include "offsets.h"
 
-#define EMU_FRAME_SYSCALL 0x100
-#define GUEST_CS64 0xe033               /* FLAT_RING3_CS64 */
-#define GUEST_SS64 0xe02b               /* FLAT_RING3_SS64 */
-#define RFLAGS_FIXED 0x2
 
         .section .text.head, "ax"
 
@@ -156,7 +152,7 @@ END(enter_guest)
 FUNC(trap_ring3)
         PUSH_GPRS
         movq    %rsp, %rdi
-        leaq    (0x7800 - FRAME_OFFSET)(%rsp), %rsp
+        leaq    (RING3_STACK_OFFSET - FRAME_OFFSET)(%rsp), %rsp
         pushq   $RFLAGS_FIXED                   /* NT, AC, DF, TF off. */
         popfq
         call    guest_trap
@@ -166,7 +162,7 @@ END(trap_ring3)
 /* A hypercall that never left ring 3: the guest kernel's root is loaded. */
 FUNC(syscall_ring3)
         SYSCALL_FRAME
-        leaq    (0x7800 - FRAME_OFFSET)(%rsp), %rsp
+        leaq    (RING3_STACK_OFFSET - FRAME_OFFSET)(%rsp), %rsp
         pushq   $RFLAGS_FIXED
         popfq
         call    guest_syscall
@@ -182,7 +178,7 @@ END(syscall_ring3)
 FUNC(exit_again)
         movq    %rsp, %rbx
         andq    $-EMU_VCPU_BYTES, %rbx
-        leaq    0x7800(%rbx), %rsp
+        leaq    RING3_STACK_OFFSET(%rbx), %rsp
         movq    %rbx, %rdi
         call    prepare_exit
 exit_critical:
@@ -201,7 +197,7 @@ exit_critical:
         jmp     2f
 1:      subq    $40, %rsp
 2:
-#define GUEST(reg) (FRAME_OFFSET + FRAME_##reg - 0x7800 + 40)(%rsp), %reg
+#define GUEST(reg) (FRAME_OFFSET + FRAME_##reg - RING3_STACK_OFFSET + 40)(%rsp), %reg
         movq    GUEST(r15)
         movq    GUEST(r14)
         movq    GUEST(r13)

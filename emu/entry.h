@@ -3,6 +3,8 @@
 #ifndef EMU_ENTRY_H
 #define EMU_ENTRY_H
 
+#include "emu/x86.h"
+
 /* clang-format off */
 
 #define FUNC(name)                                                          \
@@ -11,11 +13,6 @@
     .balign 16;                                                             \
     name:
 #define END(name) .size name, . - name
-
-/* Vectors for which the CPU pushes an error code (SDM vol 3, table 6-1). */
-#define HAS_ERROR_CODE(n)                                                   \
-    ((n) == 8 || ((n) >= 10 && (n) <= 14) || (n) == 17 || (n) == 21 ||      \
-     (n) == 29 || (n) == 30)
 
 /* From the vector slot down: the rest of struct emu_frame. */
 .macro PUSH_GPRS

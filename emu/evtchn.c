@@ -139,17 +139,12 @@ static int alloc_port(uint32_t *port)
     return -XEN_ENOSPC;
 }
 
-static bool self(uint32_t dom)
-{
-    return dom == DOMID_SELF || dom == shared->domid;
-}
-
 static int alloc_unbound(struct evtchn_alloc_unbound *op)
 {
     uint32_t port;
     int rc;
 
-    if (!self(op->dom))
+    if (!is_self(op->dom))
         return -XEN_EPERM;
     rc = alloc_port(&port);
     if (rc)
@@ -170,7 +165,7 @@ static int bind_interdomain(struct vcpu *v, struct evtchn_bind_interdomain *op)
     uint32_t port;
     int rc;
 
-    if (!self(op->remote_dom))
+    if (!is_self(op->remote_dom))
         return -XEN_ESRCH; /* no other domain is reachable from here yet */
     if (!remote || remote->state != EVTCHNSTAT_unbound ||
         remote->remote_dom != shared->domid)
@@ -280,7 +275,7 @@ static int status(struct evtchn_status *op)
 {
     struct port *p = port_of(op->port);
 
-    if (!self(op->dom))
+    if (!is_self(op->dom))
         return -XEN_ESRCH;
     if (!p)
         return -XEN_EINVAL;
@@ -331,7 +326,7 @@ static int unmask(struct vcpu *v, uint32_t nr)
 
 static int reset(const struct evtchn_reset *op)
 {
-    if (!self(op->dom))
+    if (!is_self(op->dom))
         return -XEN_EPERM;
     for (uint32_t i = 1; i < EMU_NR_EVTCHN; i++)
         close_port(i);

@@ -2,12 +2,6 @@
 /* HYPERVISOR_iret, and what happens when the hardware refuses the frame. */
 #include "emu/emu.h"
 
-#define RFLAGS_IF 0x200UL
-#define RFLAGS_IOPL 0x3000UL
-#define RFLAGS_VM 0x20000UL
-#define RFLAGS_FIXED 0x2UL
-#define RFLAGS_DEFINED 0x257fd7UL
-
 int64_t do_iret(struct vcpu *v, uint64_t a1, uint64_t a2, uint64_t a3,
                 uint64_t a4, uint64_t a5)
 {

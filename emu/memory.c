@@ -9,11 +9,6 @@
 
 #define NO_PFN (~0UL)
 
-static bool self(uint32_t dom)
-{
-    return dom == DOMID_SELF || dom == shared->domid;
-}
-
 /* Pages that the M2P says are the guest's. Counted, not remembered: rare. */
 static uint64_t current_pages(void)
 {
@@ -32,7 +27,7 @@ static int64_t decrease(uint64_t arg)
 
     if (copy_from_guest(&r, arg, sizeof(r)))
         return -XEN_EFAULT;
-    if (!self(r.domid))
+    if (!is_self(r.domid))
         return -XEN_EPERM;
     if (r.extent_order > 9)
         return -XEN_EINVAL;
@@ -58,7 +53,7 @@ static int64_t populate(uint64_t arg)
 
     if (copy_from_guest(&r, arg, sizeof(r)))
         return -XEN_EFAULT;
-    if (!self(r.domid))
+    if (!is_self(r.domid))
         return -XEN_EPERM;
     if (r.extent_order > 9)
         return -XEN_EINVAL;
@@ -93,7 +88,7 @@ static int exchange(uint64_t arg)
 
     if (copy_from_guest(&x, arg, sizeof(x)))
         return -XEN_EFAULT;
-    if (!self(x.in.domid) || !self(x.out.domid))
+    if (!is_self(x.in.domid) || !is_self(x.out.domid))
         return -XEN_EPERM;
     if (x.in.extent_order != x.out.extent_order ||
         x.in.nr_extents != x.out.nr_extents || x.in.extent_order > 9)
@@ -155,7 +150,7 @@ static int64_t with_domid(uint64_t arg, uint64_t value)
 
     if (copy_from_guest(&dom, arg, sizeof(dom)))
         return -XEN_EFAULT;
-    return self(dom) ? (int64_t)value : -XEN_ESRCH;
+    return is_self(dom) ? (int64_t)value : -XEN_ESRCH;
 }
 
 int64_t do_memory_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,

@@ -334,6 +334,16 @@ static int update_entry(uint64_t ptr, uint64_t value)
                        UPDATE_TYPE(ptr) == MMU_PT_UPDATE_PRESERVE_AD);
 }
 
+/* How many of a list were done, for a guest that asks; and the call's rc. */
+static int report_done(uint64_t pdone, uint64_t done, int rc)
+{
+    uint32_t n = (uint32_t)done;
+
+    if (pdone && copy_to_guest(pdone, &n, sizeof(n)))
+        return -XEN_EFAULT;
+    return rc;
+}
+
 int64_t do_mmu_update(struct vcpu *v, uint64_t ureqs, uint64_t count,
                       uint64_t pdone, uint64_t domid, uint64_t a5)
 {
@@ -341,7 +351,7 @@ int64_t do_mmu_update(struct vcpu *v, uint64_t ureqs, uint64_t count,
     int rc = 0;
 
     (void)a5;
-    if ((domid & 0xffff) != DOMID_SELF && (domid & 0xffff) != shared->domid)
+    if (!is_self(domid))
         return -XEN_ESRCH;
     for (; done < (uint32_t)count; done++) {
         mmu_update_t u;
@@ -353,13 +363,7 @@ int64_t do_mmu_update(struct vcpu *v, uint64_t ureqs, uint64_t count,
             break;
     }
     v->pub.counters.mmu_update += done;
-    if (pdone) {
-        uint32_t n = (uint32_t)done;
-
-        if (copy_to_guest(pdone, &n, sizeof(n)))
-            return -XEN_EFAULT;
-    }
-    return rc;
+    return report_done(pdone, done, rc);
 }
 
 static int flush_by_flags(struct vcpu *v, uint64_t va, uint64_t flags)
@@ -393,7 +397,7 @@ int64_t do_update_va_mapping(struct vcpu *v, uint64_t va, uint64_t value,
 
     (void)a4;
     (void)a5;
-    if (!e || emu_slot(4, slot(va, 4)))
+    if (!e || in_hole(va))
         return -XEN_EINVAL;
     rc = write_entry(e, value, false);
     return rc ? rc : flush_by_flags(v, va, flags);
@@ -403,7 +407,7 @@ int64_t do_update_va_mapping_otherdomain(struct vcpu *v, uint64_t va,
                                          uint64_t value, uint64_t flags,
                                          uint64_t domid, uint64_t a5)
 {
-    if ((domid & 0xffff) != DOMID_SELF && (domid & 0xffff) != shared->domid)
+    if (!is_self(domid))
         return -XEN_EPERM;
     return do_update_va_mapping(v, va, value, flags, 0, a5);
 }
@@ -538,7 +542,7 @@ int64_t do_mmuext_op(struct vcpu *v, uint64_t ops, uint64_t count,
     int rc = 0;
 
     (void)a5;
-    if ((domid & 0xffff) != DOMID_SELF && (domid & 0xffff) != shared->domid)
+    if (!is_self(domid))
         return -XEN_ESRCH;
     for (; done < (uint32_t)count; done++) {
         struct mmuext_op op;
@@ -549,11 +553,5 @@ int64_t do_mmuext_op(struct vcpu *v, uint64_t ops, uint64_t count,
         if (rc)
             break;
     }
-    if (pdone) {
-        uint32_t n = (uint32_t)done;
-
-        if (copy_to_guest(pdone, &n, sizeof(n)))
-            return -XEN_EFAULT;
-    }
-    return rc;
+    return report_done(pdone, done, rc);
 }

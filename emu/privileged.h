@@ -14,17 +14,15 @@
 #define RING0_WRITE_CR3 0
 #define RING0_INVLPG 1
 #define RING0_WRMSR 2
-#define RING0_RDMSR 3
-#define RING0_HALT 4
-#define RING0_OUT 5
-#define RING0_LLDT 6
-#define RING0_WRITE_CR0 7
-#define RING0_WRITE_CR4 8
-#define RING0_XSETBV 9
-#define RING0_WRITE_DR 10
-#define RING0_WBINVD 11
-#define RING0_READ_DR6 12
-#define RING0_NR 13
+#define RING0_HALT 3
+#define RING0_OUT 4
+#define RING0_LLDT 5
+#define RING0_WRITE_CR0 6
+#define RING0_WRITE_CR4 7
+#define RING0_XSETBV 8
+#define RING0_WRITE_DR 9
+#define RING0_READ_DR6 10
+#define RING0_NR 11
 
 #ifndef __ASSEMBLY__
 
@@ -53,14 +51,6 @@ static inline void raw_wrmsr(uint32_t msr, uint64_t value)
     __asm__ volatile("wrmsr" ::"c"(msr), "a"((uint32_t)value),
                      "d"((uint32_t)(value >> 32))
                      : "memory");
-}
-
-static inline uint64_t raw_rdmsr(uint32_t msr)
-{
-    uint32_t lo, hi;
-
-    __asm__ volatile("rdmsr" : "=a"(lo), "=d"(hi) : "c"(msr));
-    return (uint64_t)hi << 32 | lo;
 }
 
 static inline void raw_write_dr(unsigned int nr, uint64_t value)
@@ -125,13 +115,6 @@ static inline void wrmsr(uint32_t msr, uint64_t value)
         ring0_call(RING0_WRMSR, msr, value);
     else
         raw_wrmsr(msr, value);
-}
-
-static inline uint64_t rdmsr(uint32_t msr)
-{
-    if (!at_ring0())
-        return ring0_call(RING0_RDMSR, msr, 0);
-    return raw_rdmsr(msr);
 }
 
 static inline void outl(uint16_t port, uint32_t value)

@@ -7,11 +7,6 @@
 #include "emu/emu.h"
 #include "emu/privileged.h"
 
-#define CR0_TS 0x8UL
-#define CR4_TSD 0x4UL
-#define CR4_FSGSBASE 0x10000UL
-#define CR4_OSXSAVE 0x40000UL
-
 #define MSR_EFER 0xc0000080
 #define MSR_FS_BASE 0xc0000100
 #define MSR_GS_BASE 0xc0000101
@@ -70,7 +65,7 @@ static uint64_t *gpr(struct emu_frame *f, unsigned int nr)
 
 /* --- CPUID ------------------------------------------------------------------ */
 
-void cpuid_lookup(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+static void cpuid_lookup(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
     uint32_t n =
         shared->nr_cpuid < EMU_MAX_CPUID ? shared->nr_cpuid : EMU_MAX_CPUID;
@@ -146,9 +141,9 @@ static bool read_cr(struct vcpu *v, unsigned int nr, uint64_t *value)
 
 /* Xen lets a guest change TSD, DE and, where the host has them, FSGSBASE and
  * OSXSAVE; other bits stay as they are. */
-int64_t set_guest_cr4(struct vcpu *v, uint64_t value)
+static void set_guest_cr4(struct vcpu *v, uint64_t value)
 {
-    uint64_t mask = CR4_TSD | 0x8;
+    uint64_t mask = CR4_TSD | CR4_DE;
 
     if (shared->xcr0)
         mask |= CR4_OSXSAVE;
@@ -157,7 +152,6 @@ int64_t set_guest_cr4(struct vcpu *v, uint64_t value)
         v->cr4_guest = value;
         write_cr4(value | CR4_FSGSBASE);
     }
-    return 0;
 }
 
 static bool write_cr(struct vcpu *v, unsigned int nr, uint64_t value)
@@ -178,7 +172,8 @@ static bool write_cr(struct vcpu *v, unsigned int nr, uint64_t value)
         set_kernel_root(v, value & ~(PAGE_SIZE - 1));
         return true;
     case 4:
-        return set_guest_cr4(v, value) == 0;
+        set_guest_cr4(v, value);
+        return true;
     default:
         return false;
     }

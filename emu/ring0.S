@@ -18,7 +18,7 @@
 #include "emu/privileged.h"
 #include "offsets.h"
 
-#define RING0_STACK 0x7f00
+#define RING0_STACK RING0_STACK_OFFSET
 /* Field of the vCPU block when %rsp is n bytes below the ring 0 stack's end. */
 #define AT(field, n) (VCPU_##field - RING0_STACK + (n))(%rsp)
 
@@ -80,7 +80,7 @@ END(descend)
  * addresses, which its root hides. %rsp: error code slot.
  */
 FUNC(slow_page_fault)
-        pushq   $14
+        pushq   $X86_TRAP_PF
         movq    %rax, AT(scratch_rax, 56)
         movq    %cr2, %rax
         testb   $0x10, 8(%rsp)                  /* PF_FETCH */
@@ -102,7 +102,7 @@ FUNC(slow_general_protection)
         je      ring0_exit
         cmpl    $ring0_call_lo, E_RIP(%rsp)
         je      1f
-2:      pushq   $13
+2:      pushq   $X86_TRAP_GP
         jmp     descend
 1:      leaq    ring0_table(%rip), %rax
         jmpq    *(%rax, %rdi, 8)
@@ -125,12 +125,12 @@ FUNC(ring0_iret_refused)
         andq    $-EMU_VCPU_BYTES, %rsp
         movq    VCPU_kernel_cr3(%rsp), %rax
         movq    %rax, %cr3
-        leaq    0x7800(%rsp), %rcx
+        leaq    RING3_STACK_OFFSET(%rsp), %rcx
         leaq    RING0_STACK(%rsp), %rsp
-        pushq   $0xe02b
+        pushq   $GUEST_SS64
         pushq   %rcx
-        pushq   $0x202
-        pushq   $0xe033
+        pushq   $(RFLAGS_IF | RFLAGS_FIXED)
+        pushq   $GUEST_CS64
         leaq    iret_refused_ring3(%rip), %rax
         pushq   %rax
         iretq
@@ -165,7 +165,7 @@ FUNC(\name)
         movq    %rsp, %rcx                      /* hlt: deeper than AT(). */
         andq    $-EMU_VCPU_BYTES, %rcx
         orl     $\bit, VCPU_irq_pending(%rcx)
-        .if     \bit == 1                       /* Timer: arm the guess, */
+        .if     \bit == IRQ_TIMER                     /* Timer: arm the guess, */
         movq    VCPU_guess_tsc(%rcx), %rax      /* once: it may be past. */
         movq    %rax, VCPU_armed_tsc(%rcx)
         movq    $0, VCPU_guess_tsc(%rcx)
@@ -182,9 +182,9 @@ FUNC(\name)
         jmp     irq_in_emu
 END(\name)
 .endm
-        IRQ     slow_irq_timer, 0xf0, 1
-        IRQ     slow_irq_evtchn, 0xf1, 2
-        IRQ     slow_irq_ipi, 0xf2, 4
+        IRQ     slow_irq_timer, EMU_VECTOR_TIMER, IRQ_TIMER
+        IRQ     slow_irq_evtchn, EMU_VECTOR_EVTCHN, IRQ_EVTCHN
+        IRQ     slow_irq_ipi, EMU_VECTOR_IPI, IRQ_IPI
 
 FUNC(slow_irq_spurious)
         iretq
@@ -198,7 +198,7 @@ FUNC(irq_in_emu)
         jae     1f
         movl    $exit_again_lo, V_RIP(%rsp)     /* High half is the same. */
         pushq   %rax
-        leaq    (0x7800 - RING0_STACK + 64)(%rsp), %rax
+        leaq    (RING3_STACK_OFFSET - RING0_STACK + 64)(%rsp), %rax
         movq    %rax, (V_RSP + 8)(%rsp)
         popq    %rax
 1:      addq    $16, %rsp
@@ -226,12 +226,6 @@ op_wrmsr:
         movl    %edx, %eax
         shrq    $32, %rdx
         wrmsr
-        DONE
-op_rdmsr:
-        movl    %esi, %ecx
-        rdmsr
-        shlq    $32, %rdx
-        orq     %rdx, %rax
         DONE
 op_halt:
         cmpl    $0, AT(irq_pending, 48)
@@ -285,16 +279,13 @@ op_write_dr:
 op_read_dr6:
         movq    %dr6, %rax
         DONE
-op_wbinvd:
-        wbinvd
-        DONE
 
         .section .rodata
         .balign 8
 ring0_table:                                    /* Order of RING0_*. */
-        .quad   op_write_cr3, op_invlpg, op_wrmsr, op_rdmsr, op_halt, op_out
+        .quad   op_write_cr3, op_invlpg, op_wrmsr, op_halt, op_out
         .quad   op_lldt, op_write_cr0, op_write_cr4, op_xsetbv, op_write_dr
-        .quad   op_wbinvd, op_read_dr6
+        .quad   op_read_dr6
         .if     (. - ring0_table) / 8 != RING0_NR
         .error  "ring0_table and RING0_* differ"
         .endif

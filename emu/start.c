@@ -15,10 +15,6 @@
 #define APIC_SVR_ENABLE 0x100
 #define APIC_TIMER_TSC_DEADLINE 0x40000
 
-#define CR4_FSGSBASE 0x10000UL
-#define CR4_OSXSAVE 0x40000UL
-
-#define RFLAGS_IF 0x200UL
 /* What SYSCALL clears: TF, IF, DF, IOPL, NT, AC. */
 #define SYSCALL_MASK 0x47700
 
@@ -44,13 +40,6 @@ extern char lstar_template[], lstar_template_end[];
 extern char syscall_ring0[], syscall_ring3[], trap_ring3[];
 void enter_guest(struct vcpu *v) __attribute__((noreturn));
 
-/* Gates a guest may reach with an int instruction: #BP, #OF and 0x80; all
- * others raise #GP, which guest_trap turns into what the guest set up. */
-static unsigned int gate_dpl(unsigned int vector)
-{
-    return vector == 3 || vector == 4 || vector == 0x80 ? 3 : 0;
-}
-
 static void set_gate(unsigned int vector, const char *entry, unsigned int ist)
 {
     uint64_t rip = (uint64_t)entry;
@@ -58,7 +47,7 @@ static void set_gate(unsigned int vector, const char *entry, unsigned int ist)
         .low = (uint16_t)rip,
         .selector = EMU_CS,
         .ist = (uint8_t)ist,
-        .type = (uint8_t)(0x8e | gate_dpl(vector) << 5),
+        .type = (uint8_t)(0x8e | (open_gate(vector) ? 3 : 0) << 5),
         .mid = (uint16_t)(rip >> 16),
         .high = (uint32_t)(rip >> 32),
     };
@@ -75,8 +64,8 @@ static void init_idt(void)
     set_gate(2, nmi_stub, 1);
     set_gate(8, stubs + 8 * 16, 1);
     if (slow_ring0()) {
-        set_gate(13, slow_general_protection, 0);
-        set_gate(14, slow_page_fault, 0);
+        set_gate(X86_TRAP_GP, slow_general_protection, 0);
+        set_gate(X86_TRAP_PF, slow_page_fault, 0);
         set_gate(EMU_VECTOR_TIMER, slow_irq_timer, 0);
         set_gate(EMU_VECTOR_EVTCHN, slow_irq_evtchn, 0);
         set_gate(EMU_VECTOR_IPI, slow_irq_ipi, 0);
@@ -94,7 +83,7 @@ static void init_stacks(struct vcpu *v)
     v->tss.iomap_base = sizeof(v->tss);
     v->to_ring3[0] = (uint64_t)trap_ring3;
     v->to_ring3[1] = FLAT_RING3_CS64;
-    v->to_ring3[2] = RFLAGS_IF | 2;
+    v->to_ring3[2] = RFLAGS_IF | RFLAGS_FIXED;
     v->to_ring3[3] = block + FRAME_OFFSET + offsetof(struct emu_frame, vector);
     v->to_ring3[4] = FLAT_RING3_SS64;
     v->syscall_stack = block + EMU_VCPU_BYTES;
@@ -169,7 +158,7 @@ void start_vcpu0(struct vcpu *v)
     memset(f, 0, sizeof(*f));
     f->rip = shared->start_rip;
     f->cs = FLAT_RING3_CS64;
-    f->rflags = RFLAGS_IF | 2;
+    f->rflags = RFLAGS_IF | RFLAGS_FIXED;
     f->rsp = shared->start_rsp;
     f->ss = FLAT_RING3_SS64;
     f->rsi = shared->start_info_va;

@@ -218,7 +218,7 @@ static void account_steal(struct vcpu *v, uint64_t now)
     v->steal_seen += steal;
 }
 
-void runstate_publish(struct vcpu *v)
+static void runstate_publish(struct vcpu *v)
 {
     if (v->runstate_va)
         copy_to_guest(v->runstate_va, &v->runstate, sizeof(v->runstate));

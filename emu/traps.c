@@ -3,31 +3,11 @@
 #include "emu/emu.h"
 #include "emu/privileged.h"
 
-#define X86_TRAP_DB 1
-#define X86_TRAP_BP 3
-#define X86_TRAP_OF 4
-#define X86_TRAP_UD 6
-#define X86_TRAP_NM 7
-#define X86_TRAP_DF 8
-#define X86_TRAP_GP 13
-#define X86_TRAP_PF 14
-#define X86_TRAP_AC 17
-
-#define CR0_TS 0x8UL
 #define MSR_X2APIC_EOI 0x80b
-
-#define RFLAGS_TF 0x100UL
-#define DR6_BS 0x4000UL
 
 void emu_trap(struct emu_frame *f);
 extern char iret_to_guest[], ring0_iret_to_guest[], iret_refused[],
     ring0_iret_refused[];
-
-static bool has_error_code(uint8_t vector)
-{
-    return vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 ||
-           vector == 21 || vector == 29 || vector == 30;
-}
 
 /* Gates of the guest's own table; ti->flags: bits 0-1 DPL, bit 2 masks. */
 static void deliver(struct vcpu *v, struct emu_frame *f, uint8_t vector,
@@ -44,7 +24,7 @@ static void deliver(struct vcpu *v, struct emu_frame *f, uint8_t vector,
 void inject_trap(struct vcpu *v, struct emu_frame *f, uint8_t vector,
                  uint64_t error_code)
 {
-    deliver(v, f, vector, has_error_code(vector) ? BOUNCE_ERROR_CODE : 0,
+    deliver(v, f, vector, HAS_ERROR_CODE(vector) ? BOUNCE_ERROR_CODE : 0,
             error_code);
 }
 
@@ -122,7 +102,7 @@ static bool undefined_int(struct vcpu *v, struct emu_frame *f)
 
     if (copy_from_guest(insn, f->rip, sizeof(insn)) || insn[0] != 0xcd)
         return false;
-    if (insn[1] == 3 || insn[1] == 4 || insn[1] == 0x80) {
+    if (open_gate(insn[1])) {
         v->pub.counters.soft_int++;
         f->vector = insn[1];
         f->rip += 2;
@@ -139,11 +119,11 @@ static void debug(struct vcpu *v, struct emu_frame *f)
 {
     uint64_t dr6 = read_dr6();
 
-    write_dr(6, 0xffff0ff0);
+    write_dr(6, DR6_FIXED);
     /* A software KVM may leave DR6 alone: then TF tells a single step. */
     if (!(dr6 & 0xe00f) && f->rflags & RFLAGS_TF)
         dr6 |= DR6_BS;
-    v->dr[6] = (v->dr[6] | (dr6 & 0xe00f)) | 0xffff0ff0;
+    v->dr[6] = (v->dr[6] | (dr6 & 0xe00f)) | DR6_FIXED;
     inject_trap(v, f, X86_TRAP_DB, 0);
 }
 
@@ -354,8 +334,7 @@ void prepare_exit(struct vcpu *v)
     v->exit_via = EXIT_RING0;
     /* An iretq that may be refused is ring 0's: it knows what to do then. */
     if (slow_ring0() && v->pub.in_kernel && f->cs == FLAT_RING3_CS64 &&
-        f->ss == FLAT_RING3_SS64 &&
-        (uint64_t)((int64_t)(f->rip << 16) >> 16) == f->rip)
+        f->ss == FLAT_RING3_SS64 && canonical(f->rip))
         v->exit_via = EXIT_RING3;
     mm_prepare_exit(v);
     v->pub.state |= EMU_VCPU_IN_GUEST;

@@ -11,7 +11,7 @@ struct extable {
 extern const struct extable extable_start[], extable_end[];
 
 /* Xen's hole is emu's: a guest that points there is refused, as on Xen. */
-static bool in_hole(uint64_t va, uint64_t bytes)
+static bool reaches_hole(uint64_t va, uint64_t bytes)
 {
     uint64_t first = (uint64_t)XEN_FIRST_SLOT << 39 | 0xffffUL << 48;
     uint64_t end = (uint64_t)XEN_END_SLOT << 39 | 0xffffUL << 48;
@@ -21,14 +21,14 @@ static bool in_hole(uint64_t va, uint64_t bytes)
 
 int copy_from_guest(void *to, uint64_t va, uint64_t bytes)
 {
-    if (unlikely(in_hole(va, bytes)))
+    if (unlikely(reaches_hole(va, bytes)))
         return -XEN_EFAULT;
     return copy_user(to, (const void *)va, bytes);
 }
 
 int copy_to_guest(uint64_t va, const void *from, uint64_t bytes)
 {
-    if (unlikely(in_hole(va, bytes)))
+    if (unlikely(reaches_hole(va, bytes)))
         return -XEN_EFAULT;
     return copy_user((void *)va, from, bytes);
 }

@@ -5,8 +5,6 @@
 #include "emu/privileged.h"
 
 #define MSR_X2APIC_ICR 0x830
-#define CR0_TS 0x8UL
-#define DR7_GD 0x2000UL
 
 /* --- interrupts ------------------------------------------------------------------ */
 
@@ -192,8 +190,8 @@ int64_t do_vcpu_op(struct vcpu *v, uint64_t cmd, uint64_t id, uint64_t arg,
 int64_t do_stack_switch(struct vcpu *v, uint64_t ss, uint64_t sp, uint64_t a3,
                         uint64_t a4, uint64_t a5)
 {
-    (void)a3, (void)a4, (void)a5;
-    v->kernel_ss = ss;
+    /* ss is always the flat one at ring 3. */
+    (void)ss, (void)a3, (void)a4, (void)a5;
     v->kernel_sp = sp;
     return 0;
 }
@@ -219,15 +217,13 @@ int64_t do_set_debugreg(struct vcpu *v, uint64_t nr, uint64_t value,
     case 2:
     case 3:
         /* No watchpoints in Xen's hole, nor where no address can be. */
-        if ((uint64_t)((int64_t)(value << 16) >> 16) != value ||
-            ((value >> 39 & 511) >= XEN_FIRST_SLOT &&
-             (value >> 39 & 511) < XEN_END_SLOT))
+        if (!canonical(value) || in_hole(value))
             return -XEN_EPERM;
         break;
     case 4:
     case 6:
         nr = 6;
-        value = (value & 0xefff) | 0xffff0ff0;
+        value = (value & 0xefff) | DR6_FIXED;
         break;
     case 5:
     case 7:
@@ -235,7 +231,7 @@ int64_t do_set_debugreg(struct vcpu *v, uint64_t nr, uint64_t value,
         /* General detect would trap emu's own accesses. */
         if (value & DR7_GD)
             return -XEN_EPERM;
-        value = (value & 0xffff07ff) | 0x400;
+        value = (value & 0xffff07ff) | DR7_FIXED;
         break;
     default:
         return -XEN_ENODEV;
@@ -256,7 +252,7 @@ int64_t do_get_debugreg(struct vcpu *v, uint64_t nr, uint64_t a2, uint64_t a3,
         return -XEN_ENODEV;
     if (nr == 4 || nr == 5)
         nr += 2;
-    return (int64_t)(nr == 6   ? v->dr[6] | 0xffff0ff0
-                     : nr == 7 ? v->dr[7] | 0x400
+    return (int64_t)(nr == 6   ? v->dr[6] | DR6_FIXED
+                     : nr == 7 ? v->dr[7] | DR7_FIXED
                                : v->dr[nr]);
 }

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Bits and numbers of the architecture, once: SDM vol 1, 3.4.3 (RFLAGS), vol 3,
+ * 2.5 (control registers), 6.3 and table 6-1 (exceptions), 17.2 (debug
+ * registers). For C and assembly.
+ */
+#ifndef EMU_X86_H
+#define EMU_X86_H
+
+#define RFLAGS_FIXED 0x2
+#define RFLAGS_TF 0x100
+#define RFLAGS_IF 0x200
+#define RFLAGS_IOPL 0x3000
+#define RFLAGS_NT 0x4000
+#define RFLAGS_RF 0x10000
+#define RFLAGS_VM 0x20000
+#define RFLAGS_AC 0x40000
+/* All that mean something. */
+#define RFLAGS_DEFINED 0x257fd7
+
+#define CR0_TS 0x8
+#define CR4_TSD 0x4
+#define CR4_DE 0x8
+#define CR4_FSGSBASE 0x10000
+#define CR4_OSXSAVE 0x40000
+
+#define DR6_FIXED 0xffff0ff0
+#define DR6_BS 0x4000
+#define DR7_FIXED 0x400
+#define DR7_GD 0x2000
+
+#define X86_TRAP_DB 1
+#define X86_TRAP_BP 3
+#define X86_TRAP_OF 4
+#define X86_TRAP_UD 6
+#define X86_TRAP_NM 7
+#define X86_TRAP_GP 13
+#define X86_TRAP_PF 14
+
+/* Vectors for which the CPU pushes an error code. */
+#define HAS_ERROR_CODE(n)                                              \
+    ((n) == 8 || ((n) >= 10 && (n) <= 14) || (n) == 17 || (n) == 21 || \
+     (n) == 29 || (n) == 30)
+
+#endif
