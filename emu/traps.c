@@ -278,6 +278,13 @@ void guest_syscall(struct emu_frame *f)
         (uint64_t)hypercall(v, f->rax, f->rdi, f->rsi, f->rdx, f->r10, f->r8);
 }
 
+/* Go on at to with another stack, never to come back. */
+static void __attribute__((noreturn)) leave_for(uint64_t sp, const char *to)
+{
+    __asm__ volatile("mov %0, %%rsp\n\tjmp *%1" ::"r"(sp), "r"(to));
+    __builtin_unreachable();
+}
+
 /*
  * A fault of emu's own: a guest address that was not there (fixed up), an
  * iretq whose frame the CPU refused, a tick while halted; else our bug.
@@ -293,13 +300,13 @@ void emu_trap(struct emu_frame *f)
     }
     if (f->rip == (uint64_t)iret_to_guest ||
         f->rip == (uint64_t)ring0_iret_to_guest) {
-        struct emu_frame regs = *f, *g = guest_frame(v);
+        struct emu_frame regs = *f;
 
-        memcpy(g, &regs, offsetof(struct emu_frame, vector));
-        f->rip = (uint64_t)(slow_ring0() ? ring0_iret_refused : iret_refused);
-        f->rsp = (uint64_t)v + RING3_STACK_OFFSET;
-        f->rflags = 2;
-        return;
+        /* The fault's frame lies over the guest's: nothing of it is left
+         * to return through once the guest's registers are back. */
+        memcpy(guest_frame(v), &regs, offsetof(struct emu_frame, vector));
+        leave_for((uint64_t)v + RING3_STACK_OFFSET,
+                  slow_ring0() ? ring0_iret_refused : iret_refused);
     }
     if (f->vector == X86_TRAP_PF) {
         __asm__ volatile("mov %%cr2, %0" : "=r"(cr2));
