@@ -42,6 +42,15 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session")
+def usable_kvm() -> None:
+    """Skip, with the reason, where there is no /dev/kvm to open."""
+    try:
+        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        pytest.skip(f"kvm: /dev/kvm: {error.strerror}")
+
+
+@pytest.fixture(scope="session")
 def debian_kernel() -> Path:
     """Debian's vmlinuz, as tools/setup takes it from the archive."""
     name = os.environ.get("XENNER_DEBIAN_KERNEL")

@@ -9,7 +9,7 @@ from typing import Any
 
 from xenner._abi import ffi, lib
 
-__all__ = ["ffi", "sizeof", "view"]
+__all__ = ["ffi", "offsetof", "sizeof", "view"]
 
 
 def view(struct: str, memory: Any, offset: int = 0) -> Any:
@@ -27,6 +27,11 @@ def view(struct: str, memory: Any, offset: int = 0) -> Any:
 def sizeof(struct: str) -> int:
     """Bytes of `struct NAME`."""
     return int(ffi.sizeof(f"struct {struct}"))
+
+
+def offsetof(struct: str, field: str) -> int:
+    """Bytes from the start of `struct NAME` to one of its fields."""
+    return int(ffi.offsetof(f"struct {struct}", field))
 
 
 def __getattr__(name: str) -> int:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -89,15 +88,6 @@ class Xenner:
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
-
-
-@pytest.fixture(scope="session")
-def usable_kvm() -> None:
-    """Skip, with the reason, where there is no /dev/kvm to open."""
-    try:
-        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
-    except OSError as error:
-        pytest.skip(f"kvm: /dev/kvm: {error.strerror}")
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Disk:
             "-pthread",
             "-o",
             torture,
-            ROOT / "tests/torture/torture.c",
+            *sorted((ROOT / "tests/torture").glob("*.c")),
         ],
         check=True,
     )
@@ -86,10 +86,10 @@ def runtime() -> Iterator[Path]:
 
 
 @pytest.fixture
-def boot(debian_kernel: Path, disk: Disk, runtime: Path) -> Iterator[Boot]:
+def boot(
+    usable_kvm: None, debian_kernel: Path, disk: Disk, runtime: Path
+) -> Iterator[Boot]:
     """Start a guest; what still runs at the end of the test is ended."""
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        pytest.skip("kvm: /dev/kvm is not usable")
     started: list[subprocess.Popen[bytes]] = []
 
     def start(cmdline: str, *options: str | Path) -> subprocess.Popen[bytes]:

@@ -199,8 +199,8 @@ def _shared_info(domain: Domain) -> bytes:
         page[vcpu * _VCPU_INFO_BYTES + _UPCALL_MASK_OFFSET] = 1
     mask_end = _EVTCHN_MASK_OFFSET + _EVTCHN_MASK_BYTES
     page[_EVTCHN_MASK_OFFSET:mask_end] = b"\xff" * _EVTCHN_MASK_BYTES
-    sec_high, sec_low = divmod(domain.clock.wc_sec, 1 << 32)
-    _WC.pack_into(page, _WC_OFFSET, 2, sec_low, domain.clock.wc_nsec, sec_high)
+    sec, nsec = domain.clock.wall
+    _WC.pack_into(page, _WC_OFFSET, 2, sec & 0xFFFFFFFF, nsec, sec >> 32)
     return bytes(page)
 
 

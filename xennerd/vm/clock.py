@@ -71,6 +71,11 @@ class Clock:
     wall_ns: int
     """CLOCK_REALTIME at system time 0."""
 
+    @property
+    def wall(self) -> tuple[int, int]:
+        """wall_ns as seconds and the rest in nanoseconds."""
+        return divmod(self.wall_ns, _NS)
+
     def system_ns(self, tsc: int) -> int:
         return self.system_time_ns + self.rate.ns(
             max(0, tsc - self.tsc_timestamp)
@@ -118,8 +123,7 @@ def write_clock(target: Any, clock: Clock) -> None:
     target.system_time_ns = clock.system_time_ns
     target.tsc_to_system_mul = clock.rate.mul
     target.tsc_shift = clock.rate.shift
-    target.wc_sec = clock.wall_ns // _NS
-    target.wc_nsec = clock.wall_ns % _NS
+    target.wc_sec, target.wc_nsec = clock.wall
     target.version += 1
 
 

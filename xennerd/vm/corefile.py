@@ -6,7 +6,8 @@ Linux's include/linux/elfcore.h on x86-64.
 """
 
 import struct
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
+from typing import Any
 
 from xenner import abi
 from xennerd.vm.layout import PAGE_BYTES, MachineLayout
@@ -60,6 +61,14 @@ class Registers:
     es: int = 0
     fs: int = 0
     gs: int = 0
+
+
+def registers_from(source: Any) -> Registers:
+    """Of a C structure, the fields that are registers; the rest stays 0."""
+    names = (field.name for field in fields(Registers))
+    return Registers(
+        **{n: int(getattr(source, n)) for n in names if hasattr(source, n)}
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,6 @@ from xennerd.vm.consolepump import ConsolePump
 from xennerd.vm.consolering import ConsoleRing
 from xennerd.vm.corefile import Registers
 from xennerd.vm.cpuid import GuestCpuid
-from xennerd.vm.emushared import Clock as SharedClock
 from xennerd.vm.emushared import Domain
 from xennerd.vm.kernel import Kernel
 from xennerd.vm.kvm import Kvm, Vm
@@ -37,7 +36,6 @@ from xennerd.vm.kvmstats import open_stats, read_stats
 from xennerd.vm.vcpu import Gate, Outcome, Vcpu
 from xennerd.vm.vmcore import Vmcore
 
-_log = logging.getLogger("xenner.domain")
 _emu_log = logging.getLogger("xenner.emu")
 
 CONSOLE_PORT = Port(2)
@@ -154,14 +152,7 @@ class Machine:
             cpuid=plan.cpuid.guest,
             xcr0=plan.cpuid.xcr0,
             tsc_khz=self.tsc_khz,
-            clock=SharedClock(
-                tsc_timestamp=self.clock.tsc_timestamp,
-                system_time_ns=self.clock.system_time_ns,
-                tsc_to_system_mul=self.clock.rate.mul,
-                tsc_shift=self.clock.rate.shift,
-                wc_sec=self.clock.wall_ns // 1_000_000_000,
-                wc_nsec=self.clock.wall_ns % 1_000_000_000,
-            ),
+            clock=self.clock,
             console_port=CONSOLE_PORT,
         )
         return build_domain(
@@ -181,9 +172,10 @@ class Machine:
         """Raise an event channel from outside: abi/emu.h, emu_pending."""
         at = ffi.from_buffer(self.vmcore.mem) + abi.EMU_PENDING_GPA
         word, bit = divmod(port, 64)
-        bits_offset = 64
-        lib.atomic_or_u64(at + bits_offset + word * 8, 1 << bit)
-        lib.atomic_or_u64(at, 1 << word)
+        bits = at + abi.offsetof("emu_pending", "bits")
+        lib.atomic_or_u64(bits + word * 8, 1 << bit)
+        selector = at + abi.offsetof("emu_pending", "selector")
+        lib.atomic_or_u64(selector, 1 << word)
         os.eventfd_write(self._event_fd, 1)
 
     def pause(self) -> None:

@@ -2,10 +2,11 @@
 """struct emu_shared of abi/emu.h, as the VM process fills it before a start."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from xenner import abi
+from xennerd.vm.clock import Clock, Rate, write_clock
 from xennerd.vm.layout import MachineLayout
 
 
@@ -28,17 +29,9 @@ class CpuidRow(Protocol):
     def edx(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """struct emu_clock: how the guest makes time from the TSC."""
-
-    tsc_timestamp: int = 0
-    system_time_ns: int = 0
-    tsc_to_system_mul: int = 0
-    tsc_shift: int = 0
-    # Wall clock at system time 0, since the epoch.
-    wc_sec: int = 0
-    wc_nsec: int = 0
+_NO_CLOCK = Clock(
+    tsc_timestamp=0, system_time_ns=0, rate=Rate(mul=0, shift=0), wall_ns=0
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +45,7 @@ class Domain:
     cpuid: Sequence[CpuidRow] = ()
     xcr0: int = 0
     tsc_khz: int = 0
-    clock: Clock = field(default_factory=Clock)
+    clock: Clock = _NO_CLOCK
     console_port: int = 2
     # 0: the domain has no xenstore.
     store_port: int = 0
@@ -100,14 +93,7 @@ def pack_emu_shared(
     shared.handle = domain.handle
     shared.xcr0 = domain.xcr0
     shared.tsc_khz = domain.tsc_khz
-    # An even version: not being written just now.
-    shared.clock.version = 2
-    shared.clock.tsc_shift = domain.clock.tsc_shift
-    shared.clock.tsc_timestamp = domain.clock.tsc_timestamp
-    shared.clock.system_time_ns = domain.clock.system_time_ns
-    shared.clock.tsc_to_system_mul = domain.clock.tsc_to_system_mul
-    shared.clock.wc_sec = domain.clock.wc_sec
-    shared.clock.wc_nsec = domain.clock.wc_nsec
+    write_clock(shared.clock, domain.clock)
     for row, entry in zip(shared.cpuid, domain.cpuid, strict=False):
         row.leaf = entry.leaf
         row.subleaf = entry.subleaf

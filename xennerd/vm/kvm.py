@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -119,7 +120,25 @@ class CpuidEntry:
         return cls(*cls._LAYOUT.unpack(data))
 
 
-class Kvm:
+class _Closing(ABC):
+    """Used in a with statement: closed when it ends."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Kvm(_Closing):
     """An open /dev/kvm. HostError where it cannot run guests of ours."""
 
     def __init__(self, path: Path = Path("/dev/kvm")) -> None:
@@ -180,19 +199,8 @@ class Kvm:
     def close(self) -> None:
         os.close(self._fd)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class Vm:
+class Vm(_Closing):
     """One VM with an in-kernel LAPIC. Closing it closes its vCPUs."""
 
     def __init__(self, kvm: Kvm) -> None:
@@ -263,14 +271,3 @@ class Vm:
 
     def close(self) -> None:
         self._stack.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

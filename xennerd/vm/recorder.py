@@ -111,15 +111,6 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def frame_registers(frame: Any) -> Registers:
-    """struct emu_frame as registers."""
-    names = (
-        "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi "
-        "rip cs rflags rsp ss"
-    ).split()
-    return Registers(**{name: int(getattr(frame, name)) for name in names})
-
-
 def format_registers(r: Registers) -> Iterator[str]:
     """Lines as Xen's console shows a guest's registers."""
     yield f"RIP:    {r.cs:04x}:[<{r.rip:016x}>]"

@@ -34,6 +34,7 @@ from xennerd.vm.kvm import Kvm
 from xennerd.vm.layout import MachineLayout, machine_layout
 from xennerd.vm.monitor import Controls, serve_monitor
 from xennerd.vm.options import Options
+from xennerd.vm.startofday import plan_start_of_day
 from xennerd.vm.vmcore import (
     DomidTakenError,
     Vmcore,
@@ -64,11 +65,16 @@ def run_session(options: Options, *, started_at: float) -> int:
             stack.enter_context(daemon.pidfile(options.pidfile))
         plan = _plan(options, kvm, domid=domid)
         _check(lib.vcpu_signals_init())
-        session = Session(options, plan, vmcore, kvm)
-        session.images = images
-        del images
-        session.started_at = started_at
-        session.on_ready = on_ready
+        session = Session(
+            options,
+            plan,
+            vmcore=vmcore,
+            kvm=kvm,
+            images=images,
+            started_at=started_at,
+            on_ready=on_ready,
+        )
+        del images  # The session drops them when they are in the guest.
         try:
             return trio.run(session.run)
         except BaseExceptionGroup as group:
@@ -110,7 +116,15 @@ class Session:
     """The guest through its reboots, its console and its monitor."""
 
     def __init__(
-        self, options: Options, plan: Plan, vmcore: Vmcore, kvm: Kvm
+        self,
+        options: Options,
+        plan: Plan,
+        *,
+        vmcore: Vmcore,
+        kvm: Kvm,
+        images: Images,
+        started_at: float,
+        on_ready: Callable[[], None],
     ) -> None:
         self._options = options
         self._plan = plan
@@ -119,9 +133,9 @@ class Session:
         self._status = 0
         self._machine: Machine | None = None
         self._is_reset = False
-        self.images: Images | None = None
-        self.started_at = time.monotonic()
-        self.on_ready: Callable[[], None] = _nothing
+        self._images: Images | None = images
+        self._started_at = started_at
+        self._on_ready = on_ready
         self.controls = Controls(
             name=plan.name,
             domid=plan.domid,
@@ -158,8 +172,8 @@ class Session:
         while True:
             self._is_reset = False
             # Loaded once a start and not kept: they are in the guest then.
-            images = self.images or load_images(self._options)
-            self.images = None
+            images = self._images or load_images(self._options)
+            self._images = None
             with open_machine(
                 self._plan,
                 images,
@@ -194,8 +208,8 @@ class Session:
             self._vmcore.clear()
 
     def _ready(self) -> None:
-        self.on_ready()
-        self.on_ready = _nothing
+        self._on_ready()
+        self._on_ready = _nothing
 
     def _show_trace(self, machine: Machine) -> None:
         if self._options.topics & {"trace", "all"}:
@@ -207,9 +221,9 @@ class Session:
             return
         numbers = {
             "startup_s": round(
-                (machine.ready_at or time.monotonic()) - self.started_at, 4
+                (machine.ready_at or time.monotonic()) - self._started_at, 4
             ),
-            "run_s": round(time.monotonic() - self.started_at, 4),
+            "run_s": round(time.monotonic() - self._started_at, 4),
             "kvm": "software" if self._plan.quirks else "hardware",
             **machine.statistics(),
         }
@@ -285,8 +299,6 @@ def load_images(options: Options) -> Images:
 
 def _check_fits(images: Images, options: Options) -> None:
     """Before anything is created: can this memory hold the guest at all?"""
-    from xennerd.vm.startofday import plan_start_of_day
-
     plan_start_of_day(
         images.kernel,
         nr_pages=options.memory_bytes // 4096,

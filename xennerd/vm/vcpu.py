@@ -12,7 +12,7 @@ from xenner import abi
 from xenner.types import ShutdownReason
 from xennerd.vm import recorder
 from xennerd.vm._vcpu import ffi, lib
-from xennerd.vm.corefile import Registers
+from xennerd.vm.corefile import Registers, registers_from
 from xennerd.vm.layout import xen_owns
 
 _exits_log = logging.getLogger("xenner.exits")
@@ -124,13 +124,8 @@ class Vcpu:
             frame = abi.view(
                 "emu_frame", self._mem, self._frame_gpa(block.frame_gpa)
             )
-            return recorder.frame_registers(frame), int(r.cr2), int(r.cr3)
-        names = (
-            "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi rip cs "
-            "rflags rsp ss fs_base gs_base ds es fs gs"
-        ).split()
-        registers = Registers(**{name: int(getattr(r, name)) for name in names})
-        return registers, int(r.cr2), int(r.cr3)
+            return registers_from(frame), int(r.cr2), int(r.cr3)
+        return registers_from(r), int(r.cr2), int(r.cr3)
 
     def _frame_gpa(self, claimed: int) -> int:
         """Where emu says the frame is, if that is in this vCPU's block."""
@@ -205,7 +200,7 @@ class Vcpu:
                     ShutdownReason.CRASH,
                     text=prefix + recorder.printable(text),
                     vcpu=self.number,
-                    registers=recorder.frame_registers(request.frame),
+                    registers=registers_from(request.frame),
                     cr2=int(request.cr2),
                     cr3=int(request.cr3),
                 )

@@ -13,15 +13,6 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def usable_kvm() -> None:
-    """Skip, with the reason, where there is no /dev/kvm to open."""
-    try:
-        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
-    except OSError as error:
-        pytest.skip(f"kvm: /dev/kvm: {error.strerror}")
-
-
-@pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """tiny.S as a kernel."""
     output = tmp_path_factory.mktemp("tiny") / "tiny"

@@ -13,7 +13,7 @@ from tests.unit.vm.guestview import P2M, RW, US, P, built, u64
 from xenner import abi
 from xennerd.vm import vmcore as vmcore_module
 from xennerd.vm.builder import _write_guest_bytes
-from xennerd.vm.emushared import Clock
+from xennerd.vm.clock import Clock, Rate
 from xennerd.vm.kernel import Kernel
 from xennerd.vm.layout import PAGE_BYTES, MachineLayout
 
@@ -64,7 +64,12 @@ def test_shared_pages(tmp_path: Path, modern: Kernel) -> None:
     cpuid = [
         SimpleNamespace(leaf=1, subleaf=2, flags=0, eax=3, ebx=4, ecx=5, edx=7)
     ]
-    clock = Clock(wc_sec=1 << 33 | 5, wc_nsec=9, tsc_shift=-3, tsc_timestamp=8)
+    clock = Clock(
+        tsc_timestamp=8,
+        system_time_ns=0,
+        rate=Rate(mul=0, shift=-3),
+        wall_ns=(1 << 33 | 5) * 1_000_000_000 + 9,
+    )
     handle = bytes(range(16))
     with built(
         tmp_path, modern, cpuid=cpuid, clock=clock, handle=handle, tsc_khz=77

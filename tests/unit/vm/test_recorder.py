@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from xenner import abi
 from xennerd.vm import recorder
-from xennerd.vm.corefile import Registers
+from xennerd.vm.corefile import Registers, registers_from
 
 MEM_BYTES = 8 << 20
 PRESENT = 0x1
@@ -158,7 +158,7 @@ def test_a_frame_becomes_registers() -> None:
     mem = bytearray(abi.sizeof("emu_frame"))
     frame = abi.view("emu_frame", mem)
     frame.rip, frame.r15, frame.ss = 1, 2, 3
-    registers = recorder.frame_registers(frame)
+    registers = registers_from(frame)
     assert (registers.rip, registers.r15, registers.ss) == (1, 2, 3)
 
 
