@@ -2,6 +2,7 @@
 # The front door. What it does stands in tools/, demo/, bench/ and tests/.
 
 PYTHON = .venv/bin/python
+WHERE = machine
 
 help:
 	@cat tools/targets.txt
@@ -18,7 +19,15 @@ check: setup
 bench: setup
 	@$(PYTHON) -m bench $(BENCH)
 
+lab: setup
+	@$(PYTHON) -m lab shell --where $(WHERE)
+
+# CMD is one word for the lab, whatever stands in it.
+lab-run: export LAB_CMD = $(value CMD)
+lab-run: setup
+	@$(PYTHON) -m lab run --where $(WHERE) -- "$$LAB_CMD"
+
 install:
 	@tools/install
 
-.PHONY: help setup demo check bench install
+.PHONY: help setup demo check bench lab lab-run install

@@ -28,6 +28,7 @@ MEMORY_MIB = 256
 INIT_MARKER = b"XENNER-INIT"
 IDLE_MARKER = b"XENNER-IDLE"
 PEER_NAME = "qemu-tcg-microvm"
+_PEER_CPU = {"tcg": "qemu64", "kvm": "host"}
 _LIMIT_S = 60.0
 
 
@@ -97,8 +98,10 @@ def tsc_khz(console: bytes) -> int:
     return int(match[1] + match[2])
 
 
-def peer_command(initrd: Path, *, todo: str, khz: int) -> list[str]:
-    """QEMU's TCG. `khz`: the host's TSC.
+def peer_command(
+    initrd: Path, *, todo: str, khz: int, accel: str = "tcg"
+) -> list[str]:
+    """QEMU with its emulator, or with `accel` "kvm". `khz`: the host's TSC.
 
     It is told to the peer's kernel, whose own calibration fails now and then
     under TCG; the boot then stands still for ever.
@@ -109,7 +112,8 @@ def peer_command(initrd: Path, *, todo: str, khz: int) -> list[str]:
     # Shared memory, as ours is, so that it can be told from the rest.
     ram = f"memory-backend-memfd,id=ram,size={MEMORY_MIB}M,share=on"
     return [
-        *(program, "-accel", "tcg", "-smp", "1", "-m", str(MEMORY_MIB)),
+        *(program, "-accel", accel, "-cpu", _PEER_CPU[accel]),
+        *("-smp", "1", "-m", str(MEMORY_MIB)),
         *("-M", "microvm,isa-serial=on,memory-backend=ram"),
         *("-object", ram),
         *("-nodefaults", "-no-user-config", "-nographic", "-no-reboot"),

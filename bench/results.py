@@ -3,9 +3,10 @@
 
 import json
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 
@@ -61,6 +62,24 @@ def in_turn(
 
 def median(values: Sequence[float]) -> float:
     return statistics.median(values)
+
+
+def result_from_lab(case: str) -> Result:
+    """What `python -m bench CASE` measures in the lab machine."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lab", "run", "--", f"python3 -m bench {case}"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    lines = [x for x in done.stdout.splitlines() if x.startswith("{")]
+    if done.returncode != 0 or not lines:
+        raise AbsentError(f"the lab machine ended with {done.returncode}")
+    values = json.loads(lines[-1])
+    del values["ratio"]
+    names = [item.name for item in fields(Result) if item.name != "extra"]
+    known = {name: values.pop(name) for name in names}
+    return Result(**known, extra=values)
 
 
 def report(

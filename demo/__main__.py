@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import IO
 
 from demo.initramfs import make_initramfs
+from xenner.errors import HostError
+from xennerd.vm.kvm import Kvm
 
 TOP = Path(__file__).resolve().parent.parent
 KERNEL = TOP / "build/debian/vmlinuz"
@@ -100,7 +102,35 @@ def run_script(initrd: Path) -> str:
     return f"demo: ok boot={times.init_s:.2f} traps={traps}"
 
 
+def kvm_problem() -> str | None:
+    """Why /dev/kvm cannot be used, or None."""
+    try:
+        with Kvm():
+            return None
+    except HostError as error:
+        return str(error)
+
+
+def run_in_lab(problem: str) -> int:
+    """The same demo on a KVM that QEMU emulates."""
+    print(
+        f"demo: {problem}: this runs in the lab machine, an emulated one, "
+        "many times slower",
+        file=sys.stderr,
+    )
+    lab = [sys.executable, "-m", "lab"]
+    # Not this Python: the lab has its own.
+    demo = "python3 -m demo"
+    if os.isatty(0):
+        return subprocess.run([*lab, "shell", "--", demo]).returncode
+    return subprocess.run([*lab, "run", "--", demo]).returncode
+
+
 def main() -> int:
+    problem = kvm_problem()
+    # In the lab itself there is nowhere further to go.
+    if problem is not None and "XENNER_PLACE" not in os.environ:
+        return run_in_lab(problem)
     init = (TOP / "demo/init.sh").read_bytes()
     with tempfile.NamedTemporaryFile(prefix="xenner-demo.") as initrd:
         initrd.write(make_initramfs(init, {}))

@@ -18,6 +18,7 @@ from typing import Protocol
 
 import trio
 
+from xenner.concurrency import run_abandonable
 from xenner.errors import ConfigError, HostError
 
 LEAVE = b"\x1d"
@@ -69,9 +70,7 @@ class FdSink:
             # who shares the terminal. A reader that has stopped must not
             # keep us from ending, so the thread may be left behind.
             try:
-                count = await trio.to_thread.run_sync(
-                    os.write, self._out_fd, data, abandon_on_cancel=True
-                )
+                count = await run_abandonable(os.write, self._out_fd, data)
             except OSError as error:
                 # The reader is gone or the disk full; the guest runs on.
                 if not self._has_failed:

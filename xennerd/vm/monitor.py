@@ -5,6 +5,8 @@ JSON objects, as docs/interop/qmp-spec of QEMU says. A client may send
 anything: requests are bounded, answers are never queued without end.
 """
 
+from __future__ import annotations
+
 import json
 import time
 import uuid
@@ -69,7 +71,7 @@ class Controls:
     current: Callable[[], Machine | None]
     quit: Callable[[], None]
     reset: Callable[[], None]
-    clients: list["Client"] = field(default_factory=list)
+    clients: list[Client] = field(default_factory=list)
     is_quitting: bool = False
 
     def emit(self, event: str, **data: Any) -> None:

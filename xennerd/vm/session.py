@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One call of `xenner`: from options to exit status."""
 
+from __future__ import annotations
+
 import json
 import logging
 import os
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import trio
 
+from xenner import concurrency
 from xenner.errors import ConfigError, HostError
 from xenner.types import Domid, ShutdownReason
 from xennerd.vm import daemon
@@ -76,7 +79,7 @@ def run_session(options: Options, *, started_at: float) -> int:
         )
         del images  # The session drops them when they are in the guest.
         try:
-            return trio.run(session.run)
+            return concurrency.run(session.run)
         except BaseExceptionGroup as group:
             raise _blame(group) from None
 

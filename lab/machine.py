@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The lab machine: Debian with systemd, LVM and kvm_amd under QEMU's TCG.
+
+It is booted once; its state is saved when it is ready, and each run resumes
+that state in a few seconds. Nothing that a run changes outlives it.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from qemu.qmp import QMPError
+from qemu.qmp.legacy import QEMUMonitorProtocol
+
+from lab.archive import find_qemu
+from lab.cache import find_or_make, key_of
+from lab.errors import LabError, TimeLimitError
+from lab.image import Image, find_image, image_inputs
+from lab.stage import BUILD, TREE
+from lab.steps import step
+
+MEMORY_MIB = 2560
+_VOLUME_GROUP_BYTES = 8 << 30
+_READY = b"lab: ready"
+_BOOT_LIMIT_S = 240.0
+_RESUME_LIMIT_S = 60.0
+_SHOWN_LINES = 25
+_KERNEL_ARGUMENTS = (
+    # A panic ends the machine (with -no-reboot), and with it the run.
+    "console=ttyS0 panic=1 net.ifnames=0 "
+    # Emulated faster without; nothing here is protected by them.
+    "mitigations=off nokaslr audit=0 "
+    # TCG's TSC is the host's clock; without these the kernel takes the HPET.
+    "tsc=reliable clocksource=tsc "
+    "random.trust_cpu=1 systemd.show_status=0 quiet"
+)
+
+
+@dataclass(slots=True)
+class Machine:
+    """A running lab machine."""
+
+    process: subprocess.Popen[bytes]
+    monitor: QEMUMonitorProtocol
+    image: Image
+    directory: Path
+
+    def wait_ready(self, limit_s: float) -> None:
+        """Wait until the boot's last line is on the console."""
+        deadline = time.monotonic() + limit_s
+        while _READY not in self.console():
+            if self.process.poll() is not None:
+                raise LabError(f"the machine ended in its boot\n{self.tail()}")
+            if time.monotonic() > deadline:
+                raise TimeLimitError(
+                    f"no boot in {limit_s:.0f} s\n{self.tail()}"
+                )
+            time.sleep(0.1)
+
+    def console(self) -> bytes:
+        """What the machine's kernel printed, from its start or resumption."""
+        return (self.directory / "console").read_bytes()
+
+    def tail(self) -> str:
+        """The console's last lines, for messages."""
+        text = self.console().decode(errors="replace").replace("\r", "")
+        lines = [line for line in text.splitlines() if line.strip()]
+        return (
+            "\n".join(["-- console:", *lines[-_SHOWN_LINES:]])
+            if lines
+            else "(the console is silent)"
+        )
+
+    def ask(self, command: str, **arguments: object) -> object:
+        """One QMP command's answer. Raises LabError if QEMU refuses."""
+        try:
+            return self.monitor.cmd(command, **arguments)
+        except (QMPError, OSError) as error:
+            raise LabError(f"QEMU: {command}: {error}") from error
+
+    def save(self, file: Path) -> None:
+        """Write the whole state; the machine is stopped afterwards."""
+        self.ask("stop")
+        self.ask("migrate", uri=f"exec:zstd -q -1 -o '{file}'")
+        status: object = None
+        while status != "completed":
+            answer = self.ask("query-migrate")
+            assert isinstance(answer, dict)
+            status = answer.get("status")
+            if status == "failed":
+                raise LabError(f"saving failed: {answer.get('error-desc')}")
+            time.sleep(0.05)
+
+    def ssh(self, *options: str) -> list[str]:
+        """The command line that leads to a shell in the machine."""
+        fixed = {
+            "BatchMode": "yes",
+            "ConnectTimeout": "60",
+            "HostKeyAlias": "lab",
+            "IdentitiesOnly": "yes",
+            "LogLevel": "ERROR",
+            "ServerAliveCountMax": "6",
+            "ServerAliveInterval": "30",
+            "StrictHostKeyChecking": "yes",
+            "UserKnownHostsFile": str(self.image.known_hosts),
+        }
+        return [
+            *("ssh", "-F", "none", "-i", str(self.image.key)),
+            *(f"-o{name}={value}" for name, value in fixed.items()),
+            *("-p", str(self._ssh_port()), *options, "root@127.0.0.1"),
+        ]
+
+    def run(self, command: str, *, limit_s: float) -> int:
+        """Run a shell command in the tree under test; its exit status.
+
+        Its output is ours, as it comes. Raises LabError, with the console's
+        last lines, if the machine ends, TimeLimitError after limit_s.
+        """
+        process = subprocess.Popen(
+            [*self.ssh("-T"), *_lab_run(command)], stdin=subprocess.DEVNULL
+        )
+        try:
+            status = process.wait(limit_s)
+        except subprocess.TimeoutExpired as error:
+            raise TimeLimitError(
+                f"the command did not end in {limit_s:.0f} s\n{self.tail()}"
+            ) from error
+        finally:
+            process.kill()
+            process.wait()
+        if status == 255 and self._is_gone():
+            raise LabError(f"the machine ended\n{self.tail()}")
+        return status
+
+    def shell(self, command: str) -> int:
+        """Run a shell command on this terminal, in the tree under test."""
+        subprocess.run([*self.ssh("-T"), *_lab_run("")], check=True)
+        within = f"set -a; . /run/lab.env; set +a; cd {TREE}; {command}"
+        return subprocess.run([*self.ssh("-t"), within]).returncode
+
+    def _ssh_port(self) -> int:
+        """The port of this host that QEMU chose to forward."""
+        text = self.ask(
+            "human-monitor-command", **{"command-line": "info usernet"}
+        )
+        match = re.search(r"HOST_FORWARD\]\s+\d+\s+\S+\s+(\d+)", str(text))
+        if match is None:
+            raise LabError(f"QEMU forwards no port:\n{text}")
+        return int(match[1])
+
+    def _is_gone(self) -> bool:
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+
+def _lab_run(command: str) -> list[str]:
+    return [
+        "/usr/local/sbin/lab-run",
+        f"{time.time():.3f}",
+        shlex.quote(command),
+    ]
+
+
+@contextmanager
+def start_machine(*, stage: Path, out: Path) -> Iterator[Machine]:
+    """A machine that is ready for a command, with `stage` laid out for it;
+    what it leaves in its /out comes to the directory `out`."""
+    image, state = find_image(), _find_state()
+    with TemporaryDirectory(prefix="machine-", dir=_build()) as name:
+        directory = Path(name)
+        # Sparse: a few KiB, LVM's own.
+        _copy_sparse(state / "disk2.raw", directory / "disk2.raw")
+        incoming = f"exec:zstd -dcq '{state / 'state.zst'}'"
+        with _start_qemu(
+            image, directory, stage, out, ("-incoming", incoming)
+        ) as machine:
+            with step("resume"):
+                _wait_resumed(machine)
+            yield machine
+
+
+def _wait_resumed(machine: Machine) -> None:
+    deadline = time.monotonic() + _RESUME_LIMIT_S
+    while True:
+        answer = machine.ask("query-status")
+        assert isinstance(answer, dict)
+        if answer["status"] == "running":
+            return
+        if answer["status"] in ("paused", "postmigrate", "prelaunch"):
+            machine.ask("cont")
+        if machine.process.poll() is not None or time.monotonic() > deadline:
+            raise LabError(f"the saved state did not resume: {answer}")
+        time.sleep(0.05)
+
+
+def _find_state() -> Path:
+    """Directory with a booted machine's state and its second disk."""
+    key = key_of([*image_inputs(), Path(__file__), str(find_qemu())])
+    return find_or_make("state", key, _boot_and_save)
+
+
+def _boot_and_save(directory: Path) -> None:
+    image = find_image()
+    with TemporaryDirectory(prefix="boot-", dir=_build()) as name:
+        work = Path(name)
+        with (work / "disk2.raw").open("wb") as disk:
+            disk.truncate(_VOLUME_GROUP_BYTES)
+        with _start_qemu(image, work, work, work, ()) as machine:
+            with step("boot"):
+                machine.wait_ready(_BOOT_LIMIT_S)
+            with step("save"):
+                machine.save(directory / "state.zst")
+        _copy_sparse(work / "disk2.raw", directory / "disk2.raw")
+
+
+@contextmanager
+def _start_qemu(
+    image: Image,
+    directory: Path,
+    stage: Path,
+    out: Path,
+    options: Sequence[str],
+) -> Iterator[Machine]:
+    ours, theirs = socket.socketpair()
+    log = (directory / "qemu.log").open("wb")
+    (directory / "console").touch()
+    with log, ours, theirs:
+        process = subprocess.Popen(
+            [
+                *_qemu_command(image, directory, stage, out),
+                *("-chardev", f"socket,id=qmp,fd={theirs.fileno()}"),
+                *("-mon", "chardev=qmp,mode=control"),
+                *options,
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[theirs.fileno()],
+        )
+        theirs.close()
+        try:
+            monitor = QEMUMonitorProtocol(ours)
+            try:
+                monitor.connect()
+            except (QMPError, OSError, EOFError) as error:
+                text = (directory / "qemu.log").read_text(errors="replace")
+                raise LabError(f"QEMU did not start\n{text}") from error
+            yield Machine(process, monitor, image, directory)
+            monitor.close()
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _qemu_command(
+    image: Image, directory: Path, stage: Path, out: Path
+) -> list[str]:
+    qemu = find_qemu()
+    share = qemu / "usr/share"
+    disk = "if=none,format=raw,cache=unsafe"
+    virtfs = "security_model=none"
+    return [
+        # Nothing of the lab outlives the one who started it.
+        *("setpriv", "--pdeathsig", "KILL"),
+        str(qemu / "usr/bin/qemu-system-x86_64"),
+        *("-L", f"{share}/qemu", "-L", f"{share}/seabios"),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        *("-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"),
+        *("-smp", "2", "-m", str(MEMORY_MIB)),
+        *("-kernel", str(image.kernel), "-initrd", str(image.initrd)),
+        *("-append", _KERNEL_ARGUMENTS),
+        *("-serial", f"file:{directory}/console"),
+        *("-drive", f"{disk},id=disk,file={image.disk},readonly=on"),
+        *("-device", "virtio-blk-pci,drive=disk"),
+        *(
+            "-drive",
+            f"{disk},id=disk2,file={directory}/disk2.raw,discard=unmap",
+        ),
+        *("-device", "virtio-blk-pci,drive=disk2"),
+        *("-device", "virtio-rng-pci"),
+        *("-netdev", "user,id=net,hostfwd=tcp:127.0.0.1:0-:22"),
+        *("-device", "virtio-net-pci,netdev=net,romfile="),
+        *(
+            "-virtfs",
+            f"local,path={stage},mount_tag=stage,readonly=on,{virtfs}",
+        ),
+        *("-virtfs", f"local,path={out},mount_tag=out,{virtfs}"),
+    ]
+
+
+def _build() -> Path:
+    BUILD.mkdir(parents=True, exist_ok=True)
+    return BUILD
+
+
+def _copy_sparse(source: Path, target: Path) -> None:
+    subprocess.run(["cp", "--sparse=always", source, target], check=True)
