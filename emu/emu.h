@@ -22,6 +22,7 @@
 #include <xen/physdev.h>
 #include <xen/version.h>
 #include <xen/features.h>
+#include <xen/grant_table.h>
 #include <xen/memory.h>
 #include <xen/nmi.h>
 #include <xen/callback.h>

@@ -26,6 +26,7 @@ static hypercall_fn *const table[EMU_NR_HYPERCALLS] = {
     H(xen_version, xen_version),
     H(console_io, console_io),
     H(physdev_op_compat, physdev_op_compat),
+    H(grant_table_op, grant_table_op),
     H(vm_assist, vm_assist),
     H(update_va_mapping_otherdomain, update_va_mapping_otherdomain),
     H(iret, iret),

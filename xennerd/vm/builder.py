@@ -43,6 +43,10 @@ _EVTCHN_MASK_BYTES = 512
 _WC_OFFSET = 3072
 _WC = struct.Struct("<IIII")  # version, sec, nsec, upper half of sec
 
+# struct grant_entry_v1: flags, domid, frame.
+_GRANT = struct.Struct("<HHI")
+_GTF_PERMIT_ACCESS = 1
+
 _HYPERCALL_SLOT_BYTES = 32
 _HYPERVISOR_IRET = 23
 
@@ -113,6 +117,10 @@ def build_domain(
     )
     info_bytes = _START_INFO.pack(*info, cmdline, *_p2m_frames(kernel, plan))
     _write(vmcore, layout.gpa(plan.start_info_pfn), info_bytes)
+    reserved = _reserved_grants(
+        layout.mfn(plan.console_pfn), layout.mfn(plan.store_pfn)
+    )
+    _write(vmcore, abi.GRANT_FRAMES_GPA, reserved)
     region = plan.mappings[0]
     vmcore.set_view(
         KernelView(
@@ -284,6 +292,13 @@ def _start_info(
         mod_start,
         len(initrd or b""),
     )
+
+
+def _reserved_grants(console_mfn: int, store_mfn: int) -> bytes:
+    """The first entries of the grant table: what domain 0 finds without
+    being told (GNTTAB_RESERVED_* of grant_table.h)."""
+    console = _GRANT.pack(_GTF_PERMIT_ACCESS, 0, console_mfn)
+    return console + _GRANT.pack(_GTF_PERMIT_ACCESS, 0, store_mfn)
 
 
 def _p2m_frames(kernel: Kernel, plan: Plan) -> tuple[int, int]:
