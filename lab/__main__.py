@@ -2,6 +2,7 @@
 """`make lab` and `make lab-run`: see README.md."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -114,6 +115,8 @@ def perform(options: argparse.Namespace) -> int:
 
 
 def main() -> int:
+    # The lab's root is everybody's there.
+    os.umask(0o022)
     # As an exception, so that what was started is ended in order.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     options = parse(sys.argv[1:])

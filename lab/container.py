@@ -146,16 +146,13 @@ class Container:
             env={"PATH": _PATH},
         )
         try:
-            status = process.wait(limit_s)
+            with self._ended_with(process):
+                status = process.wait(limit_s)
         except subprocess.TimeoutExpired as error:
-            self.kill()
             raise TimeLimitError(
                 f"the command did not end in {limit_s:.0f} s\n"
                 f"{self.console.last_lines()}"
             ) from error
-        finally:
-            process.kill()
-            process.wait()
         # A status may be that of a command that has ended all the rest.
         if (state := self._state()) not in _RUNNING:
             self.kill()
@@ -165,34 +162,58 @@ class Container:
             )
         return status
 
-    def shell(self) -> int:
-        """A shell on this terminal, in the tree under test; its exit status."""
-        return subprocess.run(
-            self._inside(unit_command(["/bin/bash", "-i"], "--pty")),
+    def shell(self, command: str) -> int:
+        """Run a shell command on this terminal, in the tree under test; its
+        exit status."""
+        process = subprocess.Popen(
+            self._inside(unit_command(["/bin/bash", "-c", command], "--pty")),
             env={"PATH": _PATH, "TERM": os.environ.get("TERM", "dumb")},
-        ).returncode
+        )
+        with self._ended_with(process):
+            return process.wait()
 
     def kill(self) -> None:
         """End everything in the container; returns when nothing is left."""
         _end(self.keeper)
 
+    @contextmanager
+    def _ended_with(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
+        """If nsenter has not ended in the block, the container ends.
+
+        nsenter itself is not killed: the kernel ends PID 1 when the ends of
+        all others have been waited for: pid_namespaces(7).
+        """
+        try:
+            yield
+        finally:
+            if process.poll() is None:
+                self.kill()
+                process.wait()
+
     def _state(self) -> str:
         """systemd's word for its own, or why there is none."""
+        if self.keeper.poll() is not None:
+            return "gone"
+        process = subprocess.Popen(
+            self._inside(["systemctl", "is-system-running"]),
+            env={"PATH": _PATH},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
         try:
-            answer = subprocess.run(
-                self._inside(["systemctl", "is-system-running"]),
-                env={"PATH": _PATH},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                timeout=_ANSWER_LIMIT_S,
-            )
+            with process, self._ended_with(process):
+                answer, _ = process.communicate(timeout=_ANSWER_LIMIT_S)
         except subprocess.TimeoutExpired:
             return "no answer"
-        return answer.stdout.strip() or "gone"
+        return answer.decode().strip() or "gone"
 
     def _inside(self, command: Sequence[str]) -> list[str]:
+        # Without a keeper the number may be another process's by now.
+        if self.keeper.poll() is not None:
+            raise LabError(
+                f"the container has ended\n{self.console.last_lines()}"
+            )
         return [
             *("nsenter", f"--target={self.init}", "--pid", *_NAMESPACES),
             *("--root", "--wd=/", "--", *command),
