@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""For all floors: their order, what they may not skip, Debian's kernel."""
+"""For all floors: their order and places, what they may not skip, the record
+of what ran, Debian's kernel."""
 
 import os
 from collections.abc import Generator
@@ -7,8 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.places.record import open_recorder
+from tests.places.rules import (
+    FLOORS,
+    Place,
+    current_place,
+    floor_of,
+    kvm_refusal,
+    places_of,
+)
+
 TOP = Path(__file__).resolve().parent.parent
-_FLOORS = ("style", "unit", "native", "component", "kvm", "system")
 _KERNEL = TOP / "build/debian/vmlinuz"
 
 # For this process and those it starts; what the caller said counts more.
@@ -16,14 +26,92 @@ if _KERNEL.exists():
     os.environ.setdefault("XENNER_DEBIAN_KERNEL", str(_KERNEL))
 
 
-def _floor(item: pytest.Item) -> int:
-    directory = item.path.relative_to(TOP / "tests").parts[0]
-    return _FLOORS.index(directory) if directory in _FLOORS else len(_FLOORS)
+def _required() -> list[str]:
+    return os.environ.get("XENNER_REQUIRE", "").split(",")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The fast floors first; within one, the files' own order."""
-    items.sort(key=_floor)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of tools/check."""
+    group = parser.getgroup("xenner")
+    group.addoption("--record", metavar="FILE", help="write what ran to FILE")
+    group.addoption(
+        "--host-kvm",
+        choices=("yes", "no"),
+        help="can the host use /dev/kvm? (default: found out on the host, "
+        "yes elsewhere)",
+    )
+
+
+def _host_kvm(config: pytest.Config) -> bool:
+    given = config.getoption("--host-kvm")
+    if given is not None:
+        return bool(given == "yes")
+    # Where it is required, its tests are to fail and not to go elsewhere.
+    return (
+        current_place() is not Place.HOST
+        or not kvm_refusal()
+        or "kvm" in _required()
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The record is written by one process, not by pytest-xdist's workers."""
+    path = config.getoption("--record")
+    if path and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(open_recorder(Path(path)))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Which tests to expect."""
+    header = f"place: {current_place()}"
+    if not _host_kvm(config):
+        header += ", no usable /dev/kvm on the host: its tests run in the lab"
+    return header
+
+
+def _floor(item: pytest.Item) -> str | None:
+    directory = TOP / "tests"
+    if not item.path.is_relative_to(directory):
+        return None
+    return floor_of(item.path.relative_to(directory))
+
+
+def _runs_here(item: pytest.Item, *, host_kvm: bool) -> bool:
+    floor = _floor(item)
+    if floor is None:
+        return True
+    needs_kvm = (
+        floor == "kvm"
+        or item.get_closest_marker("kvm") is not None
+        or "usable_kvm" in getattr(item, "fixturenames", ())
+    )
+    try:
+        places = places_of(
+            floor,
+            marks=[mark.args for mark in item.iter_markers("places")],
+            needs_kvm=needs_kvm,
+            host_kvm=host_kvm,
+        )
+    except ValueError as error:
+        raise pytest.UsageError(f"{item.nodeid}: {error}") from error
+    return current_place() in places
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """The fast floors first, within one the files' own order; what belongs
+    elsewhere is not selected."""
+    order = {floor: i for i, floor in enumerate(FLOORS)}
+    items.sort(key=lambda item: order.get(_floor(item) or "", len(order)))
+    host_kvm = _host_kvm(config)
+    kept = [item for item in items if _runs_here(item, host_kvm=host_kvm)]
+    elsewhere = set(items) - set(kept)
+    if elsewhere:
+        config.hook.pytest_deselected(
+            items=[item for item in items if item in elsewhere]
+        )
+        items[:] = kept
 
 
 @pytest.hookimpl(wrapper=True)
@@ -34,8 +122,7 @@ def pytest_runtest_makereport(
     report = yield
     if report.skipped and isinstance(report.longrepr, tuple):
         reason = report.longrepr[2].removeprefix("Skipped: ")
-        required = os.environ.get("XENNER_REQUIRE", "").split(",")
-        if ":" in reason and reason.split(":")[0] in required:
+        if ":" in reason and reason.split(":")[0] in _required():
             report.outcome = "failed"
             report.longrepr = f"required by XENNER_REQUIRE: {reason}"
     return report
@@ -44,10 +131,8 @@ def pytest_runtest_makereport(
 @pytest.fixture(scope="session")
 def usable_kvm() -> None:
     """Skip, with the reason, where there is no /dev/kvm to open."""
-    try:
-        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
-    except OSError as error:
-        pytest.skip(f"kvm: /dev/kvm: {error.strerror}")
+    if refusal := kvm_refusal():
+        pytest.skip(f"kvm: {refusal}")
 
 
 @pytest.fixture(scope="session")

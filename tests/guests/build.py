@@ -7,6 +7,7 @@ stand in ``build/tests/guests/<name>.<flavour>``.
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import subprocess
 import sys
@@ -80,6 +81,29 @@ def load_guests(table: Path = HERE / "guests.toml") -> tuple[Guest, ...]:
     return tuple(guests)
 
 
+def cases_in(place: str, table: Path = HERE / "guests.toml") -> set[str]:
+    """Which cases, named GUEST.FLAVOUR-RUN, the table has for a place.
+
+    ValueError if a pattern of the table stands for no case.
+    """
+    every = {
+        f"{guest.name}.{flavour}-{run.id}"
+        for guest in load_guests(table)
+        for flavour in guest.flavours
+        for run in guest.runs
+    }
+    places = tomllib.loads(table.read_text())["place"]
+    if place not in places:
+        return every
+    chosen: set[str] = set()
+    for pattern in places[place]["only"]:
+        found = fnmatch.filter(every, pattern)
+        if not found:
+            raise ValueError(f"{table.name}: {place}: no case {pattern}")
+        chosen.update(found)
+    return chosen
+
+
 def load_flavours(
     table: Path = HERE / "guests.toml",
 ) -> dict[str, tuple[str, ...]]:
@@ -98,6 +122,15 @@ def load_flavours(
 def guest_path(name: str, flavour: str) -> Path:
     """Where build() leaves a guest."""
     return OUTPUT / f"{name}.{flavour}"
+
+
+def guest_paths() -> list[Path]:
+    """Where build() leaves them all."""
+    return [
+        guest_path(guest.name, flavour)
+        for guest in load_guests()
+        for flavour in guest.flavours
+    ]
 
 
 def _newest(paths: Iterable[Path]) -> float:

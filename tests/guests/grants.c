@@ -156,11 +156,10 @@ static void test_copy(void)
 
 static void test_copy_by_grant(void)
 {
-    struct gnttab_copy op = {
-        .source = {.u.ref = REF, .domid = own_domid()},
-        .dest = {.u.ref = REF + 1, .domid = own_domid()},
-        .len = PAGE_SIZE,
-        .flags = GNTCOPY_source_gref | GNTCOPY_dest_gref};
+    struct gnttab_copy op = {.source = {.u.ref = REF, .domid = own_domid()},
+                             .dest = {.u.ref = REF + 1, .domid = own_domid()},
+                             .len = PAGE_SIZE,
+                             .flags = GNTCOPY_source_gref | GNTCOPY_dest_gref};
 
     grant(REF, from, GTF_permit_access | GTF_readonly);
     grant(REF + 1, to, GTF_permit_access);

@@ -47,6 +47,19 @@ static uint64_t wait_timer(uint64_t timeout_ns)
     return system_time_ns() - start;
 }
 
+/* The timer's event came once more, and not before the deadline. A slow host
+ * may take longer for the hypercall that set it than the timer runs. */
+static void check_deadline(const char *name, uint32_t before, uint64_t deadline)
+{
+    uint64_t now;
+
+    wait_for_count(timer, before + 1, SLACK);
+    now = system_time_ns();
+    check(event_count[timer] == before + 1 && now + MS >= deadline, name,
+          "%u events, %ld ns from the deadline", event_count[timer] - before,
+          (long)(now - deadline));
+}
+
 /* PV guests start with a tick of 100 Hz (xen/arch/x86/pv/domain.c). */
 static void test_default_tick(void)
 {
@@ -63,14 +76,12 @@ static void test_default_tick(void)
 static void test_set_timer(void)
 {
     uint32_t before = event_count[timer];
+    uint64_t deadline = system_time_ns() + 20 * MS;
     uint64_t took;
 
-    check_rc("set_timer_op", CALL(set_timer_op, system_time_ns() + 20 * MS), 0);
-    took = wait_timer(SLACK);
-    check(event_count[timer] == before + 1 && took >= 19 * MS,
-          "fires once, not early", "%u events after %lu ns",
-          event_count[timer] - before, took);
-    took = wait_timer(60 * MS);
+    check_rc("set_timer_op", CALL(set_timer_op, deadline), 0);
+    check_deadline("fires once, not early", before, deadline);
+    wait_timer(60 * MS);
     check_eq("and not again", event_count[timer], before + 1);
     CALL(set_timer_op, system_time_ns() - MS);
     wait_timer(SLACK);
@@ -92,16 +103,12 @@ static void test_vcpu_timers(void)
     struct vcpu_set_singleshot_timer once = {0};
     struct vcpu_set_periodic_timer period = {.period_ns = 10 * MS};
     uint32_t before = event_count[timer];
-    uint64_t took;
     int64_t rc;
 
     once.timeout_abs_ns = system_time_ns() + 15 * MS;
     check_rc("set_singleshot_timer",
              CALL(vcpu_op, VCPUOP_set_singleshot_timer, 0, &once), 0);
-    took = wait_timer(SLACK);
-    check(event_count[timer] == before + 1 && took >= 14 * MS,
-          "fires once, not early", "%u events after %lu ns",
-          event_count[timer] - before, took);
+    check_deadline("fires once, not early", before, once.timeout_abs_ns);
     once.timeout_abs_ns = system_time_ns() - MS;
     once.flags = VCPU_SSHOTTMR_future;
     rc = CALL(vcpu_op, VCPUOP_set_singleshot_timer, 0, &once);

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -13,10 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.guests.build import build
+from tests.places import programs
+from tests.places.rules import limit_s
 
 # Anything that hung is killed with this and shows as a test's failure.
 _KILL_S = 10
+# What Linux makes of an exception in user space (arch/x86/kernel/traps.c).
+_SIGNALS = {
+    "#AC": signal.SIGBUS,
+    "#SS": signal.SIGBUS,
+    "#XM": signal.SIGFPE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,9 @@ class Xenner:
     def run(
         self, kernel: Path, *options: str, timeout_s: float = 60
     ) -> Outcome:
-        """Run to the end. Fails the test when that does not come in time."""
+        """Run to the end. Fails the test when that does not come in time,
+        which is `timeout_s` on the host."""
+        timeout_s = limit_s(timeout_s)
         with subprocess.Popen(
             self.command(kernel, *options),
             stdin=subprocess.DEVNULL,
@@ -77,7 +87,7 @@ class Xenner:
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGTERM)
                 try:
-                    out, err = process.communicate(timeout=_KILL_S)
+                    out, err = process.communicate(timeout=limit_s(_KILL_S))
                 except subprocess.TimeoutExpired:
                     process.kill()
                     out, err = process.communicate()
@@ -99,9 +109,33 @@ def kvm_kind() -> str:
 
 
 @pytest.fixture(scope="session")
+def hardware(kvm_kind: str) -> str:
+    """What a test guest runs on, as words for its command line.
+
+    "kvm=KIND", and "lacks=#XM" for each exception that the processor does not
+    raise. An emulated one may lack some: that is found out without any guest.
+    """
+    listing = subprocess.run(
+        [programs.torture(), "processor"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=limit_s(30),
+    ).stdout
+    raised = dict(re.findall(r"^processor: (#\w+) +(-?[0-9]+)$", listing, re.M))
+    assert raised.keys() == _SIGNALS.keys()
+    lacks = [
+        f"lacks={name}"
+        for name, number in _SIGNALS.items()
+        if int(raised[name]) != number
+    ]
+    return " ".join([f"kvm={kvm_kind}", *lacks])
+
+
+@pytest.fixture(scope="session")
 def guests_built() -> None:
-    """All test guests are compiled; an error here is the rig's."""
-    build()
+    """All test guests are there; an error here is the rig's."""
+    programs.guests()
 
 
 @pytest.fixture

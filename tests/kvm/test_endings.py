@@ -14,6 +14,7 @@ import pytest
 
 from tests.guests.build import guest_path
 from tests.kvm.conftest import Xenner
+from tests.places.rules import limit_s
 
 pytestmark = [pytest.mark.kvm, pytest.mark.usefixtures("guests_built")]
 
@@ -46,14 +47,20 @@ def started(
 
 
 @pytest.mark.parametrize("end", ["loop", "idle"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.places("host")),
+    ],
+)
 def test_signal_ends_any_guest(
     xenner: Xenner, end: str, number: signal.Signals
 ) -> None:
     """However busy or quiet the guest is, it ends soon after the signal."""
     with started(xenner, end) as process:
         process.send_signal(number)
-        process.communicate(timeout=20)
+        process.communicate(timeout=limit_s(20))
         assert process.returncode is not None
 
 
@@ -63,6 +70,8 @@ def _cpu_ticks(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
+# An emulated processor's time says nothing.
+@pytest.mark.places("host")
 def test_blocked_guest_costs_nothing(xenner: Xenner) -> None:
     """No event, no timer: half a second of it takes next to no CPU time."""
     with started(xenner, "idle") as process:
@@ -72,15 +81,16 @@ def test_blocked_guest_costs_nothing(xenner: Xenner) -> None:
         used_s = (_cpu_ticks(process.pid) - before) / os.sysconf("SC_CLK_TCK")
         assert used_s <= 0.1
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=limit_s(20))
 
 
+@pytest.mark.places("host")
 def test_killed_leaves_only_what_the_next_start_cleans(
     xenner: Xenner,
 ) -> None:
     with started(xenner, "idle", "-domid", "77") as process:
         process.kill()
-        process.wait(timeout=20)
+        process.wait(timeout=limit_s(20))
     outcome = xenner.run(
         _ENDING, "-append", "end=poweroff", "-domid", "77", "-no-reboot"
     )
@@ -88,6 +98,7 @@ def test_killed_leaves_only_what_the_next_start_cleans(
     assert outcome.lines[-1].startswith("verdict: PASS"), outcome.report()
 
 
+@pytest.mark.places("host")
 def test_same_domid_twice_is_refused(xenner: Xenner) -> None:
     with started(xenner, "idle", "-domid", "78") as process:
         outcome = xenner.run(_ENDING, "-append", "end=poweroff", "-domid", "78")
@@ -96,7 +107,7 @@ def test_same_domid_twice_is_refused(xenner: Xenner) -> None:
         assert len(outcome.messages.splitlines()) == 1, outcome.report()
         assert process.poll() is None, "the first one was disturbed"
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=limit_s(20))
 
 
 def test_reboot_starts_anew(xenner: Xenner) -> None:
@@ -110,4 +121,4 @@ def test_reboot_starts_anew(xenner: Xenner) -> None:
                 break
         assert starts == 3
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=limit_s(20))

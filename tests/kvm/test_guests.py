@@ -8,20 +8,27 @@ verdict. No verdict is an error of the rig or a crash, never a success.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.guests.build import Run, guest_path, load_guests
+from tests.guests.build import Run, cases_in, guest_path, load_guests
 from tests.kvm.conftest import Outcome, Xenner
+from tests.places.record import LEFT_OUT
 
 pytestmark = [pytest.mark.kvm, pytest.mark.usefixtures("guests_built")]
 
 _VERDICT = re.compile(r"verdict: (PASS|FAIL) ([0-9]+)/([0-9]+)")
 
+_IN_MACHINE = cases_in("machine")
 _CASES = [
     pytest.param(
-        guest.name, flavour, run, id=f"{guest.name}.{flavour}-{run.id}"
+        guest.name,
+        flavour,
+        run,
+        id=(case := f"{guest.name}.{flavour}-{run.id}"),
+        marks=[] if case in _IN_MACHINE else pytest.mark.places("host"),
     )
     for guest in load_guests()
     for flavour in guest.flavours
@@ -58,12 +65,13 @@ def test_guest(
     flavour: str,
     run: Run,
     xenner: Xenner,
-    kvm_kind: str,
+    hardware: str,
     tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     options = [
         *("-m", str(run.memory_mib)),
-        *("-append", f"kvm={kvm_kind} {run.append}"),
+        *("-append", f"{hardware} {run.append}"),
         *run.options,
     ]
     if run.initrd_bytes:
@@ -72,19 +80,21 @@ def test_guest(
     outcome = xenner.run(
         guest_path(name, flavour), *options, timeout_s=run.timeout_s
     )
+    for line in outcome.lines:
+        if line.startswith("SKIP "):
+            record_property(LEFT_OUT, f"{name}: {line.removeprefix('SKIP ')}")
     check_verdict(outcome)
     assert outcome.status == run.status, outcome.report()
     for text in run.expect_stderr:
         assert text in outcome.messages, outcome.report()
 
 
+@pytest.mark.places("host")
 def test_flood_is_in_order(
-    xenner: Xenner, kvm_kind: str, guests_built: None
+    xenner: Xenner, hardware: str, guests_built: None
 ) -> None:
     """Fifty times the console ring's size: each line once and in order."""
-    outcome = xenner.run(
-        guest_path("console_io", "high"), "-append", f"kvm={kvm_kind}"
-    )
+    outcome = xenner.run(guest_path("console_io", "high"), "-append", hardware)
     numbers = [
         int(line.split()[1])
         for line in outcome.lines

@@ -44,7 +44,8 @@ def test_installation_is_whole(tmp_path: Path) -> None:
     packages = [
         path
         for path in project_files()
-        if path.parts[0] in ("xenner", "xennerd") and path.suffix == ".py"
+        if path.parts[0] in ("evtchnd", "xenner", "xennerd")
+        and path.suffix == ".py"
     ]
     assert packages
     missing = [
@@ -52,4 +53,7 @@ def test_installation_is_whole(tmp_path: Path) -> None:
     ]
     assert not missing
     assert "emu64" in installed
-    assert {name.split(".")[0] for name in installed} >= {"_abi", "_vcpu"}
+    assert {name.split(".")[0] for name in installed} >= {
+        *("_abi", "_vcpu", "libxencall", "libxenevtchn"),
+        *("libxenforeignmemory", "libxengnttab"),
+    }

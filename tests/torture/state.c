@@ -87,13 +87,20 @@ void flags(void)
     result("flags after syscall", (long)(out & 0xcd5));
 }
 
-void entries(void)
+/* In a child: the kernel may have been told to have no such page. */
+static void vsyscall_time(void)
 {
     typedef long (*vtime_fn)(long *);
     vtime_fn vtime = (vtime_fn)0xffffffffff600400;
+
+    _exit(labs(vtime(NULL) - (long)time(NULL)) > 1);
+}
+
+void entries(void)
+{
     struct timespec mono, last = {0, 0};
     struct timeval tv;
-    long a, b, back = 0;
+    long a, back = 0;
     uint64_t tsc = 0;
 
     __asm__ volatile("int $0x80" : "=a"(a) : "a"(20) : "memory");
@@ -101,9 +108,7 @@ void entries(void)
     __asm__ volatile("int $0x80" : "=a"(a) : "a"(9999) : "memory");
     result("int 0x80 unknown", a);
     result("syscall unknown", syscall(9999));
-    a = vtime(NULL);
-    b = (long)time(NULL);
-    result("vsyscall time", labs(a - b) <= 1);
+    result("vsyscall time", death(vsyscall_time));
     gettimeofday(&tv, NULL);
     clock_gettime(CLOCK_REALTIME, &mono);
     result("clocks agree", labs(tv.tv_sec - mono.tv_sec) <= 1);

@@ -44,6 +44,10 @@ int main(int argc, char **argv)
     self = argv[0][0] == '/' ? argv[0] : "/bin/torture";
     if (argc == 3 && !strcmp(argv[1], "exit"))
         return atoi(argv[2]);
+    if (argc == 2 && !strcmp(argv[1], "processor")) {
+        processor();
+        return 0;
+    }
     printf("torture: begin\n");
     fork_storm();
     fork_tree(5);
@@ -52,6 +56,7 @@ int main(int argc, char **argv)
     signals();
     faults();
     deaths();
+    processor();
     timer_signals();
     avx();
     bases();

@@ -27,6 +27,8 @@ uint32_t next(uint32_t *state);
 uint32_t checksum(const unsigned char *data, size_t bytes);
 /* waitpid's status, or -1. */
 int wait_status(pid_t pid);
+/* The signal that ended a child in how(), or minus its exit status. */
+long death(void (*how)(void));
 
 /* The parts, in main's order. */
 void fork_storm(void);
@@ -36,6 +38,7 @@ void pipes(void);
 void signals(void);
 void faults(void);
 void deaths(void);
+void processor(void);
 void timer_signals(void);
 void avx(void);
 void bases(void);

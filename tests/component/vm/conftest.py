@@ -11,21 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.places import programs
+from tests.places.rules import limit_s
+
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny() -> Path:
     """tiny.S as a kernel."""
-    output = tmp_path_factory.mktemp("tiny") / "tiny"
-    source = Path(__file__).with_name("tiny.S")
-    subprocess.run(
-        [
-            *("cc", "-nostdlib", "-static", "-no-pie", "-o", output, source),
-            "-Wl,--build-id=none,-Ttext-segment=0xffffffff80001000",
-            "-Wl,-z,max-page-size=4096,-z,noexecstack",
-        ],
-        check=True,
-    )
-    return output
+    return programs.tiny()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +70,7 @@ class Rig:
             self.command(letter, *options),
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=30,
+            timeout=limit_s(30),
             check=False,
             env={**os.environ, **environment},
         )

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from xennerd.vm._vcpu import ffi, lib
 
+from tests.places.rules import limit_s
 from xenner import abi
 from xennerd.vm.cpuid import guest_cpuid
 from xennerd.vm.kvm import Kvm, Vm
@@ -83,7 +84,7 @@ class Box:
 
     def run(self) -> int:
         """One return of the loop; a test that hangs is killed by its kick."""
-        watchdog = threading.Timer(10, self.vcpu.kick)
+        watchdog = threading.Timer(limit_s(10), self.vcpu.kick)
         watchdog.start()
         try:
             assert lib.vcpu_run(self.loop, self.exit) == 0

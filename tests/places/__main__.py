@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""tools/check: run the tests in their places and say what ran where."""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from tests.places.programs import make_all
+from tests.places.rules import Place, kvm_refusal
+from tests.places.runs import Job, host_job, lab_job, run_job
+from tests.places.summary import Ran, render
+
+_EPILOG = """\
+Other arguments go to pytest. Without any argument everything runs in all
+places and a table follows; with arguments for pytest, but no --where, pytest
+runs on the host alone. XENNER_REQUIRE=kvm,root,... says which skips are
+failures; the default is all that the place has.
+"""
+
+
+def _places(text: str) -> list[Place]:
+    try:
+        return [Place(name) for name in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text}: a place is one of {', '.join(Place)}"
+        ) from error
+
+
+def parse(arguments: Sequence[str]) -> tuple[list[Place] | None, list[str]]:
+    """The places that were named, if any, and what is pytest's.
+
+    argparse's SystemExit, status 2, when a place is none.
+    """
+    parser = argparse.ArgumentParser(
+        prog="tools/check",
+        usage="tools/check [--where PLACE,...] [PYTEST-ARGUMENT...]",
+        description="Run the checks.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--where",
+        metavar="PLACE,...",
+        type=_places,
+        help="host, container, machine; default: all of them, in this order",
+    )
+    ours, theirs = parser.parse_known_args(arguments)
+    return ours.where, theirs
+
+
+def required_here(*, has_kvm: bool) -> str:
+    """XENNER_REQUIRE for the host: what it has, no test may skip for."""
+    given = os.environ.get("XENNER_REQUIRE")
+    if given is not None:
+        return given
+    names = ["kernel", "tools", "build"]
+    if has_kvm:
+        names.append("kvm")
+    if os.geteuid() == 0:
+        names.append("root")
+    return ",".join(names)
+
+
+def _job(place: Place, arguments: Sequence[str], *, has_kvm: bool) -> Job:
+    if place is Place.HOST:
+        return host_job(arguments, required=required_here(has_kvm=has_kvm))
+    return lab_job(
+        place,
+        arguments,
+        host_kvm=has_kvm,
+        required=os.environ.get("XENNER_REQUIRE"),
+    )
+
+
+def _run(place: Place, arguments: Sequence[str], *, has_kvm: bool) -> Ran:
+    print(f"\n== {place} ==", flush=True)
+    if place is not Place.HOST:
+        try:
+            make_all()
+        except subprocess.CalledProcessError as error:
+            # The compiler has said why.
+            return Ran(place=place, problem=str(error))
+    return run_job(_job(place, arguments, has_kvm=has_kvm), sys.stdout.buffer)
+
+
+def main() -> int:
+    """0 if all is good, 1 if not, 130 when interrupted."""
+    where, arguments = parse(sys.argv[1:])
+    has_kvm = not kvm_refusal()
+    if where is None and arguments:
+        job = host_job(arguments, required=required_here(has_kvm=has_kvm))
+        os.environ.update(job.environment)
+        os.execv(job.command[0], list(job.command))
+    runs: list[Ran] = []
+    try:
+        for place in where or Place:
+            runs.append(_run(place, arguments, has_kvm=has_kvm))
+    except KeyboardInterrupt:
+        print("\ninterrupted")
+        return 130
+    finally:
+        if runs:
+            print(f"\n{render(runs)}", flush=True)
+    ran_something = any(ran.results for ran in runs)
+    return 0 if ran_something and all(ran.is_good for ran in runs) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Programs that tests run and that are compiled.
+
+There is no compiler but on the host: the other places get what was made
+there. All of it stands in build/tests.
+"""
+
+import os
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.guests.build import build as build_guests
+from tests.guests.build import guest_paths
+from tests.places.rules import Place, current_place
+
+TOP = Path(__file__).resolve().parents[2]
+OUTPUT = TOP / "build/tests"
+
+
+def _made(
+    target: Path, sources: Sequence[Path], make: Callable[[Path], None]
+) -> Path:
+    """`target`, made first if a source is newer; only looked for elsewhere
+    than on the host. `make` gets the path to write to."""
+    if current_place() is not Place.HOST:
+        if not target.exists():
+            raise FileNotFoundError(f"{target} did not come from the host")
+        return target
+    newest = max(path.stat().st_mtime for path in sources)
+    if not target.exists() or target.stat().st_mtime < newest:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # It appears whole or not at all: others may do the same right now.
+        partial = target.with_name(f"{target.name}.{os.getpid()}")
+        make(partial)
+        partial.replace(target)
+    return target
+
+
+def torture() -> Path:
+    """The program that runs in Debian's guest and outside of it."""
+    sources = sorted((TOP / "tests/torture").glob("*.[ch]"))
+    flags = "-O1 -Wall -static -mavx2 -pthread".split()
+
+    def make(output: Path) -> None:
+        text = [path for path in sources if path.suffix == ".c"]
+        subprocess.run(["gcc", *flags, "-o", output, *text], check=True)
+
+    return _made(OUTPUT / "torture", sources, make)
+
+
+def tiny() -> Path:
+    """The kernel of one page, tests/component/vm/tiny.S."""
+    source = TOP / "tests/component/vm/tiny.S"
+
+    def make(output: Path) -> None:
+        command: list[str | Path] = [
+            *"gcc -nostdlib -static -no-pie".split(),
+            "-Wl,--build-id=none,-Ttext-segment=0xffffffff80001000",
+            "-Wl,-z,max-page-size=4096,-z,noexecstack",
+            *("-o", output, source),
+        ]
+        subprocess.run(command, check=True)
+
+    return _made(OUTPUT / "tiny", [source], make)
+
+
+def tiny_symbols() -> dict[str, int]:
+    """Addresses of the tiny kernel's symbols."""
+
+    def make(output: Path) -> None:
+        with output.open("wb") as listing:
+            subprocess.run(["nm", kernel], check=True, stdout=listing)
+
+    kernel = tiny()
+    listing = _made(OUTPUT / "tiny.symbols", [kernel], make).read_text()
+    rows = (line.split() for line in listing.splitlines())
+    return {name: int(address, 16) for address, _, name in rows}
+
+
+def guests() -> list[Path]:
+    """All test guests. FileNotFoundError, elsewhere than on the host, if one
+    was not compiled there."""
+    if current_place() is Place.HOST:
+        return build_guests()
+    missing = [str(path) for path in guest_paths() if not path.exists()]
+    if missing:
+        raise FileNotFoundError(f"{missing[0]} did not come from the host")
+    return guest_paths()
+
+
+def make_all() -> None:
+    """Everything that travels. CalledProcessError if a compiler refuses."""
+    torture()
+    tiny_symbols()
+    guests()

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Run pytest in a place: one process, streamed, and its record read."""
+
+import os
+import select
+import shlex
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tests.places.record import read_record
+from tests.places.rules import Place, floors_in
+from tests.places.summary import Ran
+
+TOP = Path(__file__).resolve().parents[2]
+OUTPUT = TOP / "build/check"
+# What may not be missing there; what the host has is the caller's to say.
+_REQUIRED = {
+    Place.CONTAINER: "kvm,root",
+    Place.MACHINE: "kernel,kvm,root",
+}
+_LIMITS_S = {Place.CONTAINER: 300, Place.MACHINE: 900}
+# The machine's run when all that needs /dev/kvm runs there.
+_ALL_LIMIT_S = 2400
+_SHOWN_LINES = 12
+_POLL_S = 0.5
+_NORMAL_ENDS = {
+    pytest.ExitCode.OK,
+    pytest.ExitCode.TESTS_FAILED,
+    pytest.ExitCode.NO_TESTS_COLLECTED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A command that runs pytest in `place` and leaves `record`."""
+
+    place: Place
+    command: Sequence[str]
+    record: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def _pytest_environment(required: str) -> dict[str, str]:
+    variables = {"XENNER_REQUIRE": required}
+    if sys.stdout.isatty():
+        # Its output goes through a pipe, but to this terminal.
+        variables["PY_COLORS"] = "1"
+    return variables
+
+
+def host_job(arguments: Sequence[str], *, required: str) -> Job:
+    """pytest here. `required` is XENNER_REQUIRE's value."""
+    record = OUTPUT / "host/record.jsonl"
+    return Job(
+        place=Place.HOST,
+        command=[
+            *(sys.executable, "-m", "pytest", f"--record={record}"),
+            *arguments,
+        ],
+        record=record,
+        environment={
+            "XENNER_PLACE": Place.HOST,
+            **_pytest_environment(required),
+        },
+    )
+
+
+def lab_job(
+    place: Place,
+    arguments: Sequence[str],
+    *,
+    host_kvm: bool,
+    required: str | None = None,
+) -> Job:
+    """pytest in a lab, which copies the tree there and the record back.
+
+    Where the arguments name no file: the floors that have tests there.
+    """
+    output = OUTPUT / place
+    required = _REQUIRED[place] if required is None else required
+    wanted = [*arguments]
+    if not any((TOP / word.split("::")[0]).exists() for word in arguments):
+        # What the other floors import need not be there.
+        floors = floors_in(place, host_kvm=host_kvm)
+        wanted += [f"tests/{floor}" for floor in floors]
+    options = [f"--host-kvm={'yes' if host_kvm else 'no'}"]
+    if place is Place.MACHINE:
+        # Most of a guest's life under emulation keeps one processor busy.
+        options += ["-n", "2"]
+    text = shlex.join([*options, *wanted])
+    variables = shlex.join(
+        f"{name}={value}"
+        for name, value in _pytest_environment(required).items()
+    )
+    limit_s = _LIMITS_S[place]
+    if place is Place.MACHINE and not host_kvm:
+        limit_s = _ALL_LIMIT_S
+    return Job(
+        place=place,
+        command=[
+            *(sys.executable, "-m", "lab", "run"),
+            *("--where", place, "--limit-s", str(limit_s)),
+            *("--out", str(output), "--"),
+            f"env {variables} python3 -m pytest "
+            f'--record="$LAB_OUT/record.jsonl" {text}',
+        ],
+        record=output / "record.jsonl",
+    )
+
+
+def _pieces(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
+    """What a process prints, until it has ended: somebody whom it left
+    behind may hold the other end of its pipe for ever."""
+    assert process.stdout is not None
+    fd = process.stdout.fileno()
+    while True:
+        ready, _, _ = select.select([fd], [], [], _POLL_S)
+        if ready:
+            if not (piece := os.read(fd, 1 << 16)):
+                return
+            yield piece
+        elif process.poll() is not None:
+            return
+
+
+def _stream(process: subprocess.Popen[bytes], target: IO[bytes]) -> list[str]:
+    """Copy as it comes; the last lines, for whoever has to explain."""
+    kept: deque[bytes] = deque(maxlen=_SHOWN_LINES)
+    line = b""
+    for piece in _pieces(process):
+        target.write(piece)
+        target.flush()
+        *whole, line = (line + piece).split(b"\n")
+        kept.extend(whole)
+    return [
+        text.decode(errors="replace").rstrip()
+        for text in [*kept, line]
+        if text.strip()
+    ]
+
+
+def run_job(job: Job, output: IO[bytes]) -> Ran:
+    """Run to the end, with what it prints going to `output`.
+
+    Whatever goes wrong in the place or on the way to it is the result's
+    `problem`. KeyboardInterrupt comes through when the process, which got it
+    as well, has cleaned up.
+    """
+    job.record.parent.mkdir(parents=True, exist_ok=True)
+    job.record.unlink(missing_ok=True)
+    began = time.monotonic()
+    with subprocess.Popen(
+        job.command,
+        cwd=TOP,
+        env={**os.environ, **job.environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        try:
+            last_lines = _stream(process, output)
+        except KeyboardInterrupt:
+            process.wait()
+            raise
+    seconds = time.monotonic() - began
+    text = job.record.read_text() if job.record.exists() else ""
+    results, status = read_record(text)
+    problem = _problem(status, process.returncode)
+    if problem:
+        problem = "\n".join([problem, *last_lines[-_SHOWN_LINES:]])
+    return Ran(
+        place=job.place,
+        results=tuple(results),
+        seconds=seconds,
+        problem=problem,
+    )
+
+
+def _problem(status: int | None, returned: int) -> str:
+    """From pytest's own status and that of the process around it."""
+    if status is None:
+        return f"pytest did not come to its end, status {returned}:"
+    if status not in _NORMAL_ENDS:
+        return f"pytest ended with status {status}:"
+    if returned != status:
+        return f"pytest ended with {status}, the place with {returned}:"
+    return ""
