@@ -61,6 +61,11 @@ struct tss {
     uint16_t reserved3, iomap_base;
 } __attribute__((packed));
 
+/* What the CPU pushes and iretq takes. */
+struct iretq_frame {
+    uint64_t rip, cs, rflags, rsp, ss;
+};
+
 /* LAPIC vectors seen but not yet looked at by C: vcpu.irq_pending. */
 #define IRQ_TIMER 0x1
 #define IRQ_EVTCHN 0x2
@@ -74,6 +79,16 @@ struct tss {
 #define FLUSH_NONE 0
 #define FLUSH_ONE 1
 #define FLUSH_ALL 2
+
+/* vcpu.to_ring3: where ring0.S goes down to, in entry.S. */
+#define TO_RING3_TRAP 0       /* all registers the guest's */
+#define TO_RING3_TRAP_RAX 1   /* rax saved below the vector */
+#define TO_RING3_PAGE_FAULT 2 /* rax saved in place of the vector */
+#define TO_RING3_IRQ_TIMER 3
+#define TO_RING3_IRQ_EVTCHN 4
+#define TO_RING3_IRQ_IPI 5
+#define TO_RING3_NR 6
+#define IRQ_STACK_BYTES 128 /* each of two, ring0.S */
 
 struct callback {
     uint64_t rip;
@@ -136,10 +151,13 @@ struct vcpu {
 
     uint16_t virq_port[NR_VIRQS];
 
-    uint64_t fault_cr2;   /* CR2 of the guest's trap, saved at entry */
-    uint64_t exit_cr3;    /* root for EXIT_RING0 */
-    uint64_t scratch_rax; /* ring0.S alone */
-    uint64_t to_ring3[5]; /* ring0.S irets through it; constant */
+    uint64_t fault_cr2; /* CR2 of the guest's trap, saved at entry */
+    uint64_t exit_cr3;  /* root for EXIT_RING0 */
+    uint64_t user_root; /* slow ring 0: ring0.S, at its top */
+    struct iretq_frame to_ring3[TO_RING3_NR]; /* ring0.S; constant */
+    /* Slow ring 0: the interrupts' two stacks, up to and from irq_end. */
+    uint8_t irq_stack[IRQ_STACK_BYTES] __attribute__((aligned(16)));
+    uint8_t irq_end[IRQ_STACK_BYTES];
 
     struct {
         uint32_t version, padding;
@@ -318,13 +336,6 @@ bool emulate_forced(struct vcpu *v, struct emu_frame *f);
 #define PTE_D 0x40UL
 #define PTE_PS 0x80UL
 #define PTE_MFN(e) (((e) >> PAGE_SHIFT) & 0xffffffffffUL)
-
-/* Errors of a hardware page fault (SDM vol 3, 4.7). */
-#define PF_PRESENT 0x1
-#define PF_WRITE 0x2
-#define PF_USER 0x4
-#define PF_RESERVED 0x8
-#define PF_FETCH 0x10
 
 /* Entry that maps va at level (1: page) under root, or NULL. */
 uint64_t *walk(uint64_t root, uint64_t va, int level);

@@ -30,14 +30,14 @@ SECTIONS
 }
 
 /*
- * The low halves of addresses that ring0.S compares with a saved RIP whose
+ * The low halves of addresses that the entry code compares with a saved RIP whose
  * high half it has already found to be emu's.
  */
 ring0_call_lo = ring0_call_insn & 0xffffffff;
 ring0_exit_lo = ring0_exit_insn & 0xffffffff;
-exit_again_lo = exit_again & 0xffffffff;
 exit_critical_lo = exit_critical & 0xffffffff;
 exit_critical_end_lo = exit_critical_end & 0xffffffff;
+exit_again_lo = exit_again & 0xffffffff;
 emu_high = image_start >> 32;
 
 ASSERT((image_start >> 32) == (image_end >> 32), "image crosses 4 GiB")

@@ -148,9 +148,33 @@ END(enter_guest)
 
 /* ------------------------------------------------------- slow ring 0 ---- */
 
-/* From ring0.S at ring 3, %rsp: vector slot of the guest's frame. */
+/*
+ * From ring0.S, under the guest kernel's root, %rsp at the end of the block.
+ * The hardware's frame is where it was pushed still.
+ */
+#define RING0_AT(n) (RING0_STACK_OFFSET - (n) - EMU_VCPU_BYTES)(%rsp)
+#define VCPU_AT(field) (VCPU_##field - EMU_VCPU_BYTES)(%rsp)
+
+/* CR2 is in fault_cr2, %rax where the vector belongs. */
+FUNC(trap_page_fault)
+        movq    RING0_AT(56), %rax
+        movq    $X86_TRAP_PF, RING0_AT(56)
+        jmp     trap_ring3
+END(trap_page_fault)
+
+/* %rax is below the vector. */
+FUNC(trap_rax)
+        movq    RING0_AT(64), %rax
+        jmp     trap_ring3
+END(trap_rax)
+
+/* All registers but %rsp are the guest's. */
 FUNC(trap_ring3)
+        .rept   7                               /* Slot to slot. */
+        pushq   RING0_AT(8)
+        .endr
         PUSH_GPRS
+handle_trap:
         movq    %rsp, %rdi
         leaq    (RING3_STACK_OFFSET - FRAME_OFFSET)(%rsp), %rsp
         pushq   $RFLAGS_FIXED                   /* NT, AC, DF, TF off. */
@@ -158,6 +182,54 @@ FUNC(trap_ring3)
         call    guest_trap
         jmp     exit_again
 END(trap_ring3)
+
+/* The guest's frame has rax, rcx and rdx. The guess that ring 0 has told the
+ * LAPIC serves once: it may be past. */
+FUNC(irq_timer)
+        movq    VCPU_AT(guess_tsc), %rax
+        movq    %rax, VCPU_AT(armed_tsc)
+        movq    $0, VCPU_AT(guess_tsc)
+        orl     $IRQ_TIMER, VCPU_AT(irq_pending)
+        movl    $EMU_VECTOR_TIMER, %eax
+        jmp     irq_ring3
+END(irq_timer)
+
+FUNC(irq_evtchn)
+        orl     $IRQ_EVTCHN, VCPU_AT(irq_pending)
+        movl    $EMU_VECTOR_EVTCHN, %eax
+        jmp     irq_ring3
+END(irq_evtchn)
+
+FUNC(irq_ipi)
+        orl     $IRQ_IPI, VCPU_AT(irq_pending)
+        movl    $EMU_VECTOR_IPI, %eax
+        jmp     irq_ring3
+END(irq_ipi)
+
+/* %rax: vector. */
+FUNC(irq_ring3)
+        movl    $0, VCPU_AT(user_root)
+        .rept   5                               /* Slot to slot. */
+        pushq   (VCPU_irq_end - 8 - EMU_VCPU_BYTES)(%rsp)
+        .endr
+        subl    $IRQ_STACK_BYTES, 40 + VCPU_AT(irq_ist)
+        pushq   $0
+        pushq   %rax
+        pushq   %rdi
+        pushq   %rsi
+        leaq    (FRAME_r8 + 8 - FRAME_rsi)(%rsp), %rsp
+        pushq   %r8
+        pushq   %r9
+        pushq   %r10
+        pushq   %r11
+        pushq   %rbx
+        pushq   %rbp
+        pushq   %r12
+        pushq   %r13
+        pushq   %r14
+        pushq   %r15
+        jmp     handle_trap
+END(irq_ring3)
 
 /* A hypercall that never left ring 3: the guest kernel's root is loaded. */
 FUNC(syscall_ring3)
@@ -179,25 +251,14 @@ FUNC(exit_again)
         movq    %rsp, %rbx
         andq    $-EMU_VCPU_BYTES, %rbx
         leaq    RING3_STACK_OFFSET(%rbx), %rsp
+        movl    $0, VCPU_user_root(%rbx)        /* Stopped at the last moment. */
         movq    %rbx, %rdi
         call    prepare_exit
 exit_critical:
         .globl  exit_critical
         cmpl    $0, VCPU_irq_pending(%rbx)
         jne     exit_again
-        cmpl    $0, VCPU_exit_via(%rbx)         /* EXIT_RING0 */
-        je      1f
-        movl    %ss, %eax                       /* What ring 3 really has: */
-        pushq   %rax                            /* not what IRET was told. */
-        pushq   (FRAME_OFFSET + FRAME_rsp)(%rbx)
-        pushq   (FRAME_OFFSET + FRAME_rflags)(%rbx)
-        movl    %cs, %eax
-        pushq   %rax
-        pushq   (FRAME_OFFSET + FRAME_rip)(%rbx)
-        jmp     2f
-1:      subq    $40, %rsp
-2:
-#define GUEST(reg) (FRAME_OFFSET + FRAME_##reg - RING3_STACK_OFFSET + 40)(%rsp), %reg
+#define GUEST(reg) (FRAME_OFFSET + FRAME_##reg)(%rbx), %reg
         movq    GUEST(r15)
         movq    GUEST(r14)
         movq    GUEST(r13)
@@ -207,15 +268,30 @@ exit_critical:
         movq    GUEST(r10)
         movq    GUEST(r9)
         movq    GUEST(r8)
-        movq    GUEST(rcx)
         movq    GUEST(rdx)
         movq    GUEST(rsi)
         movq    GUEST(rdi)
-        cmpl    $0, VCPU_exit_via(%rbx)
-        movq    GUEST(rbx)
+        cmpl    $0, VCPU_exit_via(%rbx)         /* EXIT_RING0 */
+        je      1f
+        movl    %ss, %eax                       /* What ring 3 really has: */
+        pushq   %rax                            /* not what IRET was told. */
+        pushq   (FRAME_OFFSET + FRAME_rsp)(%rbx)
+        pushq   (FRAME_OFFSET + FRAME_rflags)(%rbx)
+        movl    %cs, %eax
+        pushq   %rax
+        pushq   (FRAME_OFFSET + FRAME_rip)(%rbx)
+        movq    GUEST(rcx)
         movq    GUEST(rax)
-        je      ring0_exit_insn
+        movq    GUEST(rbx)
         iretq
+1:      movq    GUEST(rax)
+        movq    %rax, (FRAME_OFFSET + FRAME_error_code)(%rbx)
+        movq    GUEST(rcx)
+        leaq    (RING0_STACK_OFFSET - 48)(%rbx), %rsp
+        cmpl    $0, VCPU_in_kernel(%rbx)
+        movq    GUEST(rbx)
+        jne     ring0_exit_insn
+        movl    $1, (VCPU_user_root - RING0_STACK_OFFSET + 48)(%rsp)
 ring0_exit_insn:
         .globl  ring0_exit_insn
         hlt                                     /* #GP: ring0.S irets. */
@@ -233,6 +309,8 @@ END(iret_refused_ring3)
 
 /* uint64_t ring0_call(op %rdi, a1 %rsi, a2 %rdx).  Clobbers %rcx, %rdx. */
 FUNC(ring0_call)
+        leaq    ring0_table(%rip), %rax
+        movq    (%rax, %rdi, 8), %rax
 ring0_call_insn:
         .globl  ring0_call_insn
         hlt                                     /* #GP: ring0.S does op. */

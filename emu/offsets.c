@@ -6,6 +6,8 @@
     __asm__ volatile("\n->" #name " %0" : : "i"((uint64_t)(value)))
 #define FRAME(field) DEFINE(FRAME_##field, offsetof(struct emu_frame, field))
 #define VCPU(field) DEFINE(VCPU_##field, offsetof(struct vcpu, field))
+#define TO_RING3(way) \
+    DEFINE(VCPU_to_ring3_##way, offsetof(struct vcpu, to_ring3[TO_RING3_##way]))
 
 void offsets(void);
 void offsets(void)
@@ -54,8 +56,16 @@ void offsets(void)
     VCPU(fault_cr2);
     VCPU(exit_cr3);
     VCPU(exit_via);
-    VCPU(scratch_rax);
-    VCPU(to_ring3);
+    VCPU(user_root);
+    TO_RING3(TRAP);
+    TO_RING3(TRAP_RAX);
+    TO_RING3(PAGE_FAULT);
+    TO_RING3(IRQ_TIMER);
+    TO_RING3(IRQ_EVTCHN);
+    TO_RING3(IRQ_IPI);
+    VCPU(irq_end);
+    DEFINE(VCPU_irq_ist, offsetof(struct vcpu, tss.ist[1]));
+    DEFINE(IRQ_STACK_BYTES, IRQ_STACK_BYTES);
     VCPU(guess_tsc);
     VCPU(armed_tsc);
     DEFINE(VCPU_kernel_cr3, offsetof(struct vcpu, pub.kernel_cr3));

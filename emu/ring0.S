@@ -1,17 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Ring 0 where it is slow (EMU_QUIRK_SLOW_RING0): every instruction here is
- * interpreted by KVM at roughly 200 cycles, so ring 0 only
+ * Ring 0 where it is slow (EMU_QUIRK_SLOW_RING0): KVM interprets it, at 2,000
+ * to 3,000 cycles an instruction, so instructions are what is counted here,
+ * and whatever ring 3 can do is left to it. Ring 0 only
  *
- *   - hands a trap of the guest down to trap_ring3 (descend),
+ *   - loads the guest kernel's root and goes down to entry.S (descend),
  *   - does one privileged thing for emu's C (ring0_call, ring0_exit),
- *   - notes an interrupt in irq_pending.
+ *   - ends an interrupt.
  *
- * The stack is [.., RING0_STACK_OFFSET) of the vCPU's block: RSP0 points
- * there, so that the guest's frame at the end of the block survives traps
- * of emu's own ring 3 code. IF is clear in all of this but around hlt.
+ * RSP0 points at RING0_STACK_OFFSET of the vCPU's block: exceptions, the guest's
+ * and those by which emu's ring 3 asks for something. Interrupts have an IST
+ * entry, so that one may fall between a descent and the copy that ring 3 makes
+ * of the exception's frame. It has two stacks. One that hit the guest leaves
+ * its frame below irq_end for ring 3, too, and until that is copied, others
+ * use the second: not every KVM holds the next interrupt back until the last
+ * is ended (EOI). Those hit emu, and ring 0 alone deals with them.
  *
- * Names of stack slots below are relative to the end of that stack.
+ * vcpu.user_root: CR3 holds guest user space's root. Ring 3 sets it in the
+ * instruction before ring0_exit_insn, and it is cleared with the first change
+ * of root after that. While it is set an address in emu's image is not emu: a
+ * guest process can jump anywhere.
+ *
+ * IF is clear in all of this but around hlt.
  */
 #include "abi/layout.h"
 #include "emu/entry.h"
@@ -21,19 +31,32 @@
 #define RING0_STACK RING0_STACK_OFFSET
 /* Field of the vCPU block when %rsp is n bytes below the ring 0 stack's end. */
 #define AT(field, n) (VCPU_##field - RING0_STACK + (n))(%rsp)
+/* Likewise, an interrupt's frame below irq_end. */
+#define IRQ_AT(field) (VCPU_##field - VCPU_irq_end + 40)(%rsp)
 
 /* With an error code slot at %rsp: */
 #define E_RIP 8
-#define E_CS 16
 #define E_RSP 32
 /* With vector and error code at %rsp: */
 #define V_RIP 16
-#define V_CS 24
-#define V_RSP 40
+
+/* Clobbers %rax. n as AT()'s. */
+.macro LOAD_KERNEL_ROOT n
+        movl    $0, AT(user_root, \n)
+        movq    AT(kernel_cr3, \n), %rax
+        movq    %rax, %cr3
+.endm
 
         .text
 
-/* Stubs of the vectors that have no entry of their own below. */
+/*
+ * Stubs of the vectors that have no entry of their own below. Those that an
+ * iretq of our own can raise while the user's root is loaded look at the
+ * address first; at an address of emu's a guest process raises none of them,
+ * as it cannot fetch there.
+ */
+#define IRETQ_RAISES(n) ((n) >= 10 && (n) <= 13)
+
         .balign 16
         .globl  slow_stubs
 slow_stubs:
@@ -44,77 +67,82 @@ slow_stubs:
         pushq   $0
         .endif
         pushq   $vector
+        .if     IRETQ_RAISES(vector)
+        jmp     descend_unless_emu
+        .else
         jmp     descend
+        .endif
         .set    vector, vector + 1
         .endr
 
-/*
- * %rsp: vector slot, 56 bytes below the end. All registers the guest's.
- * Copies the seven words to the guest's frame and irets to trap_ring3 with
- * the guest kernel's root loaded.
- */
-FUNC(descend)
+/* %rsp: vector slot, 56 bytes below the end. All registers the guest's. */
+FUNC(descend_unless_emu)
         cmpl    $emu_high, (V_RIP + 4)(%rsp)
-        je      fault_in_emu                    /* Ring 3 C or ring 0. */
-descend_guest:
-        leaq    (EMU_VCPU_BYTES - RING0_STACK + 56)(%rsp), %rsp
-        .rept   7                               /* Slot to slot. */
-        pushq   (RING0_STACK - EMU_VCPU_BYTES - 8)(%rsp)
-        .endr
-#define IN_FRAME(field) (VCPU_##field - EMU_VCPU_BYTES + 56)(%rsp)
-        cmpl    $0, IN_FRAME(in_kernel)
+        je      fault_in_emu
+descend:
+        cmpl    $0, AT(user_root, 56)
         je      1f
-        leaq    IN_FRAME(to_ring3), %rsp
+        pushq   %rax
+        LOAD_KERNEL_ROOT 64
+        leaq    AT(to_ring3_TRAP_RAX, 64), %rsp
         iretq
-1:      movq    %rax, IN_FRAME(scratch_rax)
-        movq    IN_FRAME(kernel_cr3), %rax      /* User root: emu is hidden */
-        movq    %rax, %cr3                      /* from ring 3 there. */
-        movq    IN_FRAME(scratch_rax), %rax
-        leaq    IN_FRAME(to_ring3), %rsp
+1:      cmpl    $emu_high, (V_RIP + 4)(%rsp)
+        je      fault_in_emu
+        leaq    AT(to_ring3_TRAP, 56), %rsp
         iretq
-END(descend)
+END(descend_unless_emu)
 
 /*
  * #PF: CR2 can be read at ring 0 only. A fault on an instruction fetch is
- * never emu's, wherever rip points: a guest process may jump to emu's
- * addresses, which its root hides. %rsp: error code slot.
+ * never emu's, wherever rip points. %rsp: error code slot; %rax goes where
+ * the vector would, and trap_page_fault knows.
  */
 FUNC(slow_page_fault)
-        pushq   $X86_TRAP_PF
-        movq    %rax, AT(scratch_rax, 56)
+        pushq   %rax
         movq    %cr2, %rax
-        testb   $0x10, 8(%rsp)                  /* PF_FETCH */
-        jnz     1f
+        cmpl    $0, AT(user_root, 56)
+        je      1f
+        movq    %rax, AT(fault_cr2, 56)
+        LOAD_KERNEL_ROOT 56
+        leaq    AT(to_ring3_PAGE_FAULT, 56), %rsp
+        iretq
+1:      testb   $PF_FETCH, 8(%rsp)
+        jnz     2f
         cmpl    $emu_high, (V_RIP + 4)(%rsp)
-        je      2f
-1:      movq    %rax, AT(fault_cr2, 56)
-        movq    AT(scratch_rax, 56), %rax
-        jmp     descend_guest
-2:      movq    AT(scratch_rax, 56), %rax
+        je      3f
+2:      movq    %rax, AT(fault_cr2, 56)
+        leaq    AT(to_ring3_PAGE_FAULT, 56), %rsp
+        iretq
+3:      popq    %rax
+        pushq   $X86_TRAP_PF
         jmp     fault_in_emu
 END(slow_page_fault)
 
-/* #GP: most are emu's own requests. %rsp: error code slot, 48 below. */
+/*
+ * #GP: most are emu's own requests. %rsp: error code slot, 48 below the end;
+ * the way out has set the stack pointer to just that, where a guest that is
+ * sane never has its own. One that does and halts goes back to where it last
+ * went on, as it could have done by itself.
+ */
 FUNC(slow_general_protection)
-        cmpl    $emu_high, (E_RIP + 4)(%rsp)
-        jne     2f
-        cmpl    $ring0_exit_lo, E_RIP(%rsp)
+        cmpq    %rsp, E_RSP(%rsp)
         je      ring0_exit
         cmpl    $ring0_call_lo, E_RIP(%rsp)
-        je      1f
-2:      pushq   $X86_TRAP_GP
-        jmp     descend
-1:      leaq    ring0_table(%rip), %rax
-        jmpq    *(%rax, %rdi, 8)
+        jne     1f
+        cmpl    $emu_high, (E_RIP + 4)(%rsp)
+        jne     1f
+        jmpq    *%rax                           /* ring0_call chose op_*. */
+1:      pushq   $X86_TRAP_GP
+        jmp     descend_unless_emu
 END(slow_general_protection)
 
-/* Every general register is the guest's; its frame has the rest. */
+/* Every register but %rax is the guest's; its frame has the rest, and %rax
+ * where the error code was. */
 FUNC(ring0_exit)
-        pushq   %rax
-        movq    AT(exit_cr3, 56), %rax
+        movq    AT(exit_cr3, 48), %rax
         movq    %rax, %cr3
+        leaq    (FRAME_OFFSET + FRAME_error_code - RING0_STACK + 48)(%rsp), %rsp
         popq    %rax
-        leaq    (EMU_VCPU_BYTES - 40 - RING0_STACK + 48)(%rsp), %rsp
         .globl  ring0_iret_to_guest
 ring0_iret_to_guest:
         iretq
@@ -125,6 +153,7 @@ FUNC(ring0_iret_refused)
         andq    $-EMU_VCPU_BYTES, %rsp
         movq    VCPU_kernel_cr3(%rsp), %rax
         movq    %rax, %cr3
+        movl    $0, VCPU_user_root(%rsp)
         leaq    RING3_STACK_OFFSET(%rsp), %rcx
         leaq    RING0_STACK(%rsp), %rsp
         pushq   $GUEST_SS64
@@ -147,63 +176,101 @@ FUNC(fault_in_emu)
 END(fault_in_emu)
 
 /*
- * LAPIC interrupts. Note it, end it, and: from the guest descend; from emu
- * at ring 3 go back, to exit_again if it was about to enter the guest; from
- * ring 0 (hlt) go back.
+ * LAPIC interrupts. From the guest: three registers saved, the interrupt ended,
+ * the timer's next tick armed (0 disarms), the stack changed for the next
+ * interrupt, then down to ring 3, which does the rest. %rsp is 40 below
+ * irq_end there; from emu it may be on the other stack.
  */
-.macro IRQ name, vector, bit
-FUNC(\name)
-        pushq   $0
-        pushq   $\vector
-        pushq   %rax
-        pushq   %rcx
-        pushq   %rdx
-        movl    $0x80b, %ecx                    /* x2APIC EOI */
+#define GUEST_FRAME_AT(field) \
+        (FRAME_OFFSET + FRAME_##field - VCPU_irq_end + 40)(%rsp)
+.macro END_OF_INTERRUPT
+        movl    $MSR_X2APIC_EOI, %ecx
         xorl    %eax, %eax
         xorl    %edx, %edx
         wrmsr
-        movq    %rsp, %rcx                      /* hlt: deeper than AT(). */
+.endm
+
+/* eoi: it has to be ended. to: offset in the block of where to go down to. */
+.macro IRQ name, eoi, bit, to
+FUNC(\name)
+        cmpl    $emu_high, 4(%rsp)
+        je      1f
+        movq    %rax, GUEST_FRAME_AT(rax)
+        movq    %rcx, GUEST_FRAME_AT(rcx)
+        movq    %rdx, GUEST_FRAME_AT(rdx)
+        movq    IRQ_AT(kernel_cr3), %rax
+        movq    %rax, %cr3
+        .if     \eoi
+        END_OF_INTERRUPT
+        .endif
+        .if     \bit == IRQ_TIMER
+        movl    IRQ_AT(guess_tsc), %eax
+        movl    4 + IRQ_AT(guess_tsc), %edx
+        movl    $MSR_TSC_DEADLINE, %ecx
+        wrmsr
+        .endif
+        addl    $IRQ_STACK_BYTES, IRQ_AT(irq_ist)
+        leaq    (\to - VCPU_irq_end + 40)(%rsp), %rsp
+        iretq
+1:      pushq   %rax
+        pushq   %rcx
+        pushq   %rdx
+        .if     \eoi
+        END_OF_INTERRUPT
+        .endif
+        movq    %rsp, %rcx
         andq    $-EMU_VCPU_BYTES, %rcx
         orl     $\bit, VCPU_irq_pending(%rcx)
-        .if     \bit == IRQ_TIMER                     /* Timer: arm the guess, */
-        movq    VCPU_guess_tsc(%rcx), %rax      /* once: it may be past. */
+        .if     \bit == IRQ_TIMER
+        movq    VCPU_guess_tsc(%rcx), %rax
         movq    %rax, VCPU_armed_tsc(%rcx)
         movq    $0, VCPU_guess_tsc(%rcx)
         movq    %rax, %rdx
         shrq    $32, %rdx
-        movl    $0x6e0, %ecx                    /* TSC deadline; 0 disarms */
+        movl    $MSR_TSC_DEADLINE, %ecx
         wrmsr
         .endif
         popq    %rdx
         popq    %rcx
         popq    %rax
-        cmpl    $emu_high, (V_RIP + 4)(%rsp)
-        jne     descend
         jmp     irq_in_emu
 END(\name)
 .endm
-        IRQ     slow_irq_timer, EMU_VECTOR_TIMER, IRQ_TIMER
-        IRQ     slow_irq_evtchn, EMU_VECTOR_EVTCHN, IRQ_EVTCHN
-        IRQ     slow_irq_ipi, EMU_VECTOR_IPI, IRQ_IPI
+        IRQ     slow_irq_timer, 1, IRQ_TIMER, VCPU_to_ring3_IRQ_TIMER
+        IRQ     slow_irq_evtchn, 1, IRQ_EVTCHN, VCPU_to_ring3_IRQ_EVTCHN
+        IRQ     slow_irq_ipi, 1, IRQ_IPI, VCPU_to_ring3_IRQ_IPI
+        IRQ     ended_irq_timer, 0, IRQ_TIMER, VCPU_to_ring3_IRQ_TIMER
+        IRQ     ended_irq_evtchn, 0, IRQ_EVTCHN, VCPU_to_ring3_IRQ_EVTCHN
+        IRQ     ended_irq_ipi, 0, IRQ_IPI, VCPU_to_ring3_IRQ_IPI
+
+/* Back to where emu was; to exit_again if it was about to enter the guest. */
+FUNC(irq_in_emu)
+        cmpl    $exit_critical_lo, (%rsp)
+        jb      1f
+        cmpl    $exit_critical_end_lo, (%rsp)
+        jae     1f
+        movl    $exit_again_lo, (%rsp)          /* High half is the same. */
+        pushq   %rax
+        movq    %rsp, %rax
+        andq    $-EMU_VCPU_BYTES, %rax
+        addq    $RING3_STACK_OFFSET, %rax
+        movq    %rax, 32(%rsp)                  /* %rsp of the frame. */
+        popq    %rax
+1:      iretq
+END(irq_in_emu)
+
+/* For start.c's irq_in_service(). %rsi: the in-service bits of our vectors. */
+FUNC(slow_irq_probe)
+        movl    $MSR_X2APIC_ISR7, %ecx
+        rdmsr
+        movl    %eax, %esi
+        END_OF_INTERRUPT
+        iretq
+END(slow_irq_probe)
 
 FUNC(slow_irq_spurious)
         iretq
 END(slow_irq_spurious)
-
-/* %rsp: vector slot. */
-FUNC(irq_in_emu)
-        cmpl    $exit_critical_lo, V_RIP(%rsp)
-        jb      1f
-        cmpl    $exit_critical_end_lo, V_RIP(%rsp)
-        jae     1f
-        movl    $exit_again_lo, V_RIP(%rsp)     /* High half is the same. */
-        pushq   %rax
-        leaq    (RING3_STACK_OFFSET - RING0_STACK + 64)(%rsp), %rax
-        movq    %rax, (V_RSP + 8)(%rsp)
-        popq    %rax
-1:      addq    $16, %rsp
-        iretq
-END(irq_in_emu)
 
 /*
  * What ring0_call() can ask for: %rsi, %rdx arguments, %rax result, %rcx and
@@ -282,6 +349,7 @@ op_read_dr6:
 
         .section .rodata
         .balign 8
+        .globl  ring0_table
 ring0_table:                                    /* Order of RING0_*. */
         .quad   op_write_cr3, op_invlpg, op_wrmsr, op_halt, op_out
         .quad   op_lldt, op_write_cr0, op_write_cr4, op_xsetbv, op_write_dr

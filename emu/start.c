@@ -10,6 +10,7 @@
 #define MSR_X2APIC_TPR 0x808
 #define MSR_X2APIC_SVR 0x80f
 #define MSR_X2APIC_LVT_TIMER 0x832
+#define MSR_X2APIC_SELF_IPI 0x83f
 #define MSR_KVM_STEAL_TIME 0x4b564d03
 
 #define APIC_SVR_ENABLE 0x100
@@ -35,9 +36,12 @@ struct dtr {
 
 extern char trap_stubs[], slow_stubs[], nmi_stub[], slow_page_fault[],
     slow_general_protection[], slow_irq_timer[], slow_irq_evtchn[],
-    slow_irq_ipi[], slow_irq_spurious[];
+    slow_irq_ipi[], slow_irq_spurious[], slow_irq_probe[], ended_irq_timer[],
+    ended_irq_evtchn[], ended_irq_ipi[];
 extern char lstar_template[], lstar_template_end[];
-extern char syscall_ring0[], syscall_ring3[], trap_ring3[];
+extern char syscall_ring0[], syscall_ring3[];
+extern char trap_ring3[], trap_rax[], trap_page_fault[], irq_timer[],
+    irq_evtchn[], irq_ipi[];
 void enter_guest(struct vcpu *v) __attribute__((noreturn));
 
 static void set_gate(unsigned int vector, const char *entry, unsigned int ist)
@@ -66,26 +70,71 @@ static void init_idt(void)
     if (slow_ring0()) {
         set_gate(X86_TRAP_GP, slow_general_protection, 0);
         set_gate(X86_TRAP_PF, slow_page_fault, 0);
-        set_gate(EMU_VECTOR_TIMER, slow_irq_timer, 0);
-        set_gate(EMU_VECTOR_EVTCHN, slow_irq_evtchn, 0);
-        set_gate(EMU_VECTOR_IPI, slow_irq_ipi, 0);
+        set_gate(EMU_VECTOR_TIMER, slow_irq_probe, 0);
+        set_gate(EMU_VECTOR_IPI, slow_irq_probe, 0);
         set_gate(EMU_VECTOR_SPURIOUS, slow_irq_spurious, 0);
     }
+}
+
+/*
+ * Slow ring 0: is an interrupt that is being handled in service, and so has to
+ * be ended? Not on every software KVM. ring0.S, the slow way to find out, is
+ * asked once, with one interrupt of the timer and one of the IPIs' kind.
+ */
+static bool irq_in_service(void)
+{
+    uint32_t seen = 0, bits;
+
+    for (unsigned int i = 0; i < 2; i++) {
+        if (i == 0)
+            raw_wrmsr(MSR_TSC_DEADLINE, 1); /* long ago: at once */
+        else
+            raw_wrmsr(MSR_X2APIC_SELF_IPI, EMU_VECTOR_IPI);
+        __asm__ volatile("sti; hlt; cli"
+                         : "=S"(bits)
+                         :
+                         : "rax", "rcx", "rdx", "memory");
+        seen |= bits;
+    }
+    return seen != 0;
+}
+
+static void init_slow_irqs(void)
+{
+    bool eoi = irq_in_service();
+
+    set_gate(EMU_VECTOR_TIMER, eoi ? slow_irq_timer : ended_irq_timer, 2);
+    set_gate(EMU_VECTOR_EVTCHN, eoi ? slow_irq_evtchn : ended_irq_evtchn, 2);
+    set_gate(EMU_VECTOR_IPI, eoi ? slow_irq_ipi : ended_irq_ipi, 2);
 }
 
 static void init_stacks(struct vcpu *v)
 {
     uint64_t block = (uint64_t)v;
 
+    const char *const to_ring3[TO_RING3_NR] = {
+        [TO_RING3_TRAP] = trap_ring3,
+        [TO_RING3_TRAP_RAX] = trap_rax,
+        [TO_RING3_PAGE_FAULT] = trap_page_fault,
+        [TO_RING3_IRQ_TIMER] = irq_timer,
+        [TO_RING3_IRQ_EVTCHN] = irq_evtchn,
+        [TO_RING3_IRQ_IPI] = irq_ipi,
+    };
+
     v->tss.rsp[0] =
         block + (slow_ring0() ? RING0_STACK_OFFSET : EMU_VCPU_BYTES);
     v->tss.ist[0] = (uint64_t)v->ist_stack + sizeof(v->ist_stack);
+    v->tss.ist[1] = (uint64_t)v->irq_end;
     v->tss.iomap_base = sizeof(v->tss);
-    v->to_ring3[0] = (uint64_t)trap_ring3;
-    v->to_ring3[1] = FLAT_RING3_CS64;
-    v->to_ring3[2] = RFLAGS_IF | RFLAGS_FIXED;
-    v->to_ring3[3] = block + FRAME_OFFSET + offsetof(struct emu_frame, vector);
-    v->to_ring3[4] = FLAT_RING3_SS64;
+    for (unsigned int i = 0; i < TO_RING3_NR; i++) {
+        v->to_ring3[i] = (struct iretq_frame){
+            .rip = (uint64_t)to_ring3[i],
+            .cs = FLAT_RING3_CS64,
+            .rflags = RFLAGS_IF | RFLAGS_FIXED,
+            .rsp = block + EMU_VCPU_BYTES,
+            .ss = FLAT_RING3_SS64,
+        };
+    }
     v->syscall_stack = block + EMU_VCPU_BYTES;
     v->syscall_entry = (uint64_t)(slow_ring0() ? syscall_ring3 : syscall_ring0);
     memcpy(v->lstar_stub, lstar_template,
@@ -142,6 +191,8 @@ void vcpu_main(uint32_t id)
     init_gdt(v);
     init_cpu(v);
     if (id == 0) {
+        if (slow_ring0())
+            init_slow_irqs();
         evtchn_init();
         start_vcpu0(v);
     }

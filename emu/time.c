@@ -7,7 +7,6 @@
 #include "emu/emu.h"
 #include "emu/privileged.h"
 
-#define MSR_TSC_DEADLINE 0x6e0
 /* Ticks closer together than this are no tick. */
 #define GUESS_MIN_NS 1000000UL
 /* A tick's requests jitter by some microseconds: guess a little late, and

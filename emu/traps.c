@@ -3,8 +3,6 @@
 #include "emu/emu.h"
 #include "emu/privileged.h"
 
-#define MSR_X2APIC_EOI 0x80b
-
 void emu_trap(struct emu_frame *f);
 extern char iret_to_guest[], ring0_iret_to_guest[], iret_refused[],
     ring0_iret_refused[];

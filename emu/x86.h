@@ -37,6 +37,17 @@
 #define X86_TRAP_GP 13
 #define X86_TRAP_PF 14
 
+/* Errors of a page fault (SDM vol 3, 4.7). */
+#define PF_PRESENT 0x1
+#define PF_WRITE 0x2
+#define PF_USER 0x4
+#define PF_RESERVED 0x8
+#define PF_FETCH 0x10
+
+#define MSR_TSC_DEADLINE 0x6e0
+#define MSR_X2APIC_EOI 0x80b
+#define MSR_X2APIC_ISR7 0x817 /* vectors from 0xe0 */
+
 /* Vectors for which the CPU pushes an error code. */
 #define HAS_ERROR_CODE(n)                                              \
     ((n) == 8 || ((n) >= 10 && (n) <= 14) || (n) == 17 || (n) == 21 || \

@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from xenner import abi
@@ -115,8 +115,7 @@ class Vcpu:
 
     def registers(self) -> tuple[Registers, int, int]:
         """The guest's registers, CR2 and CR3; the loop must not be running."""
-        r = ffi.new("struct vcpu_registers *")
-        _check(lib.vcpu_get_registers(self._loop, r), "reading registers")
+        r = self._live_registers()
         block = recorder.vcpu_block(self._mem, self.number)
         # Only what runs outside emu is the guest; the selectors of a software
         # KVM do not tell the ring, so the address must.
@@ -124,8 +123,14 @@ class Vcpu:
             frame = abi.view(
                 "emu_frame", self._mem, self._frame_gpa(block.frame_gpa)
             )
-            return registers_from(frame), int(r.cr2), int(r.cr3)
+            return _in_frame(frame, r), int(r.cr2), int(r.cr3)
         return registers_from(r), int(r.cr2), int(r.cr3)
+
+    def _live_registers(self) -> Any:
+        """The CPU's own, emu's or the guest's; the loop must not be running."""
+        r = ffi.new("struct vcpu_registers *")
+        _check(lib.vcpu_get_registers(self._loop, r), "reading registers")
+        return r
 
     def _frame_gpa(self, claimed: int) -> int:
         """Where emu says the frame is, if that is in this vCPU's block."""
@@ -200,7 +205,7 @@ class Vcpu:
                     ShutdownReason.CRASH,
                     text=prefix + recorder.printable(text),
                     vcpu=self.number,
-                    registers=registers_from(request.frame),
+                    registers=_in_frame(request.frame, self._live_registers()),
                     cr2=int(request.cr2),
                     cr3=int(request.cr3),
                 )
@@ -218,6 +223,17 @@ class Vcpu:
             cr2=cr2,
             cr3=cr3,
         )
+
+
+def _in_frame(frame: Any, live: Any) -> Registers:
+    """Those that emu saved; the others it leaves in the CPU as they were."""
+    return replace(
+        registers_from(frame),
+        **{
+            name: int(getattr(live, name))
+            for name in ("fs_base", "gs_base", "ds", "es", "fs", "gs")
+        },
+    )
 
 
 def _check(rc: int, what: str) -> None:
