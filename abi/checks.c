@@ -4,6 +4,7 @@
 
 #include "abi/emu.h"
 #include "abi/layout.h"
+#include "abi/wire.h"
 
 #define AT(type, field, offset) \
     _Static_assert(offsetof(struct type, field) == (offset), #type "." #field)
@@ -23,9 +24,9 @@ SIZE(emu_cpuid, 32);
 AT(emu_shared, guest_mfn, 32);
 AT(emu_shared, start_rip, 64);
 AT(emu_shared, handle, 104);
-AT(emu_shared, clock, 136);
-AT(emu_shared, cpuid, 176);
-SIZE(emu_shared, 176 + 32 * EMU_MAX_CPUID);
+AT(emu_shared, clock, 144);
+AT(emu_shared, cpuid, 184);
+SIZE(emu_shared, 184 + 32 * EMU_MAX_CPUID);
 
 _Static_assert(sizeof(struct emu_shared) <= EMU_SHARED_BYTES, "shared pages");
 _Static_assert(sizeof(struct emu_vcpu) <= EMU_VCPU_TRACE_OFFSET, "vCPU head");
@@ -36,3 +37,17 @@ _Static_assert(EMU_VCPU_TRACE_OFFSET +
 _Static_assert(EMU_VCPU_GPA + EMU_MAX_VCPUS * EMU_VCPU_BYTES == M2P_GPA,
                "vCPU blocks end where the M2P begins");
 _Static_assert(EMU_IMAGE_GPA + EMU_IMAGE_BYTES == EMU_SHARED_GPA, "image");
+
+/* Nothing is padded: a message is the sum of its fields. */
+SIZE(evtchnd_domain, 48);
+SIZE(evtchnd_request, 96);
+AT(evtchnd_request, value, 32);
+AT(evtchnd_request, domain, 48);
+SIZE(evtchnd_reply, 112);
+AT(evtchnd_reply, page_id, 48);
+AT(evtchnd_reply, domain, 64);
+AT(evtchnd_page, selector, 64);
+AT(evtchnd_page, pending, 0x1000);
+AT(evtchnd_page, mask, 0x5000);
+SIZE(evtchnd_page, 0x9000);
+_Static_assert(EVTCHND_GUEST_PORTS == EMU_NR_EVTCHN, "ports of a guest");

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: GPL-2.0-or-later OR LGPL-2.1-or-later */
 /*
  * emu <-> VM process: everything the two agree on.
  *
@@ -16,7 +16,7 @@
 #endif
 
 #define EMU_ABI_MAGIC 0x454d5552454e4558 /* "XENERUME" read as bytes */
-#define EMU_ABI_VERSION 1
+#define EMU_ABI_VERSION 2
 
 /* --- I/O ports ------------------------------------------------------------ */
 
@@ -41,6 +41,9 @@
 #define EMU_REQUEST_CRASH 3    /* guest's fault: text, registers in frame */
 #define EMU_REQUEST_BUG 4      /* emu's fault: likewise */
 #define EMU_REQUEST_READY 5    /* vCPU 0 is about to enter the guest */
+/* arg[0]: EVTCHNOP_* of xen/event_channel.h, data[0..length): its structure,
+ * which comes back filled in. Only with EMU_FLAG_EVTCHND. */
+#define EMU_REQUEST_EVTCHN 6
 
 #define EMU_REQUEST_DATA_BYTES 512
 
@@ -51,6 +54,15 @@
  * in the guest kernel's address space, ring 0 keeps only what needs it.
  */
 #define EMU_QUIRK_SLOW_RING0 0x1
+
+/* --- emu_shared.flags: what there is outside ------------------------------- */
+
+/*
+ * evtchnd owns the domain's ports: emu asks (EMU_REQUEST_EVTCHN) and keeps
+ * what it needs for sending. Without it the domain is alone, and emu's table
+ * is all there is.
+ */
+#define EMU_FLAG_EVTCHND 0x1
 
 /* --- guest registers ------------------------------------------------------- */
 
@@ -227,6 +239,8 @@ struct emu_shared {
     /* Domain handle (uuid), as XENVER_guest_handle returns it. */
     uint8_t handle[16];
 
+    uint32_t flags; /* EMU_FLAG_* */
+    uint32_t reserved;
     uint64_t xcr0; /* what the guest may enable, 0: no XSAVE */
     uint64_t tsc_khz;
     struct emu_clock clock; /* live */

@@ -6,10 +6,14 @@ A case alone is `boot/tcg`.
 
 import sys
 
-from bench import boot
+from bench import boot, evtchn, xenstore
 from bench.results import report
 
-_BENCHES = {"boot": boot.CASES}
+_BENCHES = {
+    "boot": boot.CASES,
+    "evtchn": evtchn.CASES,
+    "xenstore": xenstore.CASES,
+}
 
 
 def main() -> int:
@@ -26,7 +30,7 @@ def main() -> int:
     results = [
         report(bench, case, _BENCHES[bench][case]) for bench, case in chosen
     ]
-    heading = f"{'bench':8} {'case':10} {'ours':>12} {'peer':>12}"
+    heading = f"{'bench':8} {'case':28} {'ours':>12} {'peer':>12}"
     print(f"\n{heading} {'unit':8} {'ratio':>8}", file=sys.stderr)
     for result in results:
         if result is not None:

@@ -46,7 +46,7 @@ class Result:
     def to_row(self) -> str:
         """The line for people."""
         return (
-            f"{self.bench:8} {self.case:10} {self.ours:12.4g} "
+            f"{self.bench:8} {self.case:28} {self.ours:12.4g} "
             f"{self.peer:12.4g} {self.unit:8} {self.ours / self.peer:8.3f}  "
             f"{self.better} is better, peer: {self.peer_name}"
         )

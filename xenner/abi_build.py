@@ -14,7 +14,9 @@ from pathlib import Path
 
 import cffi
 
-HEADERS = ("abi/layout.h", "abi/emu.h")
+HEADERS = ("abi/layout.h", "abi/emu.h", "abi/wire.h")
+STRUCTURES = ("abi/emu.h", "abi/wire.h")
+_ATOMIC = "xenner/csrc/atomic.h"
 _CONSTANT = re.compile(
     r"^#define ([A-Z][A-Z0-9_]*)[ \t]+(0x[0-9a-f]+|[0-9]+)\b", re.M
 )
@@ -25,14 +27,18 @@ def _joined(header: Path) -> str:
     return header.read_text().replace("\\\n", " ")
 
 
-def main() -> None:
-    root, output = Path(sys.argv[1]), Path(sys.argv[2])
-    structures = subprocess.run(
-        ["cc", "-E", "-P", "-DABI_NO_INCLUDES", str(root / "abi/emu.h")],
+def _preprocessed(header: Path) -> str:
+    return subprocess.run(
+        ["cc", "-E", "-P", "-DABI_NO_INCLUDES", str(header)],
         check=True,
         capture_output=True,
         text=True,
     ).stdout
+
+
+def main() -> None:
+    root, output = Path(sys.argv[1]), Path(sys.argv[2])
+    structures = "".join(_preprocessed(root / header) for header in STRUCTURES)
     constants = [
         name
         for header in HEADERS
@@ -42,9 +48,13 @@ def main() -> None:
     builder.cdef(
         structures + "".join(f"#define {name} ...\n" for name in constants)
     )
+    builder.cdef(
+        "void atomic_or_u64(void *word, uint64_t bits);"
+        "void memory_barrier(void);"
+    )
     builder.set_source(
         "xenner._abi",
-        "".join(f'#include "{header}"\n' for header in HEADERS),
+        "".join(f'#include "{header}"\n' for header in (*HEADERS, _ATOMIC)),
     )
     builder.emit_c_code(str(output))
     # cffi leaves an unchanged file alone; the build compares times.

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""evtchnd: event channels between the host's processes and the guests."""
+
+import argparse
+import logging
+import resource
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from evtchnd.listener import notify_ready, open_listener
+from evtchnd.server import Server
+from xenner.errors import HostError
+
+_DEFAULT_SOCKET = Path("/run/xenner/evtchnd.socket")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program; returns its exit status."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(format="evtchnd: %(message)s", level=logging.INFO)
+    _raise_limit()
+    try:
+        with open_listener(options.socket) as listener:
+            trusted_uids = frozenset(options.trust_uid)
+            server = Server(listener, trusted_uids=trusted_uids)
+            trio.run(_serve_until_told, server)
+    except HostError as error:
+        print(f"evtchnd: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="evtchnd", description=__doc__)
+    parser.add_argument(
+        "--socket",
+        type=Path,
+        default=_DEFAULT_SOCKET,
+        metavar="PATH",
+        help="where to listen, unless the service manager hands a socket over",
+    )
+    parser.add_argument(
+        "--trust-uid",
+        type=int,
+        action="append",
+        default=[],
+        metavar="UID",
+        help="a user besides root whose processes act for the host",
+    )
+    return parser
+
+
+async def _serve_until_told(server: Server) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.serve)
+            notify_ready()
+            async for _number in signals:
+                nursery.cancel_scope.cancel()
+
+
+def _raise_limit() -> None:
+    """As many descriptors as we may have: each channel has two of them."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

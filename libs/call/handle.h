@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* libxencall: hypercalls that the host makes, answered in this process. */
+#ifndef LIBS_CALL_HANDLE_H
+#define LIBS_CALL_HANDLE_H
+
+#include <stdint.h>
+
+#include <xencall.h>
+
+#include "libs/client/client.h"
+
+struct xencall_handle {
+    struct evtchnd_client client;
+};
+
+/* Ask evtchnd, once more if the connection was lost. 0 or -errno. */
+int call_evtchnd(xencall_handle *xcall, struct evtchnd_request *request,
+                 struct evtchnd_reply *reply);
+
+/* Each returns what Xen's would: >= 0, or -errno. */
+long do_domctl(xencall_handle *xcall, void *arg);
+long do_sysctl(xencall_handle *xcall, void *arg);
+long do_xen_version(unsigned int cmd, void *arg);
+long do_event_channel_op(xencall_handle *xcall, unsigned int cmd, void *arg);
+
+#endif

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* libxenevtchn: handles, and what is asked of evtchnd. */
+#include "handle.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <xen/event_channel.h>
+
+/* The only flag there is, since VERS_1.2 of Xen's library. */
+#ifndef XENEVTCHN_NO_CLOEXEC
+#define XENEVTCHN_NO_CLOEXEC (1U << 0)
+#endif
+
+static int set_up(xenevtchn_handle *xce, struct evtchnd_answer *hello,
+                  bool cloexec)
+{
+    struct stat file;
+
+    if (hello->page < 0 || hello->bell < 0) {
+        errno = EACCES; /* a VM process has no handles */
+        return -1;
+    }
+    if (fstat(hello->page, &file) ||
+        file.st_size < (off_t)sizeof(struct evtchnd_page)) {
+        errno = EPROTO;
+        return -1;
+    }
+    xce->epoll = epoll_create1(cloexec ? EPOLL_CLOEXEC : 0);
+    xce->timer = timerfd_create(CLOCK_MONOTONIC,
+                                TFD_NONBLOCK | (cloexec ? TFD_CLOEXEC : 0));
+    if (xce->epoll < 0 || xce->timer < 0)
+        return -1;
+    xce->page_fd = hello->page;
+    xce->bell = hello->bell;
+    hello->page = hello->bell = -1;
+    xce->page = mmap(NULL, sizeof(*xce->page), PROT_READ | PROT_WRITE,
+                     MAP_SHARED, xce->page_fd, 0);
+    if (xce->page == MAP_FAILED)
+        return -1;
+    if (arm(xce, EPOLL_CTL_ADD, xce->bell, EPOLLIN | EPOLLET, SOURCE_PAGE) ||
+        arm(xce, EPOLL_CTL_ADD, xce->timer, EPOLLIN | EPOLLET, SOURCE_TIMER) ||
+        arm(xce, EPOLL_CTL_ADD, xce->client.fd, EPOLLRDHUP | EPOLLET,
+            SOURCE_SOCKET))
+        return -1;
+    return 0;
+}
+
+static void close_if_open(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}
+
+static void tear_down(xenevtchn_handle *xce)
+{
+    int saved = errno;
+
+    evtchnd_disconnect(&xce->client);
+    if (xce->page != MAP_FAILED)
+        munmap(xce->page, sizeof(*xce->page));
+    close_if_open(xce->page_fd);
+    close_if_open(xce->bell);
+    close_if_open(xce->timer);
+    close_if_open(xce->epoll);
+    pthread_mutex_destroy(&xce->lock);
+    free(xce);
+    errno = saved;
+}
+
+xenevtchn_handle *xenevtchn_open(struct xentoollog_logger *logger,
+                                 unsigned int flags)
+{
+    bool cloexec = !(flags & XENEVTCHN_NO_CLOEXEC);
+    struct evtchnd_answer hello;
+    xenevtchn_handle *xce;
+
+    (void)logger;
+    if (flags & ~XENEVTCHN_NO_CLOEXEC) {
+        errno = EINVAL;
+        return NULL;
+    }
+    xce = calloc(1, sizeof(*xce));
+    if (!xce)
+        return NULL;
+    pthread_mutex_init(&xce->lock, NULL);
+    xce->pid = getpid();
+    xce->page = MAP_FAILED;
+    xce->epoll = xce->timer = xce->page_fd = xce->bell = -1;
+    xce->last_ready = &xce->first_ready;
+    if (evtchnd_connect(&xce->client, cloexec, -1, -1, &hello)) {
+        pthread_mutex_destroy(&xce->lock);
+        free(xce);
+        return NULL;
+    }
+    if (set_up(xce, &hello, cloexec)) {
+        evtchnd_discard(&hello);
+        tear_down(xce);
+        return NULL;
+    }
+    return xce;
+}
+
+/* A handle is more than one descriptor, so none makes one. */
+xenevtchn_handle *xenevtchn_fdopen(struct xentoollog_logger *logger, int fd,
+                                   unsigned int open_flags)
+{
+    (void)logger, (void)fd, (void)open_flags;
+    errno = ENOSYS;
+    return NULL;
+}
+
+int xenevtchn_close(xenevtchn_handle *xce)
+{
+    if (!xce)
+        return 0;
+    /* After fork(2) page and epoll descriptor are the parent's as well. */
+    if (xce->pid == getpid()) {
+        for (unsigned int i = 0; i < NR_BUCKETS; i++) {
+            while (xce->buckets[i])
+                port_close(xce, xce->buckets[i]);
+        }
+        while (xce->first_ready)
+            dequeue(xce);
+    }
+    tear_down(xce);
+    return 0;
+}
+
+int xenevtchn_fd(xenevtchn_handle *xce)
+{
+    return xce->epoll;
+}
+
+int xenevtchn_restrict(xenevtchn_handle *xce, domid_t domid)
+{
+    (void)xce, (void)domid;
+    errno = EOPNOTSUPP;
+    return -1;
+}
+
+/* A port that evtchnd made and that could not be taken; errno stays. */
+static void give_back(xenevtchn_handle *xce, uint32_t number)
+{
+    struct evtchnd_request request = {.type = EVTCHND_CLOSE, .port = number};
+    struct evtchnd_answer answer;
+    int saved = errno;
+
+    if (number && !handle_call(xce, &request, &answer))
+        evtchnd_discard(&answer);
+    errno = saved;
+}
+
+/* Ask for a port; is_pending: as Xen has it for a new interdomain one. */
+static xenevtchn_port_or_error_t
+bind(xenevtchn_handle *xce, struct evtchnd_request *request, bool is_pending)
+{
+    struct evtchnd_answer answer;
+    struct port *port;
+    uint32_t number;
+
+    if (handle_call(xce, request, &answer)) {
+        /* Its descriptors had no room here. */
+        if (errno == EMFILE)
+            give_back(xce, answer.reply.port);
+        return -1;
+    }
+    number = answer.reply.port;
+    pthread_mutex_lock(&xce->lock);
+    port = port_open(xce, &answer);
+    if (port && is_pending)
+        port_make_ready(xce, port);
+    if (xce->first_ready)
+        make_readable(xce);
+    pthread_mutex_unlock(&xce->lock);
+    if (!port) {
+        give_back(xce, number);
+        return -1;
+    }
+    return (int)number;
+}
+
+xenevtchn_port_or_error_t xenevtchn_bind_unbound_port(xenevtchn_handle *xce,
+                                                      uint32_t domid)
+{
+    struct evtchnd_request request = {
+        .type = EVTCHND_ALLOC_UNBOUND,
+        .remote_dom = domid,
+    };
+
+    return bind(xce, &request, false);
+}
+
+xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle *xce,
+                                                     uint32_t domid,
+                                                     evtchn_port_t remote_port)
+{
+    struct evtchnd_request request = {
+        .type = EVTCHND_BIND_INTERDOMAIN,
+        .remote_dom = domid,
+        .remote_port = remote_port,
+    };
+
+    return bind(xce, &request, true);
+}
+
+xenevtchn_port_or_error_t xenevtchn_bind_virq(xenevtchn_handle *xce,
+                                              unsigned int virq)
+{
+    struct evtchnd_request request = {
+        .type = EVTCHND_BIND_VIRQ,
+        .virq = virq,
+    };
+
+    return bind(xce, &request, false);
+}
+
+/* EINVAL for a number that no port has, ENOTCONN for one that is not ours. */
+static struct port *own_port(xenevtchn_handle *xce, evtchn_port_t number)
+{
+    struct port *port = port_find(xce, number);
+
+    if (!port)
+        errno = number < EVTCHND_HOST_PORTS ? ENOTCONN : EINVAL;
+    return port;
+}
+
+int xenevtchn_unbind(xenevtchn_handle *xce, evtchn_port_t number)
+{
+    struct evtchnd_request request = {.type = EVTCHND_CLOSE, .port = number};
+    struct evtchnd_answer answer;
+    struct port *port;
+
+    pthread_mutex_lock(&xce->lock);
+    port = own_port(xce, number);
+    if (port) {
+        /* Rings that somebody may be on his way to take. */
+        take_all(xce);
+        port = own_port(xce, number);
+    }
+    if (port) {
+        port_close(xce, port);
+        if (xce->first_ready)
+            make_readable(xce);
+    }
+    pthread_mutex_unlock(&xce->lock);
+    if (!port)
+        return -1;
+    /* Without a connection there is nothing to close it at. */
+    if (!handle_call(xce, &request, &answer))
+        evtchnd_discard(&answer);
+    return 0;
+}
+
+/*
+ * Who the peer is now, if evtchnd says that something has changed. Without
+ * evtchnd what we know has to do; the question stays open.
+ */
+static struct port *relink(xenevtchn_handle *xce, struct port *port)
+{
+    struct evtchnd_request request = {
+        .type = EVTCHND_LINK,
+        .dom = EVTCHND_SELF,
+        .port = port->number,
+    };
+    uint32_t now = __atomic_load_n(&xce->page->generation, __ATOMIC_SEQ_CST);
+    struct evtchnd_answer answer;
+    int rc;
+
+    if (port->generation == now)
+        return port;
+    pthread_mutex_unlock(&xce->lock);
+    rc = evtchnd_call(&xce->client, &request, -1, -1, &answer);
+    pthread_mutex_lock(&xce->lock);
+    port = own_port(xce, request.port);
+    if (port && !rc) {
+        port->generation = now;
+        port_relink(xce, port, &answer);
+    } else if (!rc) {
+        evtchnd_discard(&answer);
+    }
+    return port;
+}
+
+static void send(xenevtchn_handle *xce, struct port *port)
+{
+    struct target *target = port->target;
+    bool is_known = port->generation ==
+                    __atomic_load_n(&xce->page->generation, __ATOMIC_SEQ_CST);
+
+    /* Nobody there: dropped, as Xen does. */
+    if (port->status == EVTCHNSTAT_unbound && is_known)
+        return;
+    if (!target) {
+        ring(port->out);
+    } else if (target->kind == EVTCHND_PAGE_GUEST) {
+        if (port->remote_port < EVTCHND_GUEST_PORTS) {
+            guest_page_set(target->guest, port->remote_port);
+            ring(target->bell);
+        }
+    } else if (port->remote_port < EVTCHND_HOST_PORTS &&
+               host_page_set(target->host, port->remote_port, false)) {
+        ring(target->bell);
+    }
+}
+
+int xenevtchn_notify(xenevtchn_handle *xce, evtchn_port_t number)
+{
+    struct port *port;
+    int rc = -1;
+
+    pthread_mutex_lock(&xce->lock);
+    port = own_port(xce, number);
+    if (port)
+        port = relink(xce, port);
+    if (port && port->status == EVTCHNSTAT_virq) {
+        errno = EINVAL;
+    } else if (port) {
+        send(xce, port);
+        rc = 0;
+    }
+    pthread_mutex_unlock(&xce->lock);
+    return rc;
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * libxenforeignmemory: pages of a domain, by machine frame number, which is
+ * what Xen calls the gfn of a PV domain.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <xenforeignmemory.h>
+
+#include "libs/client/vmcore.h"
+
+/* Nothing is kept from call to call: a domid may be another domain's next. */
+struct xenforeignmemory_handle {
+    char unused;
+};
+
+xenforeignmemory_handle *xenforeignmemory_open(struct xentoollog_logger *logger,
+                                               unsigned int open_flags)
+{
+    (void)logger;
+    if (open_flags) {
+        errno = EINVAL;
+        return NULL;
+    }
+    return calloc(1, sizeof(struct xenforeignmemory_handle));
+}
+
+int xenforeignmemory_close(xenforeignmemory_handle *fmem)
+{
+    free(fmem);
+    return 0;
+}
+
+int xenforeignmemory_restrict(xenforeignmemory_handle *fmem, domid_t domid)
+{
+    (void)fmem, (void)domid;
+    errno = EOPNOTSUPP;
+    return -1;
+}
+
+/* Map the good frames; what is not stays without access. */
+static int map_good(const struct vmcore *core, void *where, int prot,
+                    size_t nr_pages, const xen_pfn_t *frame, int *err)
+{
+    char *at = where;
+    uint64_t one;
+
+    for (size_t i = 0; i < nr_pages; i++) {
+        one = frame[i];
+        err[i] = 0;
+        if (!vmcore_has_frame(core, one))
+            err[i] = -EINVAL;
+        else if (vmcore_map(core, at + i * VMCORE_PAGE_BYTES, prot, &one, 1))
+            err[i] = -errno;
+    }
+    return 0;
+}
+
+static int map_all(const struct vmcore *core, void *where, int prot,
+                   size_t nr_pages, const xen_pfn_t *frame)
+{
+    for (size_t i = 0; i < nr_pages; i++) {
+        if (!vmcore_has_frame(core, frame[i])) {
+            errno = EINVAL;
+            return -1;
+        }
+    }
+    _Static_assert(sizeof(xen_pfn_t) == sizeof(uint64_t), "x86-64");
+    return vmcore_map(core, where, prot, (const uint64_t *)frame, nr_pages);
+}
+
+void *xenforeignmemory_map2(xenforeignmemory_handle *fmem, uint32_t dom,
+                            void *addr, int prot, int flags, size_t nr_pages,
+                            const xen_pfn_t *frame, int *err)
+{
+    struct vmcore core;
+    void *where;
+    int rc, saved;
+
+    (void)fmem;
+    if (vmcore_open(&core, dom, true))
+        return NULL;
+    where = vmcore_reserve(addr, nr_pages, flags & MAP_FIXED);
+    rc = -1;
+    if (where)
+        rc = err ? map_good(&core, where, prot, nr_pages, frame, err)
+                 : map_all(&core, where, prot, nr_pages, frame);
+    saved = errno;
+    if (rc && where)
+        munmap(where, nr_pages * VMCORE_PAGE_BYTES);
+    close(core.fd);
+    errno = saved;
+    return rc ? NULL : where;
+}
+
+void *xenforeignmemory_map(xenforeignmemory_handle *fmem, uint32_t dom,
+                           int prot, size_t nr_pages, const xen_pfn_t *frame,
+                           int *err)
+{
+    return xenforeignmemory_map2(fmem, dom, NULL, prot, 0, nr_pages, frame,
+                                 err);
+}
+
+int xenforeignmemory_unmap(xenforeignmemory_handle *fmem, void *addr,
+                           size_t nr_pages)
+{
+    (void)fmem;
+    return munmap(addr, nr_pages * VMCORE_PAGE_BYTES);
+}
+
+/* Grant tables and ioreq pages as resources: who wants them copes without. */
+xenforeignmemory_resource_handle *
+xenforeignmemory_map_resource(xenforeignmemory_handle *fmem, domid_t domid,
+                              unsigned int type, unsigned int id,
+                              unsigned long frame, unsigned long nr_frames,
+                              void **paddr, int prot, int flags)
+{
+    (void)fmem, (void)domid, (void)type, (void)id, (void)frame;
+    (void)nr_frames, (void)paddr, (void)prot, (void)flags;
+    errno = EOPNOTSUPP;
+    return NULL;
+}
+
+int xenforeignmemory_unmap_resource(xenforeignmemory_handle *fmem,
+                                    xenforeignmemory_resource_handle *fres)
+{
+    (void)fmem;
+    if (!fres)
+        return 0;
+    errno = EINVAL;
+    return -1;
+}
+
+int xenforeignmemory_resource_size(xenforeignmemory_handle *fmem, domid_t domid,
+                                   unsigned int type, unsigned int id,
+                                   size_t *size)
+{
+    (void)fmem, (void)domid, (void)type, (void)id, (void)size;
+    errno = EOPNOTSUPP;
+    return -1;
+}

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* libxengnttab: map and copy what domains have granted to the host. */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <xengnttab.h>
+
+#include "abi/layout.h"
+#include "grants.h"
+
+struct page {
+    struct granter *granter;
+    uint32_t ref;
+};
+
+struct mapping {
+    struct mapping *next;
+    char *address;
+    uint32_t nr_pages;
+    bool writable;
+    uint32_t clear_offset; /* of the byte to clear at the end; ~0: none */
+    struct page page[];
+};
+
+struct xengntdev_handle {
+    pthread_mutex_t lock;
+    int fd; /* nothing comes of it, but callers may ask for one */
+    struct granter *granters;
+    struct mapping *mappings;
+};
+
+xengnttab_handle *xengnttab_open(struct xentoollog_logger *logger,
+                                 unsigned int open_flags)
+{
+    xengnttab_handle *xgt;
+
+    (void)logger;
+    if (open_flags) {
+        errno = EINVAL;
+        return NULL;
+    }
+    xgt = calloc(1, sizeof(*xgt));
+    if (!xgt)
+        return NULL;
+    xgt->fd = eventfd(0, EFD_CLOEXEC);
+    if (xgt->fd < 0) {
+        free(xgt);
+        return NULL;
+    }
+    pthread_mutex_init(&xgt->lock, NULL);
+    return xgt;
+}
+
+static void unmap(xengnttab_handle *xgt, struct mapping *mapping,
+                  uint32_t nr_begun)
+{
+    if (mapping->clear_offset != ~0U)
+        mapping->address[mapping->clear_offset] = 0;
+    if (mapping->address)
+        munmap(mapping->address, (size_t)mapping->nr_pages * VMCORE_PAGE_BYTES);
+    for (uint32_t i = 0; i < nr_begun; i++) {
+        struct page *page = &mapping->page[i];
+
+        grant_end(page->granter, page->ref, mapping->writable);
+        granter_put(&xgt->granters, page->granter);
+    }
+    free(mapping);
+}
+
+int xengnttab_close(xengnttab_handle *xgt)
+{
+    struct mapping *mapping;
+
+    if (!xgt)
+        return 0;
+    while ((mapping = xgt->mappings)) {
+        xgt->mappings = mapping->next;
+        unmap(xgt, mapping, mapping->nr_pages);
+    }
+    while (xgt->granters) {
+        struct granter *granter = xgt->granters;
+
+        xgt->granters = granter->next;
+        munmap(granter->entries,
+               granter->nr_entries * sizeof(*granter->entries));
+        close(granter->core.fd);
+        free(granter);
+    }
+    close(xgt->fd);
+    pthread_mutex_destroy(&xgt->lock);
+    free(xgt);
+    return 0;
+}
+
+int xengnttab_fd(xengnttab_handle *xgt)
+{
+    return xgt->fd;
+}
+
+/* There is no limit to set: mappings cost address space only. */
+int xengnttab_set_max_grants(xengnttab_handle *xgt, uint32_t nr_grants)
+{
+    (void)xgt, (void)nr_grants;
+    return 0;
+}
+
+/* One page of a mapping; 0, or -1 with nothing begun. */
+static int map_page(xengnttab_handle *xgt, struct mapping *mapping, uint32_t i,
+                    uint32_t domid, uint32_t ref, int prot)
+{
+    struct granter *granter = granter_get(&xgt->granters, domid);
+    uint64_t frame;
+
+    if (!granter)
+        return -1;
+    if (grant_begin(granter, ref, mapping->writable, &frame) != GNTST_okay) {
+        errno = EINVAL; /* what Linux's gntdev makes of each status */
+        goto fail_put;
+    }
+    if (vmcore_map(&granter->core,
+                   mapping->address + (size_t)i * VMCORE_PAGE_BYTES, prot,
+                   &frame, 1))
+        goto fail_end;
+    mapping->page[i] = (struct page){granter, ref};
+    return 0;
+fail_end:
+    grant_end(granter, ref, mapping->writable);
+fail_put:
+    granter_put(&xgt->granters, granter);
+    return -1;
+}
+
+/* All pages or none. domids has one for each page, or one for all. */
+static void *map(xengnttab_handle *xgt, uint32_t nr_pages,
+                 const uint32_t *domids, bool is_one_domain,
+                 const uint32_t *refs, int prot, uint32_t clear_offset)
+{
+    struct mapping *mapping;
+    void *address = NULL;
+    uint32_t i = 0;
+    int saved;
+
+    if (!nr_pages || nr_pages > GRANT_FRAMES_BYTES ||
+        (clear_offset != ~0U &&
+         clear_offset >= (uint64_t)nr_pages * VMCORE_PAGE_BYTES)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    mapping = calloc(1, sizeof(*mapping) + nr_pages * sizeof(struct page));
+    if (!mapping)
+        return NULL;
+    mapping->clear_offset = ~0U;
+    mapping->writable = prot & PROT_WRITE;
+    mapping->nr_pages = nr_pages;
+    mapping->address = vmcore_reserve(NULL, nr_pages, 0);
+
+    pthread_mutex_lock(&xgt->lock);
+    if (!mapping->address)
+        goto fail;
+    for (; i < nr_pages; i++) {
+        if (map_page(xgt, mapping, i, domids[is_one_domain ? 0 : i], refs[i],
+                     prot))
+            goto fail;
+    }
+    if (mapping->writable)
+        mapping->clear_offset = clear_offset;
+    mapping->next = xgt->mappings;
+    xgt->mappings = mapping;
+    address = mapping->address;
+    goto out;
+fail:
+    saved = errno;
+    unmap(xgt, mapping, i);
+    errno = saved;
+out:
+    pthread_mutex_unlock(&xgt->lock);
+    return address;
+}
+
+void *xengnttab_map_grant_ref(xengnttab_handle *xgt, uint32_t domid,
+                              uint32_t ref, int prot)
+{
+    return map(xgt, 1, &domid, true, &ref, prot, ~0U);
+}
+
+void *xengnttab_map_grant_refs(xengnttab_handle *xgt, uint32_t count,
+                               uint32_t *domids, uint32_t *refs, int prot)
+{
+    return map(xgt, count, domids, false, refs, prot, ~0U);
+}
+
+void *xengnttab_map_domain_grant_refs(xengnttab_handle *xgt, uint32_t count,
+                                      uint32_t domid, uint32_t *refs, int prot)
+{
+    return map(xgt, count, &domid, true, refs, prot, ~0U);
+}
+
+/* To send an event at the end takes a kernel that outlives the caller. */
+void *xengnttab_map_grant_ref_notify(xengnttab_handle *xgt, uint32_t domid,
+                                     uint32_t ref, int prot,
+                                     uint32_t notify_offset,
+                                     evtchn_port_t notify_port)
+{
+    if (notify_port != ~(evtchn_port_t)0) {
+        errno = EOPNOTSUPP;
+        return NULL;
+    }
+    return map(xgt, 1, &domid, true, &ref, prot, notify_offset);
+}
+
+int xengnttab_unmap(xengnttab_handle *xgt, void *start_address, uint32_t count)
+{
+    struct mapping **link, *mapping;
+    int rc = -1;
+
+    pthread_mutex_lock(&xgt->lock);
+    link = &xgt->mappings;
+    while (*link && (*link)->address != start_address)
+        link = &(*link)->next;
+    mapping = *link;
+    if (mapping && mapping->nr_pages == count) {
+        *link = mapping->next;
+        unmap(xgt, mapping, count);
+        rc = 0;
+    } else {
+        errno = EINVAL;
+    }
+    pthread_mutex_unlock(&xgt->lock);
+    return rc;
+}
+
+/* One side of a copy: the caller's memory, or a page that is in use now. */
+struct copy_side {
+    char *virt;
+    struct granter *granter;
+    uint32_t ref;
+    off_t at;
+    bool writable;
+};
+
+static int16_t side_begin(xengnttab_handle *xgt, struct copy_side *side,
+                          const union xengnttab_copy_ptr *ptr, bool is_foreign,
+                          bool writable, uint16_t length)
+{
+    uint64_t frame;
+    int16_t status;
+
+    *side = (struct copy_side){.writable = writable};
+    if (!is_foreign) {
+        side->virt = ptr->virt;
+        return GNTST_okay;
+    }
+    if ((uint32_t)ptr->foreign.offset + length > VMCORE_PAGE_BYTES)
+        return GNTST_bad_copy_arg;
+    side->ref = ptr->foreign.ref;
+    side->granter = granter_get(&xgt->granters, ptr->foreign.domid);
+    if (!side->granter)
+        return GNTST_bad_domain;
+    status = grant_begin(side->granter, side->ref, writable, &frame);
+    if (status != GNTST_okay) {
+        granter_put(&xgt->granters, side->granter);
+        side->granter = NULL;
+    }
+    side->at = (off_t)(frame * VMCORE_PAGE_BYTES + ptr->foreign.offset);
+    return status;
+}
+
+static void side_end(xengnttab_handle *xgt, struct copy_side *side)
+{
+    if (!side->granter)
+        return;
+    grant_end(side->granter, side->ref, side->writable);
+    granter_put(&xgt->granters, side->granter);
+}
+
+/* Through the file: a bad address of the caller's is an error, not a signal. */
+static bool copy_bytes(const struct copy_side *source,
+                       const struct copy_side *dest, size_t length)
+{
+    char bounce[VMCORE_PAGE_BYTES], *from = bounce;
+
+    if (!source->granter)
+        from = source->virt;
+    else if (!dest->granter)
+        from = dest->virt;
+    if (source->granter && pread(source->granter->core.fd, from, length,
+                                 source->at) != (ssize_t)length)
+        return false;
+    return !dest->granter || pwrite(dest->granter->core.fd, from, length,
+                                    dest->at) == (ssize_t)length;
+}
+
+static int16_t copy_segment(xengnttab_handle *xgt,
+                            const xengnttab_grant_copy_segment_t *segment)
+{
+    bool from_foreign = segment->flags & GNTCOPY_source_gref;
+    bool to_foreign = segment->flags & GNTCOPY_dest_gref;
+    struct copy_side source, dest;
+    int16_t status;
+
+    if ((!from_foreign && !to_foreign) || segment->len > VMCORE_PAGE_BYTES)
+        return GNTST_bad_copy_arg;
+    status = side_begin(xgt, &source, &segment->source, from_foreign, false,
+                        segment->len);
+    if (status != GNTST_okay)
+        return status;
+    status =
+        side_begin(xgt, &dest, &segment->dest, to_foreign, true, segment->len);
+    if (status == GNTST_okay) {
+        if (!copy_bytes(&source, &dest, segment->len))
+            status = GNTST_general_error;
+        side_end(xgt, &dest);
+    }
+    side_end(xgt, &source);
+    return status;
+}
+
+int xengnttab_grant_copy(xengnttab_handle *xgt, uint32_t count,
+                         xengnttab_grant_copy_segment_t *segs)
+{
+    pthread_mutex_lock(&xgt->lock);
+    for (uint32_t i = 0; i < count; i++)
+        segs[i].status = copy_segment(xgt, &segs[i]);
+    pthread_mutex_unlock(&xgt->lock);
+    return 0;
+}

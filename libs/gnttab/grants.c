@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "grants.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "abi/layout.h"
+
+/*
+ * Uses of a grant by this process, because the marks in an entry are bits:
+ * the last one clears them. One table for all handles.
+ */
+struct use {
+    struct use *next;
+    uint64_t inode; /* of the domain's vmcore */
+    uint32_t ref;
+    unsigned int readers, writers;
+};
+
+#define NR_BUCKETS 1024
+
+static struct use *uses[NR_BUCKETS];
+static pthread_mutex_t uses_lock = PTHREAD_MUTEX_INITIALIZER;
+
+struct granter *granter_get(struct granter **all, uint32_t domid)
+{
+    struct granter *granter;
+
+    for (granter = *all; granter; granter = granter->next) {
+        if (granter->core.domid == domid && vmcore_is_current(&granter->core)) {
+            granter->users++;
+            return granter;
+        }
+    }
+    granter = calloc(1, sizeof(*granter));
+    if (!granter)
+        return NULL;
+    if (vmcore_open(&granter->core, domid, true))
+        goto fail_free;
+    if (granter->core.bytes < GRANT_FRAMES_GPA + GRANT_FRAMES_BYTES) {
+        errno = EINVAL;
+        goto fail_close;
+    }
+    granter->entries = mmap(NULL, GRANT_FRAMES_BYTES, PROT_READ | PROT_WRITE,
+                            MAP_SHARED, granter->core.fd, GRANT_FRAMES_GPA);
+    if (granter->entries == MAP_FAILED)
+        goto fail_close;
+    granter->nr_entries = GRANT_FRAMES_BYTES / sizeof(*granter->entries);
+    granter->users = 1;
+    granter->next = *all;
+    *all = granter;
+    return granter;
+fail_close:
+    close(granter->core.fd);
+fail_free:
+    free(granter);
+    return NULL;
+}
+
+/* The last one stays for the next call, unless its domain is gone. */
+void granter_put(struct granter **all, struct granter *granter)
+{
+    struct granter **link = all;
+
+    if (--granter->users)
+        return;
+    if (vmcore_is_current(&granter->core))
+        return;
+    while (*link != granter)
+        link = &(*link)->next;
+    *link = granter->next;
+    munmap(granter->entries, GRANT_FRAMES_BYTES);
+    close(granter->core.fd);
+    free(granter);
+}
+
+/* flags and domid of an entry are one word: checked and marked as one. */
+union head {
+    struct {
+        uint16_t flags;
+        domid_t domid;
+    };
+    uint32_t word;
+};
+
+static uint32_t *head_of(struct granter *granter, uint32_t ref)
+{
+    return (uint32_t *)(void *)&granter->entries[ref];
+}
+
+static struct use **use_of(struct granter *granter, uint32_t ref)
+{
+    struct use **link = &uses[(granter->core.inode * 31 + ref) % NR_BUCKETS];
+
+    while (*link &&
+           ((*link)->inode != granter->core.inode || (*link)->ref != ref))
+        link = &(*link)->next;
+    return link;
+}
+
+static int16_t mark(struct granter *granter, uint32_t ref, bool writable)
+{
+    uint32_t *word = head_of(granter, ref);
+    union head old, new;
+
+    old.word = __atomic_load_n(word, __ATOMIC_SEQ_CST);
+    do {
+        if ((old.flags & GTF_type_mask) != GTF_permit_access || old.domid)
+            return GNTST_general_error;
+        if (writable && old.flags & GTF_readonly)
+            return GNTST_general_error;
+        new = old;
+        new.flags |= GTF_reading | (writable ? GTF_writing : 0);
+    } while (!__atomic_compare_exchange_n(word, &old.word, new.word, false,
+                                          __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    return GNTST_okay;
+}
+
+static void unmark(struct granter *granter, uint32_t ref, uint16_t flags)
+{
+    __atomic_fetch_and(head_of(granter, ref), ~(uint32_t)flags,
+                       __ATOMIC_SEQ_CST);
+}
+
+static struct use *add_use(struct granter *granter, uint32_t ref)
+{
+    struct use **link = use_of(granter, ref), *use = *link;
+
+    if (use)
+        return use;
+    use = calloc(1, sizeof(*use));
+    if (!use)
+        return NULL;
+    use->inode = granter->core.inode;
+    use->ref = ref;
+    *link = use;
+    return use;
+}
+
+static void drop_use(struct granter *granter, uint32_t ref, bool writable)
+{
+    struct use **link = use_of(granter, ref), *use = *link;
+
+    if (writable && !--use->writers)
+        unmark(granter, ref, GTF_writing);
+    if (--use->readers)
+        return;
+    unmark(granter, ref, GTF_reading);
+    *link = use->next;
+    free(use);
+}
+
+int16_t grant_begin(struct granter *granter, uint32_t ref, bool writable,
+                    uint64_t *frame)
+{
+    struct use *use;
+    int16_t status;
+
+    if (ref >= granter->nr_entries)
+        return GNTST_bad_gntref;
+    pthread_mutex_lock(&uses_lock);
+    use = add_use(granter, ref);
+    status = use ? mark(granter, ref, writable) : GNTST_no_device_space;
+    if (use) {
+        use->readers++;
+        use->writers += writable;
+    }
+    if (use && status == GNTST_okay) {
+        /* After the mark: the guest may not change it any more. */
+        *frame =
+            __atomic_load_n(&granter->entries[ref].frame, __ATOMIC_SEQ_CST);
+        if (!vmcore_has_frame(&granter->core, *frame))
+            status = GNTST_general_error;
+    }
+    if (use && status != GNTST_okay)
+        drop_use(granter, ref, writable);
+    pthread_mutex_unlock(&uses_lock);
+    return status;
+}
+
+void grant_end(struct granter *granter, uint32_t ref, bool writable)
+{
+    pthread_mutex_lock(&uses_lock);
+    drop_use(granter, ref, writable);
+    pthread_mutex_unlock(&uses_lock);
+}

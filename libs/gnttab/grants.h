@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Grants of a domain to the host: entries checked, marked as in use, and
+ * turned into frames of its vmcore.
+ */
+#ifndef LIBS_GNTTAB_GRANTS_H
+#define LIBS_GNTTAB_GRANTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <xen/grant_table.h>
+
+#include "libs/client/vmcore.h"
+
+/* A domain's memory and its grant table (version 1), for as long as it is. */
+struct granter {
+    struct granter *next;
+    struct vmcore core;
+    grant_entry_v1_t *entries;
+    uint32_t nr_entries;
+    unsigned int users;
+};
+
+/* By its number; NULL and errno. To be given back with granter_put(). */
+struct granter *granter_get(struct granter **all, uint32_t domid);
+void granter_put(struct granter **all, struct granter *granter);
+
+/*
+ * Begin to use a grant: GNTST_*. Its GTF_reading, and GTF_writing if asked
+ * for, stand in the entry until grant_end(); frame is where it leads.
+ */
+int16_t grant_begin(struct granter *granter, uint32_t ref, bool writable,
+                    uint64_t *frame);
+void grant_end(struct granter *granter, uint32_t ref, bool writable);
+
+#endif

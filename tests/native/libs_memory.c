@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* libxengnttab and libxenforeignmemory on a made-up domain's vmcore. */
+#include "tests/native/harness.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <xen/grant_table.h>
+#include <xenforeignmemory.h>
+#include <xengnttab.h>
+
+#include "abi/layout.h"
+#include "libs/client/client.h"
+
+#define DOMID 5
+#define NR_FRAMES 4096 /* 16 MiB */
+#define FRAME(n) (2048 + (n))
+
+static grant_entry_v1_t *entries;
+static char *memory;
+
+/* The file of domain 5: page n of the guest is full of 'a' + n. */
+static void make_domain(void)
+{
+    char path[256];
+    int fd;
+
+    if (evtchnd_runtime_path(path, sizeof(path), "vmcore.5"))
+        exit(1);
+    unlink(path);
+    fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
+    if (fd < 0 || ftruncate(fd, NR_FRAMES * 4096L))
+        exit(1);
+    memory = mmap(NULL, NR_FRAMES * 4096L, PROT_READ | PROT_WRITE, MAP_SHARED,
+                  fd, 0);
+    close(fd);
+    entries = (void *)(memory + GRANT_FRAMES_GPA);
+    for (int n = 0; n < 16; n++)
+        memset(memory + FRAME(n) * 4096L, 'a' + n, 4096);
+}
+
+static void end_domain(void)
+{
+    munmap(memory, NR_FRAMES * 4096L);
+}
+
+static void grant(uint32_t ref, uint16_t flags, domid_t domid, uint32_t frame)
+{
+    entries[ref] = (grant_entry_v1_t){flags, domid, frame};
+}
+
+TEST(a_grant_is_marked_while_mapped)
+{
+    xengnttab_handle *xgt = xengnttab_open(NULL, 0);
+    char *page, *again;
+
+    make_domain();
+    grant(8, GTF_permit_access, 0, FRAME(1));
+    page = xengnttab_map_grant_ref(xgt, DOMID, 8, PROT_READ);
+    CHECK(page && page[0] == 'b');
+    CHECK_EQ(entries[8].flags, GTF_permit_access | GTF_reading);
+    again = xengnttab_map_grant_ref(xgt, DOMID, 8, PROT_READ | PROT_WRITE);
+    CHECK_EQ(entries[8].flags, GTF_permit_access | GTF_reading | GTF_writing);
+    if (again)
+        again[7] = 'X';
+    CHECK_EQ(memory[FRAME(1) * 4096L + 7], 'X');
+    CHECK_EQ(xengnttab_unmap(xgt, again, 1), 0);
+    CHECK_EQ(entries[8].flags, GTF_permit_access | GTF_reading);
+    CHECK_EQ(xengnttab_unmap(xgt, page, 2), -1);
+    CHECK_EQ(errno, EINVAL);
+    CHECK_EQ(xengnttab_unmap(xgt, page, 1), 0);
+    CHECK_EQ(entries[8].flags, GTF_permit_access);
+    CHECK_EQ(xengnttab_close(xgt), 0);
+    end_domain();
+}
+
+TEST(all_pages_or_none)
+{
+    xengnttab_handle *xgt = xengnttab_open(NULL, 0);
+    uint32_t refs[] = {8, 9, 10};
+    char *pages;
+
+    make_domain();
+    grant(8, GTF_permit_access, 0, FRAME(3));
+    grant(9, GTF_permit_access, 0, FRAME(1));
+    grant(10, GTF_permit_access, 0, FRAME(2));
+    pages = xengnttab_map_domain_grant_refs(xgt, 3, DOMID, refs, PROT_READ);
+    CHECK(pages && pages[0] == 'd' && pages[4096] == 'b' && pages[8192] == 'c');
+    CHECK_EQ(xengnttab_close(xgt), 0); /* unmaps, and clears the marks */
+    CHECK_EQ(entries[9].flags, GTF_permit_access);
+    xgt = xengnttab_open(NULL, 0);
+    grant(10, GTF_permit_access, 3, FRAME(2)); /* not for us */
+    errno = 0;
+    CHECK(!xengnttab_map_domain_grant_refs(xgt, 3, DOMID, refs, PROT_READ));
+    CHECK_EQ(errno, EINVAL);
+    CHECK_EQ(entries[8].flags, GTF_permit_access);
+    CHECK_EQ(xengnttab_close(xgt), 0);
+    end_domain();
+}
+
+TEST(bad_grants)
+{
+    static const grant_entry_v1_t bad[] = {
+        {0, 0, FRAME(1)},
+        {GTF_accept_transfer, 0, FRAME(1)},
+        {GTF_permit_access, 1, FRAME(1)},
+        {GTF_permit_access | GTF_readonly, 0, FRAME(1)},
+        {GTF_permit_access, 0, NR_FRAMES},
+        {GTF_permit_access, 0, 0},
+        {GTF_permit_access, 0, ~0U},
+        {GTF_permit_access, 0, GRANT_FRAMES_GPA >> 12},
+    };
+    xengnttab_handle *xgt = xengnttab_open(NULL, 0);
+
+    make_domain();
+    for (unsigned int i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        entries[9] = bad[i];
+        errno = 0;
+        CHECK(!xengnttab_map_grant_ref(xgt, DOMID, 9, PROT_READ | PROT_WRITE));
+        CHECK_EQ(errno, EINVAL);
+        CHECK(!memcmp(&entries[9], &bad[i], sizeof(bad[i])));
+    }
+    errno = 0;
+    CHECK(!xengnttab_map_grant_ref(xgt, DOMID, 32768, PROT_READ));
+    CHECK_EQ(errno, EINVAL);
+    CHECK(!xengnttab_map_grant_ref(xgt, 6, 9, PROT_READ) && errno == ESRCH);
+    CHECK(!xengnttab_map_grant_refs(xgt, 0, NULL, NULL, PROT_READ));
+    CHECK_EQ(xengnttab_set_max_grants(xgt, 32752), 0);
+    CHECK_EQ(xengnttab_close(xgt), 0);
+    end_domain();
+}
+
+TEST(the_byte_is_cleared_at_the_end)
+{
+    xengnttab_handle *xgt = xengnttab_open(NULL, 0);
+    char *page;
+
+    make_domain();
+    grant(8, GTF_permit_access, 0, FRAME(1));
+    page = xengnttab_map_grant_ref_notify(xgt, DOMID, 8, PROT_READ | PROT_WRITE,
+                                          100, ~0U);
+    CHECK(page != NULL);
+    CHECK_EQ(xengnttab_unmap(xgt, page, 1), 0);
+    CHECK_EQ(memory[FRAME(1) * 4096L + 100], 0);
+    CHECK_EQ(memory[FRAME(1) * 4096L + 101], 'b');
+    CHECK(!xengnttab_map_grant_ref_notify(xgt, DOMID, 8, PROT_READ, 4096, ~0U));
+    CHECK_EQ(xengnttab_close(xgt), 0);
+    end_domain();
+}
+
+static int16_t copy(xengnttab_handle *xgt, xengnttab_grant_copy_segment_t seg)
+{
+    seg.status = 77;
+    CHECK_EQ(xengnttab_grant_copy(xgt, 1, &seg), 0);
+    return seg.status;
+}
+
+TEST(copies)
+{
+    xengnttab_handle *xgt = xengnttab_open(NULL, 0);
+    xengnttab_grant_copy_segment_t seg = {0};
+    char buffer[4096];
+
+    make_domain();
+    CHECK_EQ(xengnttab_grant_copy(xgt, 0, NULL), 0); /* QEMU's question */
+    grant(8, GTF_permit_access, 0, FRAME(1));
+    grant(9, GTF_permit_access | GTF_readonly, 0, FRAME(2));
+    seg.flags = GNTCOPY_source_gref;
+    seg.source.foreign.domid = DOMID;
+    seg.source.foreign.ref = 9;
+    seg.source.foreign.offset = 4000;
+    seg.dest.virt = buffer;
+    seg.len = 96;
+    CHECK_EQ(copy(xgt, seg), GNTST_okay);
+    CHECK_EQ(buffer[95], 'c');
+    seg.len = 97;
+    CHECK_EQ(copy(xgt, seg), GNTST_bad_copy_arg);
+    seg.len = 96;
+    seg.dest.virt = (void *)16;
+    CHECK_EQ(copy(xgt, seg), GNTST_general_error);
+    seg.source.foreign.ref = 40000;
+    CHECK_EQ(copy(xgt, seg), GNTST_bad_gntref);
+    seg.source.foreign.domid = 6;
+    CHECK_EQ(copy(xgt, seg), GNTST_bad_domain);
+    /* Guest to guest, and not into what is read-only. */
+    seg.flags = GNTCOPY_source_gref | GNTCOPY_dest_gref;
+    seg.source.foreign.domid = seg.dest.foreign.domid = DOMID;
+    seg.source.foreign.ref = 9;
+    seg.dest.foreign.ref = 8;
+    seg.dest.foreign.offset = 0;
+    CHECK_EQ(copy(xgt, seg), GNTST_okay);
+    CHECK_EQ(memory[FRAME(1) * 4096L + 95], 'c');
+    seg.source.foreign.ref = 8;
+    seg.dest.foreign.ref = 9;
+    CHECK_EQ(copy(xgt, seg), GNTST_general_error);
+    CHECK_EQ(entries[8].flags, GTF_permit_access);
+    CHECK_EQ(entries[9].flags, GTF_permit_access | GTF_readonly);
+    seg.flags = 0;
+    CHECK_EQ(copy(xgt, seg), GNTST_bad_copy_arg);
+    CHECK_EQ(xengnttab_close(xgt), 0);
+    end_domain();
+}
+
+TEST(a_new_domain_of_that_number_is_another_one)
+{
+    xengnttab_handle *xgt = xengnttab_open(NULL, 0);
+    char *page;
+
+    make_domain();
+    grant(8, GTF_permit_access, 0, FRAME(1));
+    page = xengnttab_map_grant_ref(xgt, DOMID, 8, PROT_READ);
+    CHECK_EQ(xengnttab_unmap(xgt, page, 1), 0);
+    end_domain();
+    make_domain();
+    CHECK(!xengnttab_map_grant_ref(xgt, DOMID, 8, PROT_READ));
+    grant(8, GTF_permit_access, 0, FRAME(4));
+    page = xengnttab_map_grant_ref(xgt, DOMID, 8, PROT_READ);
+    CHECK(page && page[0] == 'e');
+    CHECK_EQ(xengnttab_close(xgt), 0);
+    end_domain();
+}
+
+TEST(foreign_pages)
+{
+    xenforeignmemory_handle *fmem = xenforeignmemory_open(NULL, 0);
+    xen_pfn_t frame[] = {FRAME(2), NR_FRAMES, FRAME(5), ~0UL};
+    int err[4];
+    char *pages;
+
+    make_domain();
+    errno = 0;
+    CHECK(!xenforeignmemory_map(fmem, DOMID, PROT_READ, 4, frame, NULL));
+    CHECK_EQ(errno, EINVAL);
+    pages = xenforeignmemory_map(fmem, DOMID, PROT_READ, 4, frame, err);
+    CHECK(pages && pages[0] == 'c' && pages[8192] == 'f');
+    CHECK(!err[0] && err[1] == -EINVAL && !err[2] && err[3] == -EINVAL);
+    CHECK_EQ(xenforeignmemory_unmap(fmem, pages, 4), 0);
+    frame[1] = FRAME(3);
+    pages = xenforeignmemory_map2(fmem, DOMID, NULL, PROT_READ | PROT_WRITE, 0,
+                                  3, frame, NULL);
+    CHECK(pages && pages[4096] == 'd');
+    CHECK_EQ(xenforeignmemory_unmap(fmem, pages, 3), 0);
+    CHECK(!xenforeignmemory_map(fmem, 6, PROT_READ, 1, frame, NULL));
+    CHECK_EQ(errno, ESRCH);
+    CHECK(!xenforeignmemory_map(fmem, DOMID, PROT_READ, 0, frame, NULL));
+    CHECK_EQ(xenforeignmemory_close(fmem), 0);
+    end_domain();
+}
