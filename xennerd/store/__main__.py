@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`python -m xennerd.store`: the store as a process of its own."""
+
+import argparse
+import logging
+import signal
+import socket
+import sys
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from xenner import concurrency
+from xenner.errors import HostError
+from xenner.evtchn import Evtchnd
+from xennerd.store.guests import Guests
+from xennerd.store.loop import OpenRing
+from xennerd.store.server import open_listener, serve_store
+from xennerd.store.statefile import StateFile
+
+
+def main() -> None:
+    """Parse, serve, turn errors into one line and a status."""
+    parser = argparse.ArgumentParser("xennerd.store", description=__doc__)
+    add = parser.add_argument
+    add("--socket", type=Path, required=True, help="where clients connect")
+    add("--state", type=Path, help="directory to come back from")
+    add("--evtchnd", type=Path, help="evtchnd's socket: serve guests' rings")
+    add(
+        "--runtime-dir",
+        type=Path,
+        default=Path("/run/xenner"),
+        help="where the guests' vmcores are (default: %(default)s)",
+    )
+    add("--sync", action="store_true", help="survive a power cut as well")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="xenstore: %(message)s")
+    try:
+        with ExitStack() as stack:
+            listener = stack.enter_context(open_listener(arguments.socket))
+            open_ring = None
+            if arguments.evtchnd is not None:
+                evtchnd = stack.enter_context(Evtchnd(arguments.evtchnd))
+                open_ring = Guests(evtchnd, arguments.runtime_dir).open_ring
+            state = None
+            if arguments.state is not None:
+                state = StateFile(arguments.state, sync=arguments.sync)
+            concurrency.run(
+                partial(_serve_until_signal, listener, state, open_ring)
+            )
+    except HostError as error:
+        print(f"xenstore: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+async def _serve_until_signal(
+    listener: socket.socket,
+    state: StateFile | None,
+    open_ring: OpenRing | None,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as caught:
+            await nursery.start(
+                partial(serve_store, listener, state=state, open_ring=open_ring)
+            )
+            print("listening", flush=True)
+            await anext(caught)
+            nursery.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    main()

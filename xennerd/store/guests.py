@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Guests' rings: the page is in the guest's vmcore, the event channel is
+evtchnd's."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from contextlib import ExitStack
+from pathlib import Path
+
+from xenner.evtchn import Evtchnd
+from xenner.pending import MappedPending
+from xenner.types import Domid, Port
+from xennerd.store.ports import RingLink
+from xennerd.store.ring import PAGE_BYTES
+from xennerd.store.store import Domain
+
+
+class Guests:
+    """Opens rings of domains whose vmcores are in `runtime_dir`."""
+
+    def __init__(self, evtchnd: Evtchnd, runtime_dir: Path) -> None:
+        self._evtchnd = evtchnd
+        self._runtime_dir = runtime_dir
+
+    def open_ring(self, domain: Domain) -> RingLink:
+        """The ring of a domain that is introduced.
+
+        OSError: there is no such domain, page or port.
+        """
+        with ExitStack() as stack:
+            page = self._map_page(domain.domid, domain.gfn)
+            stack.callback(page.close)
+            channel = self._evtchnd.bind_interdomain(
+                Domid(domain.domid), Port(domain.port)
+            )
+            stack.callback(self._close_port, channel.port)
+            for fd in (channel.in_fd, channel.out_fd):
+                stack.callback(os.close, fd)
+            pending = MappedPending(
+                channel.page_fd, channel.page_offset, channel.bell_fd
+            )
+            stack.callback(pending.close)
+            view = memoryview(page)
+            stack.callback(view.release)
+            opened = stack.pop_all()
+        peer_port = channel.remote_port
+        return RingLink(
+            page=view,
+            kick_fd=channel.in_fd,
+            notify=lambda: pending.notify(peer_port),
+            close=opened.close,
+        )
+
+    def _map_page(self, domid: int, gfn: int) -> mmap.mmap:
+        path = self._runtime_dir / f"vmcore.{domid}"
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            # ValueError, were it not asked for first: past the file's end.
+            size_bytes = os.fstat(fd).st_size
+            if not 0 < gfn < size_bytes // PAGE_BYTES:
+                raise OSError(errno.EINVAL, f"page {gfn:#x} is not in {path}")
+            return mmap.mmap(fd, PAGE_BYTES, offset=gfn * PAGE_BYTES)
+        finally:
+            os.close(fd)
+
+    def _close_port(self, port: Port) -> None:
+        self._evtchnd.close_port(port)

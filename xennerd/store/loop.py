@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The loop that moves requests and replies, in a thread of its own.
+
+Waking a trio task costs more than a whole request, so here is a bare epoll
+loop; trio starts it, stops it and sends it calls (server.py). In each turn
+every client that has sent something gets a share, then the journal is
+written, then replies and events go out.
+"""
+
+import errno
+import logging
+import os
+import select
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from xennerd.store.connection import Connection
+from xennerd.store.ports import RingLink, RingPort, SocketPort
+from xennerd.store.statefile import StateFile
+from xennerd.store.store import Domain, Store
+
+_log = logging.getLogger("xenner.store")
+
+_ACCEPTS_PER_TURN = 16
+
+Port = SocketPort | RingPort
+OpenRing = Callable[[Domain], RingLink]
+
+
+class StoreLoop:
+    """All ports of one store. It owns them, not the listening socket.
+
+    `open_ring` gives the ring of an introduced domain, or raises OSError;
+    without it domains are known but silent. All methods but `call` and `stop`
+    belong to the loop's thread.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        listener: socket.socket | None,
+        *,
+        state: StateFile | None = None,
+        open_ring: OpenRing | None = None,
+    ) -> None:
+        self.store = store
+        self.epoll = select.epoll()
+        self._listener = listener
+        self._state = state
+        self._open_ring = open_ring
+        self._ports: dict[int, Port] = {}
+        self._port_of: dict[Connection, Port] = {}
+        self._dirty: list[Connection] = []
+        self._busy: dict[Port, None] = {}
+        self._is_new = False
+        self._is_stopping = False
+        self._is_crowded = False
+        self._calls: deque[Callable[[], None]] = deque()
+        self._call_lock = threading.Lock()
+        self._call_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.epoll.register(self._call_fd, select.EPOLLIN)
+        store.wanted = self._dirty.append
+        store.attach = self._attach
+        store.detach = self._detach
+
+    # From other threads
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Have the loop call a function, soon; RuntimeError if it ended."""
+        with self._call_lock:
+            if self._call_fd < 0:
+                raise RuntimeError("the store has ended")
+            self._calls.append(function)
+            os.eventfd_write(self._call_fd, 1)
+
+    def stop(self) -> None:
+        """End `run`, after the turn that it is in, if it has not ended."""
+        with suppress(RuntimeError):
+            self.call(self._stop)
+
+    def _stop(self) -> None:
+        self._is_stopping = True
+
+    # The loop
+
+    def run(self) -> None:
+        """Serve until `stop`; then nothing of it is left open."""
+        try:
+            self._start()
+            poll, ports, turn = self.epoll.poll, self._ports, self._turn
+            while not self._is_stopping:
+                for fd, events in poll(0 if self._busy else -1):
+                    port = ports.get(fd)
+                    if port is not None:
+                        port.on_ready(events)
+                    else:
+                        self._on_other(fd)
+                turn()
+        finally:
+            self._close()
+
+    def _turn(self) -> None:
+        """What comes after the requests: who was late, journal, replies."""
+        if self._busy:
+            busy = list(self._busy)
+            self._busy.clear()
+            for port in busy:
+                port.work()
+        if self._state is not None:
+            self._state.save()
+        if self._dirty:
+            dirty = self._dirty.copy()
+            self._dirty.clear()
+            for connection in dirty:
+                sender = self._port_of.get(connection)
+                if sender is not None:
+                    sender.flush()
+
+    def _start(self) -> None:
+        if self._listener is not None:
+            self._listener.setblocking(False)
+            self.epoll.register(self._listener, select.EPOLLIN)
+        for domain in list(self.store.domains.values()):
+            try:
+                self._attach(domain)
+            except OSError as error:
+                _log.warning(
+                    "domain %d: its ring is gone: %s",
+                    *(domain.domid, error.strerror),
+                )
+                self.store.release(domain.domid)
+        self._is_new = True
+
+    def _close(self) -> None:
+        for port in list(self._ports.values()):
+            port.close()
+        self.epoll.close()
+        with self._call_lock:
+            os.close(self._call_fd)
+            self._call_fd = -1
+
+    def _on_other(self, fd: int) -> None:
+        if fd == self._call_fd:
+            os.eventfd_read(fd)
+            while self._calls:
+                self._calls.popleft()()
+        elif self._listener is not None and fd == self._listener.fileno():
+            self._accept(self._listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(_ACCEPTS_PER_TURN):
+            try:
+                client, _ = listener.accept()
+            except BlockingIOError:
+                self._is_crowded = False
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    # It would be ready for ever; the next client that leaves
+                    # makes room.
+                    self.epoll.modify(listener, 0)
+                    if not self._is_crowded:
+                        _log.warning("no more clients: %s", error.strerror)
+                    self._is_crowded = True
+                return
+            self.add_client(client)
+
+    def add_client(
+        self, client: socket.socket, domid: int = 0, *, is_guest: bool = False
+    ) -> None:
+        """Serve a connected stream socket; the loop owns it from now on."""
+        connection = self.store.connect(domid, is_privileged=not is_guest)
+        port = SocketPort(self, client, connection)
+        self._ports[port.fd] = port
+        self._port_of[connection] = port
+
+    # From ports and store
+
+    def later(self, port: Port) -> None:
+        self._busy[port] = None
+
+    def to_flush(self, port: Port) -> None:
+        self._dirty.append(port.connection)
+
+    def closed(self, port: Port) -> None:
+        del self._ports[port.fd]
+        del self._port_of[port.connection]
+        self._busy.pop(port, None)
+        if isinstance(port, SocketPort):
+            self.store.disconnect(port.connection)
+            if self._listener is not None:
+                self.epoll.modify(self._listener, select.EPOLLIN)
+
+    def _attach(self, domain: Domain) -> None:
+        if self._open_ring is None:
+            return
+        link = self._open_ring(domain)
+        port = RingPort(self, link, domain.connection, is_new=self._is_new)
+        self._ports[port.fd] = port
+        self._port_of[domain.connection] = port
+        if domain.connection.has_output:
+            self._dirty.append(domain.connection)
+
+    def _detach(self, domain: Domain) -> None:
+        port = self._port_of.get(domain.connection)
+        if port is not None:
+            port.close()
