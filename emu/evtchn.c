@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Event channels, 2-level: the domain's own VIRQs and IPIs, and the ports
- * whose other end is outside the VM, which the VM process made before the
- * start. The pending and mask bits are in shared_info, as the guest sees
- * them; what a port is stands in the table below.
+ * Event channels, 2-level. The pending and mask bits are in shared_info, as
+ * the guest sees them. What a port is stands in the table below, which is all
+ * there is for a domain that is alone; with EMU_FLAG_EVTCHND the table is
+ * evtchnd's, and ours remembers of it what sending and receiving take.
  */
 
 #include "emu/emu.h"
@@ -114,7 +114,7 @@ void evtchn_from_outside(struct vcpu *v)
         for (; bits; bits &= bits - 1) {
             uint32_t port = word * 64 + (uint32_t)__builtin_ctzl(bits);
 
-            if (ports[port].state == EVTCHNSTAT_interdomain)
+            if (ports[port].state != EVTCHNSTAT_closed)
                 evtchn_set_pending(v, port);
         }
     }
@@ -265,7 +265,11 @@ static int send(struct vcpu *v, uint32_t nr)
         evtchn_set_pending(v, nr);
         return 0;
     case EVTCHNSTAT_unbound:
-        return 0; /* nobody there: dropped, as Xen does */
+        /* Somebody outside may have bound it meanwhile. Nobody there:
+         * dropped, as Xen does. */
+        if (shared->flags & EMU_FLAG_EVTCHND)
+            outl(EMU_PORT_NOTIFY, nr);
+        return 0;
     default:
         return -XEN_EINVAL;
     }
@@ -347,21 +351,127 @@ static const uint8_t argument_bytes[] = {
     [EVTCHNOP_reset] = sizeof(struct evtchn_reset),
 };
 
+union argument {
+    struct evtchn_bind_interdomain bind_interdomain;
+    struct evtchn_bind_virq bind_virq;
+    struct evtchn_close close;
+    struct evtchn_send send;
+    struct evtchn_status status;
+    struct evtchn_alloc_unbound alloc_unbound;
+    struct evtchn_bind_ipi bind_ipi;
+    struct evtchn_bind_vcpu bind_vcpu;
+    struct evtchn_unmask unmask;
+    struct evtchn_reset reset;
+};
+
+/* All that changes or tells what a port is, in the table that is ours. */
+static int decide(struct vcpu *v, uint64_t cmd, union argument *op)
+{
+    switch (cmd) {
+    case EVTCHNOP_alloc_unbound:
+        return alloc_unbound(&op->alloc_unbound);
+    case EVTCHNOP_bind_interdomain:
+        return bind_interdomain(v, &op->bind_interdomain);
+    case EVTCHNOP_bind_virq:
+        return bind_virq(&op->bind_virq);
+    case EVTCHNOP_bind_ipi:
+        return bind_ipi(&op->bind_ipi);
+    case EVTCHNOP_status:
+        return status(&op->status);
+    case EVTCHNOP_close:
+        return close_port(op->close.port);
+    case EVTCHNOP_bind_vcpu:
+        return bind_vcpu(&op->bind_vcpu);
+    default:
+        return reset(&op->reset);
+    }
+}
+
+/* Have evtchnd decide. */
+static int ask(struct vcpu *v, uint64_t cmd, union argument *op)
+{
+    struct emu_request *r = &v->pub.request;
+
+    r->arg[0] = cmd;
+    r->length = argument_bytes[cmd];
+    memcpy(r->data, op, argument_bytes[cmd]);
+    request(v, EMU_REQUEST_EVTCHN);
+    memcpy(op, r->data, argument_bytes[cmd]);
+    return (int)r->result;
+}
+
+/* Note a new port that evtchnd has given us. */
+static void note_port(uint32_t nr, struct port port)
+{
+    struct port *p = port_of(nr);
+
+    BUG_ON(!p);
+    clear_bit(pending_words, nr);
+    *p = port;
+}
+
+static void note_interdomain(struct vcpu *v,
+                             const struct evtchn_bind_interdomain *op)
+{
+    bool is_loop = is_self(op->remote_dom);
+    struct port *remote = port_of(op->remote_port);
+
+    note_port(op->local_port,
+              (struct port){
+                  .state = EVTCHNSTAT_interdomain,
+                  .remote_dom = op->remote_dom,
+                  .remote_port = is_loop ? (uint16_t)op->remote_port : 0,
+              });
+    if (is_loop && remote) {
+        remote->state = EVTCHNSTAT_interdomain;
+        remote->remote_port = (uint16_t)op->local_port;
+    }
+    evtchn_set_pending(v, op->local_port);
+}
+
+/* Remember what evtchnd has decided. */
+static void note(struct vcpu *v, uint64_t cmd, const union argument *op)
+{
+    switch (cmd) {
+    case EVTCHNOP_alloc_unbound:
+        note_port(op->alloc_unbound.port,
+                  (struct port){.state = EVTCHNSTAT_unbound,
+                                .remote_dom = op->alloc_unbound.remote_dom});
+        break;
+    case EVTCHNOP_bind_interdomain:
+        note_interdomain(v, &op->bind_interdomain);
+        break;
+    case EVTCHNOP_bind_virq:
+        note_port(op->bind_virq.port,
+                  (struct port){.state = EVTCHNSTAT_virq,
+                                .vcpu = (uint8_t)op->bind_virq.vcpu,
+                                .virq = (uint16_t)op->bind_virq.virq});
+        vcpu_by_id(op->bind_virq.vcpu)->virq_port[op->bind_virq.virq] =
+            (uint16_t)op->bind_virq.port;
+        break;
+    case EVTCHNOP_bind_ipi:
+        note_port(op->bind_ipi.port,
+                  (struct port){.state = EVTCHNSTAT_ipi,
+                                .vcpu = (uint8_t)op->bind_ipi.vcpu});
+        break;
+    case EVTCHNOP_close:
+        close_port(op->close.port);
+        break;
+    case EVTCHNOP_bind_vcpu:
+        bind_vcpu(&op->bind_vcpu);
+        break;
+    case EVTCHNOP_reset:
+        reset(&op->reset);
+        break;
+    default:
+        break;
+    }
+}
+
 int64_t do_event_channel_op(struct vcpu *v, uint64_t cmd, uint64_t arg,
                             uint64_t a3, uint64_t a4, uint64_t a5)
 {
-    union {
-        struct evtchn_bind_interdomain bind_interdomain;
-        struct evtchn_bind_virq bind_virq;
-        struct evtchn_close close;
-        struct evtchn_send send;
-        struct evtchn_status status;
-        struct evtchn_alloc_unbound alloc_unbound;
-        struct evtchn_bind_ipi bind_ipi;
-        struct evtchn_bind_vcpu bind_vcpu;
-        struct evtchn_unmask unmask;
-        struct evtchn_reset reset;
-    } op;
+    union argument op;
     int rc;
 
     (void)a3, (void)a4, (void)a5;
@@ -369,32 +479,16 @@ int64_t do_event_channel_op(struct vcpu *v, uint64_t cmd, uint64_t arg,
         return -XEN_ENOSYS;
     if (copy_from_guest(&op, arg, argument_bytes[cmd]))
         return -XEN_EFAULT;
-    switch (cmd) {
-    case EVTCHNOP_alloc_unbound:
-        rc = alloc_unbound(&op.alloc_unbound);
-        break;
-    case EVTCHNOP_bind_interdomain:
-        rc = bind_interdomain(v, &op.bind_interdomain);
-        break;
-    case EVTCHNOP_bind_virq:
-        rc = bind_virq(&op.bind_virq);
-        break;
-    case EVTCHNOP_bind_ipi:
-        rc = bind_ipi(&op.bind_ipi);
-        break;
-    case EVTCHNOP_status:
-        rc = status(&op.status);
-        break;
-    case EVTCHNOP_close:
-        return close_port(op.close.port);
-    case EVTCHNOP_send:
+    if (cmd == EVTCHNOP_send)
         return send(v, op.send.port);
-    case EVTCHNOP_bind_vcpu:
-        return bind_vcpu(&op.bind_vcpu);
-    case EVTCHNOP_unmask:
+    if (cmd == EVTCHNOP_unmask)
         return unmask(v, op.unmask.port);
-    default:
-        return reset(&op.reset);
+    if (shared->flags & EMU_FLAG_EVTCHND) {
+        rc = ask(v, cmd, &op);
+        if (!rc)
+            note(v, cmd, &op);
+    } else {
+        rc = decide(v, cmd, &op);
     }
     if (!rc && copy_to_guest(arg, &op, argument_bytes[cmd]))
         rc = -XEN_EFAULT;

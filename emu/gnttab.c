@@ -145,6 +145,20 @@ static int16_t hold(struct held *held, const struct gnttab_copy_ptr *p,
     return status;
 }
 
+/* The guest may name the same page twice. */
+static void copy_bytes(uint8_t *to, const uint8_t *from, uint16_t bytes)
+{
+    if (to + bytes <= from || from + bytes <= to) {
+        memcpy(to, from, bytes);
+    } else if (to < from) {
+        for (int i = 0; i < bytes; i++)
+            to[i] = from[i];
+    } else {
+        for (int i = bytes - 1; i >= 0; i--)
+            to[i] = from[i];
+    }
+}
+
 static int16_t copy_one(const struct gnttab_copy *op)
 {
     struct held source, dest;
@@ -158,9 +172,9 @@ static int16_t copy_one(const struct gnttab_copy *op)
         return status;
     status = hold(&dest, &op->dest, op->flags & GNTCOPY_dest_gref, true);
     if (status == GNTST_okay) {
-        memcpy(machine((dest.mfn << PAGE_SHIFT) + op->dest.offset),
-               machine((source.mfn << PAGE_SHIFT) + op->source.offset),
-               op->len);
+        copy_bytes(machine((dest.mfn << PAGE_SHIFT) + op->dest.offset),
+                   machine((source.mfn << PAGE_SHIFT) + op->source.offset),
+                   op->len);
         release(&dest);
     }
     release(&source);

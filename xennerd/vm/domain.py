@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,11 +20,14 @@ from typing import Any
 import trio
 
 from xenner import abi
-from xenner.types import Domid, Port, ShutdownReason
+from xenner.pending import Pending
+from xenner.types import Domid, Mfn, Port, ShutdownReason
+from xennerd.guestnodes import Guest
 from xennerd.vm import clock as clocks
 from xennerd.vm import recorder
-from xennerd.vm._vcpu import ffi, lib
+from xennerd.vm._vcpu import ffi
 from xennerd.vm.builder import StartOfDay, build_domain
+from xennerd.vm.channels import GuestChannels
 from xennerd.vm.console import Sink
 from xennerd.vm.consolepump import ConsolePump
 from xennerd.vm.consolering import ConsoleRing
@@ -33,12 +37,14 @@ from xennerd.vm.emushared import Domain
 from xennerd.vm.kernel import Kernel
 from xennerd.vm.kvm import Kvm, Vm
 from xennerd.vm.kvmstats import open_stats, read_stats
+from xennerd.vm.outside import Outside
 from xennerd.vm.vcpu import Gate, Outcome, Vcpu
 from xennerd.vm.vmcore import Vmcore
 
 _emu_log = logging.getLogger("xenner.emu")
 
-CONSOLE_PORT = Port(2)
+# The domain's only port with an outer end, where there is no evtchnd.
+_LONE_CONSOLE_PORT = Port(2)
 _GSI_EVTCHN = 24
 # Of public/arch-x86/xen-x86_64.h.
 _FLAT_RING3_CS64 = 0xE033
@@ -79,8 +85,11 @@ class Machine:
         vmcore: Vmcore,
         kvm: Kvm,
         is_stopped: bool,
+        outside: Outside | None = None,
     ) -> None:
         self.plan = plan
+        self._outside = outside
+        self.channels: GuestChannels | None = None
         self.vmcore = vmcore
         self.gate = Gate(is_open=not is_stopped)
         self.ready_at: float | None = None
@@ -113,16 +122,18 @@ class Machine:
             self.vcpus.append(vcpu)
         self.tsc_khz = self.vm.tsc_khz(fd)
         self.tsc_offset = self.vcpus[0].tsc_offset()
-        self.console_out_fd = self._eventfd()
-        self.vm.ioeventfd(
-            self.console_out_fd, abi.EMU_PORT_NOTIFY, CONSOLE_PORT
-        )
         self._event_fd = self._eventfd()
+        self._pending = Pending(mem, abi.EMU_PENDING_GPA, self._event_fd)
         self.vm.route_msi(_GSI_EVTCHN, abi.EMU_VECTOR_EVTCHN)
         self.vm.irqfd(self._event_fd, _GSI_EVTCHN)
+        self._open_first_ports()
         self.start = self._build(images)
         for vcpu in self.vcpus:
             vcpu.set_start(rip=self.start.emu_entry, cr3=self.start.emu_cr3)
+        if self._outside is not None:
+            self._stack.enter_context(
+                self._outside.introduced(self._as_xenstore_has_it())
+            )
         guest = self.start.guest
         self.vmcore.set_registers(
             0,
@@ -134,6 +145,47 @@ class Machine:
                 ss=_FLAT_RING3_SS64,
             ),
         )
+
+    def _as_xenstore_has_it(self) -> Guest:
+        plan = self.plan
+        return Guest(
+            domid=plan.domid,
+            name=plan.name,
+            handle=uuid.UUID(bytes=plan.handle),
+            memory_kib=self.vmcore.layout.guest_nr_pages * 4,
+            nr_vcpus=plan.nr_vcpus,
+            store_mfn=Mfn(self.start.store_gpa >> 12),
+            store_port=self.store_port,
+            console_mfn=Mfn(self.start.console_gpa >> 12),
+            console_port=self.console_port,
+            cmdline=os.fsdecode(plan.cmdline),
+        )
+
+    def _open_first_ports(self) -> None:
+        """The console's, and with evtchnd xenstore's: start_info names them.
+
+        Ours is the console's other end, as domain 0."""
+        self.store_port = Port(0)
+        if self._outside is None:
+            self.console_port = _LONE_CONSOLE_PORT
+            self.console_out_fd = self._eventfd()
+            self.vm.ioeventfd(
+                self.console_out_fd, abi.EMU_PORT_NOTIFY, self.console_port
+            )
+            return
+        self.channels = self._outside.start_channels(
+            self.vm, vmcore_fd=self.vmcore.fd, event_fd=self._event_fd
+        )
+        self._stack.callback(self.channels.close)
+        if self._outside.store is not None:
+            self.store_port = self.channels.open_unbound()
+        self.console_port = self.channels.open_unbound()
+        console = self._outside.host.bind_interdomain(
+            self.plan.domid, self.console_port
+        )
+        self._stack.callback(self._outside.host.close_port, console.port)
+        self._stack.callback(console.close)
+        self.console_out_fd = console.in_fd
 
     def _eventfd(self) -> int:
         fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -153,7 +205,9 @@ class Machine:
             xcr0=plan.cpuid.xcr0,
             tsc_khz=self.tsc_khz,
             clock=self.clock,
-            console_port=CONSOLE_PORT,
+            console_port=self.console_port,
+            store_port=self.store_port,
+            flags=abi.EMU_FLAG_EVTCHND if self.channels else 0,
         )
         return build_domain(
             self.vmcore,
@@ -169,14 +223,8 @@ class Machine:
         return shared.clock
 
     def notify(self, port: Port) -> None:
-        """Raise an event channel from outside: abi/emu.h, emu_pending."""
-        at = ffi.from_buffer(self.vmcore.mem) + abi.EMU_PENDING_GPA
-        word, bit = divmod(port, 64)
-        bits = at + abi.offsetof("emu_pending", "bits")
-        lib.atomic_or_u64(bits + word * 8, 1 << bit)
-        selector = at + abi.offsetof("emu_pending", "selector")
-        lib.atomic_or_u64(selector, 1 << word)
-        os.eventfd_write(self._event_fd, 1)
+        """Raise an event channel from outside."""
+        self._pending.notify(port)
 
     def pause(self) -> None:
         """Stop all vCPUs and show their registers in the vmcore."""
@@ -235,10 +283,16 @@ def open_machine(
     vmcore: Vmcore,
     kvm: Kvm,
     is_stopped: bool,
+    outside: Outside | None = None,
 ) -> Iterator[Machine]:
     """A machine at its start of day; all of it is gone after the block."""
     machine = Machine(
-        plan, images, vmcore=vmcore, kvm=kvm, is_stopped=is_stopped
+        plan,
+        images,
+        vmcore=vmcore,
+        kvm=kvm,
+        is_stopped=is_stopped,
+        outside=outside,
     )
     del images  # copied into the guest; the cache's mapping can go
     try:
@@ -260,7 +314,7 @@ async def run_machine(
         ring,
         sink,
         wake_fd=machine.console_out_fd,
-        notify=lambda: machine.notify(CONSOLE_PORT),
+        notify=lambda: machine.notify(machine.console_port),
     )
 
     def on_request(nr: int, request: Any) -> None:
@@ -273,6 +327,8 @@ async def run_machine(
             text = bytes(ffi.buffer(request.data, length))
             for line in text.splitlines():
                 _emu_log.info("%s", recorder.printable(line))
+        elif nr == abi.EMU_REQUEST_EVTCHN and machine.channels is not None:
+            machine.channels.perform(request)
 
     async def serve_vcpu(vcpu: Vcpu) -> None:
         outcome = await trio.to_thread.run_sync(
@@ -294,6 +350,8 @@ async def run_machine(
             helpers.start_soon(end_when_cancelled)
             helpers.start_soon(pump.serve_output)
             helpers.start_soon(pump.serve_input)
+            if machine.channels is not None:
+                helpers.start_soon(machine.channels.serve_bells, machine.notify)
             helpers.start_soon(
                 clocks.serve_clock,
                 machine.shared_clock(),

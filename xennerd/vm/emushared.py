@@ -49,6 +49,8 @@ class Domain:
     console_port: int = 2
     # 0: the domain has no xenstore.
     store_port: int = 0
+    # abi.EMU_FLAG_*
+    flags: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ def pack_emu_shared(
     shared.console_port = domain.console_port
     shared.store_port = domain.store_port
     shared.handle = domain.handle
+    shared.flags = domain.flags
     shared.xcr0 = domain.xcr0
     shared.tsc_khz = domain.tsc_khz
     write_clock(shared.clock, domain.clock)

@@ -60,6 +60,7 @@ _CAPABILITIES = {
 
 _TSS_ADDRESS = 0xFFFBD000
 _IOEVENTFD_DATAMATCH = 1
+_IOEVENTFD_DEASSIGN = 1 << 2
 _IOEVENTFD_PIO = 2
 _ROUTING_MSI = 2
 _MSI_ADDRESS = 0xFEE00000
@@ -259,14 +260,17 @@ class Vm(_Closing):
 
     def ioeventfd(self, eventfd: int, port: int, value: int) -> None:
         """A 32-bit `out` of `value` to I/O port `port` signals the eventfd."""
-        request = struct.pack(
-            "<QQIiI36x",
-            value,
-            port,
-            4,
-            eventfd,
-            _IOEVENTFD_DATAMATCH | _IOEVENTFD_PIO,
-        )
+        self._ioeventfd(eventfd, port, value, flags=0)
+
+    def remove_ioeventfd(self, eventfd: int, port: int, value: int) -> None:
+        """Undo ioeventfd(); `eventfd` is the same one or its duplicate."""
+        self._ioeventfd(eventfd, port, value, flags=_IOEVENTFD_DEASSIGN)
+
+    def _ioeventfd(
+        self, eventfd: int, port: int, value: int, *, flags: int
+    ) -> None:
+        flags |= _IOEVENTFD_DATAMATCH | _IOEVENTFD_PIO
+        request = struct.pack("<QQIiI36x", value, port, 4, eventfd, flags)
         _ioctl(self._fd, _IOEVENTFD, request, what="attach an ioeventfd")
 
     def close(self) -> None:

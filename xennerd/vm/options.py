@@ -30,6 +30,8 @@ Run one Xen PV guest on /dev/kvm, without Xen.
   -daemonize         go to the background when the guest runs
   -pidfile FILE      write the process number there
   -d LIST            to standard error: console, exits, trace, stats, all
+  -evtchnd PATH      evtchnd's socket: event channels to the outside
+  -xenstore PATH     xenstore's socket; with -evtchnd
   -runtime-dir DIR   where the vmcore goes, on tmpfs (default /run/xenner,
                      or /dev/shm/xenner where /run is no tmpfs)
   -version, -help
@@ -74,6 +76,8 @@ class Options:
     pidfile: Path | None = None
     topics: frozenset[str] = frozenset()
     runtime_dir: Path | None = None
+    evtchnd: Path | None = None
+    xenstore: Path | None = None
 
 
 class Help(Exception):  # noqa: N818 - the person asked
@@ -151,6 +155,8 @@ _VALUES: dict[str, Callable[[str], dict[str, object]]] = {
     "pidfile": lambda v: {"pidfile": Path(v)},
     "d": lambda v: {"topics": _topics(v)},
     "runtime-dir": lambda v: {"runtime_dir": Path(v)},
+    "evtchnd": lambda v: {"evtchnd": Path(v)},
+    "xenstore": lambda v: {"xenstore": Path(v)},
 }
 
 
@@ -203,6 +209,8 @@ def _check_together(options: Options) -> None:
             "-daemonize: a console on stdio cannot go to the background; "
             "use -serial pty, unix:PATH, file:PATH or null"
         )
+    if options.xenstore is not None and options.evtchnd is None:
+        raise ConfigError("-xenstore: a guest reaches it by -evtchnd only")
     if not re.fullmatch(r"none|null|stdio|unix:.+", options.monitor):
         raise ConfigError(
             f"-monitor {options.monitor}: use none, unix:PATH or stdio"

@@ -37,6 +37,7 @@ from xennerd.vm.kvm import Kvm
 from xennerd.vm.layout import MachineLayout, machine_layout
 from xennerd.vm.monitor import Controls, serve_monitor
 from xennerd.vm.options import Options
+from xennerd.vm.outside import Outside, enter_outside
 from xennerd.vm.startofday import plan_start_of_day
 from xennerd.vm.vmcore import (
     DomidTakenError,
@@ -68,11 +69,24 @@ def run_session(options: Options, *, started_at: float) -> int:
             stack.enter_context(daemon.pidfile(options.pidfile))
         plan = _plan(options, kvm, domid=domid)
         _check(lib.vcpu_signals_init())
+        outside = None
+        if options.evtchnd is not None:
+            outside = stack.enter_context(
+                enter_outside(
+                    options.evtchnd,
+                    domid,
+                    xenstore=options.xenstore,
+                    nr_vcpus=options.nr_vcpus,
+                    nr_pages=layout.guest_nr_pages,
+                    handle=plan.handle,
+                )
+            )
         session = Session(
             options,
             plan,
             vmcore=vmcore,
             kvm=kvm,
+            outside=outside,
             images=images,
             started_at=started_at,
             on_ready=on_ready,
@@ -125,6 +139,7 @@ class Session:
         *,
         vmcore: Vmcore,
         kvm: Kvm,
+        outside: Outside | None,
         images: Images,
         started_at: float,
         on_ready: Callable[[], None],
@@ -133,6 +148,7 @@ class Session:
         self._plan = plan
         self._vmcore = vmcore
         self._kvm = kvm
+        self._outside = outside
         self._status = 0
         self._machine: Machine | None = None
         self._is_reset = False
@@ -183,6 +199,7 @@ class Session:
                 vmcore=self._vmcore,
                 kvm=self._kvm,
                 is_stopped=is_stopped,
+                outside=self._outside,
             ) as machine:
                 del images
                 self._machine = machine
@@ -200,6 +217,8 @@ class Session:
                 if outcome is not None:
                     self._status = report_end(machine, outcome)
                     self.controls.ended(outcome.reason)
+                    if self._outside is not None:
+                        self._outside.tell_end(outcome.reason)
             reboots = (
                 outcome is not None
                 and outcome.reason is ShutdownReason.REBOOT

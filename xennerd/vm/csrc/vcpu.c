@@ -312,8 +312,3 @@ void host_clock(uint64_t *tsc, uint64_t *realtime_ns, uint64_t *monotonic_ns)
         }
     }
 }
-
-void atomic_or_u64(void *word, uint64_t bits)
-{
-    __atomic_fetch_or((uint64_t *)word, bits, __ATOMIC_SEQ_CST);
-}

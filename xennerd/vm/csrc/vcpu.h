@@ -63,7 +63,5 @@ void host_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t *out4);
 uint64_t host_xcr0(void);
 /* TSC and CLOCK_REALTIME of one moment, the TSC as the guest reads it. */
 void host_clock(uint64_t *tsc, uint64_t *realtime_ns, uint64_t *monotonic_ns);
-/* Atomic or of bits into a word that the guest writes as well. */
-void atomic_or_u64(void *word, uint64_t bits);
 
 #endif

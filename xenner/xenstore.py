@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A client of xenstore over its Unix socket: io/xs_wire.h. Calls block.
+
+What a daemon does now and then: make and remove nodes, introduce a domain.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import ExitStack
+from enum import IntEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from xenner.errors import HostError
+from xenner.types import Domid, Mfn, Port
+
+_HEADER = struct.Struct("<IIII")
+_PAYLOAD_MAX = 4096
+_LIMIT_S = 10.0
+
+
+class _Type(IntEnum):
+    """Of enum xsd_sockmsg_type."""
+
+    READ = 2
+    TRANSACTION_START = 6
+    TRANSACTION_END = 7
+    INTRODUCE = 8
+    RELEASE = 9
+    WRITE = 11
+    RM = 13
+    SET_PERMS = 14
+    ERROR = 16
+
+
+class XenstoreError(Exception):
+    """The store refused; `name` is Xen's name of the error, as ENOENT."""
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(f"{what}: {name}")
+        self.name = name
+
+
+class Xenstore:
+    """A connection, for domain 0."""
+
+    def __init__(self, path: Path) -> None:
+        """HostError if nobody listens there."""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with ExitStack() as on_fail:
+            on_fail.callback(self._socket.close)
+            self._socket.settimeout(_LIMIT_S)
+            try:
+                self._socket.connect(str(path))
+            except OSError as error:
+                raise HostError(
+                    f"xenstore at {path}: {error.strerror or error}",
+                    "is it running?",
+                ) from error
+            on_fail.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._socket.close()
+
+    def read(self, path: str) -> str:
+        """A node's value."""
+        return self._call(_Type.READ, path.encode() + b"\0").decode()
+
+    def write(self, path: str, value: str, *, tx: int = 0) -> None:
+        """Set a node, made where it is missing."""
+        data = path.encode() + b"\0" + value.encode()
+        self._call(_Type.WRITE, data, tx=tx)
+
+    def set_perms(self, path: str, *perms: str, tx: int = 0) -> None:
+        """Owner first: "n0" nobody but domain 0, "r7" domain 7 may read."""
+        words = (path, *perms)
+        data = b"".join(word.encode() + b"\0" for word in words)
+        self._call(_Type.SET_PERMS, data, tx=tx)
+
+    def remove(self, path: str, *, tx: int = 0) -> None:
+        """Remove a node and all below it; one that is not there is gone."""
+        try:
+            self._call(_Type.RM, path.encode() + b"\0", tx=tx)
+        except XenstoreError as error:
+            if error.name != "ENOENT":
+                raise
+
+    def start_transaction(self) -> int:
+        """A number for `tx`."""
+        return int(self._call(_Type.TRANSACTION_START, b"\0").rstrip(b"\0"))
+
+    def end_transaction(self, tx: int, *, commits: bool) -> bool:
+        """False: somebody was faster; all of it has to be done again."""
+        try:
+            data = b"T\0" if commits else b"F\0"
+            self._call(_Type.TRANSACTION_END, data, tx=tx)
+        except XenstoreError as error:
+            if error.name != "EAGAIN":
+                raise
+            return False
+        return True
+
+    def introduce(self, domid: Domid, ring: Mfn, port: Port) -> None:
+        """Have the store serve a domain's ring."""
+        data = b"%d\0%d\0%d\0" % (domid, ring, port)
+        self._call(_Type.INTRODUCE, data)
+
+    def release(self, domid: Domid) -> None:
+        """The domain is gone."""
+        self._call(_Type.RELEASE, b"%d\0" % domid)
+
+    def _call(self, kind: _Type, data: bytes, *, tx: int = 0) -> bytes:
+        self._socket.sendall(_HEADER.pack(kind, 0, tx, len(data)) + data)
+        answer, _, _, length = _HEADER.unpack(self._receive(_HEADER.size))
+        if length > _PAYLOAD_MAX:
+            raise HostError(f"xenstore sent a reply of {length} bytes")
+        payload = self._receive(length)
+        if answer == _Type.ERROR:
+            what = data.split(b"\0")[0].decode(errors="replace")
+            name = payload.rstrip(b"\0").decode(errors="replace")
+            raise XenstoreError(name, f"{kind.name.lower()} {what}")
+        return payload
+
+    def _receive(self, size_bytes: int) -> bytes:
+        data = bytearray()
+        while len(data) < size_bytes:
+            chunk = self._socket.recv(size_bytes - len(data))
+            if not chunk:
+                raise HostError("xenstore closed the connection")
+            data += chunk
+        return bytes(data)
