@@ -33,7 +33,8 @@ _VOLUME_GROUP_BYTES = 8 << 30
 _READY = b"lab: ready"
 _BOOT_LIMIT_S = 240.0
 _RESUME_LIMIT_S = 60.0
-_SHOWN_LINES = 25
+# A panic of Linux with its registers and its stack.
+_SHOWN_LINES = 50
 _KERNEL_ARGUMENTS = (
     # A panic ends the machine (with -no-reboot), and with it the run.
     "console=ttyS0 panic=1 net.ifnames=0 "

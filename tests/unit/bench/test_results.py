@@ -3,6 +3,7 @@
 
 import json
 import os
+import subprocess
 import sys
 
 import pytest
@@ -54,7 +55,35 @@ def test_absent_case_prints_no_json(
     assert "absent: no lab" in err
 
 
-def test_lab_case_says_that_it_is_absent() -> None:
+def lab_that_prints(
+    monkeypatch: pytest.MonkeyPatch, text: str, status: int
+) -> None:
+    def run(
+        command: list[str], **_: object
+    ) -> subprocess.CompletedProcess[str]:
+        assert command[1:4] == ["-m", "lab", "run"]
+        return subprocess.CompletedProcess(command, status, stdout=text)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.delenv("XENNER_PLACE", raising=False)
+
+
+def test_lab_case_is_measured_in_the_lab(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = Result(
+        *("boot", "lab-kvm", 2.0, 4.0, "qemu", "s", "lower"),
+        extra={"ours_all_s": [2.0]},
+    )
+    lab_that_prints(monkeypatch, f"noise\n{there.to_json()}\n", 0)
+    assert CASES["lab-kvm"]() == there
+
+
+@pytest.mark.parametrize(("text", "status"), [("", 0), ("{}", 125)])
+def test_lab_case_is_absent_without_a_lab(
+    monkeypatch: pytest.MonkeyPatch, text: str, status: int
+) -> None:
+    lab_that_prints(monkeypatch, text, status)
     with pytest.raises(AbsentError):
         CASES["lab-kvm"]()
 
