@@ -36,7 +36,8 @@ _SCHEME = {
     "platlib": "/usr/lib/python3/dist-packages",
     "headers": "/usr/include",
     "scripts": "/usr/bin",
-    "data": "/usr",
+    # meson-python's data are what meson has below its datadir.
+    "data": "/usr/share",
 }
 # Built here, there is no compiler in the lab.
 _BUILT = ("build/debian", "build/tests")
@@ -87,11 +88,19 @@ def _install_wheel(wheel: Path, root: Path) -> None:
     )
     with WheelFile.open(wheel) as source:
         install(source, destination, additional_metadata={})
+    # As a package does it: a wheel cannot install where systemd looks.
+    units = root / "usr/share/xenner/units"
+    units.rename(_made(root / "usr/lib/systemd") / "system")
     packages = root / _SCHEME["purelib"].removeprefix("/")
     with redirect_stdout(StringIO()):
         compileall.compile_dir(
             packages, quiet=1, stripdir=str(root), prependdir="/"
         )
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
 
 
 def _copy_tree(tree: Path) -> None:

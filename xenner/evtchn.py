@@ -30,8 +30,9 @@ _FDS = (
     abi.EVTCHND_FD_PAGE,
     abi.EVTCHND_FD_BELL,
 )
-# evtchnd answers at once; one that does not is broken, and so would we be.
-_LIMIT_S = 10.0
+# evtchnd answers at once, or is started by our connecting; one that does not
+# is broken, and so would we be.
+_LIMIT_S = 30.0
 
 
 class EvtchndError(OSError):

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The suite's own units under a real systemd, as a package installs them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.conftest import output_of, run
+from xenner.evtchn import Evtchnd
+from xenner.types import Domid
+
+SYSTEM = Path("/usr/lib/systemd/system")
+SOCKET = Path("/run/xenner/evtchnd.socket")
+
+
+def state_of(unit: str) -> str:
+    return run("systemctl", "is-active", unit).stdout.strip()
+
+
+@pytest.fixture
+def evtchnd_socket() -> Iterator[Path]:
+    output_of("systemctl", "start", "evtchnd.socket")
+    yield SOCKET
+    output_of("systemctl", "stop", "evtchnd.socket", "evtchnd.service")
+    assert not SOCKET.exists()
+
+
+def test_systemd_finds_no_fault_in_them() -> None:
+    units = sorted(str(path) for path in SYSTEM.glob("evtchnd.*"))
+    assert len(units) == 2
+    done = run("systemd-analyze", "verify", *units)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_first_client_starts_evtchnd(evtchnd_socket: Path) -> None:
+    assert state_of("evtchnd.service") == "inactive"
+    with Evtchnd(evtchnd_socket) as client:
+        channel = client.alloc_unbound(Domid(0))
+        other = client.bind_interdomain(Domid(0), channel.port)
+        assert other.remote_port == channel.port
+        channel.close()
+        other.close()
+    assert state_of("evtchnd.service") == "active"
+
+
+def test_nobody_is_refused_during_a_restart(evtchnd_socket: Path) -> None:
+    with Evtchnd(evtchnd_socket):
+        pass
+    output_of("systemctl", "stop", "evtchnd.service")
+    assert state_of("evtchnd.socket") == "active"
+    with Evtchnd(evtchnd_socket):
+        assert state_of("evtchnd.service") == "active"
+
+
+def test_evtchnd_is_nobody(evtchnd_socket: Path) -> None:
+    with Evtchnd(evtchnd_socket):
+        pid = output_of("systemctl", "show", "-PMainPID", "evtchnd.service")
+        status = Path(f"/proc/{pid.strip()}/status").read_text()
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    assert fields["Uid"].split()[0] != "0"
+    assert int(fields["CapPrm"], 16) == int(fields["CapBnd"], 16) == 0
+    assert fields["NoNewPrivs"].strip() == "1"
