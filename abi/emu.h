@@ -16,7 +16,7 @@
 #endif
 
 #define EMU_ABI_MAGIC 0x454d5552454e4558 /* "XENERUME" read as bytes */
-#define EMU_ABI_VERSION 2
+#define EMU_ABI_VERSION 3
 
 /* --- I/O ports ------------------------------------------------------------ */
 
@@ -36,14 +36,22 @@
 
 /* --- requests ------------------------------------------------------------- */
 
-#define EMU_REQUEST_CONSOLE 1  /* data[0..length): bytes for the log */
-#define EMU_REQUEST_SHUTDOWN 2 /* arg[0]: SHUTDOWN_* of xen/sched.h */
-#define EMU_REQUEST_CRASH 3    /* guest's fault: text, registers in frame */
-#define EMU_REQUEST_BUG 4      /* emu's fault: likewise */
-#define EMU_REQUEST_READY 5    /* vCPU 0 is about to enter the guest */
+#define EMU_REQUEST_CONSOLE 1 /* data[0..length): bytes for the log */
+/* arg[0]: SHUTDOWN_* of xen/sched.h. Answered for a suspend alone: result 1 is
+ * SCHEDOP_shutdown's, it was called off and the guest goes on. */
+#define EMU_REQUEST_SHUTDOWN 2
+#define EMU_REQUEST_CRASH 3 /* guest's fault: text, registers in frame */
+#define EMU_REQUEST_BUG 4   /* emu's fault: likewise */
+#define EMU_REQUEST_READY 5 /* vCPU 0 is about to enter the guest */
 /* arg[0]: EVTCHNOP_* of xen/event_channel.h, data[0..length): its structure,
  * which comes back filled in. Only with EMU_FLAG_EVTCHND. */
 #define EMU_REQUEST_EVTCHN 6
+/* arg[0]: EMU_BALLOON_*, data[0..length): machine page numbers, 64 bits each.
+ * result: 0, or one of Xen's errors; of a TAKE then nothing is the guest's. */
+#define EMU_REQUEST_BALLOON 7
+
+#define EMU_BALLOON_GIVE 0 /* to the host: they read as zeros from then on */
+#define EMU_BALLOON_TAKE 1 /* from the host, which may have none left */
 
 #define EMU_REQUEST_DATA_BYTES 512
 

@@ -12,8 +12,8 @@ makes one with INIT as /init and each PROGRAM in /bin.
 import gzip
 import stat
 import sys
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
 
 BUSYBOX = Path("/bin/busybox")
 
@@ -37,7 +37,7 @@ def make_initramfs(init: bytes, extra: Mapping[str, bytes]) -> bytes:
 
 def _entries(files: Mapping[str, bytes]) -> Iterator[bytes]:
     number = 1
-    for name in _DIRECTORIES:
+    for name in _directories(files):
         yield _entry(number, name, mode=stat.S_IFDIR | 0o755)
         number += 1
     for name, device in _DEVICES.items():
@@ -51,6 +51,18 @@ def _entries(files: Mapping[str, bytes]) -> Iterator[bytes]:
         yield _entry(number, name, mode=stat.S_IFREG | 0o755, contents=contents)
         number += 1
     yield _entry(0, "TRAILER!!!", mode=0)
+
+
+def _directories(files: Iterable[str]) -> Iterator[str]:
+    """Those that are always there, and what `files` need; parents first."""
+    yield from _DIRECTORIES
+    needed = {
+        str(parent)
+        for name in files
+        for parent in PurePosixPath(name).parents
+        if parent.name
+    }
+    yield from sorted(needed - {*_DIRECTORIES})
 
 
 def _entry(

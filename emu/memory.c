@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * memory_op. The guest's pages are its own for good: pfn p is machine page
- * pfn_to_mfn(p). Giving one back and taking it again moves only bookkeeping
- * until a balloon interface to the host exists.
+ * memory_op. The guest's page numbers are its own for good: pfn p is machine
+ * page pfn_to_mfn(p). What is behind a number goes to the host and comes back
+ * from it: a page is given back when the M2P has no pfn for it.
  */
 
 #include "emu/emu.h"
@@ -20,62 +20,141 @@ static uint64_t current_pages(void)
     return n;
 }
 
-static int64_t decrease(uint64_t arg)
+/* Pages on their way between guest and host: a request's worth at a time. */
+#define BATCH_PAGES (EMU_REQUEST_DATA_BYTES / sizeof(uint64_t))
+
+struct batch {
+    struct vcpu *v;
+    uint64_t what; /* EMU_BALLOON_* */
+    uint32_t nr_pages;
+};
+
+static int send_batch(struct batch *b)
 {
+    struct emu_request *r = &b->v->pub.request;
+
+    if (!b->nr_pages)
+        return 0;
+    r->arg[0] = b->what;
+    r->length = b->nr_pages * (uint32_t)sizeof(uint64_t);
+    b->nr_pages = 0;
+    request(b->v, EMU_REQUEST_BALLOON);
+    return (int)r->result;
+}
+
+static int add_page(struct batch *b, uint64_t mfn)
+{
+    memcpy(&b->v->pub.request.data[b->nr_pages * sizeof(mfn)], &mfn,
+           sizeof(mfn));
+    return ++b->nr_pages == BATCH_PAGES ? send_batch(b) : 0;
+}
+
+static int get_reservation(struct xen_memory_reservation *r, uint64_t arg)
+{
+    if (copy_from_guest(r, arg, sizeof(*r)))
+        return -XEN_EFAULT;
+    if (!is_self(r->domid))
+        return -XEN_EPERM;
+    return r->extent_order > 9 ? -XEN_EINVAL : 0;
+}
+
+/* A host that does not want a page leaves it where it is: no harm is done, so
+ * its answer does not matter here. */
+static int64_t decrease(struct vcpu *v, uint64_t arg)
+{
+    struct batch batch = {.v = v, .what = EMU_BALLOON_GIVE};
     struct xen_memory_reservation r;
+    int rc = get_reservation(&r, arg);
     uint64_t i;
 
-    if (copy_from_guest(&r, arg, sizeof(r)))
-        return -XEN_EFAULT;
-    if (!is_self(r.domid))
-        return -XEN_EPERM;
-    if (r.extent_order > 9)
-        return -XEN_EINVAL;
+    if (rc)
+        return rc;
     for (i = 0; i < r.nr_extents; i++) {
-        uint64_t mfn;
+        uint64_t mfn, n = 0;
 
         if (copy_from_guest(&mfn, (uint64_t)r.extent_start.p + i * 8, 8))
             break;
-        for (uint64_t n = 0; n < 1UL << r.extent_order; n++, mfn++) {
+        for (; n < 1UL << r.extent_order; n++, mfn++) {
             if (!mfn_guest(mfn) || m2p[mfn] == NO_PFN)
-                return (int64_t)i;
+                break;
             m2p[mfn] = NO_PFN;
+            add_page(&batch, mfn);
         }
+        if (n < 1UL << r.extent_order)
+            break;
     }
+    send_batch(&batch);
     return (int64_t)i;
 }
 
-/* Each extent: the first pfn in, the first mfn out. */
-static int64_t populate(uint64_t arg)
+/* Ask for an extent's pages; all of them must be out of the guest. */
+static int take_extent(struct batch *batch, uint64_t pfn, unsigned int order)
 {
-    struct xen_memory_reservation r;
-    uint64_t i;
-
-    if (copy_from_guest(&r, arg, sizeof(r)))
-        return -XEN_EFAULT;
-    if (!is_self(r.domid))
-        return -XEN_EPERM;
-    if (r.extent_order > 9)
+    if (pfn > shared->guest_nr_pages ||
+        pfn + (1UL << order) > shared->guest_nr_pages)
         return -XEN_EINVAL;
-    for (i = 0; i < r.nr_extents; i++) {
-        uint64_t slot = (uint64_t)r.extent_start.p + i * 8, pfn, mfn;
+    for (uint64_t n = 0; n < 1UL << order; n++) {
+        if (m2p[pfn_to_mfn(pfn + n)] != NO_PFN)
+            return -XEN_ENOMEM; /* over what the domain may have */
+    }
+    for (uint64_t n = 0; n < 1UL << order; n++) {
+        int rc = add_page(batch, pfn_to_mfn(pfn + n));
 
-        if (copy_from_guest(&pfn, slot, 8))
-            break;
-        if (pfn + (1UL << r.extent_order) > shared->guest_nr_pages ||
-            pfn > shared->guest_nr_pages)
-            break;
-        mfn = pfn_to_mfn(pfn);
-        if (m2p[mfn] != NO_PFN)
-            break; /* over what the domain may have */
-        for (uint64_t n = 0; n < 1UL << r.extent_order; n++) {
-            memset(machine(pfn_to_mfn(pfn + n) << PAGE_SHIFT), 0, PAGE_SIZE);
-            m2p[pfn_to_mfn(pfn + n)] = pfn + n;
-        }
-        if (copy_to_guest(slot, &mfn, 8))
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+/*
+ * Populate extents from number `first` on, at most as many as one request
+ * has room for: how many it were. Each: the first pfn in, the first mfn out.
+ */
+static uint64_t populate_some(struct vcpu *v,
+                              const struct xen_memory_reservation *r,
+                              uint64_t first)
+{
+    struct batch batch = {.v = v, .what = EMU_BALLOON_TAKE};
+    uint64_t most = BATCH_PAGES >> r->extent_order, taken, done;
+    uint64_t at = (uint64_t)r->extent_start.p + first * 8;
+    uint64_t pfns[BATCH_PAGES];
+
+    for (taken = 0; taken < (most ? most : 1); taken++) {
+        if (first + taken >= r->nr_extents ||
+            copy_from_guest(&pfns[taken], at + taken * 8, 8) ||
+            take_extent(&batch, pfns[taken], r->extent_order))
             break;
     }
-    return (int64_t)i;
+    if (send_batch(&batch))
+        return 0;
+    for (done = 0; done < taken; done++) {
+        uint64_t mfn = pfn_to_mfn(pfns[done]);
+
+        for (uint64_t n = 0; n < 1UL << r->extent_order; n++) {
+            uint64_t page = pfn_to_mfn(pfns[done] + n);
+
+            memset(machine(page << PAGE_SHIFT), 0, PAGE_SIZE);
+            m2p[page] = pfns[done] + n;
+        }
+        if (copy_to_guest(at + done * 8, &mfn, 8))
+            break;
+    }
+    return done;
+}
+
+static int64_t populate(struct vcpu *v, uint64_t arg)
+{
+    struct xen_memory_reservation r;
+    int rc = get_reservation(&r, arg);
+    uint64_t done = 0, count;
+
+    if (rc)
+        return rc;
+    do {
+        count = populate_some(v, &r, done);
+        done += count;
+    } while (count && done < r.nr_extents);
+    return (int64_t)done;
 }
 
 /*
@@ -156,12 +235,12 @@ static int64_t with_domid(uint64_t arg, uint64_t value)
 int64_t do_memory_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
                      uint64_t a4, uint64_t a5)
 {
-    (void)v, (void)a3, (void)a4, (void)a5;
+    (void)a3, (void)a4, (void)a5;
     switch (cmd & 0x3f) {
     case XENMEM_decrease_reservation:
-        return decrease(arg);
+        return decrease(v, arg);
     case XENMEM_populate_physmap:
-        return populate(arg);
+        return populate(v, arg);
     case XENMEM_exchange:
         return exchange(arg);
     case XENMEM_maximum_ram_page:

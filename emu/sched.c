@@ -70,11 +70,12 @@ static int poll(struct vcpu *v, uint64_t arg)
     return 0;
 }
 
-static int shutdown(struct vcpu *v, uint64_t reason)
+/* It comes back from a suspend only: 1 where that was called off. */
+static int64_t shutdown(struct vcpu *v, uint64_t reason)
 {
     v->pub.request.arg[0] = reason;
     request(v, EMU_REQUEST_SHUTDOWN);
-    return 0;
+    return v->pub.request.result;
 }
 
 int64_t do_sched_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,

@@ -43,6 +43,8 @@ class Guest:
     kernel: str = ""
     ramdisk: str = ""
     cmdline: str = ""
+    console_type: str = "xenconsoled"
+    """Who serves the console; xenconsoled leaves alone what says "ioemu"."""
 
 
 def domain_path(domid: Domid) -> str:
@@ -135,12 +137,10 @@ def guest_nodes(guest: Guest, *, now_s: float | None = None) -> Iterator[Node]:
         readable,
         {"port": str(guest.store_port), "ring-ref": str(guest.store_mfn)},
     )
-    yield from _console(guest, readable, hidden)
+    yield from _console(guest, readable)
 
 
-def _console(
-    guest: Guest, readable: tuple[str, ...], hidden: tuple[str, ...]
-) -> Iterator[Node]:
+def _console(guest: Guest, readable: tuple[str, ...]) -> Iterator[Node]:
     front = f"{domain_path(guest.domid)}/console"
     back = f"/local/domain/0/backend/console/{guest.domid}/0"
     yield Node(front, "", readable)
@@ -148,14 +148,15 @@ def _console(
         "backend": back,
         "backend-id": "0",
         "limit": str(_CONSOLE_LIMIT),
-        "type": "xenconsoled",
+        "type": guest.console_type,
         "output": "pty",
         "tty": "",
         "port": str(guest.console_port),
         "ring-ref": str(guest.console_mfn),
     }.items():
-        perms = readable if name.startswith("backend") else hidden
-        yield Node(f"{front}/{name}", value, perms)
+        # Nothing below is for the guest to write: the console's port and page
+        # are those it was started with.
+        yield Node(f"{front}/{name}", value, readable)
     yield Node(back, "", readable)
     for name, value in {
         "frontend": front,

@@ -44,6 +44,18 @@ static void empty_root(void)
     mmuext(MMUEXT_NEW_BASEPTR, mfn_of(empty_l4), 0);
 }
 
+/* Xen's part of the root goes: the kernel may write to its tables, and what
+ * is there no more cannot tell of it. */
+static void root_without_xen(void)
+{
+    uint64_t *root = (uint64_t *)start_info->pt_base;
+
+    verdict();
+    memset(&root[256], 0, 16 * sizeof(*root));
+    mmuext(MMUEXT_TLB_FLUSH_LOCAL, 0, 0);
+    mmuext(MMUEXT_TLB_FLUSH_LOCAL, 0, 0);
+}
+
 static void iret_without_frame(void)
 {
     verdict();
@@ -59,8 +71,11 @@ static void iret_to_user_without_root(void)
     __asm__ volatile("mov %0, %%rsp\n\tmov $23, %%eax\n\tsyscall" ::"r"(&c));
 }
 
+/* With bases that who looks at the stopped guest will know. */
 static void loop_for_ever(void)
 {
+    CALL(set_segment_base, SEGBASE_FS, 0x00000f5ba5e00000);
+    CALL(set_segment_base, SEGBASE_GS_KERNEL, 0xffffc95ba5e00000);
     verdict();
     for (;;)
         __asm__ volatile("pause");
@@ -109,7 +124,7 @@ static const struct {
     {"end=empty-root", empty_root}, {"end=iret", iret_without_frame},
     {"end=loop", loop_for_ever},    {"end=user", iret_to_user_without_root},
     {"end=idle", idle_for_ever},    {"end=bad-reason", bad_shutdown},
-    {"end=scribble", scribble},
+    {"end=scribble", scribble},     {"end=root", root_without_xen},
 };
 
 void guest_main(void)

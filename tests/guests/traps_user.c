@@ -353,6 +353,32 @@ static void test_single_step(void)
     check_eq("no TF left behind", user_run(user_nop, 1), 2);
 }
 
+/*
+ * Each step's #DB, and the #PF of the fetch, arrive with rip at an address of
+ * the hypervisor's: they are the process's all the same.
+ */
+static void test_single_step_into_xen(void)
+{
+    static const uint64_t places[] = {
+        0xffff808000000000, 0xffff808000010000, 0xffff808000010040,
+        0xffff808000300000, 0xffff818000405100,
+    };
+    unsigned int right = 0;
+
+    trap_hook = step_hook;
+    user_rflags |= RFLAGS_TF;
+    for (unsigned int i = 0; i < ARRAY_SIZE(places); i++) {
+        user_run(user_jump, places[i]);
+        right += caught.taken && caught.vector == X86_PF &&
+                 caught.rip == places[i] && caught.cs == FLAT_USER_CS &&
+                 (caught.error & ~(PF_P | PF_I)) == PF_U;
+    }
+    user_rflags &= ~RFLAGS_TF;
+    trap_hook = NULL;
+    check_eq("stepping into Xen's hole is the process's #PF", right,
+             ARRAY_SIZE(places));
+}
+
 void guest_main(void)
 {
     events_init();
@@ -366,4 +392,5 @@ void guest_main(void)
     test_frame();
     test_syscall();
     test_single_step();
+    test_single_step_into_xen();
 }

@@ -6,19 +6,18 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from demo.initramfs import make_initramfs
+from tests.kvm.qmp import qmp
 from tests.places import programs
 from tests.places.rules import limit_s
 
@@ -288,28 +287,6 @@ def test_monitor_stops_and_quits(
         ask("quit")
     assert finish(process)[0] == 0
     assert not path.exists()
-
-
-@contextmanager
-def qmp(path: Path) -> Iterator[Callable[[str], dict[str, dict[str, object]]]]:
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(limit_s(20))
-        client.connect(str(path))
-        lines = client.makefile("r")
-
-        def ask(command: str) -> dict[str, dict[str, object]]:
-            client.sendall(json.dumps({"execute": command}).encode() + b"\n")
-            while True:
-                answer: dict[str, dict[str, object]] = json.loads(
-                    lines.readline()
-                )
-                if "event" not in answer:
-                    return answer
-
-        assert "QMP" in json.loads(lines.readline())
-        ask("qmp_capabilities")
-        yield ask
-        lines.close()
 
 
 @_HOST_ONLY

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +15,18 @@ import pytest
 
 from tests.guests.build import guest_path
 from tests.kvm.conftest import Xenner
+from tests.kvm.qmp import qmp
 from tests.places.rules import limit_s
+from xenner import abi
 
 pytestmark = [pytest.mark.kvm, pytest.mark.usefixtures("guests_built")]
 
 _ENDING = guest_path("ending", "high")
+# A note's head with its name, then struct elf_prstatus up to pr_reg.
+_PR_REG = 20 + 112
+# In struct user_regs_struct, and what end=loop sets (ending.c).
+_FS_BASE, _GS_BASE = 21, 22
+_LOOP_FS_BASE, _LOOP_GS_BASE = 0x00000F5BA5E00000, 0xFFFFC95BA5E00000
 
 
 @contextmanager
@@ -122,3 +130,24 @@ def test_reboot_starts_anew(xenner: Xenner) -> None:
         assert starts == 3
         process.terminate()
         process.communicate(timeout=limit_s(20))
+
+
+def test_stopped_guest_shows_its_segment_bases(
+    xenner: Xenner, tmp_path: Path
+) -> None:
+    """They are in the CPU only, and never emu's: the core's note has them."""
+    path = tmp_path / "qmp"
+    with (
+        started(
+            xenner, "loop", "-domid", "79", "-monitor", f"unix:{path}"
+        ) as process,
+        qmp(path) as ask,
+    ):
+        ask("stop")
+        with (xenner.runtime_dir / "vmcore.79").open("rb") as core:
+            core.seek(abi.VMCORE_NOTES_GPA + _PR_REG)
+            registers = struct.unpack("<27Q", core.read(27 * 8))
+        ask("quit")
+        process.communicate(timeout=limit_s(20))
+    assert registers[_FS_BASE] == _LOOP_FS_BASE
+    assert registers[_GS_BASE] == _LOOP_GS_BASE

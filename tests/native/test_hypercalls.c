@@ -80,6 +80,37 @@ TEST(wild_arguments)
     }
 }
 
+/* Pages leave and come 64 to a request, and only such as are there. */
+TEST(balloon)
+{
+    struct vcpu *v = native_start();
+    struct xen_memory_reservation r = {.nr_extents = 100, .domid = DOMID_SELF};
+    uint64_t *frames = (uint64_t *)(native_guest + 0x1000);
+    uint64_t arg[5] = {XENMEM_decrease_reservation, NATIVE_GUEST_VA};
+
+    r.extent_start.p = (xen_pfn_t *)(NATIVE_GUEST_VA + 0x1000);
+    memcpy(native_guest, &r, sizeof(r));
+    for (unsigned int i = 0; i < 100; i++)
+        frames[i] = GUEST_MFN(i + 1);
+    CHECK_EQ(native_hypercall(v, __HYPERVISOR_memory_op, arg), 100);
+    CHECK_EQ(native_last_request, EMU_REQUEST_BALLOON);
+    CHECK_EQ(v->pub.request.arg[0], EMU_BALLOON_GIVE);
+    CHECK_EQ(v->pub.request.length, (100 - 64) * 8);
+    CHECK_EQ(m2p[GUEST_MFN(100)], ~0UL);
+    CHECK_EQ(native_hypercall(v, __HYPERVISOR_memory_op, arg), 0);
+
+    arg[0] = XENMEM_populate_physmap;
+    for (unsigned int i = 0; i < 100; i++)
+        frames[i] = i + 1;
+    frames[70] = GUEST_NR_PAGES;
+    CHECK_EQ(native_hypercall(v, __HYPERVISOR_memory_op, arg), 70);
+    CHECK_EQ(v->pub.request.arg[0], EMU_BALLOON_TAKE);
+    CHECK_EQ(v->pub.request.length, (70 - 64) * 8);
+    CHECK_EQ(frames[69], GUEST_MFN(70));
+    CHECK_EQ(m2p[GUEST_MFN(70)], 70);
+    CHECK_EQ(m2p[GUEST_MFN(71)], ~0UL);
+}
+
 TEST(unknown_numbers)
 {
     struct vcpu *v = native_start();

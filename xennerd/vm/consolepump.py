@@ -32,7 +32,7 @@ class ConsolePump:
         wake_fd: int,
         notify: Callable[[], None],
     ) -> None:
-        self._ring = ring
+        self.ring = ring
         self._sink = sink
         self._wake_fd = wake_fd
         self._notify = notify
@@ -54,7 +54,7 @@ class ConsolePump:
         """Type into the guest until the sink has no more to say."""
         while data := await self._sink.receive():
             while True:
-                count = self._ring.put_input(data)
+                count = self.ring.put_input(data)
                 if count:
                     self._notify()
                 data = data[count:]
@@ -71,10 +71,10 @@ class ConsolePump:
 
     async def _drain(self) -> None:
         async with self._draining:
-            while data := self._ring.take_output():
+            while data := self.ring.take_output():
                 # There is room in the ring now; a guest may wait for it.
                 self._notify()
                 await self._sink.send(data)
-        if self._ring.nr_bad_indices and not self._has_warned:
+        if self.ring.nr_bad_indices and not self._has_warned:
             self._has_warned = True
             _log.warning("the guest wrote impossible console ring indices")

@@ -26,6 +26,7 @@ from xennerd.guestnodes import Guest
 from xennerd.vm import clock as clocks
 from xennerd.vm import recorder
 from xennerd.vm._vcpu import ffi
+from xennerd.vm.balloon import Balloon
 from xennerd.vm.builder import StartOfDay, build_domain
 from xennerd.vm.channels import GuestChannels
 from xennerd.vm.console import Sink
@@ -64,6 +65,8 @@ class Plan:
     quirks: int
     cpuid: GuestCpuid
     emu_image: bytes
+    # Not so where xenconsoled serves it.
+    is_console_ours: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ class Machine:
         self._outside = outside
         self.channels: GuestChannels | None = None
         self.vmcore = vmcore
+        self.balloon = Balloon(vmcore)
         self.gate = Gate(is_open=not is_stopped)
         self.ready_at: float | None = None
         self._stack = ExitStack()
@@ -159,6 +163,7 @@ class Machine:
             console_mfn=Mfn(self.start.console_gpa >> 12),
             console_port=self.console_port,
             cmdline=os.fsdecode(plan.cmdline),
+            console_type="ioemu" if plan.is_console_ours else "xenconsoled",
         )
 
     def _open_first_ports(self) -> None:
@@ -180,6 +185,8 @@ class Machine:
         if self._outside.store is not None:
             self.store_port = self.channels.open_unbound()
         self.console_port = self.channels.open_unbound()
+        if not self.plan.is_console_ours:
+            return
         console = self._outside.host.bind_interdomain(
             self.plan.domid, self.console_port
         )
@@ -221,6 +228,32 @@ class Machine:
     def shared_clock(self) -> Any:
         shared = abi.view("emu_shared", self.vmcore.mem, abi.EMU_SHARED_GPA)
         return shared.clock
+
+    def open_pump(self, sink: Sink) -> ConsolePump | None:
+        """What moves the console's bytes; None: that is xenconsoled's work.
+
+        Its ring is released by the caller.
+        """
+        if not self.plan.is_console_ours:
+            return None
+        return ConsolePump(
+            ConsoleRing(memoryview(self.vmcore.mem), self.start.console_gpa),
+            sink,
+            wake_fd=self.console_out_fd,
+            notify=lambda: self.notify(self.console_port),
+        )
+
+    def answer(self, nr: int, request: Any) -> None:
+        """What emu asks for while the guest runs, in the vCPU's thread."""
+        if nr == abi.EMU_REQUEST_CONSOLE:
+            length = min(int(request.length), abi.EMU_REQUEST_DATA_BYTES)
+            text = bytes(ffi.buffer(request.data, length))
+            for line in text.splitlines():
+                _emu_log.info("%s", recorder.printable(line))
+        elif nr == abi.EMU_REQUEST_EVTCHN and self.channels is not None:
+            self.channels.perform(request)
+        elif nr == abi.EMU_REQUEST_BALLOON:
+            self.balloon.perform(request)
 
     def notify(self, port: Port) -> None:
         """Raise an event channel from outside."""
@@ -307,28 +340,15 @@ async def run_machine(
     """Run until the guest ends; None if end() was called first."""
     outcomes: list[Outcome] = []
     token = trio.lowlevel.current_trio_token()
-    ring = ConsoleRing(
-        memoryview(machine.vmcore.mem), machine.start.console_gpa
-    )
-    pump = ConsolePump(
-        ring,
-        sink,
-        wake_fd=machine.console_out_fd,
-        notify=lambda: machine.notify(machine.console_port),
-    )
+    pump = machine.open_pump(sink)
 
     def on_request(nr: int, request: Any) -> None:
         if nr == abi.EMU_REQUEST_READY:
             machine.ready_at = time.monotonic()
             # Not waited for: who pauses this vCPU may have trio's thread.
             token.run_sync_soon(on_ready)
-        elif nr == abi.EMU_REQUEST_CONSOLE:
-            length = min(int(request.length), abi.EMU_REQUEST_DATA_BYTES)
-            text = bytes(ffi.buffer(request.data, length))
-            for line in text.splitlines():
-                _emu_log.info("%s", recorder.printable(line))
-        elif nr == abi.EMU_REQUEST_EVTCHN and machine.channels is not None:
-            machine.channels.perform(request)
+        else:
+            machine.answer(nr, request)
 
     async def serve_vcpu(vcpu: Vcpu) -> None:
         outcome = await trio.to_thread.run_sync(
@@ -348,8 +368,9 @@ async def run_machine(
     try:
         async with trio.open_nursery() as helpers:
             helpers.start_soon(end_when_cancelled)
-            helpers.start_soon(pump.serve_output)
-            helpers.start_soon(pump.serve_input)
+            if pump is not None:
+                helpers.start_soon(pump.serve_output)
+                helpers.start_soon(pump.serve_input)
             if machine.channels is not None:
                 helpers.start_soon(machine.channels.serve_bells, machine.notify)
             helpers.start_soon(
@@ -361,11 +382,13 @@ async def run_machine(
             async with trio.open_nursery() as vcpus:
                 for vcpu in machine.vcpus:
                     vcpus.start_soon(serve_vcpu, vcpu)
-            await pump.flush()
+            if pump is not None:
+                await pump.flush()
             helpers.cancel_scope.cancel()
     finally:
         machine.end()
-        ring.release()
+        if pump is not None:
+            pump.ring.release()
     return outcomes[0] if outcomes else None
 
 

@@ -71,6 +71,8 @@ class Controls:
     current: Callable[[], Machine | None]
     quit: Callable[[], None]
     reset: Callable[[], None]
+    powerdown: Callable[[], bool]
+    """Have the guest asked to power off; False: there is no way to ask."""
     clients: list[Client] = field(default_factory=list)
     is_quitting: bool = False
 
@@ -175,10 +177,14 @@ class Controls:
         return {}
 
     def _system_powerdown(self, _: dict[str, Any]) -> Any:
-        raise QmpError(
-            "GenericError",
-            "there is no xenstore to ask the guest through; use quit",
-        )
+        self.machine()
+        if not self.powerdown():
+            raise QmpError(
+                "GenericError",
+                "there is no xenstore to ask the guest through; use quit",
+            )
+        self.emit("POWERDOWN")
+        return {}
 
 
 class Client:

@@ -22,7 +22,8 @@ Run one Xen PV guest on /dev/kvm, without Xen.
   -name NAME         domain name (default guest-DOMID)
   -uuid UUID         domain handle (default: random)
   -domid N           domain number (default: the lowest free one)
-  -serial, -console  stdio, pty, unix:PATH, file:PATH or null (default stdio)
+  -serial, -console  stdio, pty, unix:PATH, file:PATH or null (default stdio),
+                     or xenconsoled: another daemon's, with -xenstore
   -nographic         accepted: there are no graphics
   -monitor WHERE     QMP monitor: none, unix:PATH or stdio (default none)
   -S                 do not start; wait for the monitor's "cont"
@@ -211,6 +212,8 @@ def _check_together(options: Options) -> None:
         )
     if options.xenstore is not None and options.evtchnd is None:
         raise ConfigError("-xenstore: a guest reaches it by -evtchnd only")
+    if options.serial == "xenconsoled" and options.xenstore is None:
+        raise ConfigError("-serial xenconsoled: it hears of guests by xenstore")
     if not re.fullmatch(r"none|null|stdio|unix:.+", options.monitor):
         raise ConfigError(
             f"-monitor {options.monitor}: use none, unix:PATH or stdio"

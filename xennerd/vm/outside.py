@@ -16,7 +16,7 @@ from xenner.errors import HostError
 from xenner.evtchn import Evtchnd, EvtchndError
 from xenner.types import Domid, ShutdownReason
 from xenner.xenstore import Xenstore, XenstoreError
-from xennerd.guestnodes import Guest, all_paths, guest_nodes
+from xennerd.guestnodes import Guest, all_paths, domain_path, guest_nodes
 from xennerd.vm.channels import GuestChannels, Notifier
 
 _log = logging.getLogger("xenner")
@@ -24,12 +24,17 @@ _log = logging.getLogger("xenner")
 
 @dataclass(slots=True)
 class Outside:
-    """Two connections: `host` acts for domain 0, `guest` for the domain."""
+    """Two connections: `host` acts for domain 0, `guest` for the domain.
+
+    `store` is xenstore's socket. There is no connection between the calls: a
+    store that was restarted meanwhile is as good as the one before, and to
+    watch the guest is for others.
+    """
 
     domid: Domid
     host: Evtchnd
     guest: Evtchnd
-    store: Xenstore | None
+    store: Path | None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start_channels(
@@ -46,26 +51,58 @@ class Outside:
     @contextmanager
     def introduced(self, guest: Guest) -> Iterator[None]:
         """The guest has its nodes in xenstore and its ring is served."""
-        store = self.store
-        if store is None:
+        path = self.store
+        if path is None:
             yield
             return
         try:
-            _write_nodes(store, guest)
-            store.introduce(guest.domid, guest.store_mfn, guest.store_port)
+            _introduce(path, guest)
             yield
         finally:
             try:
-                with suppress(XenstoreError):
-                    store.release(guest.domid)
-                for path in all_paths(guest):
-                    store.remove(path)
-            except (OSError, HostError) as error:
+                _forget(path, guest)
+            except (OSError, HostError, XenstoreError) as error:
                 _log.warning("xenstore has nodes of a guest left: %s", error)
+
+    def ask(self, request: str) -> None:
+        """Write control/shutdown: "poweroff", "reboot" or "suspend".
+
+        The guest's kernel takes it from there, in its own time; one that has
+        not come so far yet finds it when it does. HostError: it could not be
+        written.
+        """
+        if self.store is None:
+            raise HostError("there is no xenstore to ask the guest through")
+        try:
+            with Xenstore(self.store) as store:
+                store.write(
+                    f"{domain_path(self.domid)}/control/shutdown", request
+                )
+        except (OSError, XenstoreError) as error:
+            raise HostError(f"xenstore: {error}") from error
 
     def tell_end(self, reason: ShutdownReason) -> None:
         """The domain has ended by itself; who watches domains hears of it."""
         self.host.shut_down(self.domid, reason)
+
+
+def _introduce(path: Path, guest: Guest) -> None:
+    try:
+        with Xenstore(path) as store:
+            _write_nodes(store, guest)
+            store.introduce(guest.domid, guest.store_mfn, guest.store_port)
+    except XenstoreError as error:
+        raise HostError(
+            f"xenstore does not take domain {guest.domid}: {error}"
+        ) from error
+
+
+def _forget(path: Path, guest: Guest) -> None:
+    with Xenstore(path) as store:
+        with suppress(XenstoreError):
+            store.release(guest.domid)
+        for node in all_paths(guest):
+            store.remove(node)
 
 
 def _write_nodes(store: Xenstore, guest: Guest) -> None:
@@ -93,7 +130,7 @@ def enter_outside(
 ) -> Iterator[Outside]:
     """Make the domain known to the evtchnd at `path`, this process its own.
 
-    Raises HostError if evtchnd is not there or does not let us.
+    Raises HostError if evtchnd or xenstore is not there or does not let us.
     """
     with ExitStack() as stack:
         host = stack.enter_context(Evtchnd(path))
@@ -113,7 +150,8 @@ def enter_outside(
                 f"evtchnd does not take domain {domid}: {error.strerror}"
             ) from error
         stack.callback(host.unregister, domid)
-        store = None
         if xenstore is not None:
-            store = stack.enter_context(Xenstore(xenstore))
-        yield Outside(domid, host, stack.enter_context(Evtchnd(path)), store)
+            with Xenstore(xenstore):
+                pass  # It is there: better told now than halfway.
+        guest = stack.enter_context(Evtchnd(path))
+        yield Outside(domid, host, guest, xenstore)

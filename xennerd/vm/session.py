@@ -16,6 +16,7 @@ from pathlib import Path
 import trio
 
 from xenner import concurrency
+from xenner.concurrency import run_abandonable
 from xenner.errors import ConfigError, HostError
 from xenner.types import Domid, ShutdownReason
 from xennerd.vm import daemon
@@ -163,6 +164,7 @@ class Session:
             current=lambda: self._machine,
             quit=self._quit,
             reset=self._reset,
+            powerdown=self._powerdown,
         )
 
     async def run(self) -> int:
@@ -178,6 +180,7 @@ class Session:
     async def _serve(self, sink: Sink) -> None:
         async with trio.open_nursery() as nursery:
             self._scope = nursery.cancel_scope
+            self._tasks = nursery
             await nursery.start(self._serve_signals)
             await nursery.start(
                 serve_monitor, self._options.monitor, self.controls
@@ -262,16 +265,50 @@ class Session:
     async def _serve_signals(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """The first asks the guest; nobody can ask it yet, so it ends."""
+        """The first asks the guest if somebody can; the next one ends it."""
+        is_asked = False
         with trio.open_signal_receiver(
             signal.SIGTERM, signal.SIGINT, signal.SIGHUP
         ) as signals:
             task_status.started()
             async for number in signals:
-                _log.info("%s: ending", signal.Signals(number).name)
+                name = signal.Signals(number).name
+                if not is_asked and self._is_listening():
+                    _log.info("%s: asking the guest to power off", name)
+                    is_asked = True
+                    self._tasks.start_soon(self._ask_or_quit)
+                    continue
+                _log.info("%s: ending", name)
                 self._quit()
-                # A second one ends us whatever we are waiting for.
+                # One more ends us whatever we are waiting for.
                 signal.signal(number, signal.SIG_DFL)
+
+    def _is_listening(self) -> bool:
+        """Can the guest be asked, and will it ever hear it?"""
+        has_store = self._outside is not None and self._outside.store
+        machine = self._machine
+        return bool(has_store and machine is not None and machine.gate.is_open)
+
+    def _powerdown(self) -> bool:
+        if self._outside is None or self._outside.store is None:
+            return False
+        self._tasks.start_soon(self._ask)
+        return True
+
+    async def _ask_or_quit(self) -> None:
+        if not await self._ask():
+            self._quit()
+
+    async def _ask(self) -> bool:
+        """Ask the guest to power off. False: xenstore is not there."""
+        assert self._outside is not None
+        try:
+            # A store that hangs must not keep us from ending.
+            await run_abandonable(self._outside.ask, "poweroff")
+        except HostError as error:
+            _log.warning("cannot ask the guest to power off: %s", error)
+            return False
+        return True
 
 
 def _nothing() -> None:
@@ -295,6 +332,7 @@ def _plan(
         quirks=quirks,
         cpuid=cpuid_for(kvm, quirks),
         emu_image=emu_image(),
+        is_console_ours=options.serial != "xenconsoled",
     )
 
 

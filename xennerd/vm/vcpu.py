@@ -15,6 +15,7 @@ from xennerd.vm._vcpu import ffi, lib
 from xennerd.vm.corefile import Registers, registers_from
 from xennerd.vm.layout import xen_owns
 
+_log = logging.getLogger("xenner")
 _exits_log = logging.getLogger("xenner.exits")
 _EXIT_NAMES = {
     lib.VCPU_EXIT_KICKED: "kicked",
@@ -172,7 +173,7 @@ class Vcpu:
         if out.why == lib.VCPU_EXIT_REQUEST:
             return self._request(out.request, on_request)
         if out.why == lib.VCPU_EXIT_TRIPLE_FAULT:
-            return self._broken("triple fault: emu itself was damaged")
+            return self._reset("triple fault: emu itself was damaged")
         if out.why == lib.VCPU_EXIT_INTERNAL_ERROR:
             data = " ".join(f"{out.data[i]:#x}" for i in range(out.nr_data))
             return self._broken(
@@ -196,6 +197,12 @@ class Vcpu:
                     reason = ShutdownReason.CRASH
                 if reason is ShutdownReason.CRASH:
                     return self._broken("the guest's kernel reported a crash")
+                if reason is ShutdownReason.SUSPEND:
+                    # Nobody could wake it up again. 1: called off, which
+                    # kernels since SUSPEND_CANCEL (elfnote.h) go on from.
+                    _log.info("the guest cannot be suspended: it goes on")
+                    request.result = 1
+                    return None
                 return Outcome(reason, vcpu=self.number)
             case abi.EMU_REQUEST_CRASH | abi.EMU_REQUEST_BUG:
                 length = min(int(request.length), abi.EMU_REQUEST_DATA_BYTES)
@@ -222,6 +229,24 @@ class Vcpu:
             registers=registers,
             cr2=cr2,
             cr3=cr3,
+        )
+
+    def _reset(self, text: str) -> Outcome:
+        """The CPU has nothing to tell: KVM resets an SVM one on a shutdown.
+
+        What emu saved when it was last entered, or returned through, stands
+        in its block still; the bases of fs and gs do not.
+        """
+        block = recorder.vcpu_block(self._mem, self.number)
+        frame = abi.view(
+            "emu_frame", self._mem, self._frame_gpa(block.frame_gpa)
+        )
+        return Outcome(
+            ShutdownReason.CRASH,
+            text=f"{text}; registers of its last entry or exit",
+            vcpu=self.number,
+            registers=registers_from(frame),
+            cr3=int(block.kernel_cr3 if block.in_kernel else block.user_cr3),
         )
 
 

@@ -55,6 +55,7 @@ class Rig:
     def __init__(self) -> None:
         self.machine: FakeMachine | None = FakeMachine()
         self.called: list[str] = []
+        self.has_xenstore = False
         self.controls = Controls(
             name="web",
             domid=Domid(7),
@@ -63,7 +64,12 @@ class Rig:
             current=lambda: self.machine,  # type: ignore[arg-type,return-value]
             quit=lambda: self.called.append("quit"),
             reset=lambda: self.called.append("reset"),
+            powerdown=self._powerdown,
         )
+
+    def _powerdown(self) -> bool:
+        self.called.append("powerdown")
+        return self.has_xenstore
 
 
 class Connection:
@@ -217,7 +223,17 @@ async def test_quit_and_reset(tmp_path: Path) -> None:
         assert "use quit" in answer["error"]["desc"]
         assert await client.call("quit") == {"return": {}}
         await trio.testing.wait_all_tasks_blocked()
-        assert rig.called == ["reset", "quit"]
+        assert rig.called == ["reset", "powerdown", "quit"]
+
+
+async def test_powerdown_asks_and_tells(tmp_path: Path) -> None:
+    rig = Rig()
+    rig.has_xenstore = True
+    async with serving(rig, tmp_path) as connect:
+        client = await greeted(connect)
+        assert await client.call("system_powerdown") == {"return": {}}
+        assert (await client.receive())["event"] == "POWERDOWN"
+        assert rig.called == ["powerdown"]
 
 
 async def test_between_two_machines(tmp_path: Path) -> None:
@@ -226,7 +242,10 @@ async def test_between_two_machines(tmp_path: Path) -> None:
     async with serving(rig, tmp_path) as connect:
         client = await greeted(connect)
         assert (await client.call("query-status"))["return"]["running"] is False
-        for name in ("stop", "cont", "system_reset", "x-xenner-statistics"):
+        for name in (
+            *("stop", "cont", "system_reset", "system_powerdown"),
+            "x-xenner-statistics",
+        ):
             assert "not running" in (await client.call(name))["error"]["desc"]
 
 

@@ -38,6 +38,16 @@ def test_cpio_lists_every_member() -> None:
     } <= set(listing(archive))
 
 
+def test_directories_come_before_what_is_in_them() -> None:
+    """The kernel makes none by itself (init/initramfs.c)."""
+    files = {"lib/x86_64-linux-gnu/libc.so.6": b"", "lib64/ld.so": b""}
+    names = listing(make_initramfs(b"", files))
+    assert len(names) == len(set(names))
+    for name in names:
+        parent = name.rpartition("/")[0]
+        assert not parent or names.index(parent) < names.index(name), name
+
+
 def test_members_keep_their_contents(tmp_path: Path) -> None:
     # Lengths that are no multiple of the padding.
     extra = {f"bin/p{n}": bytes(range(n)) for n in (1, 2, 3, 5, 255)}

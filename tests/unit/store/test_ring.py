@@ -153,6 +153,39 @@ def test_request_that_has_no_reply_yet_stays_in_the_ring(
     assert page.get(REQ_CONS) == len(NULL_OP)
 
 
+def test_request_written_meanwhile_needs_no_notification(
+    page: Page, loop: FakeLoop
+) -> None:
+    """A guest notifies only if all it wrote before had been taken, which is
+    not yet so while it is being answered (Linux's xb_write())."""
+    page.send(NULL_OP)
+    loop.port.on_ready(select.EPOLLIN)
+    page.send(NULL_OP)
+    loop.busy = False
+    loop.port.flush()
+    # Nobody kicks: the port has seen by itself that there is more.
+    assert loop.busy
+    loop.busy = False
+    loop.port.work()
+    loop.port.flush()
+    assert len(parsed(page.receive())) == 2
+    assert page.get(REQ_CONS) == page.get(REQ_PROD)
+    assert not loop.busy
+
+
+def test_reply_that_waits_for_room_goes_when_the_guest_makes_some(
+    page: Page, loop: FakeLoop
+) -> None:
+    """Linux notifies of room only if the ring was full before
+    (xb_read()): whenever something waits, the ring must be full."""
+    while page.get(RSP_PROD) - page.get(RSP_CONS) < RING_BYTES:
+        page.send(NULL_OP)
+        loop.kick()
+    page.receive()
+    loop.kick()
+    assert page.get(REQ_CONS) == page.get(REQ_PROD)
+
+
 def test_requests_left_by_a_killed_store_are_answered(
     page: Page, store: Store
 ) -> None:

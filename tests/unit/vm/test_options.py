@@ -146,3 +146,13 @@ def test_help_and_version_win() -> None:
         parse_options(["-help", "-frobnicate"], version="9.9")
     with pytest.raises(Help, match=r"xenner 9\.9"):
         parse_options(["-version"], version="9.9")
+
+
+def test_xenconsoled_hears_of_guests_by_xenstore() -> None:
+    paths = ("-evtchnd", "/e", "-xenstore", "/x")
+    options = parse("-serial", "xenconsoled", *paths)
+    assert options.serial == "xenconsoled"
+    with pytest.raises(ConfigError, match="by xenstore"):
+        parse("-serial", "xenconsoled")
+    with pytest.raises(ConfigError, match="-evtchnd only"):
+        parse("-xenstore", "/x")

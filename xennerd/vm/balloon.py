@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Memory that the guest gives back to the host, and takes again.
+
+The guest's page numbers stay its own: what is given back is what is behind
+them. The vmcore gets holes, which read as zeros, and the tmpfs that it lies
+on has so much more room.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from xenner import abi
+from xenner.abi import ffi
+from xenner.types import Mfn
+from xennerd.vm.layout import PAGE_BYTES, MachineLayout
+from xennerd.vm.vmcore import Vmcore
+
+_MFN_BYTES = 8
+
+
+class Balloon:
+    """EMU_REQUEST_BALLOON of one domain; called by its vCPUs' threads."""
+
+    def __init__(self, vmcore: Vmcore) -> None:
+        self._vmcore = vmcore
+
+    def perform(self, request: Any) -> None:
+        """Answer a struct emu_request in place.
+
+        The request is guest memory: its page numbers are copied once, and if
+        one of them is not the domain's own nothing is done. The result is 0
+        or one of Xen's errors, negative: -EINVAL, -ENOMEM if the host has no
+        memory for the guest now.
+        """
+        what, length = int(request.arg[0]), int(request.length)
+        if length > len(request.data) or length % _MFN_BYTES:
+            request.result = -errno.EINVAL
+            return
+        data = bytes(ffi.buffer(request.data, length))
+        try:
+            mfns = guest_mfns(data, self._vmcore.layout)
+        except ValueError:
+            request.result = -errno.EINVAL
+            return
+        move = {
+            abi.EMU_BALLOON_GIVE: self._give,
+            abi.EMU_BALLOON_TAKE: self._take,
+        }.get(what)
+        if move is None:
+            request.result = -errno.EINVAL
+            return
+        try:
+            for start, nr_pages in runs(mfns):
+                move(start * PAGE_BYTES, nr_pages * PAGE_BYTES)
+        except OSError:
+            request.result = -errno.ENOMEM
+        else:
+            request.result = 0
+
+    def _give(self, start: int, size_bytes: int) -> None:
+        self._vmcore.mem.madvise(mmap.MADV_REMOVE, start, size_bytes)
+
+    def _take(self, start: int, size_bytes: int) -> None:
+        # Now, when it can be refused: the guest's access later cannot.
+        os.posix_fallocate(self._vmcore.fd, start, size_bytes)
+
+
+def guest_mfns(data: bytes, layout: MachineLayout) -> list[Mfn]:
+    """The machine pages in a request; ValueError if one is not the guest's."""
+    mfns = [
+        Mfn(int.from_bytes(data[at : at + _MFN_BYTES], "little"))
+        for at in range(0, len(data), _MFN_BYTES)
+    ]
+    memory = tuple(layout.extents(0, layout.guest_nr_pages))
+    for mfn in mfns:
+        if not any(e.mfn <= mfn < e.mfn + e.nr_pages for e in memory):
+            raise ValueError(f"page {mfn:#x} is not the guest's")
+    return mfns
+
+
+def runs(mfns: Iterable[Mfn]) -> Iterator[tuple[Mfn, int]]:
+    """(first page, number of pages) of what is consecutive, each page once."""
+    first, count = Mfn(0), 0
+    for mfn in sorted(set(mfns)):
+        if count and mfn == first + count:
+            count += 1
+            continue
+        if count:
+            yield first, count
+        first, count = mfn, 1
+    if count:
+        yield first, count
