@@ -116,6 +116,16 @@ static void scribble(void)
     end_by(SHUTDOWN_poweroff);
 }
 
+/* There is nobody to save the domain: the guest is told so and goes on. */
+static void suspend(void)
+{
+    struct sched_shutdown arg = {.reason = SHUTDOWN_suspend};
+
+    check_rc("suspend is called off", CALL(sched_op, SCHEDOP_shutdown, &arg),
+             1);
+    end_by(SHUTDOWN_poweroff);
+}
+
 static const struct {
     const char *word;
     void (*run)(void);
@@ -125,13 +135,15 @@ static const struct {
     {"end=loop", loop_for_ever},    {"end=user", iret_to_user_without_root},
     {"end=idle", idle_for_ever},    {"end=bad-reason", bad_shutdown},
     {"end=scribble", scribble},     {"end=root", root_without_xen},
+    {"end=suspend", suspend},
 };
 
 void guest_main(void)
 {
-    static const char *const reasons[] = {"end=poweroff", "end=reboot",
-                                          "end=suspend",  "end=crash",
-                                          "end=watchdog", "end=soft_reset"};
+    /* By SHUTDOWN_*; the guest survives a suspend, so it is not here. */
+    static const char *const reasons[] = {"end=poweroff",  "end=reboot",
+                                          "end=no reason", "end=crash",
+                                          "end=watchdog",  "end=soft_reset"};
 
     check(true, "alive", "cannot happen");
     for (unsigned int i = 0; i < ARRAY_SIZE(reasons); i++)
