@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""bench/xenstore: each operation over the Unix socket, against C xenstored.
+"""bench/xenstore: each operation over the Unix socket and over a guest's ring,
+against C xenstored.
 
-Both serve the same client, bench/xenstore_client.c, in turn. Ours writes its
+Both serve the same client in turn, bench/xenstore_client.c or the guest of
+tests/guests/outside.c. Ours writes its
 journal to tmpfs, as it does in service; C xenstored keeps nothing. Two
 context switches make most of a request, so the server's own time on the CPU
 for each request is reported as well: a busy machine disturbs it less.
@@ -19,10 +21,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from bench.evtchn import running_evtchnd
+from bench.guests import running_guest
 from bench.results import AbsentError, Result, in_turn, median
 
 _BENCH = "xenstore"
 _TOP = Path(__file__).resolve().parent.parent
+_LIBS = _TOP / "build/meson/libs"
 _PEER_NAME = "C xenstored"
 _SECONDS = 0.5
 _ROUNDS = 5
@@ -34,6 +39,12 @@ _OPERATIONS = (
     *("transaction-10-writes", "read-32-in-flight", "write-watched"),
     "write-101-watches",
 )
+# Those that tests/guests/outside.c can make.
+_RING_OPERATIONS = (
+    *("read", "write", "write-rm", "directory", "get-domain-path"),
+    *("transaction-empty", "transaction-rdwr"),
+)
+_RING_ROUNDS = 3
 
 
 def socket_operation(operation: str) -> Result:
@@ -44,7 +55,10 @@ def socket_operation(operation: str) -> Result:
         )
         client = build_client(Path(name))
         ours = stack.enter_context(running_ours(Path(name) / "ours"))
-        peer = stack.enter_context(running_peer(Path(name) / "peer"))
+        stack.enter_context(running_evtchnd(Path(name)))
+        peer = stack.enter_context(
+            running_peer(Path(name) / "peer", Path(name))
+        )
         cpu_us: dict[Path, list[float]] = {ours.path: [], peer.path: []}
 
         def measure(server: Server) -> float:
@@ -71,6 +85,46 @@ def socket_operation(operation: str) -> Result:
             "ours_all": ours_rate,
             "peer_all": peer_rate,
         },
+    )
+
+
+def ring_operation(operation: str) -> Result:
+    """The same over a guest's ring: it makes requests, one after the other.
+
+    The guest is one page of code that takes each reply in its event's upcall;
+    a round is a boot of its own.
+    """
+    with ExitStack() as stack:
+        name = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="xenner-bench.", dir="/dev/shm")
+        )
+        top = Path(name)
+        stack.enter_context(running_evtchnd(top))
+        serve_rings = ("--evtchnd", str(top / "evtchnd.socket"))
+        ours = stack.enter_context(
+            running_ours(top / "ours", *serve_rings, "--runtime-dir", str(top))
+        )
+        peer = stack.enter_context(running_peer(top / "peer", top))
+
+        def measure(server: Server) -> float:
+            option = ("-xenstore", server.path)
+            with running_guest(top, f"store={operation}", *option) as guest:
+                _, requests, _, duration_ns = guest.wait_line("requests")
+                guest.process.wait(_PATIENCE_S)
+            return 1e9 * int(requests) / int(duration_ns)
+
+        ours_rate, peer_rate = in_turn(
+            partial(measure, ours), partial(measure, peer), rounds=_RING_ROUNDS
+        )
+    return Result(
+        _BENCH,
+        f"ring-{operation}",
+        median(ours_rate),
+        median(peer_rate),
+        _PEER_NAME,
+        "req/s",
+        "higher",
+        {"ours_all": ours_rate, "peer_all": peer_rate},
     )
 
 
@@ -109,13 +163,13 @@ def build_client(directory: Path) -> Path:
 
 
 @contextmanager
-def running_ours(directory: Path) -> Iterator[Server]:
+def running_ours(directory: Path, *options: str) -> Iterator[Server]:
     """Our store as a process; yields it."""
     directory.mkdir()
     path = directory / "socket"
     command = [
         *(sys.executable, "-m", "xennerd.store", "--socket", str(path)),
-        *("--state", str(directory / "state")),
+        *("--state", str(directory / "state"), *options),
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
@@ -127,13 +181,18 @@ def running_ours(directory: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def running_peer(directory: Path) -> Iterator[Server]:
+def running_peer(directory: Path, runtime_dir: Path) -> Iterator[Server]:
     """C xenstored on the drop-in libraries; yields it.
 
-    AbsentError where there is none or it does not start.
+    It needs the evtchnd of `runtime_dir`. AbsentError where there is no
+    xenstored or it does not start.
     """
     directory.mkdir()
-    environment = {**os.environ, "XENSTORED_RUNDIR": str(directory)}
+    environment = {
+        **os.environ,
+        "XENNER_RUNTIME_DIR": str(runtime_dir),
+        "XENSTORED_RUNDIR": str(directory),
+    }
     log = directory / "log"
     with (
         log.open("wb") as said,
@@ -156,15 +215,15 @@ def peer_command() -> list[str]:
     """XENNER_BENCH_XENSTORED, or Debian's binary with our libraries."""
     if command := os.environ.get("XENNER_BENCH_XENSTORED"):
         return shlex.split(command)
-    found = sorted(Path("/usr/lib").glob("xen-*/bin/xenstored"))
+    roots = (_TOP / "build/xen-utils/usr/lib", Path("/usr/lib"))
+    found = [x for root in roots for x in root.glob("xen-*/bin/xenstored")]
     if not found:
-        raise AbsentError("no C xenstored: install xen-utils-4.17")
-    libraries = _TOP / "build/meson/libs"
-    if not libraries.is_dir():
-        raise AbsentError(f"C xenstored needs the libraries in {libraries}")
-    paths = {path.parent for path in libraries.rglob("libxen*.so.1")}
-    search = ":".join(sorted(map(str, paths)))
-    return ["env", f"LD_LIBRARY_PATH={search}", str(found[-1]), "-N"]
+        raise AbsentError("no C xenstored: run tools/setup")
+    if not (_LIBS / "libxenevtchn.so.1").exists():
+        raise AbsentError(f"C xenstored needs the libraries in {_LIBS}")
+    # Its libxenctrl is beside it, if it was only unpacked.
+    search = f"{_LIBS}:{found[0].parents[2] / 'x86_64-linux-gnu'}"
+    return ["env", f"LD_LIBRARY_PATH={search}", str(found[0]), "-N"]
 
 
 def wait_for_socket(path: Path, process: subprocess.Popen[bytes]) -> None:
@@ -179,4 +238,7 @@ def wait_for_socket(path: Path, process: subprocess.Popen[bytes]) -> None:
 CASES: Mapping[str, Callable[[], Result]] = {
     f"socket-{operation}": partial(socket_operation, operation)
     for operation in _OPERATIONS
+} | {
+    f"ring-{operation}": partial(ring_operation, operation)
+    for operation in _RING_OPERATIONS
 }

@@ -28,13 +28,16 @@ xencall_handle *xencall_open(struct xentoollog_logger *logger,
         return NULL;
     }
     evtchnd_discard(&hello);
+    active_handle_add(&xcall->active);
     return xcall;
 }
 
 int xencall_close(xencall_handle *xcall)
 {
-    if (xcall)
-        evtchnd_disconnect(&xcall->client);
+    if (!xcall)
+        return 0;
+    active_handle_remove(&xcall->active);
+    evtchnd_disconnect(&xcall->client);
     free(xcall);
     return 0;
 }

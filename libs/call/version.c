@@ -21,8 +21,10 @@ static long put(char *to, size_t bytes, const char *text)
 static long compile_info(struct xen_compile_info *info)
 {
     memset(info, 0, sizeof(*info));
-    put(info->compiler, sizeof(info->compiler), "gcc");
+    put(info->compiler, sizeof(info->compiler), "gcc " __VERSION__);
     put(info->compile_by, sizeof(info->compile_by), "xenner");
+    put(info->compile_domain, sizeof(info->compile_domain), "xenner");
+    put(info->compile_date, sizeof(info->compile_date), "reproducible");
     return 0;
 }
 
@@ -53,6 +55,8 @@ long do_xen_version(unsigned int cmd, void *arg)
     case XENVER_guest_handle:
         memset(arg, 0, sizeof(xen_domain_handle_t));
         return 0;
+    case XENVER_build_id:
+        return -ENODATA; /* Xen's, where it was linked without one */
     default:
         return -ENOSYS;
     }

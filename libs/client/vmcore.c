@@ -11,6 +11,21 @@
 #include "abi/layout.h"
 #include "client.h"
 
+/*
+ * When it was made, where the file system knows, besides its number: that
+ * may be given to another file once this one is gone.
+ */
+static uint64_t identity(int fd, const struct stat *file)
+{
+    struct statx more;
+
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &more) ||
+        !(more.stx_mask & STATX_BTIME))
+        return (uint64_t)file->st_ino;
+    return (uint64_t)file->st_ino ^
+           ((uint64_t)more.stx_btime.tv_sec << 30 | more.stx_btime.tv_nsec);
+}
+
 int vmcore_open(struct vmcore *core, uint32_t domid, bool cloexec)
 {
     char name[32], path[256];
@@ -31,7 +46,7 @@ int vmcore_open(struct vmcore *core, uint32_t domid, bool cloexec)
         return -1;
     }
     core->bytes = (uint64_t)file.st_size;
-    core->inode = (uint64_t)file.st_ino;
+    core->identity = identity(core->fd, &file);
     return 0;
 }
 

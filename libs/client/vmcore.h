@@ -16,7 +16,7 @@ struct vmcore {
     uint32_t domid;
     int fd;
     uint64_t bytes;
-    uint64_t inode; /* one domain's file, not its successor's */
+    uint64_t identity; /* one domain's file, not its successor's */
 };
 
 /* 0, or -1: ESRCH there is no such domain, or what open(2) says. */

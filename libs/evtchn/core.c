@@ -103,6 +103,7 @@ xenevtchn_handle *xenevtchn_open(struct xentoollog_logger *logger,
         tear_down(xce);
         return NULL;
     }
+    active_handle_add(&xce->active);
     return xce;
 }
 
@@ -119,6 +120,7 @@ int xenevtchn_close(xenevtchn_handle *xce)
 {
     if (!xce)
         return 0;
+    active_handle_remove(&xce->active);
     /* After fork(2) page and epoll descriptor are the parent's as well. */
     if (xce->pid == getpid()) {
         for (unsigned int i = 0; i < NR_BUCKETS; i++) {

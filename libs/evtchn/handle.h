@@ -23,6 +23,7 @@
 
 #include <xenevtchn.h>
 
+#include "libs/client/active.h"
 #include "libs/client/client.h"
 #include "libs/evtchn/page.h"
 
@@ -58,6 +59,7 @@ struct port {
 };
 
 struct xenevtchn_handle {
+    struct active_handle active;
     struct evtchnd_client client;
     pthread_mutex_t lock; /* all below; never held over a request */
     pid_t pid;            /* who opened it: a child may only close */

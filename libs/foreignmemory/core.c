@@ -11,26 +11,34 @@
 
 #include <xenforeignmemory.h>
 
+#include "libs/client/active.h"
 #include "libs/client/vmcore.h"
 
 /* Nothing is kept from call to call: a domid may be another domain's next. */
 struct xenforeignmemory_handle {
-    char unused;
+    struct active_handle active;
 };
 
 xenforeignmemory_handle *xenforeignmemory_open(struct xentoollog_logger *logger,
                                                unsigned int open_flags)
 {
+    xenforeignmemory_handle *fmem;
+
     (void)logger;
     if (open_flags) {
         errno = EINVAL;
         return NULL;
     }
-    return calloc(1, sizeof(struct xenforeignmemory_handle));
+    fmem = calloc(1, sizeof(*fmem));
+    if (fmem)
+        active_handle_add(&fmem->active);
+    return fmem;
 }
 
 int xenforeignmemory_close(xenforeignmemory_handle *fmem)
 {
+    if (fmem)
+        active_handle_remove(&fmem->active);
     free(fmem);
     return 0;
 }

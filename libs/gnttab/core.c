@@ -12,6 +12,8 @@
 
 #include "abi/layout.h"
 #include "grants.h"
+#include "libs/client/active.h"
+#include "mapper.h"
 
 struct page {
     struct granter *granter;
@@ -28,6 +30,7 @@ struct mapping {
 };
 
 struct xengntdev_handle {
+    struct active_handle active;
     pthread_mutex_t lock;
     int fd; /* nothing comes of it, but callers may ask for one */
     struct granter *granters;
@@ -53,6 +56,8 @@ xengnttab_handle *xengnttab_open(struct xentoollog_logger *logger,
         return NULL;
     }
     pthread_mutex_init(&xgt->lock, NULL);
+    mapper_open();
+    active_handle_add(&xgt->active);
     return xgt;
 }
 
@@ -78,6 +83,7 @@ int xengnttab_close(xengnttab_handle *xgt)
 
     if (!xgt)
         return 0;
+    active_handle_remove(&xgt->active);
     while ((mapping = xgt->mappings)) {
         xgt->mappings = mapping->next;
         unmap(xgt, mapping, mapping->nr_pages);
@@ -91,6 +97,7 @@ int xengnttab_close(xengnttab_handle *xgt)
         close(granter->core.fd);
         free(granter);
     }
+    mapper_close();
     close(xgt->fd);
     pthread_mutex_destroy(&xgt->lock);
     free(xgt);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "abi/layout.h"
+#include "mapper.h"
 
 /*
  * Uses of a grant by this process, because the marks in an entry are bits:
@@ -15,9 +16,10 @@
  */
 struct use {
     struct use *next;
-    uint64_t inode; /* of the domain's vmcore */
+    uint64_t identity; /* of the domain's vmcore */
     uint32_t ref;
     unsigned int readers, writers;
+    int slot; /* in this process's mapper file */
 };
 
 #define NR_BUCKETS 1024
@@ -93,10 +95,10 @@ static uint32_t *head_of(struct granter *granter, uint32_t ref)
 
 static struct use **use_of(struct granter *granter, uint32_t ref)
 {
-    struct use **link = &uses[(granter->core.inode * 31 + ref) % NR_BUCKETS];
+    struct use **link = &uses[(granter->core.identity * 31 + ref) % NR_BUCKETS];
 
     while (*link &&
-           ((*link)->inode != granter->core.inode || (*link)->ref != ref))
+           ((*link)->identity != granter->core.identity || (*link)->ref != ref))
         link = &(*link)->next;
     return link;
 }
@@ -134,8 +136,9 @@ static struct use *add_use(struct granter *granter, uint32_t ref)
     use = calloc(1, sizeof(*use));
     if (!use)
         return NULL;
-    use->inode = granter->core.inode;
+    use->identity = granter->core.identity;
     use->ref = ref;
+    use->slot = mapper_note(&granter->core, ref);
     *link = use;
     return use;
 }
@@ -149,6 +152,7 @@ static void drop_use(struct granter *granter, uint32_t ref, bool writable)
     if (--use->readers)
         return;
     unmark(granter, ref, GTF_reading);
+    mapper_forget(use->slot);
     *link = use->next;
     free(use);
 }

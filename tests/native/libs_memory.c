@@ -4,10 +4,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <xen/grant_table.h>
@@ -75,6 +77,90 @@ TEST(a_grant_is_marked_while_mapped)
     CHECK_EQ(errno, EINVAL);
     CHECK_EQ(xengnttab_unmap(xgt, page, 1), 0);
     CHECK_EQ(entries[8].flags, GTF_permit_access);
+    CHECK_EQ(xengnttab_close(xgt), 0);
+    end_domain();
+}
+
+/* A process of its own that maps two grants and dies as by kill -9. */
+static void die_with_grants(uint32_t first, uint32_t second)
+{
+    pid_t child = fork();
+    int status = 0;
+
+    if (!child) {
+        xengnttab_handle *xgt = xengnttab_open(NULL, 0);
+
+        if (xgt && xengnttab_map_grant_ref(xgt, DOMID, first, PROT_READ) &&
+            xengnttab_map_grant_ref(xgt, DOMID, second, PROT_READ | PROT_WRITE))
+            kill(getpid(), SIGKILL);
+        _exit(1);
+    }
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK(WIFSIGNALED(status));
+}
+
+TEST(marks_of_the_dead_are_cleared)
+{
+    xengnttab_handle *xgt;
+
+    make_domain();
+    grant(8, GTF_permit_access | GTF_readonly, 0, FRAME(1));
+    grant(9, GTF_permit_access, 0, FRAME(2));
+    die_with_grants(8, 9);
+    CHECK_EQ(entries[8].flags, GTF_permit_access | GTF_readonly | GTF_reading);
+    CHECK_EQ(entries[9].flags, GTF_permit_access | GTF_reading | GTF_writing);
+    xgt = xengnttab_open(NULL, 0);
+    CHECK_EQ(entries[8].flags, GTF_permit_access | GTF_readonly);
+    CHECK_EQ(entries[9].flags, GTF_permit_access);
+    CHECK_EQ(xengnttab_close(xgt), 0);
+    end_domain();
+}
+
+/* One is opened by a parent that lives on, and maps the same page. */
+TEST(marks_of_the_living_stay)
+{
+    int ready[2], done[2], status = 0;
+    xengnttab_handle *xgt;
+    pid_t child;
+    char byte = 0;
+
+    make_domain();
+    grant(8, GTF_permit_access, 0, FRAME(1));
+    CHECK(!pipe(ready) && !pipe(done));
+    child = fork();
+    if (!child) {
+        xgt = xengnttab_open(NULL, 0);
+        byte = !xengnttab_map_grant_ref(xgt, DOMID, 8, PROT_READ);
+        if (write(ready[1], &byte, 1) == 1 && read(done[0], &byte, 1) == 1)
+            _exit(xengnttab_close(xgt));
+        _exit(1);
+    }
+    CHECK_EQ(read(ready[0], &byte, 1), 1);
+    CHECK_EQ(byte, 0);
+    die_with_grants(8, 8);
+    xgt = xengnttab_open(NULL, 0);
+    CHECK(entries[8].flags & GTF_reading);
+    CHECK_EQ(write(done[1], &byte, 1), 1);
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+    CHECK(!(entries[8].flags & GTF_reading));
+    CHECK_EQ(xengnttab_close(xgt), 0);
+    end_domain();
+}
+
+/* Another domain has the number now, and its grants are its own. */
+TEST(a_successors_marks_stay)
+{
+    xengnttab_handle *xgt;
+
+    make_domain();
+    grant(8, GTF_permit_access, 0, FRAME(1));
+    die_with_grants(8, 8);
+    end_domain();
+    make_domain();
+    grant(8, GTF_permit_access | GTF_reading, 0, FRAME(1));
+    xgt = xengnttab_open(NULL, 0);
+    CHECK_EQ(entries[8].flags, GTF_permit_access | GTF_reading);
     CHECK_EQ(xengnttab_close(xgt), 0);
     end_domain();
 }

@@ -10,8 +10,13 @@ from tests.component.evtchnd.daemon import library
 
 _DEBIAN = Path("/usr/lib/x86_64-linux-gnu")
 _NAMES = ("xencall", "xenevtchn", "xenforeignmemory", "xengnttab")
-# libs/evtchn/xsd.c says why.
-_OURS_ALONE = {"xenevtchn": {"open@GLIBC_2.2.5", "open64@GLIBC_2.2.5"}}
+# libs/evtchn/xsd.c and rlimit.c say why.
+_OURS_ALONE = {
+    "xenevtchn": {
+        f"{name}@GLIBC_2.2.5"
+        for name in ("open", "open64", "setrlimit", "setrlimit64")
+    }
+}
 
 
 def _exported(path: Path) -> set[str]:
