@@ -92,9 +92,6 @@ def lab_job(
         floors = floors_in(place, host_kvm=host_kvm)
         wanted += [f"tests/{floor}" for floor in floors]
     options = [f"--host-kvm={'yes' if host_kvm else 'no'}"]
-    if place is Place.MACHINE:
-        # Most of a guest's life under emulation keeps one processor busy.
-        options += ["-n", "2"]
     text = shlex.join([*options, *wanted])
     variables = shlex.join(
         f"{name}={value}"

@@ -70,7 +70,7 @@ def job(tmp_path: Path, *command: str, place: Place = Place.MACHINE) -> Job:
 
 def test_a_lab_is_asked_for_what_it_has(tmp_path: Path) -> None:
     command = lab_job(Place.MACHINE, ["-k", "events"], host_kvm=True).command
-    assert command[-1].endswith("-n 2 -k events tests/kvm tests/system")
+    assert command[-1].endswith("-k events tests/kvm tests/system")
     named = ["tests/kvm/test_guests.py::test_guest", "-x"]
     command = lab_job(Place.CONTAINER, named, host_kvm=False).command
     assert command[-1].endswith(f"--host-kvm=no {' '.join(named)}")
