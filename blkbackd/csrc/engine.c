@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The engine's life, and the loop that waits for frontend and disk. */
+#include "engine.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "state.h"
+
+static void close_if_open(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}
+
+void blk_free(struct blk_engine *e)
+{
+    int saved = errno;
+
+    if (!e)
+        return;
+    if (e->xgt)
+        xengnttab_close(e->xgt);
+    if (e->xce)
+        xenevtchn_close(e->xce);
+    close_if_open(e->completions);
+    close_if_open(e->control);
+    free(e);
+    errno = saved;
+}
+
+struct blk_engine *blk_new(void)
+{
+    struct blk_engine *e = calloc(1, sizeof(*e));
+
+    if (!e)
+        return NULL;
+    e->control = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    e->completions = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (e->control < 0 || e->completions < 0)
+        goto fail;
+    e->xce = xenevtchn_open(NULL, 0);
+    if (!e->xce)
+        goto fail;
+    e->xgt = xengnttab_open(NULL, 0);
+    if (!e->xgt)
+        goto fail;
+    return e;
+fail:
+    blk_free(e);
+    return NULL;
+}
+
+int blk_attach(struct blk_engine *e, const struct blk_ring *ring,
+               const struct blk_volume *volume)
+{
+    int rc;
+
+    if (e->sring)
+        return -EBUSY;
+    e->ring = *ring;
+    e->volume = *volume;
+    rc = ring_attach(e);
+    if (rc)
+        return rc;
+    rc = io_attach(e);
+    if (rc) {
+        ring_detach(e);
+        return rc;
+    }
+    e->held = NULL;
+    e->is_barrier_busy = false;
+    e->nr_busy = e->nr_batch = e->nr_submitted = 0;
+    memset(&e->exit, 0, sizeof(e->exit));
+    memset(e->told, 0, sizeof(e->told));
+    return 0;
+}
+
+void blk_quiesce(struct blk_engine *e)
+{
+    if (!e->sring)
+        return;
+    while (e->nr_busy || e->held) {
+        io_submit_batch(e);
+        io_reap(e, e->nr_submitted ? 1 : 0);
+    }
+    ring_publish(e);
+    io_detach(e);
+    ring_detach(e);
+}
+
+void blk_kick(struct blk_engine *e)
+{
+    eventfd_write(e->control, 1);
+}
+
+/* Sleep until frontend, disk or blk_kick() have something; -errno. */
+static int wait_events(struct blk_engine *e, bool may_sleep)
+{
+    struct pollfd fds[] = {
+        {.fd = xenevtchn_fd(e->xce), .events = POLLIN},
+        {.fd = e->completions, .events = POLLIN},
+        {.fd = e->control, .events = POLLIN},
+    };
+    eventfd_t count;
+
+    if (may_sleep)
+        COUNT(e, wakes, 1);
+    if (poll(fds, 3, may_sleep ? -1 : 0) < 0)
+        return errno == EINTR ? 0 : -errno;
+    if (fds[0].revents) {
+        int port = xenevtchn_pending(e->xce);
+
+        /* Unmasked before the ring is looked at: no event is lost. */
+        if (port < 0 || xenevtchn_unmask(e->xce, (evtchn_port_t)port))
+            return -errno;
+    }
+    if (fds[1].revents) {
+        eventfd_read(e->completions, &count);
+        io_reap(e, 0);
+    }
+    if (fds[2].revents && !e->exit.why) {
+        eventfd_read(e->control, &count);
+        e->exit.why = BLK_EXIT_KICKED;
+    }
+    return 0;
+}
+
+int blk_run(struct blk_engine *e, struct blk_exit *out)
+{
+    int rc = 0;
+
+    while (!rc && !e->exit.why) {
+        if (ring_take(e)) {
+            e->exit.why = BLK_EXIT_BROKEN_RING;
+            break;
+        }
+        io_submit_batch(e);
+        ring_publish(e);
+        if (!e->exit.why)
+            rc = wait_events(e, ring_is_quiet(e));
+    }
+    *out = e->exit;
+    memset(&e->exit, 0, sizeof(e->exit));
+    return rc;
+}
+
+void blk_statistics(const struct blk_engine *e, struct blk_statistics *out)
+{
+    const uint64_t *from = (const uint64_t *)&e->statistics;
+    uint64_t *to = (uint64_t *)out;
+
+    for (size_t i = 0; i < sizeof(*out) / sizeof(*to); i++)
+        to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The block engine: serves one ring of one frontend from one volume.
+ * Read by cffi as well.
+ *
+ * Python starts a thread that calls blk_run(); that returns when there is
+ * something to be told, and is called again. blk_kick() and blk_statistics()
+ * may be called from any thread, the others only while blk_run() is not
+ * running. Functions return 0 or a negative errno.
+ */
+#ifndef BLKBACKD_ENGINE_H
+#define BLKBACKD_ENGINE_H
+
+#ifndef ABI_NO_INCLUDES
+#include <stdint.h>
+#endif
+
+#define BLK_ABI_64 0
+#define BLK_ABI_32 1
+
+#define BLK_MAX_RING_ORDER 4
+#define BLK_MAX_RING_PAGES 16
+/* Of an indirect request: 1 MiB. */
+#define BLK_MAX_SEGMENTS 256
+
+/* Why blk_run() came back. */
+#define BLK_EXIT_KICKED 1
+/* The frontend's indices claim more requests than the ring can hold. */
+#define BLK_EXIT_BROKEN_RING 2
+/* The volume failed in a new way; the request was answered with an error. */
+#define BLK_EXIT_VOLUME_ERROR 3
+
+struct blk_ring {
+    uint32_t domid;
+    uint32_t port; /* the frontend's event channel */
+    uint32_t abi;  /* BLK_ABI_* */
+    uint32_t nr_pages;
+    uint32_t ref[BLK_MAX_RING_PAGES];
+};
+
+struct blk_volume {
+    int fd; /* the caller's, for as long as the engine is attached */
+    uint32_t block_bytes;  /* what the disk can read or write at least */
+    uint32_t memory_align; /* of buffers, for O_DIRECT; 1: any */
+    uint8_t is_read_only, is_device, can_discard, reserved;
+    uint64_t nr_sectors; /* of 512 bytes */
+};
+
+struct blk_exit {
+    uint32_t why;  /* BLK_EXIT_* */
+    int32_t error; /* VOLUME_ERROR: an errno; each is told once */
+    uint64_t sector;
+};
+
+/* Since blk_new(). */
+struct blk_statistics {
+    uint64_t reads, writes, flushes, discards; /* that succeeded */
+    uint64_t read_sectors, write_sectors, discard_sectors;
+    uint64_t errors;   /* the volume failed */
+    uint64_t refused;  /* the frontend asked for what cannot be */
+    uint64_t bounced;  /* went through a buffer of our own */
+    uint64_t wakes;    /* blk_run() slept and was woken */
+    uint64_t notifies; /* events sent */
+};
+
+struct blk_engine;
+
+/* NULL and errno on failure. */
+struct blk_engine *blk_new(void);
+/*
+ * Map the ring and bind its event channel. On failure nothing is left behind:
+ * EINVAL the ring's description or its grants are wrong, others as
+ * xenevtchn_bind_interdomain() says.
+ */
+int blk_attach(struct blk_engine *e, const struct blk_ring *ring,
+               const struct blk_volume *volume);
+/* Serve; 0 and *out, or -errno if nothing can be served any more. */
+int blk_run(struct blk_engine *e, struct blk_exit *out);
+/* Make blk_run() come back, now or when it is next called. */
+void blk_kick(struct blk_engine *e);
+/*
+ * Finish and answer what has been taken from the ring, then let go of ring,
+ * channel and volume. The engine can be attached again.
+ */
+void blk_quiesce(struct blk_engine *e);
+void blk_statistics(const struct blk_engine *e, struct blk_statistics *out);
+/* Only what is not attached. */
+void blk_free(struct blk_engine *e);
+
+#endif

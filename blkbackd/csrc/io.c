@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* From a request to the disk and back: Linux aio. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "state.h"
+
+#define MAX_EVENTS 64
+
+int io_attach(struct blk_engine *e)
+{
+    int rc = -ENOMEM;
+
+    e->works = calloc(e->nr_slots, sizeof(*e->works));
+    e->batch = calloc(e->nr_slots, sizeof(struct iocb *));
+    if (!e->works || !e->batch || !memory_attach(e))
+        goto fail_free;
+    e->aio = 0;
+    if (syscall(SYS_io_setup, e->nr_slots, &e->aio)) {
+        rc = -errno;
+        goto fail_detach;
+    }
+    e->free = NULL;
+    for (uint32_t i = e->nr_slots; i--;) {
+        e->works[i].next = e->free;
+        e->free = &e->works[i];
+    }
+    return 0;
+fail_detach:
+    memory_detach(e);
+fail_free:
+    free(e->batch);
+    free(e->works);
+    return rc;
+}
+
+void io_detach(struct blk_engine *e)
+{
+    syscall(SYS_io_destroy, e->aio);
+    memory_detach(e);
+    free(e->batch);
+    free(e->works);
+    e->works = NULL;
+}
+
+/* --- the disk -------------------------------------------------------------- */
+
+static size_t bytes_of(const struct work *work)
+{
+    return work->request.nr_sectors * BLK_SECTOR_BYTES;
+}
+
+/* Put a request's present stage into the batch. */
+static void enqueue(struct blk_engine *e, struct work *work)
+{
+    bool is_read = work->request.op == BLKIF_OP_READ;
+    struct iocb *iocb = &work->iocb;
+
+    *iocb = (struct iocb){
+        .aio_data = (uintptr_t)work,
+        .aio_fildes = (uint32_t)e->volume.fd,
+        .aio_flags = IOCB_FLAG_RESFD,
+        .aio_resfd = (uint32_t)e->completions,
+        .aio_lio_opcode = IOCB_CMD_FDSYNC,
+    };
+    if (work->stage == STAGE_DATA) {
+        iocb->aio_offset = (int64_t)(work->request.sector * BLK_SECTOR_BYTES);
+        if (work->bounce) {
+            iocb->aio_lio_opcode = is_read ? IOCB_CMD_PREAD : IOCB_CMD_PWRITE;
+            iocb->aio_buf = (uintptr_t)work->bounce;
+            iocb->aio_nbytes = bytes_of(work);
+        } else {
+            iocb->aio_lio_opcode = is_read ? IOCB_CMD_PREADV : IOCB_CMD_PWRITEV;
+            iocb->aio_buf = (uintptr_t)work->iov;
+            iocb->aio_nbytes = work->nr_iov;
+        }
+    }
+    e->batch[e->nr_batch++] = iocb;
+}
+
+/* Each errno is told once: a dead disk must not keep Python busy. */
+static void tell(struct blk_engine *e, const struct work *work, int error)
+{
+    uint64_t *word = &e->told[error / 64 % 4], bit = 1UL << error % 64;
+
+    COUNT(e, errors, 1);
+    if (*word & bit || e->exit.why)
+        return;
+    *word |= bit;
+    e->exit =
+        (struct blk_exit){BLK_EXIT_VOLUME_ERROR, error, work->request.sector};
+}
+
+static void count_success(struct blk_engine *e, const struct work *work)
+{
+    uint64_t nr_sectors = work->request.nr_sectors;
+
+    switch (work->request.op) {
+    case BLKIF_OP_READ:
+        COUNT(e, reads, 1);
+        COUNT(e, read_sectors, nr_sectors);
+        break;
+    case BLKIF_OP_DISCARD:
+        COUNT(e, discards, 1);
+        COUNT(e, discard_sectors, nr_sectors);
+        break;
+    case BLKIF_OP_WRITE_BARRIER:
+    case BLKIF_OP_FLUSH_DISKCACHE:
+        COUNT(e, flushes, 1);
+        if (!work->request.nr_segments)
+            break;
+        __attribute__((fallthrough));
+    default:
+        COUNT(e, writes, 1);
+        COUNT(e, write_sectors, nr_sectors);
+    }
+}
+
+/* The end of a request that was begun; error is an errno or 0. */
+static void finish(struct blk_engine *e, struct work *work, int error)
+{
+    int16_t status = BLKIF_RSP_OKAY;
+
+    if (error == EOPNOTSUPP) {
+        status = BLKIF_RSP_EOPNOTSUPP;
+    } else if (error) {
+        status = BLKIF_RSP_ERROR;
+        tell(e, work, error);
+    } else {
+        count_success(e, work);
+    }
+    if (work->request.op == BLKIF_OP_WRITE_BARRIER)
+        e->is_barrier_busy = false;
+    memory_let_go(e, work);
+    e->nr_busy--;
+    ring_answer(e, work, status);
+}
+
+static void complete(struct blk_engine *e, struct work *work, int64_t result)
+{
+    if (result < 0) {
+        finish(e, work, (int)-result);
+        return;
+    }
+    if (work->stage == STAGE_DATA) {
+        /* The volume has become shorter than it was. */
+        if ((uint64_t)result != bytes_of(work)) {
+            finish(e, work, EIO);
+            return;
+        }
+        if (work->bounce && work->request.op == BLKIF_OP_READ)
+            memory_copy_bounce(work, true);
+        if (work->request.op == BLKIF_OP_READ ||
+            work->request.op == BLKIF_OP_WRITE) {
+            finish(e, work, 0);
+            return;
+        }
+    }
+    if (work->stage == STAGE_SYNC_AFTER) {
+        finish(e, work, 0);
+        return;
+    }
+    work->stage++;
+    enqueue(e, work);
+}
+
+static void submit(struct blk_engine *e)
+{
+    uint32_t done = 0;
+
+    while (done < e->nr_batch) {
+        long n = syscall(SYS_io_submit, e->aio, (long)(e->nr_batch - done),
+                         e->batch + done);
+
+        if (n > 0) {
+            done += (uint32_t)n;
+            e->nr_submitted += (uint32_t)n;
+            continue;
+        }
+        /* The kernel has no room: when something has ended, again. */
+        if (errno == EAGAIN && e->nr_submitted)
+            break;
+        finish(e, (struct work *)(uintptr_t)e->batch[done]->aio_data, errno);
+        done++;
+    }
+    e->nr_batch -= done;
+    memmove(e->batch, e->batch + done, e->nr_batch * sizeof(struct iocb *));
+}
+
+/* Not asynchronous in Linux: this disk waits, and only this one. */
+static int discard(struct blk_engine *e, const struct blk_request *request)
+{
+    uint64_t range[2] = {request->sector * BLK_SECTOR_BYTES,
+                         request->nr_sectors * BLK_SECTOR_BYTES};
+    int rc;
+
+    if (!request->nr_sectors)
+        return 0;
+    if (e->volume.is_device)
+        rc = ioctl(e->volume.fd, BLKDISCARD, range);
+    else
+        rc = fallocate(e->volume.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                       (off_t)range[0], (off_t)range[1]);
+    return rc ? errno : 0;
+}
+
+/* --- begin ------------------------------------------------------------------ */
+
+/* Is there anything that this request has to wait for? */
+static bool must_hold(const struct blk_engine *e, const struct work *work)
+{
+    if (work->request.op == BLKIF_OP_WRITE_BARRIER && e->nr_busy)
+        return true;
+    return work->pages && !e->free_bounces && memory_needs_bounce(e, work);
+}
+
+static void begin(struct blk_engine *e, struct work *work)
+{
+    const struct blk_request *request = &work->request;
+
+    e->nr_busy++;
+    if (work->pages && memory_needs_bounce(e, work))
+        memory_take_bounce(e, work);
+    switch (request->op) {
+    case BLKIF_OP_DISCARD:
+        finish(e, work, discard(e, request));
+        return;
+    case BLKIF_OP_WRITE_BARRIER:
+        e->is_barrier_busy = true;
+        __attribute__((fallthrough));
+    case BLKIF_OP_FLUSH_DISKCACHE:
+        work->stage =
+            request->nr_segments ? STAGE_SYNC_BEFORE : STAGE_SYNC_AFTER;
+        break;
+    default:
+        work->stage = STAGE_DATA;
+    }
+    enqueue(e, work);
+}
+
+static int16_t prepare(struct blk_engine *e, struct work *work)
+{
+    struct blk_request *request = &work->request;
+    int16_t status;
+
+    if (request->is_indirect && !memory_fetch_segments(e, request))
+        return BLKIF_RSP_ERROR;
+    status = blk_request_check(request, &e->volume);
+    if (status != BLKIF_RSP_OKAY || request->op == BLKIF_OP_DISCARD ||
+        !request->nr_segments)
+        return status;
+    return memory_map(e, work) ? BLKIF_RSP_OKAY : BLKIF_RSP_ERROR;
+}
+
+void io_begin(struct blk_engine *e, struct work *work)
+{
+    int16_t status = prepare(e, work);
+
+    if (status != BLKIF_RSP_OKAY) {
+        COUNT(e, refused, 1);
+        ring_answer(e, work, status);
+    } else if (must_hold(e, work)) {
+        e->held = work;
+    } else {
+        begin(e, work);
+    }
+}
+
+void io_submit_batch(struct blk_engine *e)
+{
+    struct work *held;
+
+    do {
+        held = e->held;
+        if (held && !must_hold(e, held)) {
+            e->held = NULL;
+            begin(e, held);
+        }
+        submit(e);
+        /* What the kernel refused has ended, and may have been in its way. */
+    } while (e->held && !must_hold(e, e->held));
+}
+
+void io_reap(struct blk_engine *e, long at_least)
+{
+    struct io_event events[MAX_EVENTS];
+    struct timespec none = {0};
+    long n;
+
+    do {
+        n = syscall(SYS_io_getevents, e->aio, at_least, (long)MAX_EVENTS,
+                    events, at_least ? NULL : &none);
+        for (long i = 0; i < n; i++) {
+            e->nr_submitted--;
+            complete(e, (struct work *)(uintptr_t)events[i].data,
+                     events[i].res);
+        }
+        at_least = 0;
+    } while (n == MAX_EVENTS);
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What a request reads and writes: granted pages, or a bounce buffer. */
+#include <string.h>
+#include <sys/mman.h>
+
+#include "state.h"
+
+#define NR_BOUNCES 4
+#define BOUNCE_BYTES ((size_t)BLK_MAX_SEGMENTS * BLK_PAGE_BYTES)
+
+bool memory_attach(struct blk_engine *e)
+{
+    /* Memory that is there when it is first written. */
+    e->bounces = mmap(NULL, NR_BOUNCES * BOUNCE_BYTES, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (e->bounces == MAP_FAILED)
+        return false;
+    e->free_bounces = (1U << NR_BOUNCES) - 1;
+    return true;
+}
+
+void memory_detach(struct blk_engine *e)
+{
+    munmap(e->bounces, NR_BOUNCES * BOUNCE_BYTES);
+}
+
+bool memory_fetch_segments(struct blk_engine *e, struct blk_request *request)
+{
+    uint32_t nr_pages = blk_indirect_pages(request);
+    char *pages = xengnttab_map_domain_grant_refs(
+        e->xgt, nr_pages, e->ring.domid, request->indirect_gref, PROT_READ);
+
+    if (!pages)
+        return false;
+    memcpy(request->segment, pages,
+           request->nr_segments * sizeof(request->segment[0]));
+    xengnttab_unmap(e->xgt, pages, nr_pages);
+    return true;
+}
+
+/* Neighbours are one vector: a page's end and the next one's beginning. */
+static void add_vector(struct work *work, char *base, size_t bytes)
+{
+    struct iovec *last = &work->iov[work->nr_iov - 1];
+
+    if (work->nr_iov && (char *)last->iov_base + last->iov_len == base)
+        last->iov_len += bytes;
+    else
+        work->iov[work->nr_iov++] = (struct iovec){base, bytes};
+}
+
+bool memory_map(struct blk_engine *e, struct work *work)
+{
+    const struct blk_request *request = &work->request;
+    bool is_read = request->op == BLKIF_OP_READ;
+    uint32_t refs[BLK_MAX_SEGMENTS];
+
+    for (uint32_t i = 0; i < request->nr_segments; i++)
+        refs[i] = request->segment[i].gref;
+    work->pages = xengnttab_map_domain_grant_refs(
+        e->xgt, request->nr_segments, e->ring.domid, refs,
+        is_read ? PROT_READ | PROT_WRITE : PROT_READ);
+    if (!work->pages)
+        return false;
+    work->nr_iov = 0;
+    for (uint32_t i = 0; i < request->nr_segments; i++) {
+        const struct blk_segment *segment = &request->segment[i];
+        uint32_t nr_sectors = segment->last_sect - segment->first_sect + 1U;
+
+        add_vector(work,
+                   work->pages + (size_t)i * BLK_PAGE_BYTES +
+                       segment->first_sect * BLK_SECTOR_BYTES,
+                   (size_t)nr_sectors * BLK_SECTOR_BYTES);
+    }
+    return true;
+}
+
+bool memory_needs_bounce(const struct blk_engine *e, const struct work *work)
+{
+    for (uint32_t i = 0; i < work->nr_iov; i++) {
+        const struct iovec *vector = &work->iov[i];
+
+        if ((uintptr_t)vector->iov_base & (e->volume.memory_align - 1) ||
+            vector->iov_len & (e->volume.block_bytes - 1))
+            return true;
+    }
+    return false;
+}
+
+void memory_copy_bounce(struct work *work, bool is_from_bounce)
+{
+    char *at = work->bounce;
+
+    for (uint32_t i = 0; i < work->nr_iov; i++) {
+        const struct iovec *vector = &work->iov[i];
+
+        if (is_from_bounce)
+            memcpy(vector->iov_base, at, vector->iov_len);
+        else
+            memcpy(at, vector->iov_base, vector->iov_len);
+        at += vector->iov_len;
+    }
+}
+
+void memory_take_bounce(struct blk_engine *e, struct work *work)
+{
+    uint32_t number = (uint32_t)__builtin_ctz(e->free_bounces);
+
+    e->free_bounces &= ~(1U << number);
+    work->bounce = e->bounces + number * BOUNCE_BYTES;
+    if (work->request.op != BLKIF_OP_READ)
+        memory_copy_bounce(work, false);
+    COUNT(e, bounced, 1);
+}
+
+void memory_let_go(struct blk_engine *e, struct work *work)
+{
+    if (work->bounce)
+        e->free_bounces |=
+            1U << ((size_t)(work->bounce - e->bounces) / BOUNCE_BYTES);
+    work->bounce = NULL;
+    if (work->pages)
+        xengnttab_unmap(e->xgt, work->pages, work->request.nr_segments);
+    work->pages = NULL;
+}

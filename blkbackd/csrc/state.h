@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the engine's parts share: ring.c, io.c, engine.c. */
+#ifndef BLKBACKD_STATE_H
+#define BLKBACKD_STATE_H
+
+#include <linux/aio_abi.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include <xen/io/blkif.h>
+#include <xenevtchn.h>
+#include <xengnttab.h>
+
+#include "engine.h"
+#include "request.h"
+
+/* A request takes these one after the other, some of them. */
+enum stage {
+    STAGE_SYNC_BEFORE, /* what was written before is on the disk */
+    STAGE_DATA,
+    STAGE_SYNC_AFTER, /* and so is this */
+};
+
+/* A request from the ring until it is answered. */
+struct work {
+    struct iocb iocb;
+    struct work *next; /* in the list of the free ones */
+    struct blk_request request;
+    enum stage stage;
+    char *pages; /* the segments' pages, mapped; NULL: none */
+    char *bounce;
+    uint32_t nr_iov;
+    struct iovec iov[BLK_MAX_SEGMENTS];
+};
+
+struct blk_engine {
+    xenevtchn_handle *xce;
+    xengnttab_handle *xgt;
+    int control;          /* eventfd: blk_kick() */
+    int completions;      /* eventfd: aio */
+    struct blk_exit exit; /* what blk_run() is to come back with */
+    uint64_t told[4];     /* errnos that were told, a bit for each */
+    struct blk_statistics statistics;
+
+    /* As long as it is attached. */
+    struct blk_ring ring;
+    struct blk_volume volume;
+    aio_context_t aio;
+    evtchn_port_t port;
+    struct blkif_sring *sring; /* shared: each field is read once */
+    uint32_t nr_slots, slot_bytes;
+    uint32_t req_cons;     /* requests taken */
+    uint32_t rsp_prod;     /* responses written ... */
+    uint32_t rsp_notified; /* ... and published */
+
+    struct work *works, *free;
+    uint32_t nr_busy; /* begun and not answered */
+    /*
+     * A request that cannot begin yet: a barrier while others are on their
+     * way, or one that lacks a bounce buffer. Nothing is taken meanwhile, so
+     * that there is never more than one.
+     */
+    struct work *held;
+    bool is_barrier_busy; /* and nothing may begin before it ends */
+    struct iocb **batch;  /* for the next io_submit(2) */
+    uint32_t nr_batch;
+    uint32_t nr_submitted; /* in the kernel */
+    char *bounces;
+    uint32_t free_bounces; /* a bit for each */
+};
+
+#define COUNT(e, what, n)                                               \
+    __atomic_store_n(&(e)->statistics.what, (e)->statistics.what + (n), \
+                     __ATOMIC_RELAXED)
+
+/* ring.c */
+int ring_attach(struct blk_engine *e);
+void ring_detach(struct blk_engine *e);
+/* Take what is there and begin it; -EPROTO: the indices cannot be. */
+int ring_take(struct blk_engine *e);
+/* May the engine sleep? If so the frontend knows that it is to send events. */
+bool ring_is_quiet(struct blk_engine *e);
+/* Answer and free a request. Once for each that was taken. */
+void ring_answer(struct blk_engine *e, struct work *work, int16_t status);
+/* Have the frontend see the answers. */
+void ring_publish(struct blk_engine *e);
+
+/* memory.c */
+bool memory_attach(struct blk_engine *e);
+void memory_detach(struct blk_engine *e);
+/* Copy, once, the segments of an indirect request; false: a bad grant. */
+bool memory_fetch_segments(struct blk_engine *e, struct blk_request *request);
+/* Map what a request reads or writes; false: a bad grant. */
+bool memory_map(struct blk_engine *e, struct work *work);
+/* Is there a part that the disk cannot read or write where it is? */
+bool memory_needs_bounce(const struct blk_engine *e, const struct work *work);
+/* There is one free. What is to be written is in it afterwards. */
+void memory_take_bounce(struct blk_engine *e, struct work *work);
+void memory_copy_bounce(struct work *work, bool is_from_bounce);
+void memory_let_go(struct blk_engine *e, struct work *work);
+
+/* io.c */
+int io_attach(struct blk_engine *e);
+void io_detach(struct blk_engine *e);
+/* A new request: it is begun, held, or answered at once. */
+void io_begin(struct blk_engine *e, struct work *work);
+/* Begin what was held if it can be now, and hand the batch to the kernel. */
+void io_submit_batch(struct blk_engine *e);
+/* Take what has ended, at least so many. */
+void io_reap(struct blk_engine *e, long at_least);
+
+#endif

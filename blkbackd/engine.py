@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""csrc/engine.h for Python: one ring, served in a thread of its own."""
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from blkbackd._engine import ffi, lib
+from blkbackd.volume import Volume
+from xenner.errors import HostError
+from xenner.types import Domid, GrantRef, Port
+
+MAX_RING_ORDER: int = lib.BLK_MAX_RING_ORDER
+MAX_SEGMENTS: int = lib.BLK_MAX_SEGMENTS
+
+# Values of the frontend's node "protocol" (io/protocols.h). A frontend that
+# says nothing has the ABI of this machine.
+ABIS = {
+    "x86_64-abi": lib.BLK_ABI_64,
+    "x86_32-abi": lib.BLK_ABI_32,
+    None: lib.BLK_ABI_64,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """Where a frontend's ring is."""
+
+    domid: Domid
+    port: Port
+    abi: int
+    refs: tuple[GrantRef, ...]
+
+
+class Engine:
+    """Serves one ring. `on_event` is called in the serving thread."""
+
+    def __init__(self, on_event: Callable[["Trouble"], None]) -> None:
+        """HostError: no event channels or no grants here."""
+        self._on_event = on_event
+        self._thread: threading.Thread | None = None
+        self._engine = lib.blk_new()
+        if self._engine == ffi.NULL:
+            raise HostError(
+                f"cannot have event channels: {os.strerror(ffi.errno)}",
+                "is evtchnd running?",
+            )
+
+    def attach(self, ring: Ring, volume: Volume) -> None:
+        """Map the ring and serve it until detach(). OSError: the frontend's
+        ring or channel is not as it says."""
+        c_ring = ffi.new("struct blk_ring *")
+        c_ring.domid, c_ring.port, c_ring.abi = ring.domid, ring.port, ring.abi
+        c_ring.nr_pages = len(ring.refs)
+        c_ring.ref[0 : len(ring.refs)] = ring.refs
+        c_volume = ffi.new("struct blk_volume *")
+        c_volume.fd = volume.fd
+        c_volume.block_bytes = volume.block_bytes
+        c_volume.memory_align = volume.memory_align
+        c_volume.is_read_only = volume.is_read_only
+        c_volume.is_device = volume.is_device
+        c_volume.can_discard = volume.discard_bytes > 0
+        c_volume.nr_sectors = volume.nr_sectors
+        rc = lib.blk_attach(self._engine, c_ring, c_volume)
+        if rc < 0:
+            raise OSError(-rc, os.strerror(-rc))
+        self._thread = threading.Thread(
+            target=self._serve, name=f"vbd-{ring.domid}"
+        )
+        self._thread.start()
+
+    def detach(self) -> None:
+        """Answer what was taken, and let go. Blocks for the disk."""
+        if self._thread is None:
+            return
+        lib.blk_kick(self._engine)
+        self._thread.join()
+        self._thread = None
+        lib.blk_quiesce(self._engine)
+
+    def close(self) -> None:
+        self.detach()
+        lib.blk_free(self._engine)
+        self._engine = ffi.NULL
+
+    def statistics(self) -> dict[str, int]:
+        """struct blk_statistics, by name."""
+        counters = ffi.new("struct blk_statistics *")
+        lib.blk_statistics(self._engine, counters)
+        fields = ffi.typeof("struct blk_statistics").fields or ()
+        return {name: int(getattr(counters, name)) for name, _ in fields}
+
+    def _serve(self) -> None:
+        out = ffi.new("struct blk_exit *")
+        while True:
+            rc = lib.blk_run(self._engine, out)
+            if rc < 0:
+                text = f"event channels failed: {os.strerror(-rc)}"
+            elif out.why == lib.BLK_EXIT_VOLUME_ERROR:
+                text = f"sector {out.sector}: {os.strerror(out.error)}"
+                self._on_event(Trouble(text, is_end=False))
+                continue
+            elif out.why == lib.BLK_EXIT_BROKEN_RING:
+                text = "the frontend's ring claims more than it can hold"
+            else:
+                return
+            self._on_event(Trouble(text, is_end=True))
+            return
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What a serving thread has to tell. `is_end`: it serves no longer."""
+
+    text: str
+    is_end: bool

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What stands behind a disk: a block device or a raw file, opened and asked
+what it can do. Blocks: opening and the questions go to the disk."""
+
+import array
+import errno
+import fcntl
+import mmap
+import os
+import stat
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from xenner.errors import HostError
+
+SECTOR_BYTES = 512
+# linux/fs.h; they take pointers to int and, for the last, to 64 bits.
+_BLKSSZGET = 0x1268
+_BLKPBSZGET = 0x127B
+_BLKGETSIZE64 = 0x80081272
+_BUFFER_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """An open one. `fd` is the caller's to close.
+
+    `block_bytes` is the smallest read or write, `memory_align` what O_DIRECT
+    wants of buffers. `buffered_reason` says why it is not O_DIRECT, empty if
+    it is. `discard_bytes` is the granularity of a discard, 0: none.
+    """
+
+    path: Path
+    fd: int
+    nr_sectors: int
+    block_bytes: int
+    physical_block_bytes: int
+    memory_align: int
+    is_device: bool
+    is_read_only: bool
+    discard_bytes: int
+    buffered_reason: str = ""
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def open_volume(
+    path: Path, *, is_read_only: bool, may_discard: bool = True
+) -> Volume:
+    """Open for one disk: writers alone, readers together.
+
+    HostError: it is not there, not ours to open, in use, or neither a block
+    device nor a file.
+    """
+    with ExitStack() as on_fail:
+        try:
+            fd, reason = _open(path, is_read_only=is_read_only)
+            on_fail.callback(os.close, fd)
+            _claim(fd, is_read_only=is_read_only)
+            status = os.fstat(fd)
+            if stat.S_ISBLK(status.st_mode):
+                volume = _device(path, fd, status, reason, is_read_only)
+            elif stat.S_ISREG(status.st_mode):
+                volume = _file(path, fd, status, reason, is_read_only)
+            else:
+                raise HostError(
+                    f"{path} is neither a block device nor a regular file"
+                )
+        except BlockingIOError as error:
+            raise HostError(
+                f"{path} is in use", "another domain's disk, or a mount?"
+            ) from error
+        except OSError as error:
+            raise HostError(f"{path}: {error.strerror}") from error
+        on_fail.pop_all()
+    if not may_discard or is_read_only:
+        return replace(volume, discard_bytes=0)
+    return volume
+
+
+def _open(path: Path, *, is_read_only: bool) -> tuple[int, str]:
+    """Descriptor, and why it is not O_DIRECT."""
+    flags = os.O_CLOEXEC | (os.O_RDONLY if is_read_only else os.O_RDWR)
+    try:
+        if path.is_block_device() and not is_read_only:
+            # The kernel's own claim, as of a mount (open(2), O_EXCL).
+            flags |= os.O_EXCL
+        return os.open(path, flags | os.O_DIRECT), ""
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise BlockingIOError from error
+        if error.errno != errno.EINVAL:
+            raise
+    return os.open(path, flags), "the file system refuses O_DIRECT"
+
+
+def _claim(fd: int, *, is_read_only: bool) -> None:
+    kind = fcntl.LOCK_SH if is_read_only else fcntl.LOCK_EX
+    fcntl.flock(fd, kind | fcntl.LOCK_NB)
+
+
+def _ask(fd: int, request: int, kind: str) -> int:
+    answer = array.array(kind, [0])
+    fcntl.ioctl(fd, request, answer)
+    return answer[0]
+
+
+def _device(
+    path: Path, fd: int, status: os.stat_result, reason: str, is_read_only: bool
+) -> Volume:
+    block = _ask(fd, _BLKSSZGET, "i")
+    queue = Path(
+        f"/sys/dev/block/{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+    )
+    if not (queue / "queue").exists():
+        queue = (queue / "..").resolve()  # a partition
+    return Volume(
+        path=path,
+        fd=fd,
+        nr_sectors=_ask(fd, _BLKGETSIZE64, "Q") // SECTOR_BYTES,
+        block_bytes=block,
+        physical_block_bytes=max(block, _ask(fd, _BLKPBSZGET, "I")),
+        memory_align=1 if reason else block,
+        is_device=True,
+        is_read_only=is_read_only,
+        discard_bytes=_number(queue / "queue/discard_granularity"),
+        buffered_reason=reason,
+    )
+
+
+def _file(
+    path: Path, fd: int, status: os.stat_result, reason: str, is_read_only: bool
+) -> Volume:
+    if not reason and not _takes_sectors(fd):
+        # A guest's partition table counts in sectors of 512 bytes.
+        reason = "O_DIRECT there wants more than 512 bytes"
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags & ~os.O_DIRECT)
+    return Volume(
+        path=path,
+        fd=fd,
+        nr_sectors=status.st_size // SECTOR_BYTES,
+        block_bytes=SECTOR_BYTES,
+        physical_block_bytes=SECTOR_BYTES,
+        memory_align=1 if reason else SECTOR_BYTES,
+        is_device=False,
+        is_read_only=is_read_only,
+        discard_bytes=status.st_blksize,
+        buffered_reason=reason,
+    )
+
+
+def _takes_sectors(fd: int) -> bool:
+    """Can one sector be read to an address that is a multiple of 512?"""
+    with mmap.mmap(-1, _BUFFER_BYTES) as buffer:
+        sector = memoryview(buffer)[SECTOR_BYTES : 2 * SECTOR_BYTES]
+        try:
+            os.preadv(fd, [sector], 0)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return False
+        finally:
+            sector.release()
+    return True
+
+
+def _number(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A running blkbackd with all it needs, and a disk."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.component.blkbackd.rig import (
+    Frontend,
+    Rig,
+    build_frontend,
+    open_rig,
+)
+from tests.component.evtchnd.daemon import library
+
+DISK_BYTES = 8 << 20
+
+
+@pytest.fixture(scope="session")
+def frontend_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_frontend(tmp_path_factory.mktemp("frontend"))
+
+
+@pytest.fixture
+def rig(tmp_path: Path, frontend_program: Path) -> Iterator[Rig]:
+    library("xengnttab")
+    with open_rig(tmp_path, frontend_program) as rig:
+        yield rig
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """A sparse file; every 4 KiB of it begin with their own number."""
+    path = tmp_path / "disk"
+    with path.open("wb") as file:
+        file.truncate(DISK_BYTES)
+        for at in range(0, DISK_BYTES, 1 << 20):
+            file.seek(at)
+            file.write(bytes([at >> 20]) * 4096)
+    return path
+
+
+@pytest.fixture
+def frontend(rig: Rig, disk: Path) -> Frontend:
+    """A domain whose disk is connected."""
+    frontend = rig.start_frontend(7)
+    frontend.plug(disk)
+    frontend.connect()
+    return frontend

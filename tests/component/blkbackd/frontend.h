@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A block frontend without a guest: this process is the domain, its memory a
+ * vmcore that the caller has made, its channel asked for at evtchnd.
+ */
+#ifndef TESTS_BLK_FRONTEND_H
+#define TESTS_BLK_FRONTEND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <xen/grant_table.h>
+#include <xen/io/blkif.h>
+
+#include "libs/client/client.h"
+
+/* Page n of the domain is granted as FIRST_REF + n. */
+#define FIRST_REF 8
+#define NR_PAGES 6144
+#define RING_PAGE 0
+#define SEGMENT_PAGE 16
+#define DATA_PAGE 160
+#define MAX_DEPTH 128
+#define PAGES_PER_REQUEST 32
+
+struct frontend {
+    char *memory; /* its pages */
+    grant_entry_v1_t *grants;
+    struct evtchnd_client client;
+    int in, out; /* bells of the channel */
+    uint32_t port;
+    bool is_32;
+    struct blkif_sring *sring;
+    uint32_t nr_slots, slot_bytes;
+    uint32_t req_prod, rsp_cons;
+};
+
+/* Exits with a message if it cannot be. */
+void must(bool is_true, const char *what);
+
+void frontend_new(struct frontend *f, uint32_t domid);
+/* A fresh ring of so many pages, and a channel. */
+void frontend_open(struct frontend *f, uint32_t nr_pages, bool is_32);
+
+char *page_at(struct frontend *f, uint32_t page);
+
+/* Into the ring, not seen yet by the backend. */
+void put(struct frontend *f, const struct blkif_request *request);
+/* A read or write of whole sectors with the pages from first_page on. */
+void put_io(struct frontend *f, uint8_t op, uint64_t id, uint64_t sector,
+            uint32_t nr_sectors, uint32_t first_page);
+/* Show what was put, and ring if the backend wants it. */
+void push(struct frontend *f);
+void ring_backend(struct frontend *f);
+/* Is there an answer? Taken if so. */
+bool take(struct frontend *f, struct blkif_response *response);
+/* The same, waited for. */
+void take_wait(struct frontend *f, struct blkif_response *response);
+
+#endif

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A block frontend that does what it is told, line by line:
+ *
+ *     frontend DOMID
+ *
+ * start                       be the domain (it is registered by then)
+ * open PAGES BITS             answers "port=PORT", refs are 8 and on
+ * io OP SECTOR COUNT BYTE     write that byte, or read and compare with it:
+ *                             "status=N same=0|1"
+ * none OP                     a request without segments: "status=N"
+ * discard SECTOR COUNT        "status=N"
+ * raw OP NR SECTOR GREF FIRST LAST   anything, with all NR segments alike
+ * indirect OP NR GREF         anything indirect: "status=N"
+ * ids COUNT                   so many reads with one id: "answers=N"
+ * flood COUNT                 requests that cannot be, as fast as answers come
+ * scribble COUNT              requests that change while they are served
+ * index STEP                  move the index so far, and ring
+ * later SECTOR                a read whose answer is for later
+ * answers                     take what there is, all of it: "answers=N"
+ * bench OP BYTES DEPTH SECONDS SECTORS   "requests=N seconds=S"
+ */
+#include "tests/component/blkbackd/frontend.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static uint64_t random_state = 88172645463325252;
+
+static uint64_t random64(void)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state;
+}
+
+static int ask(struct frontend *f, const struct blkif_request *request)
+{
+    struct blkif_response response;
+
+    put(f, request);
+    push(f);
+    take_wait(f, &response);
+    must(response.id == request->id, "another request's answer");
+    return response.status;
+}
+
+static void do_io(struct frontend *f, const char *line)
+{
+    unsigned int op, count, byte;
+    struct blkif_response response;
+    uint64_t sector;
+    char *data = page_at(f, DATA_PAGE), *reference;
+    bool is_same;
+
+    must(sscanf(line, "io %u %lu %u %u", &op, &sector, &count, &byte) == 4,
+         line);
+    reference = malloc(count * 512L);
+    memset(reference, (int)byte, count * 512L);
+    memset(data, op ? (int)byte : ~(int)byte, count * 512L);
+    put_io(f, (uint8_t)op, 7, sector, count, DATA_PAGE);
+    push(f);
+    take_wait(f, &response);
+    is_same = !memcmp(data, reference, count * 512L);
+    free(reference);
+    printf("status=%d same=%d\n", response.status, is_same);
+}
+
+static void do_raw(struct frontend *f, const char *line)
+{
+    struct blkif_request request = {.id = 3};
+    unsigned int op, nr, gref, first, last;
+
+    must(sscanf(line, "raw %u %u %lu %u %u %u", &op, &nr,
+                &request.sector_number, &gref, &first, &last) == 6,
+         line);
+    request.operation = (uint8_t)op;
+    request.nr_segments = (uint8_t)nr;
+    for (int i = 0; i < BLKIF_MAX_SEGMENTS_PER_REQUEST; i++)
+        request.seg[i] =
+            (struct blkif_request_segment){gref, (uint8_t)first, (uint8_t)last};
+    printf("status=%d\n", ask(f, &request));
+}
+
+static void do_indirect(struct frontend *f, const char *line)
+{
+    struct blkif_request request = {.id = 0};
+    struct blkif_request_indirect *indirect = (void *)&request;
+    unsigned int op, nr, gref;
+
+    must(sscanf(line, "indirect %u %u %u", &op, &nr, &gref) == 3, line);
+    *indirect = (struct blkif_request_indirect){
+        BLKIF_OP_INDIRECT, (uint8_t)op, (uint16_t)nr, 4, 0, 0, {gref}};
+    printf("status=%d\n", ask(f, &request));
+}
+
+static void do_discard(struct frontend *f, const char *line)
+{
+    struct blkif_request request = {.id = 0};
+    struct blkif_request_discard discard = {BLKIF_OP_DISCARD, 0, 0, 5, 0, 0};
+
+    must(sscanf(line, "discard %lu %lu", &discard.sector_number,
+                &discard.nr_sectors) == 2,
+         line);
+    memcpy(&request, &discard, sizeof(discard));
+    printf("status=%d\n", ask(f, &request));
+}
+
+/* Keep the ring full of what put_one() puts, until so many are answered. */
+static void keep_full(struct frontend *f, uint32_t count,
+                      void (*put_one)(struct frontend *f, uint32_t number))
+{
+    struct blkif_response response;
+    uint32_t asked = 0, answered = 0;
+
+    while (answered < count) {
+        while (asked < count && asked - answered < f->nr_slots)
+            put_one(f, asked++);
+        push(f);
+        take_wait(f, &response);
+        do {
+            answered++;
+        } while (take(f, &response));
+    }
+    printf("answers=%u\n", answered);
+}
+
+static void put_same_id(struct frontend *f, uint32_t number)
+{
+    (void)number;
+    put_io(f, BLKIF_OP_READ, 1, 0, 8, DATA_PAGE);
+}
+
+static void put_impossible(struct frontend *f, uint32_t number)
+{
+    struct blkif_request request = {
+        BLKIF_OP_READ, 1, 0, number, ~0UL, {{FIRST_REF + DATA_PAGE, 0, 7}}};
+
+    put(f, &request);
+}
+
+/*
+ * And then, while the backend may be reading it, other bytes: so small that no
+ * reference becomes the ring's own, which would be the end of it.
+ */
+static void put_unsteady(struct frontend *f, uint32_t number)
+{
+    uint32_t mine = f->req_prod;
+
+    put_io(f, (uint8_t)(number % 4), number, number % 64 * 8, 8,
+           DATA_PAGE + number % MAX_DEPTH);
+    push(f);
+    for (int i = 0; i < 8; i++) {
+        uint64_t value = random64();
+        char *slot =
+            (char *)f->sring + 64 + (mine & (f->nr_slots - 1)) * f->slot_bytes;
+
+        ((volatile uint8_t *)slot)[value % f->slot_bytes] =
+            (uint8_t)(value >> 32) % FIRST_REF;
+    }
+}
+
+static double now_s(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void do_bench(struct frontend *f, const char *line)
+{
+    unsigned int op, bytes, depth, per_request;
+    struct blkif_response response;
+    double seconds, began, now;
+    uint64_t nr_sectors, done = 0;
+    uint32_t busy = 0, id;
+
+    must(sscanf(line, "bench %u %u %u %lf %lu", &op, &bytes, &depth, &seconds,
+                &nr_sectors) == 5,
+         line);
+    must(depth <= MAX_DEPTH && depth <= f->nr_slots, "depth");
+    per_request = bytes / 512;
+    began = now = now_s();
+    while (busy < depth) {
+        put_io(f, (uint8_t)op, busy,
+               random64() % (nr_sectors / per_request) * per_request,
+               per_request, DATA_PAGE + busy * PAGES_PER_REQUEST);
+        busy++;
+    }
+    push(f);
+    while (busy) {
+        take_wait(f, &response);
+        do {
+            must(response.status == BLKIF_RSP_OKAY, "an error");
+            done++;
+            busy--;
+            id = (uint32_t)response.id;
+            if (now - began >= seconds)
+                continue;
+            put_io(f, (uint8_t)op, id,
+                   random64() % (nr_sectors / per_request) * per_request,
+                   per_request, DATA_PAGE + id * PAGES_PER_REQUEST);
+            busy++;
+        } while (take(f, &response));
+        push(f);
+        now = now_s();
+    }
+    printf("requests=%lu seconds=%.6f\n", done, now - began);
+}
+
+static void obey(struct frontend *f, const char *line)
+{
+    struct blkif_request request = {.id = 9};
+    struct blkif_response response;
+    unsigned int a, b;
+    uint64_t sector;
+
+    if (sscanf(line, "open %u %u", &a, &b) == 2) {
+        frontend_open(f, a, b == 32);
+        printf("port=%u\n", f->port);
+    } else if (!strncmp(line, "io ", 3)) {
+        do_io(f, line);
+    } else if (sscanf(line, "none %u", &a) == 1) {
+        request.operation = (uint8_t)a;
+        printf("status=%d\n", ask(f, &request));
+    } else if (!strncmp(line, "discard ", 8)) {
+        do_discard(f, line);
+    } else if (!strncmp(line, "raw ", 4)) {
+        do_raw(f, line);
+    } else if (!strncmp(line, "indirect ", 9)) {
+        do_indirect(f, line);
+    } else if (sscanf(line, "ids %u", &a) == 1) {
+        keep_full(f, a, put_same_id);
+    } else if (sscanf(line, "flood %u", &a) == 1) {
+        keep_full(f, a, put_impossible);
+    } else if (sscanf(line, "scribble %u", &a) == 1) {
+        keep_full(f, a, put_unsteady);
+    } else if (sscanf(line, "index %u", &a) == 1) {
+        f->sring->req_prod += a;
+        ring_backend(f);
+        puts("moved");
+    } else if (sscanf(line, "later %lu", &sector) == 1) {
+        put_io(f, BLKIF_OP_READ, 1, sector, 8, DATA_PAGE);
+        push(f);
+        puts("asked");
+    } else if (!strncmp(line, "answers", 7)) {
+        for (a = 0; f->rsp_cons != f->req_prod; a++)
+            take_wait(f, &response);
+        printf("answers=%u\n", a);
+    } else {
+        do_bench(f, line);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct frontend frontend = {0};
+    char line[256];
+
+    must(argc == 2, "frontend DOMID");
+    setlinebuf(stdout);
+    while (fgets(line, sizeof(line), stdin)) {
+        if (!strncmp(line, "start", 5)) {
+            frontend_new(&frontend, (uint32_t)atoi(argv[1]));
+            puts("started");
+        } else {
+            obey(&frontend, line);
+        }
+    }
+    return 0;
+}

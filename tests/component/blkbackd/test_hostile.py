@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A frontend that lies: it is answered, and nobody else notices."""
+
+import pytest
+
+from tests.component.blkbackd.rig import Frontend, Rig
+from xenner.xenbus import XenbusState
+
+GOOD_REF = 8 + 160
+OK = "status=0 same=1"
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (f"raw 0 1 0 {GOOD_REF} 0 7", 0),
+        ("raw 0 1 0 7 0 7", -1),  # a grant that is none
+        ("raw 0 1 0 4000000000 0 7", -1),
+        (f"raw 0 0 0 {GOOD_REF} 0 7", -1),
+        (f"raw 1 12 0 {GOOD_REF} 0 7", -1),
+        (f"raw 1 255 0 {GOOD_REF} 0 7", -1),
+        (f"raw 1 1 0 {GOOD_REF} 0 8", -1),
+        (f"raw 1 1 0 {GOOD_REF} 7 6", -1),
+        (f"raw 0 1 16384 {GOOD_REF} 0 0", -1),  # past the end
+        (f"raw 0 1 16383 {GOOD_REF} 0 1", -1),
+        (f"raw 0 1 18446744073709551615 {GOOD_REF} 0 7", -1),
+        (f"raw 4 1 0 {GOOD_REF} 0 7", -2),
+        (f"raw 99 1 0 {GOOD_REF} 0 7", -2),
+        ("discard 16383 2", -1),
+        ("discard 16384 18446744073709551615", -1),
+        ("indirect 0 20 7", -1),  # its segments are not granted
+        (f"indirect 0 0 {GOOD_REF}", -1),
+        (f"indirect 0 257 {GOOD_REF}", -1),
+        (f"indirect 6 20 {GOOD_REF}", -1),
+    ],
+)
+def test_a_request(frontend: Frontend, line: str, status: int) -> None:
+    assert frontend.ask(line) == f"status={status}"
+    assert frontend.ask("io 0 2048 8 1") == OK
+
+
+def test_many_of_one_id(frontend: Frontend) -> None:
+    assert frontend.ask("ids 200") == "answers=200"
+
+
+def test_a_flood_leaves_others_alone(
+    rig: Rig, frontend: Frontend, disk: object
+) -> None:
+    assert frontend.ask("flood 20000") == "answers=20000"
+    assert frontend.ask("io 0 2048 8 1") == OK
+
+
+def test_requests_that_change_while_they_are_served(frontend: Frontend) -> None:
+    assert frontend.ask("scribble 2000") == "answers=2000"
+    assert frontend.ask("none 3") == "status=0"
+
+
+def test_an_index_that_cannot_be(rig: Rig, frontend: Frontend) -> None:
+    other = rig.start_frontend(8)
+    assert frontend.ask("index 1000") == "moved"
+    frontend.wait_backend(XenbusState.CLOSING)
+    assert "more than it can hold" in rig.log()
+    frontend.set_state(XenbusState.CLOSED)
+    frontend.wait_backend(XenbusState.CLOSED)
+    # blkbackd itself is well.
+    disk = rig.directory / "another"
+    disk.write_bytes(bytes(1 << 20))
+    other.plug(disk)
+    other.connect()
+    assert other.ask("io 0 0 8 0") == OK
+
+
+@pytest.mark.parametrize(
+    ("node", "value"),
+    [
+        ("ring-ref", "7"),
+        ("ring-ref", "99999999999999999999999"),
+        ("ring-ref", "eight"),
+        ("event-channel", "1023"),
+        ("event-channel", "-1"),
+        ("protocol", "arm-abi"),
+        ("ring-page-order", "5"),
+    ],
+)
+def test_nodes_that_make_no_sense(
+    rig: Rig, disk: object, node: str, value: str
+) -> None:
+    frontend = rig.start_frontend(7)
+    path = rig.directory / "disk"
+    frontend.plug(path)
+    frontend.wait_backend(XenbusState.INIT_WAIT)
+    frontend.port = int(frontend.ask("open 1 64").split("=")[1])
+    rig.store.write(f"{frontend.path}/ring-ref", "8")
+    rig.store.write(f"{frontend.path}/event-channel", str(frontend.port))
+    rig.store.write(f"{frontend.path}/{node}", value)
+    frontend.set_state(XenbusState.INITIALISED)
+    frontend.wait_backend(XenbusState.CLOSING)
+    assert "domain 7: " in rig.log()

@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The block engine on a real file, with a frontend in this program. */
+#define _GNU_SOURCE
+#include "tests/native/harness.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <xen/io/blkif.h>
+
+#include "blkbackd/csrc/engine.h"
+#include "tests/native/blk_fakes.h"
+
+/* Pages of the domain. scribble() makes no reference to any of these. */
+#define RING 20
+#define SEGMENTS 21
+#define DATA 22
+#define NR_SLOTS 32
+#define NR_SECTORS 2048
+
+static struct blk_engine *engine;
+static struct blkif_sring *sring;
+static struct blk_volume volume;
+static uint32_t rsp_cons;
+
+static void open_volume(uint32_t block_bytes, int flags)
+{
+    volume = (struct blk_volume){
+        .fd = open("volume", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | flags,
+                   0600),
+        .block_bytes = block_bytes,
+        .memory_align = flags & O_DIRECT ? block_bytes : 1,
+        .can_discard = 1,
+        .nr_sectors = NR_SECTORS,
+    };
+    if (volume.fd < 0 || ftruncate(volume.fd, NR_SECTORS * 512L))
+        exit(1);
+}
+
+static void begin(uint32_t block_bytes, int flags)
+{
+    struct blk_ring ring = {
+        .domid = 5, .port = FAKE_PORT, .nr_pages = 1, .ref = {RING}};
+
+    open_volume(block_bytes, flags);
+    fake_domain_new();
+    sring = (void *)(fake_memory + RING * 4096L);
+    SHARED_RING_INIT(sring);
+    rsp_cons = 0;
+    engine = blk_new();
+    CHECK(engine != NULL);
+    CHECK_EQ(blk_attach(engine, &ring, &volume), 0);
+}
+
+static void end(void)
+{
+    blk_quiesce(engine);
+    CHECK_EQ(fake_nr_mapped, 0);
+    blk_free(engine);
+    fake_domain_free();
+    close(volume.fd);
+}
+
+static char *page(unsigned int number)
+{
+    return fake_memory + number * 4096L;
+}
+
+/* One turn of the engine's loop, or as many as it likes. */
+static struct blk_exit turn(void)
+{
+    struct blk_exit out;
+
+    blk_kick(engine);
+    CHECK_EQ(blk_run(engine, &out), 0);
+    return out;
+}
+
+static void put(struct blkif_request request)
+{
+    memcpy(&sring->ring[sring->req_prod % NR_SLOTS], &request, sizeof(request));
+    sring->req_prod++;
+}
+
+/* The next answer, waited for; its status. */
+static int16_t answer(uint64_t id)
+{
+    struct blkif_response *response = (void *)&sring->ring[rsp_cons % NR_SLOTS];
+
+    while (__atomic_load_n(&sring->rsp_prod, __ATOMIC_ACQUIRE) == rsp_cons)
+        turn();
+    rsp_cons++;
+    CHECK_EQ(response->id, id);
+    return response->status;
+}
+
+static int16_t ask(struct blkif_request request)
+{
+    put(request);
+    return answer(request.id);
+}
+
+static struct blkif_request io(uint8_t op, uint64_t id, uint64_t sector,
+                               uint32_t gref, uint8_t first, uint8_t last)
+{
+    return (struct blkif_request){op, 1, 0, id, sector, {{gref, first, last}}};
+}
+
+static bool has(off_t sector, char byte)
+{
+    char got[512];
+
+    return pread(volume.fd, got, 512, sector * 512) == 512 && got[0] == byte &&
+           !memcmp(got, got + 1, 511);
+}
+
+TEST(written_and_read_back)
+{
+    begin(512, 0);
+    memset(page(DATA), 'a', 4096);
+    CHECK_EQ(ask(io(BLKIF_OP_WRITE, 1, 8, DATA, 0, 7)), BLKIF_RSP_OKAY);
+    CHECK(has(8, 'a') && has(15, 'a') && has(7, 0) && has(16, 0));
+    CHECK_EQ(ask(io(BLKIF_OP_READ, 2, 15, DATA + 1, 3, 4)), BLKIF_RSP_OKAY);
+    CHECK_EQ(page(DATA + 1)[3 * 512 - 1], 0);
+    CHECK_EQ(page(DATA + 1)[3 * 512], 'a');
+    CHECK_EQ(page(DATA + 1)[4 * 512], 0);
+    end();
+}
+
+TEST(direct_with_segments_that_the_disk_cannot_take)
+{
+    struct blk_statistics statistics;
+    struct blkif_request request = {
+        BLKIF_OP_WRITE, 2, 0, 1, 8, {{DATA, 7, 7}, {DATA + 1, 0, 6}}};
+
+    begin(4096, O_DIRECT);
+    memset(page(DATA), 'x', 4096);
+    memset(page(DATA) + 7 * 512, 'a', 512);
+    memset(page(DATA + 1), 'b', 4096);
+    CHECK_EQ(ask(request), BLKIF_RSP_OKAY);
+    memset(page(DATA), 0, 8192);
+    request.operation = BLKIF_OP_READ;
+    CHECK_EQ(ask(request), BLKIF_RSP_OKAY);
+    CHECK(page(DATA)[7 * 512] == 'a' && page(DATA + 1)[6 * 512] == 'b');
+    CHECK(!page(DATA)[0] && !page(DATA + 1)[7 * 512]);
+    blk_statistics(engine, &statistics);
+    CHECK_EQ(statistics.bounced, 2);
+    CHECK_EQ(statistics.read_sectors, 8);
+    /* More of them at a time than there are buffers. */
+    for (int i = 0; i < NR_SLOTS; i++) {
+        request.id = 1;
+        put(request);
+    }
+    for (int i = 0; i < NR_SLOTS; i++)
+        CHECK_EQ(answer(1), BLKIF_RSP_OKAY);
+    end();
+}
+
+TEST(indirect_segments)
+{
+    struct blkif_request_indirect indirect = {
+        BLKIF_OP_INDIRECT, BLKIF_OP_WRITE, 40, 3, 0, 0, {SEGMENTS}};
+    struct blkif_request_segment *segments;
+    struct blkif_request slot = {0};
+
+    begin(512, 0);
+    segments = (void *)page(SEGMENTS);
+    for (uint32_t i = 0; i < 40; i++) {
+        segments[i] = (struct blkif_request_segment){DATA + i, 0, 7};
+        memset(page(DATA + i), 'A' + (int)i, 4096);
+    }
+    memcpy(&slot, &indirect, sizeof(indirect));
+    CHECK_EQ(ask(slot), BLKIF_RSP_OKAY);
+    /* Linux compares this with what it asked for inside. */
+    CHECK_EQ(((struct blkif_response *)(void *)&sring->ring[0])->operation,
+             BLKIF_OP_WRITE);
+    CHECK(has(0, 'A') && has(39 * 8, 'A' + 39));
+    segments[39].gref = 1000;
+    CHECK_EQ(ask(slot), BLKIF_RSP_ERROR);
+    indirect.indirect_grefs[0] = 1000;
+    memcpy(&slot, &indirect, sizeof(indirect));
+    CHECK_EQ(ask(slot), BLKIF_RSP_ERROR);
+    CHECK_EQ(fake_nr_mapped, 1);
+    end();
+}
+
+TEST(flush_barrier_discard)
+{
+    struct blkif_request_discard discard = {BLKIF_OP_DISCARD, 0, 0, 7, 8, 16};
+    struct blkif_request slot = {BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 1, 0, {{0}}};
+    struct blk_statistics statistics;
+
+    begin(512, 0);
+    CHECK_EQ(ask(slot), BLKIF_RSP_OKAY);
+    slot.operation = BLKIF_OP_WRITE_BARRIER;
+    CHECK_EQ(ask(slot), BLKIF_RSP_OKAY);
+    memset(page(DATA), 'w', 8192);
+    /* What comes after a barrier ends after it, and what was before before. */
+    put(io(BLKIF_OP_WRITE, 1, 0, DATA, 0, 7));
+    put(io(BLKIF_OP_WRITE, 2, 8, DATA, 0, 7));
+    put(io(BLKIF_OP_WRITE_BARRIER, 3, 16, DATA, 0, 7));
+    put(io(BLKIF_OP_WRITE, 4, 24, DATA, 0, 7));
+    while (sring->rsp_prod != 6)
+        turn();
+    rsp_cons += 2;
+    CHECK_EQ(answer(3), BLKIF_RSP_OKAY);
+    CHECK_EQ(answer(4), BLKIF_RSP_OKAY);
+    CHECK(has(8, 'w') && has(16, 'w'));
+    memcpy(&slot, &discard, sizeof(discard));
+    CHECK_EQ(ask(slot), BLKIF_RSP_OKAY);
+    CHECK(has(7, 'w') && has(8, 0) && has(23, 0) && has(24, 'w'));
+    CHECK_EQ(ask(io(BLKIF_OP_FLUSH_DISKCACHE, 5, 0, DATA, 0, 0)),
+             BLKIF_RSP_OKAY);
+    blk_statistics(engine, &statistics);
+    CHECK_EQ(statistics.flushes, 4);
+    CHECK_EQ(statistics.writes, 5);
+    CHECK_EQ(statistics.discard_sectors, 16);
+    end();
+}
+
+TEST(a_failing_volume_is_told_once)
+{
+    struct blk_exit out;
+
+    begin(512, 0);
+    close(volume.fd);
+    volume.fd = open("volume", O_WRONLY | O_CLOEXEC); /* the same number */
+    put(io(BLKIF_OP_READ, 1, 16, DATA, 0, 7));
+    out = turn();
+    CHECK_EQ(out.why, BLK_EXIT_VOLUME_ERROR);
+    CHECK_EQ(out.error, EBADF);
+    CHECK_EQ(out.sector, 16);
+    CHECK_EQ(answer(1), BLKIF_RSP_ERROR);
+    put(io(BLKIF_OP_READ, 2, 0, DATA, 0, 7));
+    CHECK_EQ(turn().why, BLK_EXIT_KICKED);
+    CHECK_EQ(answer(2), BLKIF_RSP_ERROR);
+    CHECK_EQ(ask(io(BLKIF_OP_WRITE, 3, 0, DATA, 0, 7)), BLKIF_RSP_OKAY);
+    end();
+}
+
+TEST(a_volume_that_became_shorter)
+{
+    begin(512, 0);
+    CHECK_EQ(ftruncate(volume.fd, 4096), 0);
+    CHECK_EQ(ask(io(BLKIF_OP_READ, 1, 4, DATA, 0, 7)), BLKIF_RSP_ERROR);
+    CHECK_EQ(ask(io(BLKIF_OP_READ, 2, 0, DATA, 0, 7)), BLKIF_RSP_OKAY);
+    end();
+}
+
+TEST(indices_that_cannot_be)
+{
+    static const uint32_t bad[] = {NR_SLOTS + 1, 0x80000000, ~0U};
+
+    for (unsigned int i = 0; i < 3; i++) {
+        begin(512, 0);
+        sring->req_prod = bad[i];
+        CHECK_EQ(turn().why, BLK_EXIT_BROKEN_RING);
+        CHECK_EQ(sring->rsp_prod, 0);
+        end();
+    }
+    begin(512, 0);
+    CHECK_EQ(ask(io(BLKIF_OP_READ, 1, 0, DATA, 0, 7)), BLKIF_RSP_OKAY);
+    sring->req_prod = 0; /* back */
+    CHECK_EQ(turn().why, BLK_EXIT_BROKEN_RING);
+    end();
+}
+
+TEST(attach_refuses)
+{
+    struct blk_ring ring = {
+        .domid = 5, .port = FAKE_PORT, .nr_pages = 2, .ref = {3, FAKE_PAGES}};
+
+    begin(512, 0);
+    CHECK_EQ(blk_attach(engine, &ring, &volume), -EBUSY);
+    blk_quiesce(engine);
+    CHECK_EQ(blk_attach(engine, &ring, &volume), -EINVAL);
+    ring.ref[1] = 4;
+    ring.port++;
+    CHECK_EQ(blk_attach(engine, &ring, &volume), -EINVAL);
+    CHECK_EQ(fake_nr_mapped, 0);
+    ring.port--;
+    ring.abi = 2;
+    CHECK_EQ(blk_attach(engine, &ring, &volume), -EINVAL);
+    ring.abi = BLK_ABI_32;
+    CHECK_EQ(blk_attach(engine, &ring, &volume), 0);
+    end();
+}
+
+TEST(a_ring_in_use_goes_on)
+{
+    struct blk_ring ring = {
+        .domid = 5, .port = FAKE_PORT, .nr_pages = 1, .ref = {RING}};
+
+    begin(512, 0);
+    for (uint64_t id = 1; id < 40; id++)
+        CHECK_EQ(ask(io(BLKIF_OP_READ, id, 0, DATA, 0, 7)), BLKIF_RSP_OKAY);
+    blk_quiesce(engine);
+    put(io(BLKIF_OP_READ, 40, 0, DATA, 0, 7));
+    CHECK_EQ(blk_attach(engine, &ring, &volume), 0);
+    CHECK_EQ(answer(40), BLKIF_RSP_OKAY);
+    end();
+}
+
+TEST(events_only_when_asked_for)
+{
+    begin(512, 0);
+    sring->rsp_event = 3;
+    for (uint64_t id = 0; id < 3; id++)
+        CHECK_EQ(ask(io(BLKIF_OP_READ, id, 0, DATA, 0, 7)), BLKIF_RSP_OKAY);
+    turn();
+    CHECK_EQ(fake_nr_notified, 1);
+    CHECK_EQ(sring->req_event, 4);
+    end();
+}
+
+/* --- hostile ----------------------------------------------------------------- */
+
+static void *serve(void *unused)
+{
+    struct blk_exit out;
+
+    (void)unused;
+    do {
+        CHECK_EQ(blk_run(engine, &out), 0);
+    } while (out.why == BLK_EXIT_VOLUME_ERROR);
+    return NULL;
+}
+
+/* Good ones of each kind, to begin with. */
+static void put_any(uint32_t number)
+{
+    struct blkif_request request =
+        io((uint8_t)(number % 7), number, 8 * (number % 2), DATA + number % 5,
+           0, 7);
+
+    memcpy((char *)&sring->ring[number % NR_SLOTS], &request, sizeof(request));
+    __atomic_store_n(&sring->req_prod, number + 1, __ATOMIC_RELEASE);
+    fake_send();
+}
+
+/* Small numbers, so that many requests stay good ones. */
+static void scribble(uint64_t value)
+{
+    uint64_t at = 64 + value % (2 * 4096 - 64);
+
+    __atomic_store_n((uint8_t *)sring + at, (uint8_t)(value >> 32) % 12,
+                     __ATOMIC_RELAXED);
+}
+
+/*
+ * Slots and segments change under the engine's hands. All that it owes is an
+ * answer for each request, and to touch nothing else.
+ */
+TEST(scribbled_on_between_any_two_steps)
+{
+    uint64_t random = 0x9e3779b97f4a7c15;
+
+    for (int round = 0; round < 4; round++) {
+        struct blk_statistics statistics;
+        uint32_t asked = 0, answered;
+        pthread_t thread;
+
+        begin(round & 1 ? 4096 : 512, round & 1 ? O_DIRECT : 0);
+        CHECK_EQ(pthread_create(&thread, NULL, serve, NULL), 0);
+        do {
+            answered = __atomic_load_n(&sring->rsp_prod, __ATOMIC_ACQUIRE);
+            CHECK(asked - answered <= NR_SLOTS);
+            if (asked < 3000 && asked - answered < NR_SLOTS)
+                put_any(asked++);
+            scribble(random64(&random));
+        } while (answered != 3000);
+        blk_kick(engine);
+        pthread_join(thread, NULL);
+        blk_statistics(engine, &statistics);
+        CHECK(statistics.reads && statistics.refused);
+        end();
+    }
+}

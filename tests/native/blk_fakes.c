@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#define _GNU_SOURCE
+#include "tests/native/blk_fakes.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <xenevtchn.h>
+#include <xengnttab.h>
+
+char *fake_memory;
+unsigned int fake_nr_mapped, fake_nr_notified;
+static int memory_fd = -1, bell = -1;
+
+void fake_domain_new(void)
+{
+    memory_fd = memfd_create("domain", MFD_CLOEXEC);
+    if (memory_fd < 0 || ftruncate(memory_fd, FAKE_PAGES * 4096L))
+        exit(1);
+    fake_memory = mmap(NULL, FAKE_PAGES * 4096L, PROT_READ | PROT_WRITE,
+                       MAP_SHARED, memory_fd, 0);
+    if (fake_memory == MAP_FAILED)
+        exit(1);
+    fake_nr_mapped = fake_nr_notified = 0;
+}
+
+void fake_domain_free(void)
+{
+    munmap(fake_memory, FAKE_PAGES * 4096L);
+    close(memory_fd);
+}
+
+void fake_send(void)
+{
+    eventfd_write(bell, 1);
+}
+
+xenevtchn_handle *xenevtchn_open(struct xentoollog_logger *logger,
+                                 unsigned int flags)
+{
+    (void)logger, (void)flags;
+    bell = eventfd(0, EFD_CLOEXEC);
+    return (xenevtchn_handle *)&bell;
+}
+
+int xenevtchn_close(xenevtchn_handle *xce)
+{
+    (void)xce;
+    return close(bell);
+}
+
+int xenevtchn_fd(xenevtchn_handle *xce)
+{
+    (void)xce;
+    return bell;
+}
+
+xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle *xce,
+                                                     uint32_t domid,
+                                                     evtchn_port_t port)
+{
+    (void)xce, (void)domid;
+    if (port == FAKE_PORT)
+        return 1;
+    errno = EINVAL;
+    return -1;
+}
+
+int xenevtchn_unbind(xenevtchn_handle *xce, evtchn_port_t port)
+{
+    (void)xce, (void)port;
+    return 0;
+}
+
+xenevtchn_port_or_error_t xenevtchn_pending(xenevtchn_handle *xce)
+{
+    eventfd_t count;
+
+    (void)xce;
+    eventfd_read(bell, &count);
+    return 1;
+}
+
+int xenevtchn_unmask(xenevtchn_handle *xce, evtchn_port_t port)
+{
+    (void)xce, (void)port;
+    return 0;
+}
+
+int xenevtchn_notify(xenevtchn_handle *xce, evtchn_port_t port)
+{
+    (void)xce, (void)port;
+    fake_nr_notified++;
+    return 0;
+}
+
+xengnttab_handle *xengnttab_open(struct xentoollog_logger *logger,
+                                 unsigned int flags)
+{
+    (void)logger, (void)flags;
+    return (xengnttab_handle *)&memory_fd;
+}
+
+int xengnttab_close(xengnttab_handle *xgt)
+{
+    (void)xgt;
+    return 0;
+}
+
+void *xengnttab_map_domain_grant_refs(xengnttab_handle *xgt, uint32_t count,
+                                      uint32_t domid, uint32_t *refs, int prot)
+{
+    char *at;
+
+    (void)xgt, (void)domid;
+    for (uint32_t i = 0; i < count; i++) {
+        if (refs[i] >= FAKE_PAGES) {
+            errno = EINVAL;
+            return NULL;
+        }
+    }
+    at = mmap(NULL, count * 4096L, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+              0);
+    for (uint32_t i = 0; i < count; i++)
+        mmap(at + i * 4096L, 4096, prot, MAP_SHARED | MAP_FIXED, memory_fd,
+             refs[i] * 4096L);
+    __atomic_fetch_add(&fake_nr_mapped, count, __ATOMIC_RELAXED);
+    return at;
+}
+
+int xengnttab_unmap(xengnttab_handle *xgt, void *at, uint32_t count)
+{
+    (void)xgt;
+    __atomic_fetch_sub(&fake_nr_mapped, count, __ATOMIC_RELAXED);
+    return munmap(at, count * 4096L);
+}

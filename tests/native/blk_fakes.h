@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A domain for the block engine: libxenevtchn and libxengnttab of one channel
+ * and some pages, in this process. Grant n is page n; NR_PAGES and above are
+ * not granted.
+ */
+#ifndef TESTS_NATIVE_BLK_FAKES_H
+#define TESTS_NATIVE_BLK_FAKES_H
+
+#include <stdint.h>
+
+#define FAKE_PAGES 64
+#define FAKE_PORT 9
+
+extern char *fake_memory;
+extern unsigned int fake_nr_mapped; /* pages that the engine has mapped */
+extern unsigned int fake_nr_notified;
+
+void fake_domain_new(void);
+void fake_domain_free(void);
+/* The frontend sends an event. */
+void fake_send(void);
+
+#endif
