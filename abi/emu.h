@@ -31,7 +31,7 @@
 
 #define EMU_VECTOR_TIMER 0xf0  /* TSC-deadline or one-shot timer */
 #define EMU_VECTOR_EVTCHN 0xf1 /* irqfd: look at struct emu_pending */
-#define EMU_VECTOR_IPI 0xf2    /* another vCPU: look at emu_vcpu.ipi_work */
+#define EMU_VECTOR_IPI 0xf2    /* another vCPU: look at everything */
 #define EMU_VECTOR_SPURIOUS 0xff
 
 /* --- requests ------------------------------------------------------------- */
@@ -52,6 +52,9 @@
 
 #define EMU_BALLOON_GIVE 0 /* to the host: they read as zeros from then on */
 #define EMU_BALLOON_TAKE 1 /* from the host, which may have none left */
+
+/* arg[0]: number of a vCPU that is to start at emu's entry; once for each. */
+#define EMU_REQUEST_START_VCPU 8
 
 #define EMU_REQUEST_DATA_BYTES 512
 

@@ -71,10 +71,6 @@ struct iretq_frame {
 #define IRQ_EVTCHN 0x2
 #define IRQ_IPI 0x4
 
-/* vcpu.ipi_work: what another vCPU asks of this one. */
-#define IPI_FLUSH 0x1
-#define IPI_KICK 0x2
-
 /* vcpu.flush: translations that must go before the guest runs again. */
 #define FLUSH_NONE 0
 #define FLUSH_ONE 1
@@ -98,7 +94,8 @@ struct callback {
 
 /*
  * One per vCPU, aligned to its size, so that any stack pointer into it finds
- * it. Written by its own vCPU alone, save for irq_pending and ipi_work.
+ * it. Written by its own vCPU alone, save for what is marked "others", and by
+ * whoever initialises it before it runs.
  */
 struct vcpu {
     struct emu_vcpu pub;
@@ -118,11 +115,19 @@ struct vcpu {
     uint64_t syscall_entry; /* read by the stub */
 
     uint32_t irq_pending; /* IRQ_*; entry code sets, C takes */
-    uint32_t ipi_work;    /* IPI_*; any vCPU sets, C takes */
+    uint32_t ipi_sent;    /* others set: EMU_VECTOR_IPI is on its way */
     uint64_t emu_cr3;     /* root in the register, page-table base only */
     uint32_t flush;       /* FLUSH_* */
     uint32_t exit_via;    /* EXIT_*, for the entry code */
     uint64_t flush_va;
+    uint32_t flush_asked; /* others count up: flushes asked for */
+    uint32_t flush_done;  /* how many of them are done */
+
+    uint32_t is_initialised; /* others: VCPUOP_initialise; then for good */
+    uint32_t is_started;     /* others: the VM process runs it */
+    uint32_t is_down;        /* others: VCPUOP_down, VCPUOP_up */
+    uint32_t ldt_wanted;     /* VCPUOP_initialise: entries of ldt_base */
+    uint64_t ldt_base, fs_base;
 
     uint64_t kernel_sp;          /* stack_switch */
     uint64_t gs_kernel, gs_user; /* the one not in the register */
@@ -132,24 +137,26 @@ struct vcpu {
     uint64_t cr0_guest, cr4_guest; /* as the guest wrote them */
     uint64_t dr[8];
     uint32_t ldt_entries, iopl;
-    uint64_t vm_assist;
-    uint32_t nmi_pending;
-    uint32_t fpu_ts; /* guest asked for CR0.TS */
+    uint64_t vm_assist;   /* others: one value for all */
+    uint32_t nmi_pending; /* others set */
+    uint32_t fpu_ts;      /* guest asked for CR0.TS */
 
     vcpu_info_t *info;                  /* shared_info's or registered */
-    struct vcpu_runstate_info runstate; /* own copy */
-    uint64_t runstate_va, time_va;      /* registered areas, 0: none */
+    struct vcpu_runstate_info runstate; /* own copy, others read it */
+    uint32_t runstate_version;          /* odd: it is being changed */
+    uint64_t runstate_va, time_va;      /* registered areas, 0: none; others */
     struct emu_clock clock;             /* as info->time has it */
     uint32_t poll_port;                 /* 0: not polling, ~0: any */
 
-    uint64_t singleshot_ns, periodic_next_ns, period_ns, poll_ns;
+    uint64_t singleshot_ns, poll_ns;
+    uint64_t periodic_next_ns, period_ns; /* others */
     uint64_t armed_tsc; /* what the LAPIC was told, 0: nothing */
     /* Slow ring 0: what the next tick will most likely ask for; the timer
      * interrupt's entry tells the LAPIC while it is at ring 0 anyway. */
     uint64_t guess_tsc;
     uint64_t last_singleshot_ns, last_delta_ns;
 
-    uint16_t virq_port[NR_VIRQS];
+    uint16_t virq_port[NR_VIRQS]; /* others, under evtchn.c's lock */
 
     uint64_t fault_cr2; /* CR2 of the guest's trap, saved at entry */
     uint64_t exit_cr3;  /* root for EXIT_RING0 */
@@ -167,7 +174,8 @@ struct vcpu {
     uint64_t steal_seen;
 
     uint8_t pad3[0] __attribute__((aligned(64)));
-    uint8_t ist_stack[512] __attribute__((aligned(0x200)));
+    uint8_t ist_stack[1024] __attribute__((aligned(0x200)));
+    uint8_t debug_stack[1024]; /* fast ring 0 */
     uint8_t stack[0x2000] __attribute__((aligned(0x1000)));
 } __attribute__((aligned(EMU_VCPU_BYTES)));
 
@@ -335,6 +343,7 @@ bool emulate_forced(struct vcpu *v, struct emu_frame *f);
 #define PTE_A 0x20UL
 #define PTE_D 0x40UL
 #define PTE_PS 0x80UL
+#define PTE_NX 0x8000000000000000UL
 #define PTE_MFN(e) (((e) >> PAGE_SHIFT) & 0xffffffffffUL)
 
 /* Entry that maps va at level (1: page) under root, or NULL. */
@@ -344,10 +353,10 @@ void mm_init(uint64_t root);
 void install_emu_slots(uint64_t root, bool user);
 void flush_local(struct vcpu *v);
 void flush_local_va(struct vcpu *v, uint64_t va);
-void flush_vcpus(struct vcpu *v, uint64_t mask);
 void mm_prepare_exit(struct vcpu *v);
 void set_kernel_root(struct vcpu *v, uint64_t cr3);
-int map_window(struct vcpu *v, uint64_t *l1, int index, uint64_t mfn);
+/* Take a machine page of the guest's as root: 0 or -EINVAL. */
+int use_root(uint64_t mfn);
 int set_ldt(struct vcpu *v, uint64_t base, uint64_t entries);
 int set_gdt_frames(struct vcpu *v, const uint64_t *mfns, unsigned int entries);
 void init_gdt(struct vcpu *v);
@@ -355,11 +364,12 @@ void init_gdt(struct vcpu *v);
 /* --- events (evtchn.c) --------------------------------------------------------------- */
 
 void evtchn_init(void);
-void evtchn_set_pending(struct vcpu *from, uint32_t port);
-void evtchn_from_outside(struct vcpu *v);
+void evtchn_from_outside(void);
 void send_virq(struct vcpu *v, uint32_t virq);
 bool evtchn_is_pending(uint32_t port);
-void vcpu_mark_pending(struct vcpu *from, struct vcpu *to);
+/* From the first to the second every event wakes v: it looks at ports. */
+void evtchn_poll_begin(struct vcpu *v, uint32_t port);
+void evtchn_poll_end(struct vcpu *v);
 bool upcall_wanted(const struct vcpu *v);
 
 /* --- time (time.c) --------------------------------------------------------------------- */
@@ -370,13 +380,25 @@ void update_time(struct vcpu *v, bool force);
 void timer_interrupt(struct vcpu *v);
 void timer_program(struct vcpu *v);
 void runstate_change(struct vcpu *v, int state);
+void runstate_read(struct vcpu *v, struct vcpu_runstate_info *out);
+int copy_time(uint64_t va);
+
+/* --- between vCPUs (smp.c) ---------------------------------------------------------------- */
+
+void send_ipi(struct vcpu *to);
+void take_ipi(struct vcpu *v);
+void flush_vcpus(struct vcpu *v, uint64_t mask);
+void lock(struct vcpu *v, uint32_t *word);
+void unlock(uint32_t *word);
 
 /* --- vCPUs and interrupts (vcpu.c sched.c) ----------------------------------------------- */
 
 void take_interrupts(struct vcpu *v);
-void send_ipi(struct vcpu *to, uint32_t work);
 void wait_for_event(struct vcpu *v);
-void start_vcpu0(struct vcpu *v) __attribute__((noreturn));
+void wait_until_up(struct vcpu *v);
+/* VCPUOP_initialise, arg as the guest gave it (context.c). */
+int initialise_vcpu(struct vcpu *v, struct vcpu *of, uint64_t arg);
+void enter_context(struct vcpu *v);
 void vcpu_main(uint32_t id) __attribute__((noreturn));
 
 /* --- hypercalls: number -> name -> handler -> arguments (hypercall.c) ----------------------- */

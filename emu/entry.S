@@ -73,6 +73,34 @@ FUNC(trap_common)
         iretq
 END(trap_common)
 
+/*
+ * #DB, on the IST's stack: a watchpoint that the operand of a `mov to ss` hits
+ * is held back over the next instruction (SDM vol 3, 6.8.3). If that is a
+ * SYSCALL, the trap comes at emu's first, with the guest's stack pointer still.
+ * The guest's own go on where all of its traps do.
+ */
+#define IST_FRAME_CS 8
+FUNC(debug_stub)
+        testb   $3, IST_FRAME_CS(%rsp)
+        jz      1f
+        pushq   %rax
+        pushq   %rbx
+        leaq    16(%rsp), %rbx                  /* The hardware's frame. */
+        movq    %rsp, %rax
+        andq    $-EMU_VCPU_BYTES, %rax
+        leaq    EMU_VCPU_BYTES(%rax), %rsp
+        pushq   32(%rbx)
+        pushq   24(%rbx)
+        pushq   16(%rbx)
+        pushq   8(%rbx)
+        pushq   (%rbx)
+        movq    -8(%rbx), %rax
+        movq    -16(%rbx), %rbx
+1:      pushq   $0
+        pushq   $X86_TRAP_DB
+        jmp     trap_common
+END(debug_stub)
+
 /* NMI: nothing here raises one on purpose; the stack is the IST's. */
 FUNC(nmi_stub)
         iretq

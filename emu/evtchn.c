@@ -10,15 +10,43 @@
 #include "emu/privileged.h"
 
 struct port {
-    uint8_t state; /* EVTCHNSTAT_* */
-    uint8_t vcpu;
-    uint16_t virq;        /* EVTCHNSTAT_virq */
+    uint8_t state;        /* EVTCHNSTAT_* */
+    uint8_t vcpu;         /* that hears of it */
+    uint8_t virq;         /* EVTCHNSTAT_virq */
+    uint8_t virq_vcpu;    /* whose it is */
     uint16_t remote_dom;  /* unbound, interdomain */
     uint16_t remote_port; /* interdomain within this domain; 0: outside */
 };
 
-/* One domain to a VM: the table is the domain's, all vCPUs write it. */
-static struct port ports[EMU_NR_EVTCHN];
+/*
+ * One domain to a VM: the table is the domain's. It changes under the lock,
+ * an entry by one store. Who sends reads an entry by one load and takes no
+ * lock: it finds the port as it was before or after the change.
+ */
+static uint64_t ports[EMU_NR_EVTCHN]; /* struct port each */
+static uint32_t ports_lock;
+_Static_assert(sizeof(struct port) == 8, "one load, one store");
+
+/* vCPUs that are in SCHEDOP_poll. */
+static uint32_t pollers;
+_Static_assert(EMU_MAX_VCPUS <= 32, "pollers");
+
+static struct port read_port(uint32_t nr)
+{
+    uint64_t word = __atomic_load_n(&ports[nr], __ATOMIC_SEQ_CST);
+    struct port p;
+
+    memcpy(&p, &word, sizeof(p));
+    return p;
+}
+
+static void write_port(uint32_t nr, struct port p)
+{
+    uint64_t word;
+
+    memcpy(&word, &p, sizeof(word));
+    __atomic_store_n(&ports[nr], word, __ATOMIC_SEQ_CST);
+}
 
 static bool test_and_set_bit(uint64_t *words, uint32_t bit)
 {
@@ -41,9 +69,9 @@ static bool test_bit(const uint64_t *words, uint32_t bit)
 #define pending_words ((uint64_t *)shinfo->evtchn_pending)
 #define mask_words ((uint64_t *)shinfo->evtchn_mask)
 
-static struct port *port_of(uint32_t port)
+static bool port_exists(uint32_t port)
 {
-    return port > 0 && port < EMU_NR_EVTCHN ? &ports[port] : NULL;
+    return port > 0 && port < EMU_NR_EVTCHN;
 }
 
 static struct vcpu *target(const struct port *p)
@@ -56,10 +84,9 @@ void evtchn_init(void)
     uint32_t outside[2] = {shared->store_port, shared->console_port};
 
     for (unsigned int i = 0; i < ARRAY_SIZE(outside); i++) {
-        struct port *p = port_of(outside[i]);
-
-        if (p)
-            p->state = EVTCHNSTAT_interdomain;
+        if (port_exists(outside[i]))
+            write_port(outside[i],
+                       (struct port){.state = EVTCHNSTAT_interdomain});
     }
 }
 
@@ -74,34 +101,60 @@ bool upcall_wanted(const struct vcpu *v)
            !READ_ONCE(v->info->evtchn_upcall_mask);
 }
 
-/* to has an event to look at: on the way out if it is us, else by interrupt. */
-void vcpu_mark_pending(struct vcpu *from, struct vcpu *to)
+/*
+ * A vCPU polls for ports of any vCPU, masked ones too. Its bit stands before
+ * it looks at the ports, and the port's bit before we look at pollers: one of
+ * the two sees the other.
+ */
+void evtchn_poll_begin(struct vcpu *v, uint32_t port)
 {
-    WRITE_ONCE(to->info->evtchn_upcall_pending, 1);
-    if (from != to)
-        send_ipi(to, IPI_KICK);
+    v->poll_port = port;
+    __atomic_fetch_or(&pollers, 1U << v->pub.id, __ATOMIC_SEQ_CST);
 }
 
-void evtchn_set_pending(struct vcpu *from, uint32_t port)
+void evtchn_poll_end(struct vcpu *v)
 {
-    struct vcpu *to = target(&ports[port]);
+    __atomic_fetch_and(&pollers, ~(1U << v->pub.id), __ATOMIC_SEQ_CST);
+}
 
-    /* Order is the ABI's: bit, selector, upcall_pending (xen.h). */
+static void wake_pollers(uint32_t port)
+{
+    uint32_t ids = __atomic_load_n(&pollers, __ATOMIC_SEQ_CST);
+
+    for (; ids; ids &= ids - 1) {
+        struct vcpu *v = vcpu_by_id((uint32_t)__builtin_ctz(ids));
+        uint32_t wanted = READ_ONCE(v->poll_port);
+
+        if (wanted == port || wanted == ~0U)
+            send_ipi(v);
+    }
+}
+
+/* Order is the ABI's: bit, selector, upcall_pending (xen.h). It looks at
+ * them on its way out if it is us, else by interrupt. */
+static void select_port(struct vcpu *to, uint32_t port)
+{
+    uint64_t *sel = (uint64_t *)&to->info->evtchn_pending_sel;
+
+    if (test_and_set_bit(sel, port / 64))
+        return;
+    __atomic_store_n(&to->info->evtchn_upcall_pending, 1, __ATOMIC_SEQ_CST);
+    send_ipi(to);
+}
+
+static void evtchn_set_pending(uint32_t port)
+{
+    struct port p = read_port(port);
+
     if (test_and_set_bit(pending_words, port))
         return;
-    if (!test_bit(mask_words, port)) {
-        uint64_t *sel = (uint64_t *)&to->info->evtchn_pending_sel;
-
-        if (!test_and_set_bit(sel, port / 64))
-            vcpu_mark_pending(from, to);
-    }
-    /* A vCPU that polls wants masked ports too. */
-    if (to->poll_port && from != to)
-        send_ipi(to, IPI_KICK);
+    if (!test_bit(mask_words, port))
+        select_port(target(&p), port);
+    wake_pollers(port);
 }
 
 /* Bits that were set from outside: struct emu_pending, abi/emu.h. */
-void evtchn_from_outside(struct vcpu *v)
+void evtchn_from_outside(void)
 {
     struct emu_pending *in = machine(EMU_PENDING_GPA);
     uint64_t sel = __atomic_exchange_n(&in->selector, 0, __ATOMIC_SEQ_CST);
@@ -114,24 +167,24 @@ void evtchn_from_outside(struct vcpu *v)
         for (; bits; bits &= bits - 1) {
             uint32_t port = word * 64 + (uint32_t)__builtin_ctzl(bits);
 
-            if (ports[port].state != EVTCHNSTAT_closed)
-                evtchn_set_pending(v, port);
+            if (read_port(port).state != EVTCHNSTAT_closed)
+                evtchn_set_pending(port);
         }
     }
 }
 
 void send_virq(struct vcpu *v, uint32_t virq)
 {
-    uint16_t port = v->virq_port[virq];
+    uint16_t port = READ_ONCE(v->virq_port[virq]);
 
     if (port)
-        evtchn_set_pending(this_vcpu(), port);
+        evtchn_set_pending(port);
 }
 
 static int alloc_port(uint32_t *port)
 {
     for (uint32_t i = 1; i < EMU_NR_EVTCHN; i++) {
-        if (ports[i].state == EVTCHNSTAT_closed) {
+        if (read_port(i).state == EVTCHNSTAT_closed) {
             *port = i;
             return 0;
         }
@@ -149,40 +202,60 @@ static int alloc_unbound(struct evtchn_alloc_unbound *op)
     rc = alloc_port(&port);
     if (rc)
         return rc;
-    ports[port] = (struct port){
-        .state = EVTCHNSTAT_unbound,
-        .remote_dom = op->remote_dom == DOMID_SELF ? (uint16_t)shared->domid
-                                                   : op->remote_dom,
-    };
+    write_port(port, (struct port){
+                         .state = EVTCHNSTAT_unbound,
+                         .remote_dom = op->remote_dom == DOMID_SELF
+                                           ? (uint16_t)shared->domid
+                                           : op->remote_dom,
+                     });
     op->port = port;
     return 0;
 }
 
-/* Both ends in this domain: a loop, as Xen allows. */
-static int bind_interdomain(struct vcpu *v, struct evtchn_bind_interdomain *op)
+/* The other end of port nr is port `to` of this domain. */
+static void connect(uint32_t nr, uint32_t to)
 {
-    struct port *remote = port_of(op->remote_port);
+    struct port p = read_port(nr);
+
+    p.state = EVTCHNSTAT_interdomain;
+    p.remote_port = (uint16_t)to;
+    write_port(nr, p);
+}
+
+/* Both ends in this domain: a loop, as Xen allows. */
+static int bind_interdomain(struct evtchn_bind_interdomain *op)
+{
+    struct port remote;
     uint32_t port;
     int rc;
 
     if (!is_self(op->remote_dom))
         return -XEN_ESRCH; /* no other domain is reachable from here yet */
-    if (!remote || remote->state != EVTCHNSTAT_unbound ||
-        remote->remote_dom != shared->domid)
+    if (!port_exists(op->remote_port))
+        return -XEN_EINVAL;
+    remote = read_port(op->remote_port);
+    if (remote.state != EVTCHNSTAT_unbound ||
+        remote.remote_dom != shared->domid)
         return -XEN_EINVAL;
     rc = alloc_port(&port);
     if (rc)
         return rc;
-    ports[port] = (struct port){
-        .state = EVTCHNSTAT_interdomain,
-        .remote_dom = (uint16_t)shared->domid,
-        .remote_port = (uint16_t)op->remote_port,
-    };
-    remote->state = EVTCHNSTAT_interdomain;
-    remote->remote_port = (uint16_t)port;
+    write_port(port, (struct port){
+                         .state = EVTCHNSTAT_interdomain,
+                         .remote_dom = (uint16_t)shared->domid,
+                         .remote_port = (uint16_t)op->remote_port,
+                     });
+    connect(op->remote_port, port);
     op->local_port = port;
-    evtchn_set_pending(v, port); /* a new end may have missed events */
+    evtchn_set_pending(port); /* a new end may have missed events */
     return 0;
+}
+
+/* Each vCPU has one; the others are the domain's, and vCPU 0 has them. */
+static bool is_vcpu_virq(uint32_t virq)
+{
+    return virq == VIRQ_TIMER || virq == VIRQ_DEBUG || virq == VIRQ_XENOPROF ||
+           virq == VIRQ_XENPMU;
 }
 
 static int bind_virq(struct evtchn_bind_virq *op)
@@ -191,7 +264,7 @@ static int bind_virq(struct evtchn_bind_virq *op)
     uint32_t port;
     int rc;
 
-    if (op->virq >= NR_VIRQS)
+    if (op->virq >= NR_VIRQS || (op->vcpu != 0 && !is_vcpu_virq(op->virq)))
         return -XEN_EINVAL;
     if (op->vcpu >= shared->nr_vcpus)
         return -XEN_ENOENT;
@@ -201,12 +274,13 @@ static int bind_virq(struct evtchn_bind_virq *op)
     rc = alloc_port(&port);
     if (rc)
         return rc;
-    ports[port] = (struct port){
-        .state = EVTCHNSTAT_virq,
-        .vcpu = (uint8_t)op->vcpu,
-        .virq = (uint16_t)op->virq,
-    };
-    to->virq_port[op->virq] = (uint16_t)port;
+    write_port(port, (struct port){
+                         .state = EVTCHNSTAT_virq,
+                         .vcpu = (uint8_t)op->vcpu,
+                         .virq = (uint8_t)op->virq,
+                         .virq_vcpu = (uint8_t)op->vcpu,
+                     });
+    WRITE_ONCE(to->virq_port[op->virq], (uint16_t)port);
     op->port = port;
     return 0;
 }
@@ -221,48 +295,51 @@ static int bind_ipi(struct evtchn_bind_ipi *op)
     rc = alloc_port(&port);
     if (rc)
         return rc;
-    ports[port] = (struct port){
-        .state = EVTCHNSTAT_ipi,
-        .vcpu = (uint8_t)op->vcpu,
-    };
+    write_port(port, (struct port){
+                         .state = EVTCHNSTAT_ipi,
+                         .vcpu = (uint8_t)op->vcpu,
+                     });
     op->port = port;
     return 0;
 }
 
 static int close_port(uint32_t nr)
 {
-    struct port *p = port_of(nr);
+    struct port p;
 
-    if (!p || p->state == EVTCHNSTAT_closed)
+    if (!port_exists(nr) || read_port(nr).state == EVTCHNSTAT_closed)
         return -XEN_EINVAL;
-    if (p->state == EVTCHNSTAT_virq)
-        target(p)->virq_port[p->virq] = 0;
-    if (p->state == EVTCHNSTAT_interdomain && p->remote_port) {
-        struct port *remote = &ports[p->remote_port];
+    p = read_port(nr);
+    if (p.state == EVTCHNSTAT_virq)
+        WRITE_ONCE(vcpu_by_id(p.virq_vcpu)->virq_port[p.virq], 0);
+    if (p.state == EVTCHNSTAT_interdomain && p.remote_port) {
+        struct port remote = read_port(p.remote_port);
 
-        remote->state = EVTCHNSTAT_unbound;
-        remote->remote_port = 0;
+        remote.state = EVTCHNSTAT_unbound;
+        remote.remote_port = 0;
+        write_port(p.remote_port, remote);
     }
-    *p = (struct port){.state = EVTCHNSTAT_closed};
+    write_port(nr, (struct port){.state = EVTCHNSTAT_closed});
     clear_bit(pending_words, nr);
     return 0;
 }
 
-static int send(struct vcpu *v, uint32_t nr)
+static int send(uint32_t nr)
 {
-    struct port *p = port_of(nr);
+    struct port p;
 
-    if (!p)
+    if (!port_exists(nr))
         return -XEN_EINVAL;
-    switch (p->state) {
+    p = read_port(nr);
+    switch (p.state) {
     case EVTCHNSTAT_interdomain:
-        if (p->remote_port)
-            evtchn_set_pending(v, p->remote_port);
+        if (p.remote_port)
+            evtchn_set_pending(p.remote_port);
         else
             outl(EMU_PORT_NOTIFY, nr);
         return 0;
     case EVTCHNSTAT_ipi:
-        evtchn_set_pending(v, nr);
+        evtchn_set_pending(nr);
         return 0;
     case EVTCHNSTAT_unbound:
         /* Somebody outside may have bound it meanwhile. Nobody there:
@@ -277,54 +354,53 @@ static int send(struct vcpu *v, uint32_t nr)
 
 static int status(struct evtchn_status *op)
 {
-    struct port *p = port_of(op->port);
+    struct port p;
 
     if (!is_self(op->dom))
         return -XEN_ESRCH;
-    if (!p)
+    if (!port_exists(op->port))
         return -XEN_EINVAL;
-    op->status = p->state;
-    op->vcpu = p->vcpu;
-    if (p->state == EVTCHNSTAT_unbound) {
-        op->u.unbound.dom = p->remote_dom;
-    } else if (p->state == EVTCHNSTAT_interdomain) {
-        op->u.interdomain.dom = p->remote_dom;
-        op->u.interdomain.port = p->remote_port;
-    } else if (p->state == EVTCHNSTAT_virq) {
-        op->u.virq = p->virq;
+    p = read_port(op->port);
+    op->status = p.state;
+    op->vcpu = p.vcpu;
+    if (p.state == EVTCHNSTAT_unbound) {
+        op->u.unbound.dom = p.remote_dom;
+    } else if (p.state == EVTCHNSTAT_interdomain) {
+        op->u.interdomain.dom = p.remote_dom;
+        op->u.interdomain.port = p.remote_port;
+    } else if (p.state == EVTCHNSTAT_virq) {
+        op->u.virq = p.virq;
     }
     return 0;
 }
 
 static int bind_vcpu(const struct evtchn_bind_vcpu *op)
 {
-    struct port *p = port_of(op->port);
+    struct port p;
 
     if (op->vcpu >= shared->nr_vcpus)
         return -XEN_ENOENT;
-    if (!p ||
-        (p->state != EVTCHNSTAT_unbound && p->state != EVTCHNSTAT_interdomain &&
-         !(p->state == EVTCHNSTAT_virq && p->virq != VIRQ_TIMER &&
-           p->virq != VIRQ_DEBUG && p->virq != VIRQ_XENOPROF)))
+    if (!port_exists(op->port))
         return -XEN_EINVAL;
-    p->vcpu = (uint8_t)op->vcpu;
+    p = read_port(op->port);
+    if (p.state != EVTCHNSTAT_unbound && p.state != EVTCHNSTAT_interdomain &&
+        !(p.state == EVTCHNSTAT_virq && !is_vcpu_virq(p.virq)))
+        return -XEN_EINVAL;
+    p.vcpu = (uint8_t)op->vcpu;
+    write_port(op->port, p);
     return 0;
 }
 
-static int unmask(struct vcpu *v, uint32_t nr)
+static int unmask(uint32_t nr)
 {
-    struct port *p = port_of(nr);
+    struct port p;
 
-    if (!p)
+    if (!port_exists(nr))
         return -XEN_EINVAL;
     clear_bit(mask_words, nr);
-    if (test_bit(pending_words, nr)) {
-        struct vcpu *to = target(p);
-
-        if (!test_and_set_bit((uint64_t *)&to->info->evtchn_pending_sel,
-                              nr / 64))
-            vcpu_mark_pending(v, to);
-    }
+    p = read_port(nr);
+    if (test_bit(pending_words, nr))
+        select_port(target(&p), nr);
     return 0;
 }
 
@@ -365,13 +441,13 @@ union argument {
 };
 
 /* All that changes or tells what a port is, in the table that is ours. */
-static int decide(struct vcpu *v, uint64_t cmd, union argument *op)
+static int decide(uint64_t cmd, union argument *op)
 {
     switch (cmd) {
     case EVTCHNOP_alloc_unbound:
         return alloc_unbound(&op->alloc_unbound);
     case EVTCHNOP_bind_interdomain:
-        return bind_interdomain(v, &op->bind_interdomain);
+        return bind_interdomain(&op->bind_interdomain);
     case EVTCHNOP_bind_virq:
         return bind_virq(&op->bind_virq);
     case EVTCHNOP_bind_ipi:
@@ -403,18 +479,14 @@ static int ask(struct vcpu *v, uint64_t cmd, union argument *op)
 /* Note a new port that evtchnd has given us. */
 static void note_port(uint32_t nr, struct port port)
 {
-    struct port *p = port_of(nr);
-
-    BUG_ON(!p);
+    BUG_ON(!port_exists(nr));
     clear_bit(pending_words, nr);
-    *p = port;
+    write_port(nr, port);
 }
 
-static void note_interdomain(struct vcpu *v,
-                             const struct evtchn_bind_interdomain *op)
+static void note_interdomain(const struct evtchn_bind_interdomain *op)
 {
     bool is_loop = is_self(op->remote_dom);
-    struct port *remote = port_of(op->remote_port);
 
     note_port(op->local_port,
               (struct port){
@@ -422,15 +494,13 @@ static void note_interdomain(struct vcpu *v,
                   .remote_dom = op->remote_dom,
                   .remote_port = is_loop ? (uint16_t)op->remote_port : 0,
               });
-    if (is_loop && remote) {
-        remote->state = EVTCHNSTAT_interdomain;
-        remote->remote_port = (uint16_t)op->local_port;
-    }
-    evtchn_set_pending(v, op->local_port);
+    if (is_loop && port_exists(op->remote_port))
+        connect(op->remote_port, op->local_port);
+    evtchn_set_pending(op->local_port);
 }
 
 /* Remember what evtchnd has decided. */
-static void note(struct vcpu *v, uint64_t cmd, const union argument *op)
+static void note(uint64_t cmd, const union argument *op)
 {
     switch (cmd) {
     case EVTCHNOP_alloc_unbound:
@@ -439,15 +509,17 @@ static void note(struct vcpu *v, uint64_t cmd, const union argument *op)
                                 .remote_dom = op->alloc_unbound.remote_dom});
         break;
     case EVTCHNOP_bind_interdomain:
-        note_interdomain(v, &op->bind_interdomain);
+        note_interdomain(&op->bind_interdomain);
         break;
     case EVTCHNOP_bind_virq:
         note_port(op->bind_virq.port,
                   (struct port){.state = EVTCHNSTAT_virq,
                                 .vcpu = (uint8_t)op->bind_virq.vcpu,
-                                .virq = (uint16_t)op->bind_virq.virq});
-        vcpu_by_id(op->bind_virq.vcpu)->virq_port[op->bind_virq.virq] =
-            (uint16_t)op->bind_virq.port;
+                                .virq = (uint8_t)op->bind_virq.virq,
+                                .virq_vcpu = (uint8_t)op->bind_virq.vcpu});
+        WRITE_ONCE(
+            vcpu_by_id(op->bind_virq.vcpu)->virq_port[op->bind_virq.virq],
+            (uint16_t)op->bind_virq.port);
         break;
     case EVTCHNOP_bind_ipi:
         note_port(op->bind_ipi.port,
@@ -480,16 +552,19 @@ int64_t do_event_channel_op(struct vcpu *v, uint64_t cmd, uint64_t arg,
     if (copy_from_guest(&op, arg, argument_bytes[cmd]))
         return -XEN_EFAULT;
     if (cmd == EVTCHNOP_send)
-        return send(v, op.send.port);
+        return send(op.send.port);
     if (cmd == EVTCHNOP_unmask)
-        return unmask(v, op.unmask.port);
+        return unmask(op.unmask.port);
+    /* evtchnd's answers are noted in the order in which it gave them. */
+    lock(v, &ports_lock);
     if (shared->flags & EMU_FLAG_EVTCHND) {
         rc = ask(v, cmd, &op);
         if (!rc)
-            note(v, cmd, &op);
+            note(cmd, &op);
     } else {
-        rc = decide(v, cmd, &op);
+        rc = decide(cmd, &op);
     }
+    unlock(&ports_lock);
     if (!rc && copy_to_guest(arg, &op, argument_bytes[cmd]))
         rc = -XEN_EFAULT;
     return rc;

@@ -37,9 +37,11 @@ static void change_mfn(uint8_t *bitmap, uint64_t bytes, uint64_t mfn, bool set)
     if (mfn >= bytes * 8)
         return;
     if (set)
-        bitmap[mfn >> 3] |= (uint8_t)(1U << (mfn & 7));
+        __atomic_fetch_or(&bitmap[mfn >> 3], (uint8_t)(1U << (mfn & 7)),
+                          __ATOMIC_SEQ_CST);
     else
-        bitmap[mfn >> 3] &= (uint8_t) ~(1U << (mfn & 7));
+        __atomic_fetch_and(&bitmap[mfn >> 3], (uint8_t) ~(1U << (mfn & 7)),
+                           __ATOMIC_SEQ_CST);
 }
 
 static bool is_table(uint64_t mfn)
@@ -99,15 +101,23 @@ static bool emu_slot(int level, unsigned int i)
     return level == 4 && i >= XEN_FIRST_SLOT && i < XEN_END_SLOT;
 }
 
+/* Unless it is another one by now: the processor, the guest and other vCPUs
+ * write entries as well. Then what needs it faults again. */
+static void replace_entry(uint64_t *e, uint64_t old, uint64_t value)
+{
+    __atomic_compare_exchange_n(e, &old, value, false, __ATOMIC_SEQ_CST,
+                                __ATOMIC_SEQ_CST);
+}
+
 static bool fix_table(uint64_t *t, int level)
 {
     bool changed = false;
 
     for (unsigned int i = 0; i < 512; i++) {
-        uint64_t e = t[i];
+        uint64_t e = READ_ONCE(t[i]);
 
         if ((e & (PTE_P | PTE_US)) == PTE_P && !emu_slot(level, i)) {
-            t[i] = e | PTE_US;
+            replace_entry(&t[i], e, e | PTE_US);
             changed = true;
         }
     }
@@ -160,15 +170,23 @@ void mm_init(uint64_t root)
     install_emu_slots(root, false);
 }
 
+/* Do entries with these bits in common (no-execute: in any) allow it? */
+static bool allowed(uint64_t common, uint64_t any, uint64_t error_code)
+{
+    return common & PTE_US && (common & PTE_RW || !(error_code & PF_WRITE)) &&
+           !(any & PTE_NX && error_code & PF_FETCH);
+}
+
 /*
  * A present page was refused. True if a table on the way lacked user bits
  * (all of it is fixed at once) or if the page is a page table that the
- * guest's kernel maps read-only: then the access can be tried again.
+ * guest's kernel maps read-only: then the access can be tried again. Likewise
+ * when another vCPU has just done that and nothing is left to do.
  */
 bool fix_page_fault(struct vcpu *v, uint64_t va, uint64_t error_code)
 {
     uint64_t root = v->pub.in_kernel ? v->pub.kernel_cr3 : v->pub.user_cr3;
-    uint64_t *t = table(root), *e = NULL;
+    uint64_t *t = table(root), *e = NULL, entry = 0, common = ~0UL, any = 0;
     bool changed = false;
     int level;
 
@@ -176,19 +194,26 @@ bool fix_page_fault(struct vcpu *v, uint64_t va, uint64_t error_code)
         return false;
     for (level = 4; t && level > 0; level--) {
         e = &t[slot(va, level)];
-        if (!(*e & PTE_P) || emu_slot(level, slot(va, level)))
+        entry = READ_ONCE(*e);
+        if (!(entry & PTE_P) || emu_slot(level, slot(va, level)))
             return false;
-        if (!(*e & PTE_US))
+        if (!(entry & PTE_US))
             changed |= fix_table(t, level);
-        if (level == 1 || (*e & PTE_PS && level < 4))
+        common &= entry;
+        any |= entry;
+        if (level == 1 || (entry & PTE_PS && level < 4))
             break;
-        t = table(*e);
+        t = table(entry);
     }
     if (!t)
         return false;
     if (!changed && v->pub.in_kernel && error_code & PF_WRITE && level == 1 &&
-        !(*e & PTE_RW) && is_table(PTE_MFN(*e))) {
-        *e |= PTE_RW;
+        !(entry & PTE_RW) && is_table(PTE_MFN(entry))) {
+        replace_entry(e, entry, entry | PTE_RW);
+        changed = true;
+    }
+    if (!changed && shared->nr_vcpus > 1 && allowed(common, any, error_code)) {
+        flush_local_va(v, va);
         changed = true;
     }
     if (changed)
@@ -235,19 +260,6 @@ void flush_local_va(struct vcpu *v, uint64_t va)
         v->flush_va = va;
     } else if (v->flush == FLUSH_ONE && v->flush_va != va) {
         v->flush = FLUSH_ALL;
-    }
-}
-
-/* On every vCPU in mask; the caller's own at once, others by interrupt. */
-void flush_vcpus(struct vcpu *v, uint64_t mask)
-{
-    for (uint32_t id = 0; id < shared->nr_vcpus; id++) {
-        if (!(mask & 1UL << id))
-            continue;
-        if (id == v->pub.id)
-            flush_local(v);
-        else if (vcpu_by_id(id)->pub.state & EMU_VCPU_UP)
-            send_ipi(vcpu_by_id(id), IPI_FLUSH);
     }
 }
 
@@ -437,6 +449,15 @@ static int op_clear_copy(struct mmuext_op *op)
     return 0;
 }
 
+int use_root(uint64_t mfn)
+{
+    if (!mfn_guest(mfn))
+        return -XEN_EINVAL;
+    pin_table(mfn, 4);
+    set_table(mfn, true);
+    return 0;
+}
+
 static int op_root(struct vcpu *v, struct mmuext_op *op)
 {
     uint64_t mfn = op->arg1.mfn;
@@ -445,10 +466,8 @@ static int op_root(struct vcpu *v, struct mmuext_op *op)
         v->pub.user_cr3 = 0;
         return 0;
     }
-    if (!mfn_guest(mfn))
+    if (use_root(mfn))
         return -XEN_EINVAL;
-    pin_table(mfn, 4);
-    set_table(mfn, true);
     if (op->cmd == MMUEXT_NEW_BASEPTR) {
         set_kernel_root(v, mfn << PAGE_SHIFT);
     } else {

@@ -8,8 +8,6 @@
 #include "emu/privileged.h"
 
 #define MSR_EFER 0xc0000080
-#define MSR_FS_BASE 0xc0000100
-#define MSR_GS_BASE 0xc0000101
 #define MSR_KERNEL_GS_BASE 0xc0000102
 #define MSR_APIC_BASE 0x1b
 #define MSR_PAT 0x277

@@ -20,10 +20,26 @@ static void block(struct vcpu *v)
         return;
     v->pub.state |= EMU_VCPU_BLOCKED;
     runstate_change(v, RUNSTATE_blocked);
-    while (!READ_ONCE(v->info->evtchn_upcall_pending) && !v->nmi_pending)
+    while (!READ_ONCE(v->info->evtchn_upcall_pending) &&
+           !READ_ONCE(v->nmi_pending) && !READ_ONCE(v->is_down))
         wait_for_event(v);
     runstate_change(v, RUNSTATE_running);
     v->pub.state &= ~(uint32_t)EMU_VCPU_BLOCKED;
+}
+
+/*
+ * VCPUOP_down: sleep until VCPUOP_up, and then go on where it was. Others did
+ * not ask us for flushes meanwhile.
+ */
+void wait_until_up(struct vcpu *v)
+{
+    v->pub.state &= ~(uint32_t)EMU_VCPU_UP;
+    runstate_change(v, RUNSTATE_offline);
+    while (__atomic_load_n(&v->is_down, __ATOMIC_SEQ_CST))
+        wait_for_event(v);
+    write_cr3(v->emu_cr3);
+    runstate_change(v, RUNSTATE_running);
+    v->pub.state |= EMU_VCPU_UP;
 }
 
 #define POLL_MAX_PORTS 128
@@ -55,16 +71,17 @@ static int poll(struct vcpu *v, uint64_t arg)
     }
     if (p.timeout && p.timeout <= system_time_ns())
         return 0;
-    v->poll_port = p.nr_ports == 1 ? ports[0] : ~0U;
+    evtchn_poll_begin(v, p.nr_ports == 1 ? ports[0] : ~0U);
     v->poll_ns = p.timeout;
     timer_program(v);
     runstate_change(v, RUNSTATE_blocked);
     while (!any_pending(ports, p.nr_ports) &&
            !(v->info->evtchn_upcall_pending && !v->info->evtchn_upcall_mask) &&
-           !(p.timeout && !v->poll_ns))
+           !(p.timeout && !v->poll_ns) && !READ_ONCE(v->nmi_pending) &&
+           !READ_ONCE(v->is_down))
         wait_for_event(v);
     runstate_change(v, RUNSTATE_running);
-    v->poll_port = 0;
+    evtchn_poll_end(v);
     v->poll_ns = 0;
     timer_program(v);
     return 0;

@@ -34,10 +34,10 @@ struct dtr {
     uint64_t base;
 } __attribute__((packed));
 
-extern char trap_stubs[], slow_stubs[], nmi_stub[], slow_page_fault[],
-    slow_general_protection[], slow_irq_timer[], slow_irq_evtchn[],
-    slow_irq_ipi[], slow_irq_spurious[], slow_irq_probe[], ended_irq_timer[],
-    ended_irq_evtchn[], ended_irq_ipi[];
+extern char trap_stubs[], slow_stubs[], debug_stub[], nmi_stub[],
+    slow_page_fault[], slow_general_protection[], slow_irq_timer[],
+    slow_irq_evtchn[], slow_irq_ipi[], slow_irq_spurious[], slow_irq_probe[],
+    ended_irq_timer[], ended_irq_evtchn[], ended_irq_ipi[];
 extern char lstar_template[], lstar_template_end[];
 extern char syscall_ring0[], syscall_ring3[];
 extern char trap_ring3[], trap_rax[], trap_page_fault[], irq_timer[],
@@ -67,7 +67,9 @@ static void init_idt(void)
         set_gate(i, stubs + i * 16, 0);
     set_gate(2, nmi_stub, 1);
     set_gate(8, stubs + 8 * 16, 1);
-    if (slow_ring0()) {
+    if (!slow_ring0()) {
+        set_gate(X86_TRAP_DB, debug_stub, 3);
+    } else {
         set_gate(X86_TRAP_GP, slow_general_protection, 0);
         set_gate(X86_TRAP_PF, slow_page_fault, 0);
         set_gate(EMU_VECTOR_TIMER, slow_irq_probe, 0);
@@ -125,6 +127,7 @@ static void init_stacks(struct vcpu *v)
         block + (slow_ring0() ? RING0_STACK_OFFSET : EMU_VCPU_BYTES);
     v->tss.ist[0] = (uint64_t)v->ist_stack + sizeof(v->ist_stack);
     v->tss.ist[1] = (uint64_t)v->irq_end;
+    v->tss.ist[2] = (uint64_t)v->debug_stack + sizeof(v->debug_stack);
     v->tss.iomap_base = sizeof(v->tss);
     for (unsigned int i = 0; i < TO_RING3_NR; i++) {
         v->to_ring3[i] = (struct iretq_frame){
@@ -175,6 +178,39 @@ static void init_cpu(struct vcpu *v)
     raw_wrmsr(MSR_KVM_STEAL_TIME, ((uint64_t)&v->steal - DIRECTMAP_VIRT) | 1);
 }
 
+/* What vCPUs see of each other, before any of the others runs. */
+static void init_blocks(void)
+{
+    for (uint32_t id = 0; id < shared->nr_vcpus; id++) {
+        struct vcpu *v = vcpu_by_id(id);
+
+        v->pub.id = id;
+        v->pub.frame_gpa = (uint64_t)guest_frame(v) - DIRECTMAP_VIRT;
+        v->info = &shinfo->vcpu_info[id];
+        v->info->evtchn_upcall_mask = 1;
+        v->is_down = 1;
+        v->runstate.state = RUNSTATE_offline;
+        v->period_ns = 10000000; /* Xen's default VIRQ_TIMER, 100 Hz */
+    }
+}
+
+/* The vCPU's time begins. */
+static void start_clock(struct vcpu *v)
+{
+    update_time(v, true);
+    if (v->pub.id == 0)
+        v->runstate.state_entry_time = system_time_ns();
+    v->steal_seen = v->steal.steal;
+    runstate_change(v, RUNSTATE_running);
+    if (v->period_ns)
+        v->periodic_next_ns = system_time_ns() + v->period_ns;
+    v->pub.state = EMU_VCPU_UP | EMU_VCPU_IN_GUEST;
+    timer_program(v);
+}
+
+static void start_vcpu0(struct vcpu *v) __attribute__((noreturn));
+static void start_other(struct vcpu *v) __attribute__((noreturn));
+
 void vcpu_main(uint32_t id)
 {
     struct vcpu *v = vcpu_by_id(id);
@@ -182,11 +218,10 @@ void vcpu_main(uint32_t id)
     BUG_ON(shared->magic != EMU_ABI_MAGIC);
     BUG_ON(shared->version != EMU_ABI_VERSION);
     BUG_ON(shared->bytes != sizeof(struct emu_shared));
-    v->pub.id = id;
-    v->pub.frame_gpa = (uint64_t)guest_frame(v) - DIRECTMAP_VIRT;
-    v->info = &shinfo->vcpu_info[id];
-    if (id == 0)
+    if (id == 0) {
+        init_blocks();
         init_idt();
+    }
     init_stacks(v);
     init_gdt(v);
     init_cpu(v);
@@ -196,13 +231,11 @@ void vcpu_main(uint32_t id)
         evtchn_init();
         start_vcpu0(v);
     }
-    /* VCPUOP_up of other vCPUs is not there yet; sleep for good. */
-    for (;;)
-        __asm__ volatile("sti; hlt; cli");
+    start_other(v);
 }
 
 /* The registers of public/xen.h's start of day. */
-void start_vcpu0(struct vcpu *v)
+static void start_vcpu0(struct vcpu *v)
 {
     struct emu_frame *f = guest_frame(v);
 
@@ -214,22 +247,29 @@ void start_vcpu0(struct vcpu *v)
     f->ss = FLAT_RING3_SS64;
     f->rsi = shared->start_info_va;
 
-    v->info->evtchn_upcall_mask = 1;
     v->pub.in_kernel = 1;
     v->pub.kernel_cr3 = shared->start_cr3;
     mm_init(shared->start_cr3);
     v->emu_cr3 = shared->start_cr3;
-    update_time(v, true);
-    v->runstate.state = RUNSTATE_running;
-    v->runstate.state_entry_time = system_time_ns();
-    v->period_ns = 10000000; /* Xen's default VIRQ_TIMER, 100 Hz */
-    v->periodic_next_ns = system_time_ns() + v->period_ns;
-    v->pub.state = EMU_VCPU_UP | EMU_VCPU_IN_GUEST;
-    timer_program(v);
+    v->is_initialised = v->is_started = 1;
+    v->is_down = 0;
+    start_clock(v);
+    for (uint32_t id = 1; id < shared->nr_vcpus; id++)
+        vcpu_by_id(id)->runstate.state_entry_time = system_time_ns();
     v->pub.request.nr = EMU_REQUEST_READY;
     __asm__ volatile("outl %0, %1" ::"a"(EMU_REQUEST_READY),
                      "d"((uint16_t)EMU_PORT_REQUEST)
                      : "memory");
     __asm__ volatile("mov %0, %%cr3" ::"r"(v->pub.kernel_cr3) : "memory");
+    enter_guest(v);
+}
+
+/* The registers that VCPUOP_initialise left. */
+static void start_other(struct vcpu *v)
+{
+    enter_context(v);
+    start_clock(v);
+    /* Those sent before the LAPIC was enabled are lost: look now. */
+    take_ipi(v);
     enter_guest(v);
 }

@@ -104,6 +104,17 @@ static void update_wallclock(const struct emu_clock *c)
     shinfo->wc_version++;
 }
 
+/* Into a registered area, the clock as it is: 0 or -EFAULT. */
+int copy_time(uint64_t va)
+{
+    vcpu_time_info_t t;
+
+    if (copy_from_guest(&t, va, sizeof(t)))
+        return -XEN_EFAULT;
+    fill_time(&t, &this_vcpu()->clock);
+    return copy_to_guest(va, &t, sizeof(t));
+}
+
 /* Copy the clock to the guest if the VM process has moved it. */
 void update_time(struct vcpu *v, bool force)
 {
@@ -111,11 +122,8 @@ void update_time(struct vcpu *v, bool force)
         return;
     read_clock(&v->clock);
     fill_time(&v->info->time, &v->clock);
-    if (v->time_va) {
-        vcpu_time_info_t t = v->info->time;
-
-        copy_to_guest(v->time_va, &t, sizeof(t));
-    }
+    if (v->time_va)
+        copy_time(v->time_va);
     if (v->pub.id == 0)
         update_wallclock(&v->clock);
 }
@@ -227,11 +235,33 @@ void runstate_change(struct vcpu *v, int state)
 {
     uint64_t now = system_time_ns();
 
+    WRITE_ONCE(v->runstate_version, v->runstate_version + 1);
+    barrier();
     account_steal(v, now);
     if (now > v->runstate.state_entry_time)
         v->runstate.time[v->runstate.state] +=
             now - v->runstate.state_entry_time;
     v->runstate.state = state;
     v->runstate.state_entry_time = now;
+    barrier();
+    WRITE_ONCE(v->runstate_version, v->runstate_version + 1);
     runstate_publish(v);
+}
+
+/* Any vCPU's, with the time that it has been in its state. */
+void runstate_read(struct vcpu *v, struct vcpu_runstate_info *out)
+{
+    uint64_t now = system_time_ns();
+    uint32_t version;
+
+    if (v == this_vcpu())
+        runstate_change(v, v->runstate.state);
+    do {
+        version = READ_ONCE(v->runstate_version);
+        barrier();
+        memcpy(out, &v->runstate, sizeof(*out));
+        barrier();
+    } while (version & 1 || version != READ_ONCE(v->runstate_version));
+    if (v != this_vcpu() && now > out->state_entry_time)
+        out->time[out->state] += now - out->state_entry_time;
 }

@@ -285,7 +285,8 @@ static void __attribute__((noreturn)) leave_for(uint64_t sp, const char *to)
 
 /*
  * A fault of emu's own: a guest address that was not there (fixed up), an
- * iretq whose frame the CPU refused, a tick while halted; else our bug.
+ * iretq whose frame the CPU refused, a tick while halted, a watchpoint of the
+ * guest's on what emu read or wrote for it; else our bug.
  */
 void emu_trap(struct emu_frame *f)
 {
@@ -294,6 +295,11 @@ void emu_trap(struct emu_frame *f)
 
     if (is_interrupt(f)) {
         interrupt(v, f);
+        return;
+    }
+    if (f->vector == X86_TRAP_DB) {
+        /* As on Xen, nobody hears of it (do_debug in its traps.c). */
+        write_dr(6, DR6_FIXED);
         return;
     }
     if (f->rip == (uint64_t)iret_to_guest ||
@@ -329,6 +335,8 @@ void prepare_exit(struct vcpu *v)
 
     if (READ_ONCE(v->irq_pending))
         take_interrupts(v);
+    if (unlikely(READ_ONCE(v->is_down)))
+        wait_until_up(v);
     if (v->nmi_pending && v->nmi_callback.rip) {
         v->nmi_pending = 0;
         bounce(v, f, &v->nmi_callback, 0, 0);

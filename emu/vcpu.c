@@ -4,8 +4,6 @@
 #include "emu/emu.h"
 #include "emu/privileged.h"
 
-#define MSR_X2APIC_ICR 0x830
-
 /* --- interrupts ------------------------------------------------------------------ */
 
 /* What the entry code noted in irq_pending. */
@@ -16,21 +14,9 @@ void take_interrupts(struct vcpu *v)
     if (irqs & IRQ_TIMER)
         timer_interrupt(v);
     if (irqs & IRQ_EVTCHN)
-        evtchn_from_outside(v);
-    if (irqs & IRQ_IPI) {
-        uint32_t work = __atomic_exchange_n(&v->ipi_work, 0, __ATOMIC_SEQ_CST);
-
-        if (work & IPI_FLUSH)
-            flush_local(v);
-    }
-}
-
-/* Ask another vCPU; APIC id == vCPU number. */
-void send_ipi(struct vcpu *to, uint32_t work)
-{
-    __atomic_fetch_or(&to->ipi_work, work, __ATOMIC_SEQ_CST);
-    if (to != this_vcpu())
-        wrmsr(MSR_X2APIC_ICR, (uint64_t)to->pub.id << 32 | EMU_VECTOR_IPI);
+        evtchn_from_outside();
+    if (irqs & IRQ_IPI)
+        take_ipi(v);
 }
 
 void ring0_halt(struct vcpu *v)
@@ -45,11 +31,20 @@ void ring0_halt(struct vcpu *v)
 
 /* --- vcpu_op ------------------------------------------------------------------------- */
 
+/* Can something of v's be changed that it uses all the time? */
+static bool is_own_or_down(const struct vcpu *v)
+{
+    return v == this_vcpu() || !v->is_started ||
+           v->runstate.state == RUNSTATE_offline;
+}
+
 static int register_vcpu_info(struct vcpu *v, uint64_t arg)
 {
     struct vcpu_register_vcpu_info r;
     vcpu_info_t *to, *from = v->info;
 
+    if (!is_own_or_down(v))
+        return -XEN_EINVAL;
     if (copy_from_guest(&r, arg, sizeof(r)))
         return -XEN_EFAULT;
     if (from != &shinfo->vcpu_info[v->pub.id])
@@ -58,11 +53,23 @@ static int register_vcpu_info(struct vcpu *v, uint64_t arg)
         return -XEN_EINVAL;
     to = (vcpu_info_t *)((char *)machine(r.mfn << PAGE_SHIFT) + r.offset);
     memcpy(to, from, sizeof(*to));
-    v->info = to;
+    __atomic_store_n(&v->info, to, __ATOMIC_SEQ_CST);
     /* Events may have come for the old place: look at everything again. */
-    to->evtchn_pending_sel = ~0UL;
-    to->evtchn_upcall_pending = 1;
+    WRITE_ONCE(to->evtchn_pending_sel, ~0UL);
+    WRITE_ONCE(to->evtchn_upcall_pending, 1);
     return 0;
+}
+
+/* 0 stops it. Another vCPU's LAPIC is its own to program. */
+static void start_periodic(struct vcpu *v, uint64_t period_ns)
+{
+    WRITE_ONCE(v->period_ns, period_ns);
+    WRITE_ONCE(v->periodic_next_ns,
+               period_ns ? system_time_ns() + period_ns : 0);
+    if (v == this_vcpu())
+        timer_program(v);
+    else if (!v->is_down)
+        send_ipi(v);
 }
 
 static int set_periodic(struct vcpu *v, uint64_t arg)
@@ -73,9 +80,7 @@ static int set_periodic(struct vcpu *v, uint64_t arg)
         return -XEN_EFAULT;
     if (t.period_ns < 1000000)
         return -XEN_EINVAL;
-    v->period_ns = t.period_ns;
-    v->periodic_next_ns = system_time_ns() + t.period_ns;
-    timer_program(v);
+    start_periodic(v, t.period_ns);
     return 0;
 }
 
@@ -93,8 +98,10 @@ static int set_singleshot(struct vcpu *v, uint64_t arg)
 
 static int get_runstate(struct vcpu *v, uint64_t arg)
 {
-    runstate_change(this_vcpu(), this_vcpu()->runstate.state);
-    return copy_to_guest(arg, &v->runstate, sizeof(v->runstate));
+    struct vcpu_runstate_info info;
+
+    runstate_read(v, &info);
+    return copy_to_guest(arg, &info, sizeof(info));
 }
 
 static int register_runstate(struct vcpu *v, uint64_t arg)
@@ -103,9 +110,8 @@ static int register_runstate(struct vcpu *v, uint64_t arg)
 
     if (copy_from_guest(&a, arg, sizeof(a)))
         return -XEN_EFAULT;
-    v->runstate_va = a.addr.p;
-    runstate_change(v, RUNSTATE_running);
-    return 0;
+    WRITE_ONCE(v->runstate_va, a.addr.p);
+    return get_runstate(v, a.addr.p);
 }
 
 static int register_time(struct vcpu *v, uint64_t arg)
@@ -114,30 +120,59 @@ static int register_time(struct vcpu *v, uint64_t arg)
 
     if (copy_from_guest(&a, arg, sizeof(a)))
         return -XEN_EFAULT;
-    v->time_va = a.addr.p;
-    update_time(v, true);
+    WRITE_ONCE(v->time_va, a.addr.p);
+    return copy_time(a.addr.p);
+}
+
+/* --- up and down ------------------------------------------------------------------------ */
+
+static int up(struct vcpu *v, struct vcpu *of)
+{
+    if (!__atomic_load_n(&of->is_initialised, __ATOMIC_ACQUIRE))
+        return -XEN_EINVAL;
+    if (!__atomic_exchange_n(&of->is_down, 0, __ATOMIC_SEQ_CST))
+        return 0;
+    if (__atomic_exchange_n(&of->is_started, 1, __ATOMIC_SEQ_CST)) {
+        send_ipi(of);
+    } else {
+        v->pub.request.arg[0] = of->pub.id;
+        request(v, EMU_REQUEST_START_VCPU);
+    }
     return 0;
 }
 
-/* Operations a vCPU asks for itself only; timers are refused for others. */
+/* Ours goes down on its way out; the last one takes the domain with it, as
+ * on Xen. */
+static int down(struct vcpu *v, struct vcpu *of)
+{
+    static uint32_t down_lock;
+    bool is_last = true;
+
+    lock(v, &down_lock);
+    for (uint32_t id = 0; id < shared->nr_vcpus; id++) {
+        if (vcpu_by_id(id) != of && !vcpu_by_id(id)->is_down)
+            is_last = false;
+    }
+    if (!is_last)
+        __atomic_store_n(&of->is_down, 1, __ATOMIC_SEQ_CST);
+    unlock(&down_lock);
+    if (is_last) {
+        v->pub.request.arg[0] = SHUTDOWN_poweroff;
+        request(v, EMU_REQUEST_SHUTDOWN);
+    } else {
+        send_ipi(of);
+    }
+    return 0;
+}
+
+/* Operations that are the vCPU's own. */
 static int own_op(struct vcpu *v, uint64_t cmd, uint64_t arg)
 {
-    switch (cmd) {
-    case VCPUOP_set_periodic_timer:
-        return set_periodic(v, arg);
-    case VCPUOP_stop_periodic_timer:
-        v->periodic_next_ns = 0;
-        timer_program(v);
-        return 0;
-    case VCPUOP_set_singleshot_timer:
+    if (cmd == VCPUOP_set_singleshot_timer)
         return set_singleshot(v, arg);
-    case VCPUOP_stop_singleshot_timer:
-        v->singleshot_ns = 0;
-        timer_program(v);
-        return 0;
-    default:
-        return -XEN_ENOSYS;
-    }
+    v->singleshot_ns = 0;
+    timer_program(v);
+    return 0;
 }
 
 int64_t do_vcpu_op(struct vcpu *v, uint64_t cmd, uint64_t id, uint64_t arg,
@@ -151,7 +186,7 @@ int64_t do_vcpu_op(struct vcpu *v, uint64_t cmd, uint64_t id, uint64_t arg,
     of = vcpu_by_id((uint32_t)id);
     switch (cmd) {
     case VCPUOP_is_up:
-        return !!(of->pub.state & EMU_VCPU_UP);
+        return !of->is_down;
     case VCPUOP_get_runstate_info:
         return get_runstate(of, arg);
     case VCPUOP_register_vcpu_info:
@@ -161,22 +196,21 @@ int64_t do_vcpu_op(struct vcpu *v, uint64_t cmd, uint64_t id, uint64_t arg,
     case VCPUOP_register_vcpu_time_memory_area:
         return register_time(of, arg);
     case VCPUOP_send_nmi:
-        of->nmi_pending = 1;
-        if (of != v)
-            send_ipi(of, IPI_KICK);
+        __atomic_store_n(&of->nmi_pending, 1, __ATOMIC_SEQ_CST);
+        if (!of->is_down)
+            send_ipi(of);
         return 0;
     case VCPUOP_up:
-        /* One vCPU, and it is up. */
-        return of->pub.state & EMU_VCPU_UP ? 0 : -XEN_EINVAL;
+        return up(v, of);
     case VCPUOP_down:
-        /* The last one to go takes the domain with it, as on Xen. */
-        v->pub.request.arg[0] = SHUTDOWN_poweroff;
-        request(v, EMU_REQUEST_SHUTDOWN);
-        return 0;
+        return down(v, of);
     case VCPUOP_initialise:
-        return of->pub.state & EMU_VCPU_UP ? -XEN_EEXIST : -XEN_ENOSYS;
+        return initialise_vcpu(v, of, arg);
     case VCPUOP_set_periodic_timer:
+        return set_periodic(of, arg);
     case VCPUOP_stop_periodic_timer:
+        start_periodic(of, 0);
+        return 0;
     case VCPUOP_set_singleshot_timer:
     case VCPUOP_stop_singleshot_timer:
         return of == v ? own_op(v, cmd, arg) : -XEN_EINVAL;

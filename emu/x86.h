@@ -30,6 +30,7 @@
 #define DR7_GD 0x2000
 
 #define X86_TRAP_DB 1
+#define X86_TRAP_NMI 2
 #define X86_TRAP_BP 3
 #define X86_TRAP_OF 4
 #define X86_TRAP_UD 6
@@ -44,6 +45,8 @@
 #define PF_RESERVED 0x8
 #define PF_FETCH 0x10
 
+#define MSR_FS_BASE 0xc0000100
+#define MSR_GS_BASE 0xc0000101
 #define MSR_TSC_DEADLINE 0x6e0
 #define MSR_X2APIC_EOI 0x80b
 #define MSR_X2APIC_ISR7 0x817 /* vectors from 0xe0 */

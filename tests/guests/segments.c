@@ -186,6 +186,20 @@ static void test_ldt(void)
     check_rc("SET_LDT: none", mmuext(MMUEXT_SET_LDT, 0, 0), 0);
 }
 
+/* A watchpoint on what a hypercall reads: it is done as if there were none. */
+static void test_watched_argument(void)
+{
+    static struct xen_feature_info info;
+
+    check_rc("watch an argument", CALL(set_debugreg, 0, &info), 0);
+    /* Reads and writes of four bytes (SDM vol 3, 17.2.4). */
+    CALL(set_debugreg, 7, 0x000f0001 | 0x400);
+    check_rc("a hypercall reads and writes it",
+             CALL(xen_version, XENVER_get_features, &info), 0);
+    CALL(set_debugreg, 7, 0);
+    check(info.submap != 0, "and gives its answer", "0x%x", info.submap);
+}
+
 static void test_debug_registers(void)
 {
     static uint64_t watched;
@@ -240,5 +254,6 @@ void guest_main(void)
     test_gdt();
     test_ldt();
     test_debug_registers();
+    test_watched_argument();
     test_fpu();
 }

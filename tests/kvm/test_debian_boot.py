@@ -36,6 +36,7 @@ for word in $(cat /proc/cmdline); do
     test.crash) echo c >/proc/sysrq-trigger ;;
     test.sleep) while :; do sleep 1000; done ;;
     test.echo) stty -echo; read line; echo "got <$line>" ;;
+    test.cpus) echo cpus $(grep -c ^processor /proc/cpuinfo) ;;
     test.date) date +"date %s"; cat /sys/hypervisor/uuid ;;
     test.run=*) "${word#test.run=}" ;;
     esac
@@ -313,7 +314,17 @@ def test_daemonize_and_pidfile(
         time.sleep(0.05)
 
 
-def test_torture_sees_what_the_host_sees(boot: Boot, disk: Disk) -> None:
+@pytest.mark.parametrize(
+    "nr_vcpus",
+    [
+        1,
+        2,
+        pytest.param(4, marks=_HOST_ONLY),
+    ],
+)
+def test_torture_sees_what_the_host_sees(
+    boot: Boot, disk: Disk, nr_vcpus: int
+) -> None:
     on_host = subprocess.run(
         [disk.torture],
         capture_output=True,
@@ -325,10 +336,14 @@ def test_torture_sees_what_the_host_sees(boot: Boot, disk: Disk) -> None:
     ours = Path("/proc/self/maps").read_text()
     vsyscall = "emulate" if "[vsyscall]" in ours else "none"
     status, console, errors = finish(
-        boot(f"quiet vsyscall={vsyscall} test.run=torture")
+        boot(
+            f"quiet vsyscall={vsyscall} test.cpus test.run=torture",
+            *("-smp", str(nr_vcpus)),
+        )
     )
     assert status == 0, errors
     inside = console.replace("\r", "")
+    assert f"\ncpus {nr_vcpus}\n" in inside
     start = inside.index("torture: begin")
     end = inside.index("torture: end")
     expected = on_host[on_host.index("torture: begin") :]

@@ -123,13 +123,13 @@ TEST(events_from_outside)
     vcpu = native_start();
     p->bits[0] = 1UL << 2;
     p->selector = 1;
-    evtchn_from_outside(vcpu);
+    evtchn_from_outside();
     CHECK(pending(2));
     CHECK_EQ(p->bits[0], 0);
     CHECK_EQ(p->selector, 0);
     CHECK_EQ(vcpu->info->evtchn_upcall_pending, 1);
     /* Bits for ports that nobody has, all at once. */
     memset(p, 0xff, sizeof(*p));
-    evtchn_from_outside(vcpu);
+    evtchn_from_outside();
     CHECK_EQ(p->selector, 0);
 }

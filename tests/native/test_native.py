@@ -19,8 +19,8 @@ TOP = HERE.parent.parent
 # Without start.c, traps.c, crash.c and uaccess.c: those are the entry code's
 # other half, and emu_native.c stands in for it.
 EMU = (
-    "bounce callback console_io descriptor_tables evtchn gnttab hypercall iret "
-    "memory misc mm privop sched time vcpu version"
+    "bounce callback console_io context descriptor_tables evtchn gnttab "
+    "hypercall iret memory misc mm privop sched smp time vcpu version"
 ).split()
 
 FLAGS = [

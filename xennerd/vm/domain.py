@@ -9,7 +9,7 @@ run_domain ─┬─ one thread per vCPU (Vcpu.run)
 
 import logging
 import os
-import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ import trio
 
 from xenner import abi
 from xenner.pending import Pending
-from xenner.types import Domid, Mfn, Port, ShutdownReason
+from xenner.types import Domid, Mfn, Port
 from xennerd.guestnodes import Guest
 from xennerd.vm import clock as clocks
 from xennerd.vm import recorder
@@ -96,6 +96,7 @@ class Machine:
         self.vmcore = vmcore
         self.balloon = Balloon(vmcore)
         self.gate = Gate(is_open=not is_stopped)
+        self._answering = threading.Lock()
         self.ready_at: float | None = None
         self._stack = ExitStack()
         try:
@@ -244,16 +245,24 @@ class Machine:
         )
 
     def answer(self, nr: int, request: Any) -> None:
-        """What emu asks for while the guest runs, in the vCPU's thread."""
-        if nr == abi.EMU_REQUEST_CONSOLE:
-            length = min(int(request.length), abi.EMU_REQUEST_DATA_BYTES)
-            text = bytes(ffi.buffer(request.data, length))
-            for line in text.splitlines():
-                _emu_log.info("%s", recorder.printable(line))
-        elif nr == abi.EMU_REQUEST_EVTCHN and self.channels is not None:
-            self.channels.perform(request)
-        elif nr == abi.EMU_REQUEST_BALLOON:
-            self.balloon.perform(request)
+        """What emu asks for while the guest runs, in the vCPU's thread.
+
+        One vCPU's request at a time."""
+        with self._answering:
+            if nr == abi.EMU_REQUEST_CONSOLE:
+                self._log(request)
+            elif nr == abi.EMU_REQUEST_EVTCHN and self.channels is not None:
+                self.channels.perform(request)
+            elif nr == abi.EMU_REQUEST_BALLOON:
+                self.balloon.perform(request)
+            elif nr == abi.EMU_REQUEST_START_VCPU:
+                self.gate.start(int(request.arg[0]))
+
+    def _log(self, request: Any) -> None:
+        length = min(int(request.length), abi.EMU_REQUEST_DATA_BYTES)
+        text = bytes(ffi.buffer(request.data, length))
+        for line in text.splitlines():
+            _emu_log.info("%s", recorder.printable(line))
 
     def notify(self, port: Port) -> None:
         """Raise an event channel from outside."""
@@ -390,35 +399,3 @@ async def run_machine(
         if pump is not None:
             pump.ring.release()
     return outcomes[0] if outcomes else None
-
-
-def describe_crash(machine: Machine, outcome: Outcome) -> str:
-    """Registers, stack and the last things the guest asked for."""
-    mem = machine.vmcore.mem
-    lines = [f"domain {machine.plan.domid} crashed: {outcome.text}"]
-    if outcome.registers is not None:
-        lines += recorder.format_registers(outcome.registers)
-        lines.append(f"cr2: {outcome.cr2:016x}   cr3: {outcome.cr3:016x}")
-        words = recorder.stack_words(
-            mem, cr3=outcome.cr3, rsp=outcome.registers.rsp
-        )
-        lines.append("Guest stack trace from rsp:")
-        for i in range(0, len(words), 4):
-            lines.append("  " + " ".join(f"{w:016x}" for w in words[i : i + 4]))
-        if not words:
-            lines.append("  (not mapped)")
-    lines.append("Last hypercalls and traps (TSC ticks, oldest first):")
-    lines += (
-        "  " + entry for entry in recorder.last_entries(mem, outcome.vcpu, 24)
-    )
-    return "\n".join(lines)
-
-
-def report_end(machine: Machine, outcome: Outcome) -> int:
-    """Tell people how it ended; the process's exit status."""
-    if outcome.reason not in (ShutdownReason.CRASH, ShutdownReason.WATCHDOG):
-        return 0
-    if outcome.registers is not None:
-        machine.vmcore.set_registers(outcome.vcpu, outcome.registers)
-    print(describe_crash(machine, outcome), file=sys.stderr, flush=True)
-    return 1

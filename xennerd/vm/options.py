@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from xenner import abi
 from xenner.errors import ConfigError
 
 USAGE = """\
@@ -18,7 +19,7 @@ Run one Xen PV guest on /dev/kvm, without Xen.
   -initrd FILE       initial ramdisk
   -append TEXT       kernel command line
   -m SIZE            memory, MiB or with suffix K, M, G (default 256)
-  -smp N             vCPUs; 1 in this version
+  -smp N             vCPUs, 1 to 32 (default 1)
   -name NAME         domain name (default guest-DOMID)
   -uuid UUID         domain handle (default: random)
   -domid N           domain number (default: the lowest free one)
@@ -109,12 +110,7 @@ def _number(option: str, text: str, low: int, high: int) -> int:
 
 def _smp(text: str) -> int:
     first = text.split(",")[0].removeprefix("cpus=")
-    value = _number("-smp", first, 1, 32)
-    if value > 1:
-        raise ConfigError(
-            f"-smp {text}: guests have one vCPU in this version; use -smp 1"
-        )
-    return value
+    return _number("-smp", first, 1, abi.EMU_MAX_VCPUS)
 
 
 def _uuid(text: str) -> uuid.UUID:

@@ -22,12 +22,12 @@ from xenner.types import Domid, ShutdownReason
 from xennerd.vm import daemon
 from xennerd.vm._vcpu import lib
 from xennerd.vm.console import LeaveConsole, Sink, open_console
+from xennerd.vm.crashreport import report_end
 from xennerd.vm.domain import (
     Images,
     Machine,
     Plan,
     open_machine,
-    report_end,
     run_machine,
 )
 from xennerd.vm.emu_image import emu_image

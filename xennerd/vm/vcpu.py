@@ -47,6 +47,7 @@ class Gate:
         self.is_open = is_open
         self.is_ending = False
         self._nr_waiting = 0
+        self._started = {0}
 
     def set_open(self, is_open: bool) -> None:
         with self._changed:
@@ -58,12 +59,20 @@ class Gate:
             self.is_ending = True
             self._changed.notify_all()
 
-    def pass_through(self) -> bool:
-        """Wait while closed; False when the domain is to end."""
+    def start(self, vcpu: int) -> None:
+        """Let a vCPU's thread through from now on; vCPU 0's always is."""
+        with self._changed:
+            self._started.add(vcpu)
+            self._changed.notify_all()
+
+    def pass_through(self, vcpu: int) -> bool:
+        """Wait while closed to this one; False when the domain is to end."""
         with self._changed:
             self._nr_waiting += 1
             self._changed.notify_all()
-            while not self.is_open and not self.is_ending:
+            while not self.is_ending and not (
+                self.is_open and vcpu in self._started
+            ):
                 self._changed.wait()
             self._nr_waiting -= 1
             return not self.is_ending
@@ -148,7 +157,7 @@ class Vcpu:
         """
         out = ffi.new("struct vcpu_exit *")
         self.thread_id = threading.get_native_id()
-        while gate.pass_through():
+        while gate.pass_through(self.number):
             while True:
                 rc = lib.vcpu_run(self._loop, out)
                 if rc < 0:

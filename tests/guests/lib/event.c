@@ -3,25 +3,26 @@
 #include "tests/guests/lib/guest.h"
 
 uint32_t event_count[4096], upcalls;
-static vcpu_info_t *info;
+static vcpu_info_t *infos[MAX_VCPUS];
 
 void event_handler(void);
 
 vcpu_info_t *vcpu_info(void)
 {
-    return info;
+    return infos[this_vcpu()];
 }
 
 void use_vcpu_info(vcpu_info_t *new_info)
 {
-    info = new_info;
+    infos[this_vcpu()] = new_info;
 }
 
 void event_handler(void)
 {
+    vcpu_info_t *info = vcpu_info();
     unsigned long words, bits;
 
-    upcalls++;
+    __atomic_fetch_add(&upcalls, 1, __ATOMIC_RELAXED);
     info->evtchn_upcall_pending = 0;
     words = __atomic_exchange_n(&info->evtchn_pending_sel, 0, __ATOMIC_SEQ_CST);
     while (words) {
@@ -49,21 +50,21 @@ void events_init(void)
 /* Xen looks for pending events only when it is entered. */
 void events_enable(void)
 {
-    info->evtchn_upcall_mask = 0;
+    vcpu_info()->evtchn_upcall_mask = 0;
     barrier();
-    if (READ_ONCE(info->evtchn_upcall_pending))
+    if (READ_ONCE(vcpu_info()->evtchn_upcall_pending))
         CALL(xen_version, XENVER_version, 0);
 }
 
 void events_disable(void)
 {
-    info->evtchn_upcall_mask = 1;
+    vcpu_info()->evtchn_upcall_mask = 1;
     barrier();
 }
 
 int64_t bind_virq(unsigned int virq)
 {
-    struct evtchn_bind_virq bind = {.virq = virq, .vcpu = 0};
+    struct evtchn_bind_virq bind = {.virq = virq, .vcpu = this_vcpu()};
     int64_t rc = CALL(event_channel_op, EVTCHNOP_bind_virq, &bind);
 
     return rc ? rc : (int64_t)bind.port;
@@ -71,7 +72,12 @@ int64_t bind_virq(unsigned int virq)
 
 int64_t bind_ipi(void)
 {
-    struct evtchn_bind_ipi bind = {.vcpu = 0};
+    return bind_ipi_to(0);
+}
+
+int64_t bind_ipi_to(unsigned int vcpu)
+{
+    struct evtchn_bind_ipi bind = {.vcpu = vcpu};
     int64_t rc = CALL(event_channel_op, EVTCHNOP_bind_ipi, &bind);
 
     return rc ? rc : (int64_t)bind.port;
@@ -125,7 +131,7 @@ uint64_t rdtsc(void)
 
 uint64_t system_time_ns(void)
 {
-    volatile vcpu_time_info_t *time = &info->time;
+    volatile vcpu_time_info_t *time = &vcpu_info()->time;
     uint64_t delta, ns;
     uint32_t version;
 

@@ -247,6 +247,7 @@ void events_enable(void);
 void events_disable(void);
 int64_t bind_virq(unsigned int virq);
 int64_t bind_ipi(void);
+int64_t bind_ipi_to(unsigned int vcpu);
 int64_t evtchn_send(evtchn_port_t port);
 int64_t evtchn_close(evtchn_port_t port);
 void evtchn_mask(evtchn_port_t port);
@@ -259,6 +260,18 @@ uint64_t system_time_ns(void);
 uint64_t rdtsc(void);
 vcpu_info_t *vcpu_info(void);
 void use_vcpu_info(vcpu_info_t *info);
+
+/* --- more vCPUs (smp.c) --- */
+
+#define MAX_VCPUS 32
+
+/* Known by the stack, whose registers are all a test's to change. */
+unsigned int this_vcpu(void);
+/* VCPUOP_initialise: it will run main(arg), which must not return, with
+ * events off and %fs and %gs at `bases`. */
+int64_t vcpu_initialise(unsigned int vcpu, void (*main)(uint64_t arg),
+                        uint64_t arg, const void *bases);
+extern struct vcpu_guest_context vcpu_context;
 
 /* --- console and report (console.c, report.c) --- */
 

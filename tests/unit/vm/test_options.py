@@ -95,7 +95,7 @@ def test_memory_that_makes_no_sense(text: str) -> None:
         (["-frobnicate"], "-frobnicate: no such option"),
         (["stray"], "stray: not an option"),
         (["-append"], "-append: needs a value"),
-        (["-smp", "2"], "one vCPU in this version"),
+        (["-smp", "33"], "-smp 33: must be 1 to 32"),
         (["-smp", "many"], "-smp many: not a number"),
         (["-smp", "0"], "-smp 0: must be 1 to 32"),
         (["-domid", "0"], "-domid 0: must be 1 to"),

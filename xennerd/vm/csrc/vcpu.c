@@ -105,6 +105,8 @@ int vcpu_set_start(struct vcpu_loop *v, const struct vcpu_start *start)
         .rdi = start->rdi,
         .rflags = 2,
     };
+    /* All but the first would wait for INIT and SIPI. */
+    struct kvm_mp_state runnable = {.mp_state = KVM_MP_STATE_RUNNABLE};
     struct kvm_sregs sregs;
 
     if (ioctl(v->fd, KVM_GET_SREGS, &sregs))
@@ -120,7 +122,8 @@ int vcpu_set_start(struct vcpu_loop *v, const struct vcpu_start *start)
     sregs.efer = 0xd01; /* NXE LMA LME SCE */
     sregs.apic_base = start->apic_base;
     if (ioctl(v->fd, KVM_SET_SREGS, &sregs) ||
-        ioctl(v->fd, KVM_SET_REGS, &regs))
+        ioctl(v->fd, KVM_SET_REGS, &regs) ||
+        ioctl(v->fd, KVM_SET_MP_STATE, &runnable))
         return -errno;
     return 0;
 }

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* VCPUOP_initialise: a vCPU's first registers, struct vcpu_guest_context. */
+#include "emu/emu.h"
+#include "emu/privileged.h"
+
+/* As Xen's arch_set_info_guest() refuses them. */
+static bool is_sane(const struct vcpu_guest_context *c)
+{
+    for (unsigned int i = 0; i < 256; i++) {
+        if (!canonical(c->trap_ctxt[i].address))
+            return false;
+    }
+    return canonical(c->user_regs.rip) && canonical(c->event_callback_eip) &&
+           canonical(c->failsafe_callback_eip) &&
+           canonical(c->syscall_callback_eip) && canonical(c->fs_base) &&
+           canonical(c->gs_base_kernel) && canonical(c->gs_base_user) &&
+           c->ldt_ents <= 8192 && !(c->ldt_base & (PAGE_SIZE - 1)) &&
+           c->gdt_ents <= EMU_GDT_PAGES * 512;
+}
+
+static void set_registers(struct vcpu *v, const struct cpu_user_regs *r)
+{
+    *guest_frame(v) = (struct emu_frame){
+        .r15 = r->r15,
+        .r14 = r->r14,
+        .r13 = r->r13,
+        .r12 = r->r12,
+        .rbp = r->rbp,
+        .rbx = r->rbx,
+        .r11 = r->r11,
+        .r10 = r->r10,
+        .r9 = r->r9,
+        .r8 = r->r8,
+        .rax = r->rax,
+        .rcx = r->rcx,
+        .rdx = r->rdx,
+        .rsi = r->rsi,
+        .rdi = r->rdi,
+        .rip = r->rip,
+        /* Both halves of the guest run at ring 3, interrupts on. */
+        .cs = FLAT_RING3_CS64,
+        .rflags = (r->rflags & RFLAGS_DEFINED & ~(RFLAGS_IOPL | RFLAGS_VM)) |
+                  RFLAGS_IF | RFLAGS_FIXED,
+        .rsp = r->rsp,
+        .ss = FLAT_RING3_SS64,
+    };
+}
+
+static struct callback callback(uint64_t rip, bool mask_events)
+{
+    return (struct callback){.rip = rip, .mask_events = mask_events};
+}
+
+static void set_callbacks(struct vcpu *v, const struct vcpu_guest_context *c)
+{
+    memcpy(v->traps, c->trap_ctxt, sizeof(v->traps));
+    v->event_callback = callback(c->event_callback_eip, true);
+    v->failsafe_callback = callback(c->failsafe_callback_eip,
+                                    c->flags & VGCF_failsafe_disables_events);
+    v->syscall_callback = callback(c->syscall_callback_eip,
+                                   c->flags & VGCF_syscall_disables_events);
+    v->nmi_callback = callback(c->trap_ctxt[X86_TRAP_NMI].address, true);
+}
+
+/* Nobody else looks at a vCPU that is not initialised, nor does it run. */
+static int set_context(struct vcpu *of, const struct vcpu_guest_context *c)
+{
+    uint64_t root = PTE_MFN(c->ctrlreg[3]), user_root = PTE_MFN(c->ctrlreg[1]);
+
+    if (!is_sane(c) || use_root(root) || (user_root && use_root(user_root)) ||
+        set_gdt_frames(of, c->gdt_frames, (unsigned int)c->gdt_ents))
+        return -XEN_EINVAL;
+    set_registers(of, &c->user_regs);
+    set_callbacks(of, c);
+    set_kernel_root(of, root << PAGE_SHIFT);
+    if (user_root)
+        install_emu_slots(user_root << PAGE_SHIFT, true);
+    of->pub.user_cr3 = user_root << PAGE_SHIFT;
+    of->pub.in_kernel = !!(c->flags & VGCF_in_kernel);
+    of->iopl = (uint32_t)(c->user_regs.rflags & RFLAGS_IOPL) >> 12;
+    of->kernel_sp = c->kernel_sp;
+    of->fs_base = c->fs_base;
+    of->gs_kernel = c->gs_base_kernel;
+    of->gs_user = c->gs_base_user;
+    of->ldt_base = c->ldt_base;
+    of->ldt_wanted = (uint32_t)c->ldt_ents;
+    of->fpu_ts = !!(c->ctrlreg[0] & CR0_TS);
+    return 0;
+}
+
+int initialise_vcpu(struct vcpu *v, struct vcpu *of, uint64_t arg)
+{
+    static struct vcpu_guest_context context; /* a page and more: no stack's */
+    static uint32_t context_lock;
+    int rc = -XEN_EEXIST;
+
+    lock(v, &context_lock);
+    if (!of->is_initialised) {
+        rc = copy_from_guest(&context, arg, sizeof(context));
+        if (!rc)
+            rc = set_context(of, &context);
+        __atomic_store_n(&of->is_initialised, !rc, __ATOMIC_RELEASE);
+    }
+    unlock(&context_lock);
+    return rc;
+}
+
+/* On the vCPU itself, at ring 0: what the context has beside the frame. The
+ * bases through their MSRs: a KVM that interprets ring 0 may not know better. */
+void enter_context(struct vcpu *v)
+{
+    uint64_t root = v->pub.in_kernel ? v->pub.kernel_cr3 : v->pub.user_cr3;
+
+    v->emu_cr3 = root;
+    __asm__ volatile("mov %0, %%cr3" ::"r"(root) : "memory");
+    if (v->ldt_wanted)
+        set_ldt(v, v->ldt_base, v->ldt_wanted);
+    raw_wrmsr(MSR_FS_BASE, v->fs_base);
+    raw_wrmsr(MSR_GS_BASE, v->pub.in_kernel ? v->gs_kernel : v->gs_user);
+    if (v->fpu_ts)
+        write_cr0(v->cr0_guest | CR0_TS);
+}
