@@ -17,6 +17,7 @@
 
 struct page {
     struct granter *granter;
+    uint64_t frame;
     uint32_t ref;
 };
 
@@ -25,6 +26,7 @@ struct mapping {
     char *address;
     uint32_t nr_pages;
     bool writable;
+    bool is_own;           /* not in a granter's view */
     uint32_t clear_offset; /* of the byte to clear at the end; ~0: none */
     struct page page[];
 };
@@ -66,7 +68,7 @@ static void unmap(xengnttab_handle *xgt, struct mapping *mapping,
 {
     if (mapping->clear_offset != ~0U)
         mapping->address[mapping->clear_offset] = 0;
-    if (mapping->address)
+    if (mapping->is_own)
         munmap(mapping->address, (size_t)mapping->nr_pages * VMCORE_PAGE_BYTES);
     for (uint32_t i = 0; i < nr_begun; i++) {
         struct page *page = &mapping->page[i];
@@ -92,10 +94,7 @@ int xengnttab_close(xengnttab_handle *xgt)
         struct granter *granter = xgt->granters;
 
         xgt->granters = granter->next;
-        munmap(granter->entries,
-               granter->nr_entries * sizeof(*granter->entries));
-        close(granter->core.fd);
-        free(granter);
+        granter_free(granter);
     }
     mapper_close();
     close(xgt->fd);
@@ -117,8 +116,8 @@ int xengnttab_set_max_grants(xengnttab_handle *xgt, uint32_t nr_grants)
 }
 
 /* One page of a mapping; 0, or -1 with nothing begun. */
-static int map_page(xengnttab_handle *xgt, struct mapping *mapping, uint32_t i,
-                    uint32_t domid, uint32_t ref, int prot)
+static int begin_page(xengnttab_handle *xgt, struct mapping *mapping,
+                      uint32_t i, uint32_t domid, uint32_t ref)
 {
     struct granter *granter = granter_get(&xgt->granters, domid);
     uint64_t frame;
@@ -126,20 +125,53 @@ static int map_page(xengnttab_handle *xgt, struct mapping *mapping, uint32_t i,
     if (!granter)
         return -1;
     if (grant_begin(granter, ref, mapping->writable, &frame) != GNTST_okay) {
+        granter_put(&xgt->granters, granter);
         errno = EINVAL; /* what Linux's gntdev makes of each status */
-        goto fail_put;
+        return -1;
     }
-    if (vmcore_map(&granter->core,
-                   mapping->address + (size_t)i * VMCORE_PAGE_BYTES, prot,
-                   &frame, 1))
-        goto fail_end;
-    mapping->page[i] = (struct page){granter, ref};
+    mapping->page[i] = (struct page){granter, frame, ref};
     return 0;
-fail_end:
-    grant_end(granter, ref, mapping->writable);
-fail_put:
-    granter_put(&xgt->granters, granter);
-    return -1;
+}
+
+/* Are the pages neighbours in one domain's memory? */
+static bool is_one_run(const struct mapping *mapping)
+{
+    const struct page *first = &mapping->page[0];
+
+    for (uint32_t i = 1; i < mapping->nr_pages; i++) {
+        if (mapping->page[i].granter != first->granter ||
+            mapping->page[i].frame != first->frame + i)
+            return false;
+    }
+    return true;
+}
+
+/*
+ * Give a mapping its address; 0 or -1. A run of pages has one already, in the
+ * view of all the domain's memory: that is an addition where the other way is
+ * several system calls. The same run may be mapped twice at one address then;
+ * which of them an xengnttab_unmap() ends makes no difference in the end.
+ */
+static int place(struct mapping *mapping, int prot)
+{
+    struct page *page = mapping->page;
+
+    if (is_one_run(mapping)) {
+        mapping->address = granter_view(page->granter, prot, page->frame);
+        if (mapping->address)
+            return 0;
+    }
+    mapping->address = vmcore_reserve(NULL, mapping->nr_pages, 0);
+    if (!mapping->address)
+        return -1;
+    mapping->is_own = true;
+    for (uint32_t i = 0; i < mapping->nr_pages; i++) {
+        if (vmcore_map(&page[i].granter->core,
+                       mapping->address + (size_t)i * VMCORE_PAGE_BYTES, prot,
+                       &page[i].frame, 1))
+            return -1;
+    }
+    return 0;
 }
 
 /* All pages or none. domids has one for each page, or one for all. */
@@ -164,16 +196,14 @@ static void *map(xengnttab_handle *xgt, uint32_t nr_pages,
     mapping->clear_offset = ~0U;
     mapping->writable = prot & PROT_WRITE;
     mapping->nr_pages = nr_pages;
-    mapping->address = vmcore_reserve(NULL, nr_pages, 0);
 
     pthread_mutex_lock(&xgt->lock);
-    if (!mapping->address)
-        goto fail;
     for (; i < nr_pages; i++) {
-        if (map_page(xgt, mapping, i, domids[is_one_domain ? 0 : i], refs[i],
-                     prot))
+        if (begin_page(xgt, mapping, i, domids[is_one_domain ? 0 : i], refs[i]))
             goto fail;
     }
+    if (place(mapping, prot))
+        goto fail;
     if (mapping->writable)
         mapping->clear_offset = clear_offset;
     mapping->next = xgt->mappings;

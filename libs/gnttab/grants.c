@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "abi/layout.h"
@@ -27,12 +28,31 @@ struct use {
 static struct use *uses[NR_BUCKETS];
 static pthread_mutex_t uses_lock = PTHREAD_MUTEX_INITIALIZER;
 
+/*
+ * Is it still the domain of its number? To ask the kernel costs more than a
+ * grant: while its grants are in use, once in a tick of this clock is enough.
+ */
+static bool is_current(struct granter *granter)
+{
+    struct timespec now;
+    int64_t now_ns;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    now_ns = now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+    if (granter->users && granter->checked_ns == now_ns)
+        return true;
+    if (!vmcore_is_current(&granter->core))
+        return false;
+    granter->checked_ns = now_ns;
+    return true;
+}
+
 struct granter *granter_get(struct granter **all, uint32_t domid)
 {
     struct granter *granter;
 
     for (granter = *all; granter; granter = granter->next) {
-        if (granter->core.domid == domid && vmcore_is_current(&granter->core)) {
+        if (granter->core.domid == domid && is_current(granter)) {
             granter->users++;
             return granter;
         }
@@ -74,9 +94,35 @@ void granter_put(struct granter **all, struct granter *granter)
     while (*link != granter)
         link = &(*link)->next;
     *link = granter->next;
+    granter_free(granter);
+}
+
+void granter_free(struct granter *granter)
+{
+    for (int i = 0; i < 2; i++) {
+        if (granter->view[i])
+            munmap(granter->view[i], granter->core.bytes);
+    }
     munmap(granter->entries, GRANT_FRAMES_BYTES);
     close(granter->core.fd);
     free(granter);
+}
+
+char *granter_view(struct granter *granter, int prot, uint64_t frame)
+{
+    char **view = &granter->view[prot & PROT_WRITE ? 1 : 0];
+    void *map;
+
+    if (prot != PROT_READ && prot != (PROT_READ | PROT_WRITE))
+        return NULL;
+    if (!*view) {
+        map = mmap(NULL, granter->core.bytes, prot, MAP_SHARED,
+                   granter->core.fd, 0);
+        if (map == MAP_FAILED)
+            return NULL;
+        *view = map;
+    }
+    return *view + frame * VMCORE_PAGE_BYTES;
 }
 
 /* flags and domid of an entry are one word: checked and marked as one. */

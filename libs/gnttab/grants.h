@@ -20,11 +20,17 @@ struct granter {
     grant_entry_v1_t *entries;
     uint32_t nr_entries;
     unsigned int users;
+    char *view[2]; /* all of its memory, read-only and writable; NULL: none */
+    int64_t checked_ns; /* when the domain was there last */
 };
 
 /* By its number; NULL and errno. To be given back with granter_put(). */
 struct granter *granter_get(struct granter **all, uint32_t domid);
 void granter_put(struct granter **all, struct granter *granter);
+void granter_free(struct granter *granter);
+
+/* Where a frame of its memory is in a view with that PROT_*; NULL and errno. */
+char *granter_view(struct granter *granter, int prot, uint64_t frame);
 
 /*
  * Begin to use a grant: GNTST_*. Its GTF_reading, and GTF_writing if asked

@@ -99,6 +99,36 @@ static void die_with_grants(uint32_t first, uint32_t second)
     CHECK(WIFSIGNALED(status));
 }
 
+TEST(one_frame_under_two_grants)
+{
+    xengnttab_handle *xgt = xengnttab_open(NULL, 0);
+    uint32_t run[] = {8, 9}, refs[] = {10, 8};
+    char *both, *first, *second;
+
+    make_domain();
+    grant(8, GTF_permit_access, 0, FRAME(1));
+    grant(9, GTF_permit_access, 0, FRAME(2));
+    grant(10, GTF_permit_access, 0, FRAME(1));
+    first = xengnttab_map_grant_ref(xgt, DOMID, 8, PROT_READ | PROT_WRITE);
+    second = xengnttab_map_grant_ref(xgt, DOMID, 10, PROT_READ | PROT_WRITE);
+    both = xengnttab_map_domain_grant_refs(xgt, 2, DOMID, run, PROT_READ);
+    CHECK(first && second && both);
+    first[5] = 'Y';
+    CHECK(second[5] == 'Y' && both[5] == 'Y' && both[4096] == 'c');
+    CHECK_EQ(xengnttab_unmap(xgt, first, 1), 0);
+    CHECK_EQ(xengnttab_unmap(xgt, second, 1), 0);
+    CHECK_EQ(entries[10].flags, GTF_permit_access);
+    CHECK_EQ(entries[8].flags, GTF_permit_access | GTF_reading);
+    CHECK_EQ(xengnttab_unmap(xgt, both, 2), 0);
+    CHECK_EQ(entries[8].flags, GTF_permit_access);
+    /* One page twice is no run. */
+    both = xengnttab_map_domain_grant_refs(xgt, 2, DOMID, refs, PROT_READ);
+    CHECK(both && both[5] == 'Y' && both[4096 + 5] == 'Y');
+    CHECK_EQ(xengnttab_unmap(xgt, both, 2), 0);
+    CHECK_EQ(xengnttab_close(xgt), 0);
+    end_domain();
+}
+
 TEST(marks_of_the_dead_are_cleared)
 {
     xengnttab_handle *xgt;
