@@ -49,8 +49,8 @@ def main() -> None:
         structures + "".join(f"#define {name} ...\n" for name in constants)
     )
     builder.cdef(
-        "void atomic_or_u64(void *word, uint64_t bits);"
         "void memory_barrier(void);"
+        "void notify_guest(void *pending, uint32_t port, int event_fd);"
     )
     builder.set_source(
         "xenner._abi",

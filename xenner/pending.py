@@ -5,16 +5,12 @@ from __future__ import annotations
 
 import mmap
 import os
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any
 
 from xenner import abi
 from xenner._abi import lib
-from xenner.abi import ffi
 from xenner.types import Port
-
-_BITS = abi.offsetof("emu_pending", "bits")
-_SELECTOR = abi.offsetof("emu_pending", "selector")
 
 
 class Pending:
@@ -30,16 +26,10 @@ class Pending:
         self._event_fd = event_fd
 
     def notify(self, port: Port) -> None:
-        """Make `port` pending. The bit before its word's bit, then the irq."""
+        """Make `port` pending, and have the guest look."""
         if not 0 < port < abi.EMU_NR_EVTCHN:
             raise ValueError(f"no guest has a port {port}")
-        at = ffi.cast("char *", self._view)
-        word, bit = divmod(port, 64)
-        lib.atomic_or_u64(at + _BITS + word * 8, 1 << bit)
-        lib.atomic_or_u64(at + _SELECTOR, 1 << word)
-        # Full of unread ones: the guest has enough to look at.
-        with suppress(BlockingIOError):
-            os.eventfd_write(self._event_fd, 1)
+        lib.notify_guest(self._view, port, self._event_fd)
 
 
 class MappedPending(Pending):

@@ -3,7 +3,11 @@
 #ifndef XENNER_ATOMIC_H
 #define XENNER_ATOMIC_H
 
+#include <errno.h>
 #include <stdint.h>
+#include <unistd.h>
+
+#include "abi/emu.h"
 
 /* *word |= bits, in one step that others see as one, and before what follows.
  * word is aligned to its size. */
@@ -16,6 +20,22 @@ static inline void atomic_or_u64(void *word, uint64_t bits)
 static inline void memory_barrier(void)
 {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+/*
+ * Make a port of a guest pending: its bit before its word's bit, then the
+ * interrupt. A descriptor that takes no more has unread ones enough. port is
+ * below EMU_NR_EVTCHN.
+ */
+static inline void notify_guest(void *pending, uint32_t port, int event_fd)
+{
+    struct emu_pending *to = pending;
+    const uint64_t one = 1;
+
+    atomic_or_u64(&to->bits[port / 64], one << port % 64);
+    atomic_or_u64(&to->selector, one << port / 64);
+    while (write(event_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+        ;
 }
 
 #endif

@@ -105,8 +105,10 @@ class Connection:
 
     @property
     def missing_bytes(self) -> int:
-        """What lacks of the request that it has received a part of."""
-        return max(0, first_bytes(self._input) - len(self._input))
+        """What lacks of the request that it has received a part of, or of
+        its header."""
+        wanted = first_bytes(self._input) or HEADER.size
+        return max(0, wanted - len(self._input))
 
     @property
     def is_full(self) -> bool:

@@ -210,16 +210,15 @@ class RingPort:
             self._owner.to_flush(self)
             return
         data = self._ring.requests()
-        if connection.missing_bytes:
+        if not data:
+            return
+        if connection.is_midway:
             taken = data[: connection.missing_bytes]
         else:
             most = connection.store.quotas.outstanding
-            taken = data[: whole_bytes(data, most=most)]
             # A part is taken as well: Linux notifies of the rest only if we
             # had caught up with what it wrote before (xb_write()).
-            taken = taken or data
-        if not taken:
-            return
+            taken = data[: whole_bytes(data, most=most)] or data
         self._nr_taken = len(taken)
         connection.receive(taken)
         # A part of a large request has no reply to wait for.
@@ -229,15 +228,15 @@ class RingPort:
             self._owner.later(self)
 
     def _send(self) -> None:
+        connection = self.connection
         nr_sent = 0
-        while True:
-            if not self._unsent:
-                self._unsent = b"".join(self.connection.take_output())
-            count = self._ring.put_replies(self._unsent)
+        while self._unsent or connection.has_output:
+            unsent = self._unsent or b"".join(connection.take_output())
+            count = self._ring.put_replies(unsent)
+            self._unsent = unsent[count:]
             if not count:
                 break
             nr_sent += count
-            self._unsent = self._unsent[count:]
         if self._nr_taken:
             # Only now: a store that is killed in between leaves the request
             # to the next one.

@@ -76,7 +76,9 @@ class Ring:
             return b""
         start = cons % RING_BYTES
         data = bytes(self._bytes[start : min(start + count, RING_BYTES)])
-        return data + bytes(self._bytes[: count - len(data)])
+        if len(data) < count:
+            data += bytes(self._bytes[: count - len(data)])
+        return data
 
     def consume(self, count: int) -> bool:
         """Give back the room of so many bytes that `requests` returned.
@@ -101,9 +103,14 @@ class Ring:
         start = prod % RING_BYTES
         first = min(count, RING_BYTES - start)
         self._bytes[_RSP + start : _RSP + start + first] = data[:first]
-        self._bytes[_RSP : _RSP + count - first] = data[first:count]
+        if count > first:
+            self._bytes[_RSP : _RSP + count - first] = data[first:count]
         # x86 keeps the order of stores: the bytes are seen before the index.
         self._words[_RSP_PROD] = (prod + count) & _MASK
+        if count < len(data):
+            # A guest that finds the ring full notifies when it has made room.
+            # One that made it before could see that is seen by the next call.
+            lib.memory_barrier()
         return count
 
 

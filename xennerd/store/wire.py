@@ -128,10 +128,12 @@ def first_bytes(data: bytes) -> int:
 
 def whole_bytes(data: bytes, *, most: int) -> int:
     """How long the whole messages at the start are, at most so many."""
-    at = 0
+    at, end = 0, len(data)
     for _ in range(most):
-        after = at + (first_bytes(data[at:]) or len(data) + 1)
-        if after > len(data):
+        if end - at < HEADER.size:
+            break
+        after = at + HEADER.size + int(HEADER.unpack_from(data, at)[3])
+        if after > end:
             break
         at = after
     return at
