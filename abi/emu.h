@@ -16,7 +16,7 @@
 #endif
 
 #define EMU_ABI_MAGIC 0x454d5552454e4558 /* "XENERUME" read as bytes */
-#define EMU_ABI_VERSION 3
+#define EMU_ABI_VERSION 4
 
 /* --- I/O ports ------------------------------------------------------------ */
 
@@ -32,6 +32,7 @@
 #define EMU_VECTOR_TIMER 0xf0  /* TSC-deadline or one-shot timer */
 #define EMU_VECTOR_EVTCHN 0xf1 /* irqfd: look at struct emu_pending */
 #define EMU_VECTOR_IPI 0xf2    /* another vCPU: look at everything */
+#define EMU_VECTOR_TICK 0xf3   /* the timer, where it repeats by itself */
 #define EMU_VECTOR_SPURIOUS 0xff
 
 /* --- requests ------------------------------------------------------------- */

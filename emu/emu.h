@@ -70,6 +70,7 @@ struct iretq_frame {
 #define IRQ_TIMER 0x1
 #define IRQ_EVTCHN 0x2
 #define IRQ_IPI 0x4
+#define IRQ_TICK 0x8
 
 /* vcpu.flush: translations that must go before the guest runs again. */
 #define FLUSH_NONE 0
@@ -83,7 +84,8 @@ struct iretq_frame {
 #define TO_RING3_IRQ_TIMER 3
 #define TO_RING3_IRQ_EVTCHN 4
 #define TO_RING3_IRQ_IPI 5
-#define TO_RING3_NR 6
+#define TO_RING3_IRQ_TICK 6
+#define TO_RING3_NR 7
 #define IRQ_STACK_BYTES 128 /* each of two, ring0.S */
 
 struct callback {
@@ -155,6 +157,10 @@ struct vcpu {
      * interrupt's entry tells the LAPIC while it is at ring 0 anyway. */
     uint64_t guess_tsc;
     uint64_t last_singleshot_ns, last_delta_ns;
+    /* tick.c: how many alike in a row, since when; while the LAPIC repeats,
+     * its distance (else 0), when it will next, and how often before a look. */
+    uint32_t nr_alike, tick_left;
+    uint64_t tick_first_ns, tick_ns, tick_at_ns;
 
     uint16_t virq_port[NR_VIRQS]; /* others, under evtchn.c's lock */
 
@@ -357,6 +363,10 @@ void mm_prepare_exit(struct vcpu *v);
 void set_kernel_root(struct vcpu *v, uint64_t cr3);
 /* Take a machine page of the guest's as root: 0 or -EINVAL. */
 int use_root(uint64_t mfn);
+int pin(uint64_t mfn, int level);
+int unpin(uint64_t mfn);
+/* How many of a list of operations were done, if asked; rc or -EFAULT. */
+int report_done(uint64_t pdone, uint64_t done, int rc);
 int set_ldt(struct vcpu *v, uint64_t base, uint64_t entries);
 int set_gdt_frames(struct vcpu *v, const uint64_t *mfns, unsigned int entries);
 void init_gdt(struct vcpu *v);
@@ -377,11 +387,18 @@ bool upcall_wanted(const struct vcpu *v);
 uint64_t rdtsc(void);
 uint64_t system_time_ns(void);
 void update_time(struct vcpu *v, bool force);
-void timer_interrupt(struct vcpu *v);
+void timer_interrupt(struct vcpu *v, bool is_tick);
 void timer_program(struct vcpu *v);
 void runstate_change(struct vcpu *v, int state);
 void runstate_read(struct vcpu *v, struct vcpu_runstate_info *out);
 int copy_time(uint64_t va);
+uint64_t tsc_at(uint64_t ns);
+
+/* --- a guest's tick (tick.c), slow ring 0 only ---------------------------------------- */
+
+void tick_asked(struct vcpu *v, uint64_t timeout_ns);
+bool tick_does(struct vcpu *v, uint64_t next_ns);
+void tick_came(struct vcpu *v, uint64_t now_ns, bool is_due);
 
 /* --- between vCPUs (smp.c) ---------------------------------------------------------------- */
 

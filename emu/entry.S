@@ -211,6 +211,8 @@ handle_trap:
         jmp     exit_again
 END(trap_ring3)
 
+#define FRAME_AT(field) (FRAME_OFFSET + FRAME_##field - EMU_VCPU_BYTES)(%rsp)
+
 /* The guest's frame has rax, rcx and rdx. The guess that ring 0 has told the
  * LAPIC serves once: it may be past. */
 FUNC(irq_timer)
@@ -222,17 +224,30 @@ FUNC(irq_timer)
         jmp     irq_ring3
 END(irq_timer)
 
+/* The others leave rcx and rdx to us. */
 FUNC(irq_evtchn)
+        movq    %rcx, FRAME_AT(rcx)
+        movq    %rdx, FRAME_AT(rdx)
         orl     $IRQ_EVTCHN, VCPU_AT(irq_pending)
         movl    $EMU_VECTOR_EVTCHN, %eax
         jmp     irq_ring3
 END(irq_evtchn)
 
 FUNC(irq_ipi)
+        movq    %rcx, FRAME_AT(rcx)
+        movq    %rdx, FRAME_AT(rdx)
         orl     $IRQ_IPI, VCPU_AT(irq_pending)
         movl    $EMU_VECTOR_IPI, %eax
         jmp     irq_ring3
 END(irq_ipi)
+
+FUNC(irq_tick)
+        movq    %rcx, FRAME_AT(rcx)
+        movq    %rdx, FRAME_AT(rdx)
+        orl     $IRQ_TICK, VCPU_AT(irq_pending)
+        movl    $EMU_VECTOR_TICK, %eax
+        jmp     irq_ring3
+END(irq_tick)
 
 /* %rax: vector. */
 FUNC(irq_ring3)

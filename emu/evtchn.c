@@ -1,52 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Event channels, 2-level. The pending and mask bits are in shared_info, as
- * the guest sees them. What a port is stands in the table below, which is all
- * there is for a domain that is alone; with EMU_FLAG_EVTCHND the table is
- * evtchnd's, and ours remembers of it what sending and receiving take.
+ * Event channels, 2-level: who hears of an event, and how. The pending and
+ * mask bits are in shared_info, as the guest sees them. Sending takes no lock.
  */
-
-#include "emu/emu.h"
+#include "emu/evtchn.h"
 #include "emu/privileged.h"
-
-struct port {
-    uint8_t state;        /* EVTCHNSTAT_* */
-    uint8_t vcpu;         /* that hears of it */
-    uint8_t virq;         /* EVTCHNSTAT_virq */
-    uint8_t virq_vcpu;    /* whose it is */
-    uint16_t remote_dom;  /* unbound, interdomain */
-    uint16_t remote_port; /* interdomain within this domain; 0: outside */
-};
-
-/*
- * One domain to a VM: the table is the domain's. It changes under the lock,
- * an entry by one store. Who sends reads an entry by one load and takes no
- * lock: it finds the port as it was before or after the change.
- */
-static uint64_t ports[EMU_NR_EVTCHN]; /* struct port each */
-static uint32_t ports_lock;
-_Static_assert(sizeof(struct port) == 8, "one load, one store");
 
 /* vCPUs that are in SCHEDOP_poll. */
 static uint32_t pollers;
 _Static_assert(EMU_MAX_VCPUS <= 32, "pollers");
-
-static struct port read_port(uint32_t nr)
-{
-    uint64_t word = __atomic_load_n(&ports[nr], __ATOMIC_SEQ_CST);
-    struct port p;
-
-    memcpy(&p, &word, sizeof(p));
-    return p;
-}
-
-static void write_port(uint32_t nr, struct port p)
-{
-    uint64_t word;
-
-    memcpy(&word, &p, sizeof(word));
-    __atomic_store_n(&ports[nr], word, __ATOMIC_SEQ_CST);
-}
 
 static bool test_and_set_bit(uint64_t *words, uint32_t bit)
 {
@@ -69,25 +31,14 @@ static bool test_bit(const uint64_t *words, uint32_t bit)
 #define pending_words ((uint64_t *)shinfo->evtchn_pending)
 #define mask_words ((uint64_t *)shinfo->evtchn_mask)
 
-static bool port_exists(uint32_t port)
-{
-    return port > 0 && port < EMU_NR_EVTCHN;
-}
-
 static struct vcpu *target(const struct port *p)
 {
     return vcpu_by_id(p->vcpu < shared->nr_vcpus ? p->vcpu : 0);
 }
 
-void evtchn_init(void)
+void evtchn_clear_pending(uint32_t port)
 {
-    uint32_t outside[2] = {shared->store_port, shared->console_port};
-
-    for (unsigned int i = 0; i < ARRAY_SIZE(outside); i++) {
-        if (port_exists(outside[i]))
-            write_port(outside[i],
-                       (struct port){.state = EVTCHNSTAT_interdomain});
-    }
+    clear_bit(pending_words, port);
 }
 
 bool evtchn_is_pending(uint32_t port)
@@ -142,7 +93,7 @@ static void select_port(struct vcpu *to, uint32_t port)
     send_ipi(to);
 }
 
-static void evtchn_set_pending(uint32_t port)
+void evtchn_set_pending(uint32_t port)
 {
     struct port p = read_port(port);
 
@@ -181,150 +132,7 @@ void send_virq(struct vcpu *v, uint32_t virq)
         evtchn_set_pending(port);
 }
 
-static int alloc_port(uint32_t *port)
-{
-    for (uint32_t i = 1; i < EMU_NR_EVTCHN; i++) {
-        if (read_port(i).state == EVTCHNSTAT_closed) {
-            *port = i;
-            return 0;
-        }
-    }
-    return -XEN_ENOSPC;
-}
-
-static int alloc_unbound(struct evtchn_alloc_unbound *op)
-{
-    uint32_t port;
-    int rc;
-
-    if (!is_self(op->dom))
-        return -XEN_EPERM;
-    rc = alloc_port(&port);
-    if (rc)
-        return rc;
-    write_port(port, (struct port){
-                         .state = EVTCHNSTAT_unbound,
-                         .remote_dom = op->remote_dom == DOMID_SELF
-                                           ? (uint16_t)shared->domid
-                                           : op->remote_dom,
-                     });
-    op->port = port;
-    return 0;
-}
-
-/* The other end of port nr is port `to` of this domain. */
-static void connect(uint32_t nr, uint32_t to)
-{
-    struct port p = read_port(nr);
-
-    p.state = EVTCHNSTAT_interdomain;
-    p.remote_port = (uint16_t)to;
-    write_port(nr, p);
-}
-
-/* Both ends in this domain: a loop, as Xen allows. */
-static int bind_interdomain(struct evtchn_bind_interdomain *op)
-{
-    struct port remote;
-    uint32_t port;
-    int rc;
-
-    if (!is_self(op->remote_dom))
-        return -XEN_ESRCH; /* no other domain is reachable from here yet */
-    if (!port_exists(op->remote_port))
-        return -XEN_EINVAL;
-    remote = read_port(op->remote_port);
-    if (remote.state != EVTCHNSTAT_unbound ||
-        remote.remote_dom != shared->domid)
-        return -XEN_EINVAL;
-    rc = alloc_port(&port);
-    if (rc)
-        return rc;
-    write_port(port, (struct port){
-                         .state = EVTCHNSTAT_interdomain,
-                         .remote_dom = (uint16_t)shared->domid,
-                         .remote_port = (uint16_t)op->remote_port,
-                     });
-    connect(op->remote_port, port);
-    op->local_port = port;
-    evtchn_set_pending(port); /* a new end may have missed events */
-    return 0;
-}
-
-/* Each vCPU has one; the others are the domain's, and vCPU 0 has them. */
-static bool is_vcpu_virq(uint32_t virq)
-{
-    return virq == VIRQ_TIMER || virq == VIRQ_DEBUG || virq == VIRQ_XENOPROF ||
-           virq == VIRQ_XENPMU;
-}
-
-static int bind_virq(struct evtchn_bind_virq *op)
-{
-    struct vcpu *to;
-    uint32_t port;
-    int rc;
-
-    if (op->virq >= NR_VIRQS || (op->vcpu != 0 && !is_vcpu_virq(op->virq)))
-        return -XEN_EINVAL;
-    if (op->vcpu >= shared->nr_vcpus)
-        return -XEN_ENOENT;
-    to = vcpu_by_id(op->vcpu);
-    if (to->virq_port[op->virq])
-        return -XEN_EEXIST;
-    rc = alloc_port(&port);
-    if (rc)
-        return rc;
-    write_port(port, (struct port){
-                         .state = EVTCHNSTAT_virq,
-                         .vcpu = (uint8_t)op->vcpu,
-                         .virq = (uint8_t)op->virq,
-                         .virq_vcpu = (uint8_t)op->vcpu,
-                     });
-    WRITE_ONCE(to->virq_port[op->virq], (uint16_t)port);
-    op->port = port;
-    return 0;
-}
-
-static int bind_ipi(struct evtchn_bind_ipi *op)
-{
-    uint32_t port;
-    int rc;
-
-    if (op->vcpu >= shared->nr_vcpus)
-        return -XEN_ENOENT;
-    rc = alloc_port(&port);
-    if (rc)
-        return rc;
-    write_port(port, (struct port){
-                         .state = EVTCHNSTAT_ipi,
-                         .vcpu = (uint8_t)op->vcpu,
-                     });
-    op->port = port;
-    return 0;
-}
-
-static int close_port(uint32_t nr)
-{
-    struct port p;
-
-    if (!port_exists(nr) || read_port(nr).state == EVTCHNSTAT_closed)
-        return -XEN_EINVAL;
-    p = read_port(nr);
-    if (p.state == EVTCHNSTAT_virq)
-        WRITE_ONCE(vcpu_by_id(p.virq_vcpu)->virq_port[p.virq], 0);
-    if (p.state == EVTCHNSTAT_interdomain && p.remote_port) {
-        struct port remote = read_port(p.remote_port);
-
-        remote.state = EVTCHNSTAT_unbound;
-        remote.remote_port = 0;
-        write_port(p.remote_port, remote);
-    }
-    write_port(nr, (struct port){.state = EVTCHNSTAT_closed});
-    clear_bit(pending_words, nr);
-    return 0;
-}
-
-static int send(uint32_t nr)
+int evtchn_send(uint32_t nr)
 {
     struct port p;
 
@@ -352,46 +160,7 @@ static int send(uint32_t nr)
     }
 }
 
-static int status(struct evtchn_status *op)
-{
-    struct port p;
-
-    if (!is_self(op->dom))
-        return -XEN_ESRCH;
-    if (!port_exists(op->port))
-        return -XEN_EINVAL;
-    p = read_port(op->port);
-    op->status = p.state;
-    op->vcpu = p.vcpu;
-    if (p.state == EVTCHNSTAT_unbound) {
-        op->u.unbound.dom = p.remote_dom;
-    } else if (p.state == EVTCHNSTAT_interdomain) {
-        op->u.interdomain.dom = p.remote_dom;
-        op->u.interdomain.port = p.remote_port;
-    } else if (p.state == EVTCHNSTAT_virq) {
-        op->u.virq = p.virq;
-    }
-    return 0;
-}
-
-static int bind_vcpu(const struct evtchn_bind_vcpu *op)
-{
-    struct port p;
-
-    if (op->vcpu >= shared->nr_vcpus)
-        return -XEN_ENOENT;
-    if (!port_exists(op->port))
-        return -XEN_EINVAL;
-    p = read_port(op->port);
-    if (p.state != EVTCHNSTAT_unbound && p.state != EVTCHNSTAT_interdomain &&
-        !(p.state == EVTCHNSTAT_virq && !is_vcpu_virq(p.virq)))
-        return -XEN_EINVAL;
-    p.vcpu = (uint8_t)op->vcpu;
-    write_port(op->port, p);
-    return 0;
-}
-
-static int unmask(uint32_t nr)
+int evtchn_unmask(uint32_t nr)
 {
     struct port p;
 
@@ -402,182 +171,4 @@ static int unmask(uint32_t nr)
     if (test_bit(pending_words, nr))
         select_port(target(&p), nr);
     return 0;
-}
-
-static int reset(const struct evtchn_reset *op)
-{
-    if (!is_self(op->dom))
-        return -XEN_EPERM;
-    for (uint32_t i = 1; i < EMU_NR_EVTCHN; i++)
-        close_port(i);
-    return 0;
-}
-
-/* Bytes of each operation's argument, 0: not known. */
-static const uint8_t argument_bytes[] = {
-    [EVTCHNOP_bind_interdomain] = sizeof(struct evtchn_bind_interdomain),
-    [EVTCHNOP_bind_virq] = sizeof(struct evtchn_bind_virq),
-    [EVTCHNOP_close] = sizeof(struct evtchn_close),
-    [EVTCHNOP_send] = sizeof(struct evtchn_send),
-    [EVTCHNOP_status] = sizeof(struct evtchn_status),
-    [EVTCHNOP_alloc_unbound] = sizeof(struct evtchn_alloc_unbound),
-    [EVTCHNOP_bind_ipi] = sizeof(struct evtchn_bind_ipi),
-    [EVTCHNOP_bind_vcpu] = sizeof(struct evtchn_bind_vcpu),
-    [EVTCHNOP_unmask] = sizeof(struct evtchn_unmask),
-    [EVTCHNOP_reset] = sizeof(struct evtchn_reset),
-};
-
-union argument {
-    struct evtchn_bind_interdomain bind_interdomain;
-    struct evtchn_bind_virq bind_virq;
-    struct evtchn_close close;
-    struct evtchn_send send;
-    struct evtchn_status status;
-    struct evtchn_alloc_unbound alloc_unbound;
-    struct evtchn_bind_ipi bind_ipi;
-    struct evtchn_bind_vcpu bind_vcpu;
-    struct evtchn_unmask unmask;
-    struct evtchn_reset reset;
-};
-
-/* All that changes or tells what a port is, in the table that is ours. */
-static int decide(uint64_t cmd, union argument *op)
-{
-    switch (cmd) {
-    case EVTCHNOP_alloc_unbound:
-        return alloc_unbound(&op->alloc_unbound);
-    case EVTCHNOP_bind_interdomain:
-        return bind_interdomain(&op->bind_interdomain);
-    case EVTCHNOP_bind_virq:
-        return bind_virq(&op->bind_virq);
-    case EVTCHNOP_bind_ipi:
-        return bind_ipi(&op->bind_ipi);
-    case EVTCHNOP_status:
-        return status(&op->status);
-    case EVTCHNOP_close:
-        return close_port(op->close.port);
-    case EVTCHNOP_bind_vcpu:
-        return bind_vcpu(&op->bind_vcpu);
-    default:
-        return reset(&op->reset);
-    }
-}
-
-/* Have evtchnd decide. */
-static int ask(struct vcpu *v, uint64_t cmd, union argument *op)
-{
-    struct emu_request *r = &v->pub.request;
-
-    r->arg[0] = cmd;
-    r->length = argument_bytes[cmd];
-    memcpy(r->data, op, argument_bytes[cmd]);
-    request(v, EMU_REQUEST_EVTCHN);
-    memcpy(op, r->data, argument_bytes[cmd]);
-    return (int)r->result;
-}
-
-/* Note a new port that evtchnd has given us. */
-static void note_port(uint32_t nr, struct port port)
-{
-    BUG_ON(!port_exists(nr));
-    clear_bit(pending_words, nr);
-    write_port(nr, port);
-}
-
-static void note_interdomain(const struct evtchn_bind_interdomain *op)
-{
-    bool is_loop = is_self(op->remote_dom);
-
-    note_port(op->local_port,
-              (struct port){
-                  .state = EVTCHNSTAT_interdomain,
-                  .remote_dom = op->remote_dom,
-                  .remote_port = is_loop ? (uint16_t)op->remote_port : 0,
-              });
-    if (is_loop && port_exists(op->remote_port))
-        connect(op->remote_port, op->local_port);
-    evtchn_set_pending(op->local_port);
-}
-
-/* Remember what evtchnd has decided. */
-static void note(uint64_t cmd, const union argument *op)
-{
-    switch (cmd) {
-    case EVTCHNOP_alloc_unbound:
-        note_port(op->alloc_unbound.port,
-                  (struct port){.state = EVTCHNSTAT_unbound,
-                                .remote_dom = op->alloc_unbound.remote_dom});
-        break;
-    case EVTCHNOP_bind_interdomain:
-        note_interdomain(&op->bind_interdomain);
-        break;
-    case EVTCHNOP_bind_virq:
-        note_port(op->bind_virq.port,
-                  (struct port){.state = EVTCHNSTAT_virq,
-                                .vcpu = (uint8_t)op->bind_virq.vcpu,
-                                .virq = (uint8_t)op->bind_virq.virq,
-                                .virq_vcpu = (uint8_t)op->bind_virq.vcpu});
-        WRITE_ONCE(
-            vcpu_by_id(op->bind_virq.vcpu)->virq_port[op->bind_virq.virq],
-            (uint16_t)op->bind_virq.port);
-        break;
-    case EVTCHNOP_bind_ipi:
-        note_port(op->bind_ipi.port,
-                  (struct port){.state = EVTCHNSTAT_ipi,
-                                .vcpu = (uint8_t)op->bind_ipi.vcpu});
-        break;
-    case EVTCHNOP_close:
-        close_port(op->close.port);
-        break;
-    case EVTCHNOP_bind_vcpu:
-        bind_vcpu(&op->bind_vcpu);
-        break;
-    case EVTCHNOP_reset:
-        reset(&op->reset);
-        break;
-    default:
-        break;
-    }
-}
-
-int64_t do_event_channel_op(struct vcpu *v, uint64_t cmd, uint64_t arg,
-                            uint64_t a3, uint64_t a4, uint64_t a5)
-{
-    union argument op;
-    int rc;
-
-    (void)a3, (void)a4, (void)a5;
-    if (cmd >= ARRAY_SIZE(argument_bytes) || !argument_bytes[cmd])
-        return -XEN_ENOSYS;
-    if (copy_from_guest(&op, arg, argument_bytes[cmd]))
-        return -XEN_EFAULT;
-    if (cmd == EVTCHNOP_send)
-        return send(op.send.port);
-    if (cmd == EVTCHNOP_unmask)
-        return unmask(op.unmask.port);
-    /* evtchnd's answers are noted in the order in which it gave them. */
-    lock(v, &ports_lock);
-    if (shared->flags & EMU_FLAG_EVTCHND) {
-        rc = ask(v, cmd, &op);
-        if (!rc)
-            note(cmd, &op);
-    } else {
-        rc = decide(cmd, &op);
-    }
-    unlock(&ports_lock);
-    if (!rc && copy_to_guest(arg, &op, argument_bytes[cmd]))
-        rc = -XEN_EFAULT;
-    return rc;
-}
-
-/* The interface before Xen 3.2: command and argument in one structure. */
-int64_t do_event_channel_op_compat(struct vcpu *v, uint64_t arg, uint64_t a2,
-                                   uint64_t a3, uint64_t a4, uint64_t a5)
-{
-    uint32_t cmd;
-
-    (void)a2;
-    if (copy_from_guest(&cmd, arg, sizeof(cmd)))
-        return -XEN_EFAULT;
-    return do_event_channel_op(v, cmd, arg + 8, a3, a4, a5);
 }

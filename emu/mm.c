@@ -13,9 +13,6 @@
 #include "emu/emu.h"
 #include "emu/privileged.h"
 
-/* mmu_update: ptr's low bits, public/xen.h. */
-#define UPDATE_TYPE(ptr) ((ptr)&3)
-
 /*
  * Machine pages that were fixed as part of a pinned table: a hint, never the
  * truth. Set: its entries had the user bit when it was pinned, and it may be
@@ -161,6 +158,39 @@ static void unpin_table(uint64_t mfn, int level)
     }
 }
 
+/* The guest says that this is a table of that level: 0 or -EINVAL. */
+int pin(uint64_t mfn, int level)
+{
+    if (is_pinned(mfn))
+        return -XEN_EINVAL;
+    pin_table(mfn, level);
+    set_pinned(mfn, true);
+    return 0;
+}
+
+/* And that it is one no more. */
+int unpin(uint64_t mfn)
+{
+    const uint64_t *t = machine(mfn << PAGE_SHIFT);
+    bool l4 = PTE_MFN(t[DIRECTMAP_SLOT]) ==
+              (EMU_TABLES_GPA >> PAGE_SHIFT) + EMU_TABLE_L3_DIRECTMAP;
+
+    if (!is_pinned(mfn))
+        return -XEN_EINVAL;
+    set_pinned(mfn, false);
+    unpin_table(mfn, l4 ? 4 : 1);
+    return 0;
+}
+
+int use_root(uint64_t mfn)
+{
+    if (!mfn_guest(mfn))
+        return -XEN_EINVAL;
+    pin_table(mfn, 4);
+    set_table(mfn, true);
+    return 0;
+}
+
 /* The root that the builder made counts as pinned: a guest unpins it when it
  * has its own. What it points at has its user bits already. */
 void mm_init(uint64_t root)
@@ -284,293 +314,4 @@ void set_kernel_root(struct vcpu *v, uint64_t cr3)
 {
     install_emu_slots(cr3, false);
     v->pub.kernel_cr3 = cr3;
-}
-
-/* --- mmu_update --------------------------------------------------------------- */
-
-/* May the guest map this machine page? */
-static bool mappable(uint64_t entry)
-{
-    uint64_t mfn = PTE_MFN(entry);
-
-    if (!(entry & PTE_P) || mfn_guest(mfn))
-        return true;
-    return mfn == SHARED_INFO_GPA >> PAGE_SHIFT ||
-           (mfn >= GRANT_FRAMES_GPA >> PAGE_SHIFT &&
-            mfn < (GRANT_FRAMES_GPA + GRANT_FRAMES_BYTES) >> PAGE_SHIFT);
-}
-
-static int write_entry(uint64_t *e, uint64_t value, bool preserve_ad)
-{
-    uint64_t old = READ_ONCE(*e);
-
-    if (!mappable(value))
-        return -XEN_EINVAL;
-    if (value & PTE_P)
-        value |= PTE_US;
-    if (preserve_ad) {
-        while (!__atomic_compare_exchange_n(
-            e, &old, value | (old & (PTE_A | PTE_D)), false, __ATOMIC_SEQ_CST,
-            __ATOMIC_SEQ_CST))
-            barrier();
-    } else if (old != value) {
-        /* No store that changes nothing: KVM may be watching the page. */
-        WRITE_ONCE(*e, value);
-    }
-    return 0;
-}
-
-static int update_entry(uint64_t ptr, uint64_t value)
-{
-    uint64_t mfn = ptr >> PAGE_SHIFT;
-    unsigned int index = (unsigned int)(ptr & (PAGE_SIZE - 1)) >> 3;
-    uint64_t *t = machine(mfn << PAGE_SHIFT);
-
-    if (UPDATE_TYPE(ptr) == MMU_MACHPHYS_UPDATE) {
-        if (!mfn_guest(mfn) || mfn >= shared->m2p_nr_entries)
-            return -XEN_EINVAL;
-        m2p[mfn] = value;
-        return 0;
-    }
-    if (UPDATE_TYPE(ptr) == 3)
-        return -XEN_ENOSYS;
-    if (ptr & 4 || !mfn_guest(mfn))
-        return -XEN_EINVAL;
-    /* In an L4 these are emu's; elsewhere the guest's own. An L4 is known by
-     * emu's entry in it, which nothing else contains. */
-    if (index >= XEN_FIRST_SLOT && index < XEN_END_SLOT &&
-        PTE_MFN(t[DIRECTMAP_SLOT]) ==
-            (EMU_TABLES_GPA >> PAGE_SHIFT) + EMU_TABLE_L3_DIRECTMAP)
-        return -XEN_EINVAL;
-    return write_entry(&t[index], value,
-                       UPDATE_TYPE(ptr) == MMU_PT_UPDATE_PRESERVE_AD);
-}
-
-/* How many of a list were done, for a guest that asks; and the call's rc. */
-static int report_done(uint64_t pdone, uint64_t done, int rc)
-{
-    uint32_t n = (uint32_t)done;
-
-    if (pdone && copy_to_guest(pdone, &n, sizeof(n)))
-        return -XEN_EFAULT;
-    return rc;
-}
-
-int64_t do_mmu_update(struct vcpu *v, uint64_t ureqs, uint64_t count,
-                      uint64_t pdone, uint64_t domid, uint64_t a5)
-{
-    uint64_t done = 0;
-    int rc = 0;
-
-    (void)a5;
-    if (!is_self(domid))
-        return -XEN_ESRCH;
-    for (; done < (uint32_t)count; done++) {
-        mmu_update_t u;
-
-        rc = copy_from_guest(&u, ureqs + done * sizeof(u), sizeof(u));
-        if (!rc)
-            rc = update_entry(u.ptr, u.val);
-        if (rc)
-            break;
-    }
-    v->pub.counters.mmu_update += done;
-    return report_done(pdone, done, rc);
-}
-
-static int flush_by_flags(struct vcpu *v, uint64_t va, uint64_t flags)
-{
-    uint64_t bitmap_va = flags & ~(uint64_t)UVMF_FLUSHTYPE_MASK;
-    uint64_t mask = ~0UL;
-
-    if ((flags & UVMF_FLUSHTYPE_MASK) == UVMF_NONE)
-        return 0;
-    if ((flags & UVMF_FLUSHTYPE_MASK) == 3)
-        return -XEN_ENOSYS;
-    if (bitmap_va == UVMF_LOCAL)
-        mask = 1UL << v->pub.id;
-    else if (bitmap_va != UVMF_ALL &&
-             copy_from_guest(&mask, bitmap_va, sizeof(mask)))
-        return -XEN_EFAULT;
-    if ((flags & UVMF_FLUSHTYPE_MASK) == UVMF_INVLPG &&
-        mask & 1UL << v->pub.id) {
-        flush_local_va(v, va);
-        mask &= ~(1UL << v->pub.id);
-    }
-    flush_vcpus(v, mask);
-    return 0;
-}
-
-int64_t do_update_va_mapping(struct vcpu *v, uint64_t va, uint64_t value,
-                             uint64_t flags, uint64_t a4, uint64_t a5)
-{
-    uint64_t *e = walk(v->pub.kernel_cr3, va, 1);
-    int rc;
-
-    (void)a4;
-    (void)a5;
-    if (!e || in_hole(va))
-        return -XEN_EINVAL;
-    rc = write_entry(e, value, false);
-    return rc ? rc : flush_by_flags(v, va, flags);
-}
-
-int64_t do_update_va_mapping_otherdomain(struct vcpu *v, uint64_t va,
-                                         uint64_t value, uint64_t flags,
-                                         uint64_t domid, uint64_t a5)
-{
-    if (!is_self(domid))
-        return -XEN_EPERM;
-    return do_update_va_mapping(v, va, value, flags, 0, a5);
-}
-
-/* --- mmuext_op -------------------------------------------------------------------- */
-
-static int op_cpus(struct vcpu *v, struct mmuext_op *op, uint64_t *mask)
-{
-    (void)v;
-    *mask = 0;
-    /* A bitmap of at most as many vCPUs as there are. */
-    return copy_from_guest(mask, (uint64_t)op->arg2.vcpumask.p,
-                           (shared->nr_vcpus + 7) / 8);
-}
-
-static int op_clear_copy(struct mmuext_op *op)
-{
-    uint64_t to = op->arg1.mfn, from = op->arg2.src_mfn;
-
-    if (!mfn_guest(to) || (op->cmd == MMUEXT_COPY_PAGE && !mfn_guest(from)))
-        return -XEN_EINVAL;
-    if (op->cmd == MMUEXT_CLEAR_PAGE)
-        memset(machine(to << PAGE_SHIFT), 0, PAGE_SIZE);
-    else
-        memcpy(machine(to << PAGE_SHIFT), machine(from << PAGE_SHIFT),
-               PAGE_SIZE);
-    return 0;
-}
-
-int use_root(uint64_t mfn)
-{
-    if (!mfn_guest(mfn))
-        return -XEN_EINVAL;
-    pin_table(mfn, 4);
-    set_table(mfn, true);
-    return 0;
-}
-
-static int op_root(struct vcpu *v, struct mmuext_op *op)
-{
-    uint64_t mfn = op->arg1.mfn;
-
-    if (op->cmd == MMUEXT_NEW_USER_BASEPTR && mfn == 0) {
-        v->pub.user_cr3 = 0;
-        return 0;
-    }
-    if (use_root(mfn))
-        return -XEN_EINVAL;
-    if (op->cmd == MMUEXT_NEW_BASEPTR) {
-        set_kernel_root(v, mfn << PAGE_SHIFT);
-    } else {
-        install_emu_slots(mfn << PAGE_SHIFT,
-                          mfn << PAGE_SHIFT != v->pub.kernel_cr3);
-        v->pub.user_cr3 = mfn << PAGE_SHIFT;
-    }
-    return 0;
-}
-
-static int op_pin(struct mmuext_op *op)
-{
-    uint64_t mfn = op->arg1.mfn;
-    int level = (int)(op->cmd - MMUEXT_PIN_L1_TABLE) + 1;
-
-    if (!mfn_guest(mfn))
-        return -XEN_EINVAL;
-    if (op->cmd == MMUEXT_UNPIN_TABLE) {
-        uint64_t *t = machine(mfn << PAGE_SHIFT);
-        bool l4 = PTE_MFN(t[DIRECTMAP_SLOT]) ==
-                  (EMU_TABLES_GPA >> PAGE_SHIFT) + EMU_TABLE_L3_DIRECTMAP;
-
-        if (!is_pinned(mfn))
-            return -XEN_EINVAL;
-        set_pinned(mfn, false);
-        unpin_table(mfn, l4 ? 4 : 1);
-        return 0;
-    }
-    if (is_pinned(mfn))
-        return -XEN_EINVAL;
-    pin_table(mfn, level);
-    set_pinned(mfn, true);
-    return 0;
-}
-
-static int mmuext(struct vcpu *v, struct mmuext_op *op)
-{
-    uint64_t mask;
-    int rc;
-
-    switch (op->cmd) {
-    case MMUEXT_PIN_L1_TABLE:
-    case MMUEXT_PIN_L2_TABLE:
-    case MMUEXT_PIN_L3_TABLE:
-    case MMUEXT_PIN_L4_TABLE:
-    case MMUEXT_UNPIN_TABLE:
-        return op_pin(op);
-    case MMUEXT_NEW_BASEPTR:
-    case MMUEXT_NEW_USER_BASEPTR:
-        return op_root(v, op);
-    case MMUEXT_TLB_FLUSH_LOCAL:
-        flush_local(v);
-        return 0;
-    case MMUEXT_INVLPG_LOCAL:
-        flush_local_va(v, op->arg1.linear_addr);
-        return 0;
-    case MMUEXT_TLB_FLUSH_MULTI:
-    case MMUEXT_INVLPG_MULTI:
-        rc = op_cpus(v, op, &mask);
-        if (!rc && op->cmd == MMUEXT_INVLPG_MULTI && mask & 1UL << v->pub.id) {
-            flush_local_va(v, op->arg1.linear_addr);
-            mask &= ~(1UL << v->pub.id);
-        }
-        if (!rc)
-            flush_vcpus(v, mask);
-        return rc;
-    case MMUEXT_TLB_FLUSH_ALL:
-        flush_vcpus(v, ~0UL);
-        return 0;
-    case MMUEXT_INVLPG_ALL:
-        flush_local_va(v, op->arg1.linear_addr);
-        flush_vcpus(v, ~(1UL << v->pub.id));
-        return 0;
-    case MMUEXT_SET_LDT:
-        return set_ldt(v, op->arg1.linear_addr, op->arg2.nr_ents);
-    case MMUEXT_CLEAR_PAGE:
-    case MMUEXT_COPY_PAGE:
-        return op_clear_copy(op);
-    case MMUEXT_FLUSH_CACHE:
-    case MMUEXT_FLUSH_CACHE_GLOBAL:
-        return 0; /* no device reads past the caches here */
-    default:
-        return -XEN_ENOSYS;
-    }
-}
-
-int64_t do_mmuext_op(struct vcpu *v, uint64_t ops, uint64_t count,
-                     uint64_t pdone, uint64_t domid, uint64_t a5)
-{
-    uint64_t done = 0;
-    int rc = 0;
-
-    (void)a5;
-    if (!is_self(domid))
-        return -XEN_ESRCH;
-    for (; done < (uint32_t)count; done++) {
-        struct mmuext_op op;
-
-        rc = copy_from_guest(&op, ops + done * sizeof(op), sizeof(op));
-        if (!rc)
-            rc = mmuext(v, &op);
-        if (rc)
-            break;
-    }
-    return report_done(pdone, done, rc);
 }

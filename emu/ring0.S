@@ -176,9 +176,9 @@ FUNC(fault_in_emu)
 END(fault_in_emu)
 
 /*
- * LAPIC interrupts. From the guest: three registers saved, the interrupt ended,
- * the timer's next tick armed (0 disarms), the stack changed for the next
- * interrupt, then down to ring 3, which does the rest. %rsp is 40 below
+ * LAPIC interrupts. From the guest: what is used here saved, the interrupt
+ * ended, the timer's next tick armed (0 disarms), the stack changed for the
+ * next interrupt, then down to ring 3, which does the rest. %rsp is 40 below
  * irq_end there; from emu it may be on the other stack.
  */
 #define GUEST_FRAME_AT(field) \
@@ -190,14 +190,18 @@ END(fault_in_emu)
         wrmsr
 .endm
 
-/* eoi: it has to be ended. to: offset in the block of where to go down to. */
+/* eoi: it has to be ended. to: offset in the block of where to go down to.
+ * The deadline's timer leaves the guest's rcx and rdx in its frame; the others
+ * leave them where they are. */
 .macro IRQ name, eoi, bit, to
 FUNC(\name)
         cmpl    $emu_high, 4(%rsp)
         je      1f
         movq    %rax, GUEST_FRAME_AT(rax)
+        .if     \eoi || \bit == IRQ_TIMER
         movq    %rcx, GUEST_FRAME_AT(rcx)
         movq    %rdx, GUEST_FRAME_AT(rdx)
+        .endif
         movq    IRQ_AT(kernel_cr3), %rax
         movq    %rax, %cr3
         .if     \eoi
@@ -208,6 +212,9 @@ FUNC(\name)
         movl    4 + IRQ_AT(guess_tsc), %edx
         movl    $MSR_TSC_DEADLINE, %ecx
         wrmsr
+        .elseif \eoi
+        movq    GUEST_FRAME_AT(rcx), %rcx
+        movq    GUEST_FRAME_AT(rdx), %rdx
         .endif
         addl    $IRQ_STACK_BYTES, IRQ_AT(irq_ist)
         leaq    (\to - VCPU_irq_end + 40)(%rsp), %rsp
@@ -239,9 +246,11 @@ END(\name)
         IRQ     slow_irq_timer, 1, IRQ_TIMER, VCPU_to_ring3_IRQ_TIMER
         IRQ     slow_irq_evtchn, 1, IRQ_EVTCHN, VCPU_to_ring3_IRQ_EVTCHN
         IRQ     slow_irq_ipi, 1, IRQ_IPI, VCPU_to_ring3_IRQ_IPI
+        IRQ     slow_irq_tick, 1, IRQ_TICK, VCPU_to_ring3_IRQ_TICK
         IRQ     ended_irq_timer, 0, IRQ_TIMER, VCPU_to_ring3_IRQ_TIMER
         IRQ     ended_irq_evtchn, 0, IRQ_EVTCHN, VCPU_to_ring3_IRQ_EVTCHN
         IRQ     ended_irq_ipi, 0, IRQ_IPI, VCPU_to_ring3_IRQ_IPI
+        IRQ     ended_irq_tick, 0, IRQ_TICK, VCPU_to_ring3_IRQ_TICK
 
 /* Back to where emu was; to exit_again if it was about to enter the guest. */
 FUNC(irq_in_emu)

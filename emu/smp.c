@@ -68,6 +68,9 @@ void flush_vcpus(struct vcpu *v, uint64_t mask)
     uint32_t want[EMU_MAX_VCPUS];
     uint64_t waiting = 0;
 
+    /* The entries that changed before is_down: who comes up after we found it
+     * down walks tables that have them. */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
     for (uint32_t id = 0; id < shared->nr_vcpus; id++) {
         struct vcpu *to = vcpu_by_id(id);
 

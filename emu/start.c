@@ -9,12 +9,10 @@
 #define MSR_SFMASK 0xc0000084
 #define MSR_X2APIC_TPR 0x808
 #define MSR_X2APIC_SVR 0x80f
-#define MSR_X2APIC_LVT_TIMER 0x832
 #define MSR_X2APIC_SELF_IPI 0x83f
 #define MSR_KVM_STEAL_TIME 0x4b564d03
 
 #define APIC_SVR_ENABLE 0x100
-#define APIC_TIMER_TSC_DEADLINE 0x40000
 
 /* What SYSCALL clears: TF, IF, DF, IOPL, NT, AC. */
 #define SYSCALL_MASK 0x47700
@@ -36,12 +34,13 @@ struct dtr {
 
 extern char trap_stubs[], slow_stubs[], debug_stub[], nmi_stub[],
     slow_page_fault[], slow_general_protection[], slow_irq_timer[],
-    slow_irq_evtchn[], slow_irq_ipi[], slow_irq_spurious[], slow_irq_probe[],
-    ended_irq_timer[], ended_irq_evtchn[], ended_irq_ipi[];
+    slow_irq_evtchn[], slow_irq_ipi[], slow_irq_tick[], slow_irq_spurious[],
+    slow_irq_probe[], ended_irq_timer[], ended_irq_evtchn[], ended_irq_ipi[],
+    ended_irq_tick[];
 extern char lstar_template[], lstar_template_end[];
 extern char syscall_ring0[], syscall_ring3[];
 extern char trap_ring3[], trap_rax[], trap_page_fault[], irq_timer[],
-    irq_evtchn[], irq_ipi[];
+    irq_evtchn[], irq_ipi[], irq_tick[];
 void enter_guest(struct vcpu *v) __attribute__((noreturn));
 
 static void set_gate(unsigned int vector, const char *entry, unsigned int ist)
@@ -108,6 +107,7 @@ static void init_slow_irqs(void)
     set_gate(EMU_VECTOR_TIMER, eoi ? slow_irq_timer : ended_irq_timer, 2);
     set_gate(EMU_VECTOR_EVTCHN, eoi ? slow_irq_evtchn : ended_irq_evtchn, 2);
     set_gate(EMU_VECTOR_IPI, eoi ? slow_irq_ipi : ended_irq_ipi, 2);
+    set_gate(EMU_VECTOR_TICK, eoi ? slow_irq_tick : ended_irq_tick, 2);
 }
 
 static void init_stacks(struct vcpu *v)
@@ -121,6 +121,7 @@ static void init_stacks(struct vcpu *v)
         [TO_RING3_IRQ_TIMER] = irq_timer,
         [TO_RING3_IRQ_EVTCHN] = irq_evtchn,
         [TO_RING3_IRQ_IPI] = irq_ipi,
+        [TO_RING3_IRQ_TICK] = irq_tick,
     };
 
     v->tss.rsp[0] =
@@ -175,6 +176,8 @@ static void init_cpu(struct vcpu *v)
     raw_wrmsr(MSR_X2APIC_TPR, 0);
     raw_wrmsr(MSR_X2APIC_SVR, APIC_SVR_ENABLE | EMU_VECTOR_SPURIOUS);
     raw_wrmsr(MSR_X2APIC_LVT_TIMER, APIC_TIMER_TSC_DEADLINE | EMU_VECTOR_TIMER);
+    /* KVM's LAPIC counts nanoseconds. */
+    raw_wrmsr(MSR_X2APIC_TIMER_DIVIDE, APIC_TIMER_DIVIDE_BY_1);
     raw_wrmsr(MSR_KVM_STEAL_TIME, ((uint64_t)&v->steal - DIRECTMAP_VIRT) | 1);
 }
 

@@ -7,12 +7,8 @@
 #include "emu/emu.h"
 #include "emu/privileged.h"
 
-/* Ticks closer together than this are no tick. */
-#define GUESS_MIN_NS 1000000UL
-/* A tick's requests jitter by some microseconds: guess a little late, and
- * take a guess that is not early and at most this late. */
-#define GUESS_JITTER_NS 30000UL
-#define GUESS_LATE_NS 100000UL
+/* Slow ring 0: what the LAPIC may be late to save telling it. */
+#define LATE_NS 100000UL
 
 uint64_t rdtsc(void)
 {
@@ -54,7 +50,7 @@ uint64_t system_time_ns(void)
 }
 
 /* TSC value at which system time is ns. */
-static uint64_t tsc_at(uint64_t ns)
+uint64_t tsc_at(uint64_t ns)
 {
     struct emu_clock c = this_vcpu()->clock;
     uint64_t delta, ticks;
@@ -139,31 +135,37 @@ void timer_program(struct vcpu *v)
 {
     uint64_t next =
         earliest(v->singleshot_ns, earliest(v->periodic_next_ns, v->poll_ns));
-    uint64_t tsc = next ? tsc_at(next) : 0;
+    uint64_t tsc;
 
+    if (tick_does(v, next))
+        return;
+    tsc = next ? tsc_at(next) : 0;
     if (tsc == v->armed_tsc)
         return;
     /* Slow ring 0: a deadline too many costs one interrupt at most, telling
      * the LAPIC of each change costs a trap. */
     if (slow_ring0() && tsc <= v->armed_tsc &&
-        (!tsc ||
-         v->armed_tsc - tsc < shared->tsc_khz * GUESS_LATE_NS / 1000000))
+        (!tsc || v->armed_tsc - tsc < shared->tsc_khz * LATE_NS / 1000000))
         return;
     v->armed_tsc = tsc;
     wrmsr(MSR_TSC_DEADLINE, tsc);
 }
 
-void timer_interrupt(struct vcpu *v)
+void timer_interrupt(struct vcpu *v, bool is_tick)
 {
     uint64_t now = system_time_ns();
+    bool is_due = false;
 
     if (!slow_ring0())
         v->armed_tsc = 0; /* the LAPIC disarms itself; ring0.S has noted it */
     update_time(v, false);
     if (v->singleshot_ns && v->singleshot_ns <= now) {
         v->singleshot_ns = 0;
+        is_due = true;
         send_virq(v, VIRQ_TIMER);
     }
+    if (is_tick)
+        tick_came(v, now, is_due);
     if (v->periodic_next_ns && v->periodic_next_ns <= now) {
         /* Ticks that were missed are missed. */
         v->periodic_next_ns += v->period_ns;
@@ -176,29 +178,13 @@ void timer_interrupt(struct vcpu *v)
     timer_program(v);
 }
 
-/*
- * A guest's tick asks for one deadline after the other at the same distance.
- * After two alike the third is guessed; a wrong guess costs one interrupt.
- */
-static void guess_next(struct vcpu *v, uint64_t timeout_ns)
-{
-    uint64_t delta = timeout_ns - v->last_singleshot_ns;
-    uint64_t jitter = delta - v->last_delta_ns + GUESS_JITTER_NS;
-    bool is_tick =
-        timeout_ns && delta >= GUESS_MIN_NS && jitter <= 2 * GUESS_JITTER_NS;
-
-    v->guess_tsc = is_tick ? tsc_at(timeout_ns + delta + GUESS_JITTER_NS) : 0;
-    v->last_delta_ns = delta;
-    v->last_singleshot_ns = timeout_ns;
-}
-
 int64_t do_set_timer_op(struct vcpu *v, uint64_t timeout_ns, uint64_t a2,
                         uint64_t a3, uint64_t a4, uint64_t a5)
 {
     (void)a2, (void)a3, (void)a4, (void)a5;
     v->singleshot_ns = timeout_ns;
     if (slow_ring0())
-        guess_next(v, timeout_ns);
+        tick_asked(v, timeout_ns);
     if (timeout_ns && timeout_ns <= system_time_ns()) {
         v->singleshot_ns = 0;
         send_virq(v, VIRQ_TIMER);

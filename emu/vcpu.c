@@ -11,8 +11,8 @@ void take_interrupts(struct vcpu *v)
 {
     uint32_t irqs = __atomic_exchange_n(&v->irq_pending, 0, __ATOMIC_SEQ_CST);
 
-    if (irqs & IRQ_TIMER)
-        timer_interrupt(v);
+    if (irqs & (IRQ_TIMER | IRQ_TICK))
+        timer_interrupt(v, irqs & IRQ_TICK);
     if (irqs & IRQ_EVTCHN)
         evtchn_from_outside();
     if (irqs & IRQ_IPI)

@@ -49,7 +49,14 @@
 #define MSR_GS_BASE 0xc0000101
 #define MSR_TSC_DEADLINE 0x6e0
 #define MSR_X2APIC_EOI 0x80b
+#define MSR_X2APIC_LVT_TIMER 0x832
+#define MSR_X2APIC_TIMER_INITIAL 0x838
+#define MSR_X2APIC_TIMER_DIVIDE 0x83e
 #define MSR_X2APIC_ISR7 0x817 /* vectors from 0xe0 */
+
+#define APIC_TIMER_PERIODIC 0x20000
+#define APIC_TIMER_TSC_DEADLINE 0x40000
+#define APIC_TIMER_DIVIDE_BY_1 0xb
 
 /* Vectors for which the CPU pushes an error code. */
 #define HAS_ERROR_CODE(n)                                              \

@@ -5,6 +5,7 @@
 const char guest_name[] = "timers";
 
 #define MS 1000000UL
+#define TICKS 60U
 /* What a loaded host may add to any wait. */
 #define SLACK (2000 * MS)
 
@@ -217,6 +218,37 @@ static void test_preemption(void)
     check_eq("upcall into a busy loop", event_count[timer], before + 1);
 }
 
+/* One deadline after the other, as a kernel's tick: emu may tell the hardware
+ * of few of them. What ends the row must be seen all the same. */
+static void test_tick(void)
+{
+    uint32_t before = event_count[timer], n, nr_early = 0;
+    uint64_t start = system_time_ns(), next = start;
+
+    events_enable();
+    for (n = 0; n < TICKS; n++) {
+        next += 2 * MS;
+        CALL(set_timer_op, next);
+        while (READ_ONCE(event_count[timer]) == before + n &&
+               system_time_ns() < next + SLACK)
+            ;
+        nr_early += system_time_ns() < next;
+        if (event_count[timer] != before + n + 1)
+            break;
+    }
+    check_eq("each tick comes once", n, TICKS);
+    check_eq("none early", nr_early, 0);
+    events_disable();
+    next = system_time_ns() + MS / 2;
+    CALL(set_timer_op, next);
+    check_deadline("then one sooner", before + n, next);
+    next = system_time_ns() + 30 * MS;
+    CALL(set_timer_op, next);
+    check_deadline("one later", before + n + 1, next);
+    wait_timer(20 * MS);
+    check_eq("and no more", event_count[timer], before + n + 2);
+}
+
 void guest_main(void)
 {
     events_init();
@@ -230,4 +262,5 @@ void guest_main(void)
     test_block();
     test_poll();
     test_preemption();
+    test_tick();
 }

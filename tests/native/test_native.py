@@ -20,7 +20,8 @@ TOP = HERE.parent.parent
 # other half, and emu_native.c stands in for it.
 EMU = (
     "bounce callback console_io context descriptor_tables evtchn gnttab "
-    "hypercall iret memory misc mm privop sched smp time vcpu version"
+    "hypercall iret memory misc mm mmu_update mmuext ports privop sched smp "
+    "tick time vcpu version"
 ).split()
 
 FLAGS = [

@@ -155,8 +155,18 @@ class Vcpu:
 
         `on_request(nr, request)` hears of CONSOLE and READY, in this thread.
         """
-        out = ffi.new("struct vcpu_exit *")
         self.thread_id = threading.get_native_id()
+        lib.vcpu_name_thread(f"vcpu{self.number}".encode())
+        try:
+            return self._run(gate, on_request)
+        finally:
+            # The thread goes back to trio, for whatever comes next.
+            lib.vcpu_name_thread(b"xenner")
+
+    def _run(
+        self, gate: Gate, on_request: Callable[[int, Any], None]
+    ) -> Outcome | None:
+        out = ffi.new("struct vcpu_exit *")
         while gate.pass_through(self.number):
             while True:
                 rc = lib.vcpu_run(self._loop, out)

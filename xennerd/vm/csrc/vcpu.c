@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -53,6 +54,11 @@ int vcpu_signals_init(void)
 int vm_set_tss_address(int vm_fd, uint64_t address)
 {
     return ioctl(vm_fd, KVM_SET_TSS_ADDR, address) ? -errno : 0;
+}
+
+void vcpu_name_thread(const char *name)
+{
+    prctl(PR_SET_NAME, name);
 }
 
 struct vcpu_loop *vcpu_new(int vcpu_fd, int run_bytes)

@@ -45,6 +45,8 @@ struct vcpu_loop;
 int vcpu_signals_init(void);
 /* KVM_SET_TSS_ADDR: an address that Python's ioctl cannot pass. */
 int vm_set_tss_address(int vm_fd, uint64_t address);
+/* What top -H shows for the calling thread: at most 15 bytes. */
+void vcpu_name_thread(const char *name);
 /* NULL and errno on failure. */
 struct vcpu_loop *vcpu_new(int vcpu_fd, int run_bytes);
 void vcpu_free(struct vcpu_loop *v);

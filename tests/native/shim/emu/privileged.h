@@ -7,7 +7,7 @@
 
 struct native_cpu {
     uint64_t cr0, cr3, cr4, dr[8], xcr0, fs_base, gs_base, ldt;
-    uint64_t msr_deadline;
+    uint64_t msr_deadline, msr_lvt_timer, msr_timer_initial;
     unsigned int nr_cr3, nr_invlpg, nr_wrmsr, nr_out;
 };
 extern struct native_cpu native_cpu;
@@ -29,6 +29,10 @@ static inline void raw_wrmsr(uint32_t msr, uint64_t value)
     native_cpu.nr_wrmsr++;
     if (msr == MSR_TSC_DEADLINE_)
         native_cpu.msr_deadline = value;
+    else if (msr == MSR_X2APIC_LVT_TIMER)
+        native_cpu.msr_lvt_timer = value;
+    else if (msr == MSR_X2APIC_TIMER_INITIAL)
+        native_cpu.msr_timer_initial = value;
 }
 
 static inline uint64_t raw_rdmsr(uint32_t msr)

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What ports.c knows of a port, and what evtchn.c does with one. */
+#ifndef EMU_EVTCHN_H
+#define EMU_EVTCHN_H
+
+#include "emu/emu.h"
+
+struct port {
+    uint8_t state;        /* EVTCHNSTAT_* */
+    uint8_t vcpu;         /* that hears of it */
+    uint8_t virq;         /* EVTCHNSTAT_virq */
+    uint8_t virq_vcpu;    /* whose it is */
+    uint16_t remote_dom;  /* unbound, interdomain */
+    uint16_t remote_port; /* interdomain within this domain; 0: outside */
+};
+
+static inline bool port_exists(uint32_t port)
+{
+    return port > 0 && port < EMU_NR_EVTCHN;
+}
+
+/* ports.c; a port that exists. */
+struct port read_port(uint32_t nr);
+
+/* evtchn.c; 0 or one of Xen's errors. */
+int evtchn_send(uint32_t nr);
+int evtchn_unmask(uint32_t nr);
+void evtchn_set_pending(uint32_t port);
+void evtchn_clear_pending(uint32_t port);
+
+#endif

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* mmu_update and update_va_mapping: entries of the guest's page tables. */
+#include "emu/emu.h"
+
+/* mmu_update: ptr's low bits, public/xen.h. */
+#define UPDATE_TYPE(ptr) ((ptr)&3)
+
+/* May the guest map this machine page? */
+static bool mappable(uint64_t entry)
+{
+    uint64_t mfn = PTE_MFN(entry);
+
+    if (!(entry & PTE_P) || mfn_guest(mfn))
+        return true;
+    return mfn == SHARED_INFO_GPA >> PAGE_SHIFT ||
+           (mfn >= GRANT_FRAMES_GPA >> PAGE_SHIFT &&
+            mfn < (GRANT_FRAMES_GPA + GRANT_FRAMES_BYTES) >> PAGE_SHIFT);
+}
+
+static int write_entry(uint64_t *e, uint64_t value, bool preserve_ad)
+{
+    uint64_t old = READ_ONCE(*e);
+
+    if (!mappable(value))
+        return -XEN_EINVAL;
+    if (value & PTE_P)
+        value |= PTE_US;
+    if (preserve_ad) {
+        while (!__atomic_compare_exchange_n(
+            e, &old, value | (old & (PTE_A | PTE_D)), false, __ATOMIC_SEQ_CST,
+            __ATOMIC_SEQ_CST))
+            barrier();
+    } else if (old != value) {
+        /* No store that changes nothing: KVM may be watching the page. */
+        WRITE_ONCE(*e, value);
+    }
+    return 0;
+}
+
+static int update_entry(uint64_t ptr, uint64_t value)
+{
+    uint64_t mfn = ptr >> PAGE_SHIFT;
+    unsigned int index = (unsigned int)(ptr & (PAGE_SIZE - 1)) >> 3;
+    uint64_t *t = machine(mfn << PAGE_SHIFT);
+
+    if (UPDATE_TYPE(ptr) == MMU_MACHPHYS_UPDATE) {
+        if (!mfn_guest(mfn) || mfn >= shared->m2p_nr_entries)
+            return -XEN_EINVAL;
+        m2p[mfn] = value;
+        return 0;
+    }
+    if (UPDATE_TYPE(ptr) == 3)
+        return -XEN_ENOSYS;
+    if (ptr & 4 || !mfn_guest(mfn))
+        return -XEN_EINVAL;
+    /* In an L4 these are emu's; elsewhere the guest's own. An L4 is known by
+     * emu's entry in it, which nothing else contains. */
+    if (index >= XEN_FIRST_SLOT && index < XEN_END_SLOT &&
+        PTE_MFN(t[DIRECTMAP_SLOT]) ==
+            (EMU_TABLES_GPA >> PAGE_SHIFT) + EMU_TABLE_L3_DIRECTMAP)
+        return -XEN_EINVAL;
+    return write_entry(&t[index], value,
+                       UPDATE_TYPE(ptr) == MMU_PT_UPDATE_PRESERVE_AD);
+}
+
+/* How many of a list were done, for a guest that asks; and the call's rc. */
+int report_done(uint64_t pdone, uint64_t done, int rc)
+{
+    uint32_t n = (uint32_t)done;
+
+    if (pdone && copy_to_guest(pdone, &n, sizeof(n)))
+        return -XEN_EFAULT;
+    return rc;
+}
+
+int64_t do_mmu_update(struct vcpu *v, uint64_t ureqs, uint64_t count,
+                      uint64_t pdone, uint64_t domid, uint64_t a5)
+{
+    uint64_t done = 0;
+    int rc = 0;
+
+    (void)a5;
+    if (!is_self(domid))
+        return -XEN_ESRCH;
+    for (; done < (uint32_t)count; done++) {
+        mmu_update_t u;
+
+        rc = copy_from_guest(&u, ureqs + done * sizeof(u), sizeof(u));
+        if (!rc)
+            rc = update_entry(u.ptr, u.val);
+        if (rc)
+            break;
+    }
+    v->pub.counters.mmu_update += done;
+    return report_done(pdone, done, rc);
+}
+
+static int flush_by_flags(struct vcpu *v, uint64_t va, uint64_t flags)
+{
+    uint64_t bitmap_va = flags & ~(uint64_t)UVMF_FLUSHTYPE_MASK;
+    uint64_t mask = ~0UL;
+
+    if ((flags & UVMF_FLUSHTYPE_MASK) == UVMF_NONE)
+        return 0;
+    if ((flags & UVMF_FLUSHTYPE_MASK) == 3)
+        return -XEN_ENOSYS;
+    if (bitmap_va == UVMF_LOCAL)
+        mask = 1UL << v->pub.id;
+    else if (bitmap_va != UVMF_ALL &&
+             copy_from_guest(&mask, bitmap_va, sizeof(mask)))
+        return -XEN_EFAULT;
+    if ((flags & UVMF_FLUSHTYPE_MASK) == UVMF_INVLPG &&
+        mask & 1UL << v->pub.id) {
+        flush_local_va(v, va);
+        mask &= ~(1UL << v->pub.id);
+    }
+    flush_vcpus(v, mask);
+    return 0;
+}
+
+int64_t do_update_va_mapping(struct vcpu *v, uint64_t va, uint64_t value,
+                             uint64_t flags, uint64_t a4, uint64_t a5)
+{
+    uint64_t *e = walk(v->pub.kernel_cr3, va, 1);
+    int rc;
+
+    (void)a4;
+    (void)a5;
+    if (!e || in_hole(va))
+        return -XEN_EINVAL;
+    rc = write_entry(e, value, false);
+    return rc ? rc : flush_by_flags(v, va, flags);
+}
+
+int64_t do_update_va_mapping_otherdomain(struct vcpu *v, uint64_t va,
+                                         uint64_t value, uint64_t flags,
+                                         uint64_t domid, uint64_t a5)
+{
+    if (!is_self(domid))
+        return -XEN_EPERM;
+    return do_update_va_mapping(v, va, value, flags, 0, a5);
+}
