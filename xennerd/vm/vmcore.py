@@ -192,7 +192,7 @@ def _remove_dead(path: Path, domid: Domid) -> None:
             f"cannot look at {path}: {error.strerror}", "remove it by hand"
         ) from error
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock_dead(fd)
         # Somebody else may have replaced it since: then it is not dead.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(fd), os.lstat(path)):
@@ -205,6 +205,19 @@ def _remove_dead(path: Path, domid: Domid) -> None:
         ) from error
     finally:
         os.close(fd)
+
+
+def _lock_dead(fd: int) -> None:
+    """Lock a vmcore without an owner; BlockingIOError if it has one.
+
+    An owner's lock is exclusive. A shared one is somebody's who only looks
+    (find_free_domid(), xenner-stats), and is gone in a moment.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_EX)
 
 
 def _publish(fd: int, dirfd: int, *, path: Path, domid: Domid) -> None:
