@@ -88,7 +88,11 @@ class Vmcore:
         _reserve(self.fd, self.path.parent, self.layout)
 
     def keep(self) -> None:
-        """Leave the file for inspection; the domain's next start removes it."""
+        """Leave the file for inspection; the domain's next start removes it.
+
+        It is read-only from then on, by which xenner-cleanup knows it.
+        """
+        os.fchmod(self.fd, 0o400)
         self.is_kept = True
 
 
