@@ -8,6 +8,7 @@ a VM process that was registered is its domain, others are the host.
 from __future__ import annotations
 
 import array
+import errno
 import os
 import socket
 from collections.abc import Sequence
@@ -182,6 +183,19 @@ class Evtchnd:
         """What a port is: a struct evtchnd_reply."""
         reply, _ = self._call(abi.EVTCHND_STATUS, dom=domid, port=port)
         return reply
+
+    def domids(self) -> list[Domid]:
+        """The domains that are registered, in order; the host is not one."""
+        found: list[Domid] = []
+        try:
+            while True:
+                after = found[-1] + 1 if found else 1
+                reply, _ = self._call(abi.EVTCHND_DOMAIN_INFO, dom=after)
+                found.append(Domid(reply.domain.domid))
+        except EvtchndError as error:
+            if error.errno != errno.ESRCH:
+                raise
+        return found
 
     def _channel(self, kind: int, **fields: Any) -> Channel:
         reply, fds = self._call(kind, **fields)

@@ -25,6 +25,7 @@ _LIMIT_S = 10.0
 class _Type(IntEnum):
     """Of enum xsd_sockmsg_type."""
 
+    DIRECTORY = 1
     READ = 2
     TRANSACTION_START = 6
     TRANSACTION_END = 7
@@ -76,6 +77,16 @@ class Xenstore:
     def read(self, path: str) -> str:
         """A node's value."""
         return self._call(_Type.READ, path.encode() + b"\0").decode()
+
+    def directory(self, path: str) -> list[str]:
+        """The names of a node's children; none if there is no such node."""
+        try:
+            data = self._call(_Type.DIRECTORY, path.encode() + b"\0")
+        except XenstoreError as error:
+            if error.name != "ENOENT":
+                raise
+            return []
+        return [name.decode() for name in data.split(b"\0") if name]
 
     def write(self, path: str, value: str, *, tx: int = 0) -> None:
         """Set a node, made where it is missing."""

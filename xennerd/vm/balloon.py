@@ -62,6 +62,19 @@ class Balloon:
         else:
             request.result = 0
 
+    def actual_bytes(self) -> int:
+        """What of the guest's memory is there, by what the file has not got.
+
+        tmpfs counts its pages exactly, also one that the guest touches again
+        after it has given it back.
+        """
+        layout = self._vmcore.layout
+        ranges = layout.ram_ranges()
+        all_bytes = sum(size_bytes for _gpa, size_bytes in ranges)
+        there_bytes = os.fstat(self._vmcore.fd).st_blocks * 512
+        guest_bytes = layout.guest_nr_pages * PAGE_BYTES
+        return min(guest_bytes, max(0, guest_bytes + there_bytes - all_bytes))
+
     def _give(self, start: int, size_bytes: int) -> None:
         self._vmcore.mem.madvise(mmap.MADV_REMOVE, start, size_bytes)
 

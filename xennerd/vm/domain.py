@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import trio
@@ -77,6 +77,14 @@ class Images:
     initrd: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class StatsFds:
+    """KVM's statistics of the VM and of each vCPU, where this KVM has them."""
+
+    vm: int | None
+    vcpus: list[int] = field(default_factory=list)
+
+
 class Machine:
     """One running VM: from a start of day until the guest ends."""
 
@@ -115,15 +123,14 @@ class Machine:
             self.vmcore.layout.ram_ranges(),
         )
         self.vcpus: list[Vcpu] = []
-        self._stats_fds: list[int] = []
+        self.stats_fds = StatsFds(self._keep_stats(self.vm.open_stats()))
         for number in range(self.plan.nr_vcpus):
             fd = self.vm.create_vcpu(number, self.plan.cpuid.kvm)
             vcpu = Vcpu(number, fd, run_bytes=kvm.run_bytes(), mem=mem)
             self._stack.callback(vcpu.close)
-            stats_fd = open_stats(fd)
+            stats_fd = self._keep_stats(open_stats(fd))
             if stats_fd is not None:
-                self._stack.callback(os.close, stats_fd)
-                self._stats_fds.append(stats_fd)
+                self.stats_fds.vcpus.append(stats_fd)
             self.vcpus.append(vcpu)
         self.tsc_khz = self.vm.tsc_khz(fd)
         self.tsc_offset = self.vcpus[0].tsc_offset()
@@ -194,6 +201,11 @@ class Machine:
         self._stack.callback(self._outside.host.close_port, console.port)
         self._stack.callback(console.close)
         self.console_out_fd = console.in_fd
+
+    def _keep_stats(self, stats_fd: int | None) -> int | None:
+        if stats_fd is not None:
+            self._stack.callback(os.close, stats_fd)
+        return stats_fd
 
     def _eventfd(self) -> int:
         fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -309,9 +321,13 @@ class Machine:
                 recorder.total_traps(mem, v.number) for v in self.vcpus
             ),
             "exits_to_userspace": sum(v.nr_exits() for v in self.vcpus),
-            "kvm_vcpus": [read_stats(fd) for fd in self._stats_fds],
+            "kvm_vcpus": [read_stats(fd) for fd in self.stats_fds.vcpus],
             "vcpus": [recorder.counters(mem, v.number) for v in self.vcpus],
         }
+
+    def memory_bytes(self) -> int:
+        """What the guest has of its memory; the rest is the host's again."""
+        return self.balloon.actual_bytes()
 
     def close(self) -> None:
         self._stack.close()
@@ -344,9 +360,16 @@ def open_machine(
 
 
 async def run_machine(
-    machine: Machine, sink: Sink, *, on_ready: Callable[[], None]
+    machine: Machine,
+    sink: Sink,
+    *,
+    on_ready: Callable[[], None],
+    on_balloon: Callable[[], None],
 ) -> Outcome | None:
-    """Run until the guest ends; None if end() was called first."""
+    """Run until the guest ends; None if end() was called first.
+
+    `on_balloon` is called after the guest's memory has changed.
+    """
     outcomes: list[Outcome] = []
     token = trio.lowlevel.current_trio_token()
     pump = machine.open_pump(sink)
@@ -358,6 +381,8 @@ async def run_machine(
             token.run_sync_soon(on_ready)
         else:
             machine.answer(nr, request)
+            if nr == abi.EMU_REQUEST_BALLOON:
+                token.run_sync_soon(on_balloon, idempotent=True)
 
     async def serve_vcpu(vcpu: Vcpu) -> None:
         outcome = await trio.to_thread.run_sync(

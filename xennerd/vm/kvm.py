@@ -18,6 +18,7 @@ from typing import Self
 
 from xenner.errors import HostError
 from xennerd.vm._vcpu import lib
+from xennerd.vm.kvmstats import open_stats
 
 _KVMIO = 0xAE
 _VERSION = 12
@@ -240,6 +241,10 @@ class Vm(_Closing):
         buffer = struct.pack("<II", len(entries), 0) + b"".join(entries)
         _ioctl(fd, _SET_CPUID2, bytearray(buffer), what="set CPUID")
         return fd
+
+    def open_stats(self) -> int | None:
+        """A descriptor of the VM's own statistics, the caller's to close."""
+        return open_stats(self._fd)
 
     def tsc_khz(self, vcpu_fd: int) -> int:
         """Frequency of the TSC that guests read."""

@@ -7,34 +7,36 @@ anything: requests are bounded, answers are never queued without end.
 
 from __future__ import annotations
 
+import array
 import json
-import time
-import uuid
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from dataclasses import dataclass, field
+import os
+import socket
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import trio
 
-from xenner.types import Domid, ShutdownReason
 from xennerd.vm.console import FdSink, listen_unix
-from xennerd.vm.domain import Machine
 from xennerd.vm.jsonstream import JsonSplitter, TooLongError
+from xennerd.vm.monitorcommands import VERSION, Caller, Controls
+from xennerd.vm.monitorrequest import (
+    ErrorClass,
+    QmpError,
+    Request,
+    parse_request,
+    parse_text,
+)
+
+MAX_CLIENTS = 16
+"""At a time; one more finds its connection closed."""
 
 _MAX_REQUEST_BYTES = 64 * 1024
+_MAX_QUEUED = 64
+_MAX_UNNAMED_FDS = 16
 _SEND_TIMEOUT_S = 5.0
 _LAST_WORDS_S = 1.0
-_VERSION = {"major": 0, "minor": 1, "micro": 0}
-
-
-class QmpError(Exception):
-    """The error object that a client gets."""
-
-    def __init__(self, kind: str, text: str) -> None:
-        super().__init__(text)
-        self.kind = kind
 
 
 class Channel(Protocol):
@@ -46,211 +48,110 @@ class Channel(Protocol):
 
 
 class _StreamChannel:
-    def __init__(self, stream: trio.SocketStream) -> None:
+    """A Unix socket; descriptors that come along go to `caller`."""
+
+    def __init__(self, stream: trio.SocketStream, caller: Caller) -> None:
         self._stream = stream
+        self._caller = caller
 
     async def send(self, data: bytes) -> None:
         with trio.fail_after(_SEND_TIMEOUT_S):
             await self._stream.send_all(data)
 
     async def receive(self) -> bytes:
-        return bytes(await self._stream.receive_some(4096))
-
-
-Command = Callable[[dict[str, Any]], Any]
-
-
-@dataclass
-class Controls:
-    """What a monitor can ask of its session, and whom to tell of events."""
-
-    name: str
-    domid: Domid
-    handle: uuid.UUID
-    nr_vcpus: int
-    current: Callable[[], Machine | None]
-    quit: Callable[[], None]
-    reset: Callable[[], None]
-    powerdown: Callable[[], bool]
-    """Have the guest asked to power off; False: there is no way to ask."""
-    clients: list[Client] = field(default_factory=list)
-    is_quitting: bool = False
-
-    def emit(self, event: str, **data: Any) -> None:
-        """Tell every client; one that does not read loses its events."""
-        now = time.time()
-        message: dict[str, Any] = {
-            "event": event,
-            "timestamp": {
-                "seconds": int(now),
-                "microseconds": int(now % 1 * 1_000_000),
-            },
-        }
-        if data:
-            message["data"] = data
-        for client in self.clients:
-            client.post(message)
-
-    def ended(self, reason: ShutdownReason) -> None:
-        """Emit what QEMU emits for such an end."""
-        match reason:
-            case ShutdownReason.CRASH | ShutdownReason.WATCHDOG:
-                self.emit("GUEST_PANICKED", action="shutdown")
-            case ShutdownReason.REBOOT:
-                self.emit("RESET", guest=True, reason="guest-reset")
-                return
-        self.emit("SHUTDOWN", guest=True, reason="guest-shutdown")
-
-    async def wait_told(self) -> None:
-        """Until every client that reads has had its events."""
-        with trio.move_on_after(_LAST_WORDS_S):
-            for client in list(self.clients):
-                await client.wait_idle()
-
-    def machine(self) -> Machine:
-        machine = self.current()
-        if machine is None:
-            raise QmpError("GenericError", "the guest is not running")
-        return machine
-
-    def commands(self) -> dict[str, Command]:
-        return {
-            "qmp_capabilities": lambda _: {},
-            "query-version": lambda _: {"qemu": _VERSION, "package": "xenner"},
-            "query-commands": lambda _: [{"name": n} for n in self.commands()],
-            "query-name": lambda _: {"name": self.name},
-            "query-uuid": lambda _: {"UUID": str(self.handle)},
-            "query-kvm": lambda _: {"enabled": True, "present": True},
-            "query-status": self._query_status,
-            "query-cpus-fast": self._query_cpus,
-            "stop": self._stop,
-            "cont": self._cont,
-            "quit": self._quit,
-            "system_reset": self._system_reset,
-            "system_powerdown": self._system_powerdown,
-            "x-xenner-statistics": lambda _: self.machine().statistics(),
-        }
-
-    def _query_status(self, _: dict[str, Any]) -> Any:
-        machine = self.current()
-        running = machine is not None and machine.gate.is_open
-        if machine is None:
-            status = "shutdown"
-        else:
-            status = "prelaunch" if machine.ready_at is None else "paused"
-        return {"running": running, "status": "running" if running else status}
-
-    def _query_cpus(self, _: dict[str, Any]) -> Any:
-        return [
-            {
-                "cpu-index": i,
-                "qom-path": f"/vcpu/{i}",
-                "thread-id": self._thread_id(i),
-                "target": "x86_64",
-            }
-            for i in range(self.nr_vcpus)
-        ]
-
-    def _thread_id(self, number: int) -> int:
-        machine = self.current()
-        return machine.vcpus[number].thread_id if machine else 0
-
-    def _stop(self, _: dict[str, Any]) -> Any:
-        self.machine().pause()
-        self.emit("STOP")
-        return {}
-
-    def _cont(self, _: dict[str, Any]) -> Any:
-        self.machine().resume()
-        self.emit("RESUME")
-        return {}
-
-    def _quit(self, _: dict[str, Any]) -> Any:
-        self.emit("SHUTDOWN", guest=False, reason="host-qmp-quit")
-        self.is_quitting = True
-        return {}
-
-    def _system_reset(self, _: dict[str, Any]) -> Any:
-        self.machine()
-        self.reset()
-        self.emit("RESET", guest=False, reason="host-qmp-system-reset")
-        return {}
-
-    def _system_powerdown(self, _: dict[str, Any]) -> Any:
-        self.machine()
-        if not self.powerdown():
-            raise QmpError(
-                "GenericError",
-                "there is no xenstore to ask the guest through; use quit",
+        space = socket.CMSG_SPACE(_MAX_UNNAMED_FDS * 4)
+        try:
+            data, ancillary, _, _ = await self._stream.socket.recvmsg(
+                4096, space, socket.MSG_CMSG_CLOEXEC
             )
-        self.emit("POWERDOWN")
-        return {}
+        except OSError as error:
+            raise trio.BrokenResourceError from error
+        fds = array.array("i")
+        for level, kind, body in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                fds.frombytes(body[: len(body) - len(body) % fds.itemsize])
+        self._keep(list(fds))
+        return data
+
+    def _keep(self, fds: list[int]) -> None:
+        waiting = self._caller.unnamed_fds
+        waiting += fds
+        while len(waiting) > _MAX_UNNAMED_FDS:
+            os.close(waiting.pop(0))
 
 
 class Client:
     """One connection: its commands, and the events it is told."""
 
-    def __init__(self, channel: Channel, controls: Controls) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        controls: Controls,
+        caller: Caller | None = None,
+    ) -> None:
         self._channel = channel
         self._controls = controls
+        self._caller = caller or Caller()
         self._is_ready = False
-        # Answers and events come from two tasks; lines must not mix.
-        self._sending = trio.Lock()
+        # Answers and events in one queue: what was first is heard first.
+        self._queue, self._queued = trio.open_memory_channel[dict[str, Any]](
+            _MAX_QUEUED
+        )
         self._nr_unsent = 0
         self._sent = trio.lowlevel.ParkingLot()
-        self._send_events, self._events = trio.open_memory_channel[
-            dict[str, Any]
-        ](64)
 
     def post(self, message: dict[str, Any]) -> None:
-        if self._is_ready:
-            try:
-                self._send_events.send_nowait(message)
-            except trio.WouldBlock:
-                return
-            self._nr_unsent += 1
+        """Tell of an event, if there is room for it."""
+        if not self._is_ready:
+            return
+        try:
+            self._queue.send_nowait(message)
+        except trio.WouldBlock:
+            return
+        self._nr_unsent += 1
 
     async def wait_idle(self) -> None:
-        """Until all events posted so far are sent; forever if it is stuck."""
+        """Until all that was queued so far is sent; forever if it is stuck."""
         while self._nr_unsent:
             await self._sent.park()
 
     async def serve(self) -> None:
         """Until the client goes away or stops reading."""
-        await self._send(
-            {
-                "QMP": {
-                    "version": {"qemu": _VERSION, "package": "xenner"},
-                    "capabilities": [],
-                }
-            }
-        )
+        await self._send({"QMP": {"version": VERSION, "capabilities": []}})
         self._controls.clients.append(self)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._serve_events)
-                async with aclosing(self._texts()) as texts:
-                    async for text in texts:
-                        answer = self._answer(text)
-                        try:
-                            await self._send(answer)
-                        finally:
-                            # Not before who asked for it has heard.
-                            if self._controls.is_quitting:
-                                self._controls.quit()
+                nursery.start_soon(self._serve_queue)
+                await self._serve_requests()
+                await self.wait_idle()
                 nursery.cancel_scope.cancel()
         finally:
             self._controls.clients.remove(self)
+            self._caller.close()
+            # Not before who asked for it has heard, or is gone.
+            if self._controls.is_quitting:
+                self._controls.quit()
 
-    async def _serve_events(self) -> None:
-        async for message in self._events:
+    async def _serve_requests(self) -> None:
+        async with aclosing(self._texts()) as texts:
+            async for text in texts:
+                answer = await self._answer(text)
+                # A client that asks on and on without reading waits here.
+                self._nr_unsent += 1
+                await self._queue.send(answer)
+                if self._controls.is_quitting:
+                    with trio.move_on_after(_LAST_WORDS_S):
+                        await self.wait_idle()
+                    return
+
+    async def _serve_queue(self) -> None:
+        async for message in self._queued:
             await self._send(message)
             self._nr_unsent -= 1
             self._sent.unpark_all()
 
     async def _send(self, message: dict[str, Any]) -> None:
-        async with self._sending:
-            await self._channel.send(json.dumps(message).encode() + b"\r\n")
+        await self._channel.send(json.dumps(message).encode() + b"\r\n")
 
     async def _texts(self) -> AsyncGenerator[bytes, None]:
         splitter = JsonSplitter(max_bytes=_MAX_REQUEST_BYTES)
@@ -262,60 +163,101 @@ class Client:
             for text in texts:
                 yield text
 
-    def _answer(self, text: bytes) -> dict[str, Any]:
+    async def _answer(self, text: bytes) -> dict[str, Any]:
         identity: dict[str, Any] = {}
         try:
-            request = json.loads(text)
-            if not isinstance(request, dict):
-                raise QmpError("GenericError", "QMP input must be an object")
-            if "id" in request:
-                identity = {"id": request["id"]}
-            return {"return": self._execute(request), **identity}
+            value = parse_text(text)
+            if isinstance(value, dict) and "id" in value:
+                identity = {"id": value["id"]}
+            result = await self._execute(parse_request(value))
         except QmpError as error:
-            problem = {"class": error.kind, "desc": str(error)}
-        except (ValueError, RecursionError):
-            problem = {"class": "GenericError", "desc": "JSON parse error"}
-        return {"error": problem, **identity}
+            problem = {"class": str(error.kind), "desc": str(error)}
+            return {"error": problem, **identity}
+        return {"return": result, **identity}
 
-    def _execute(self, request: dict[str, Any]) -> Any:
-        name = request.get("execute")
-        command = None
-        if isinstance(name, str):
-            command = self._controls.commands().get(name)
-        if command is None or (
-            not self._is_ready and name != "qmp_capabilities"
-        ):
+    async def _execute(self, request: Request) -> Any:
+        if request.name == "qmp_capabilities":
+            return self._negotiate(request.arguments)
+        if not self._is_ready:
             raise QmpError(
-                "CommandNotFound", f"The command {name} has not been found"
+                "Expecting capabilities negotiation with 'qmp_capabilities'",
+                kind=ErrorClass.COMMAND_NOT_FOUND,
             )
+        return await self._controls.execute(request, self._caller)
+
+    def _negotiate(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        if self._is_ready:
+            raise QmpError(
+                "Capabilities negotiation is already complete, command ignored",
+                kind=ErrorClass.COMMAND_NOT_FOUND,
+            )
+        for name in arguments:
+            if name != "enable":
+                raise QmpError(f"Parameter '{name}' is unexpected")
+        wanted = arguments.get("enable", [])
+        if not isinstance(wanted, list):
+            raise QmpError(
+                "Invalid parameter type for 'enable', expected: array"
+            )
+        if wanted:
+            raise QmpError(f"Capability {wanted[0]} not available")
         self._is_ready = True
-        arguments = request.get("arguments", {})
-        return command(arguments if isinstance(arguments, dict) else {})
+        return {}
 
 
 async def serve_monitor(
     spec: str,
     controls: Controls,
     *,
+    link: Path | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve `spec`: none, stdio or unix:PATH, until cancelled."""
+    """Serve `spec`: none, stdio or unix:PATH, until cancelled.
+
+    A socket's path is also where the symbolic link `link` leads.
+    """
     kind, _, rest = spec.partition(":")
-    if kind == "unix":
-        async with listen_unix(Path(rest.split(",")[0])) as listener:
-            task_status.started()
-            while True:
-                # One client at a time, as QEMU's monitor.
-                async with await listener.accept() as stream:
-                    await _serve_client(_StreamChannel(stream), controls)
-    task_status.started()
-    if kind == "stdio":
-        await _serve_client(FdSink(1, 0, leave=False), controls)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(controls.serve_balloon_events)
+        if kind == "unix":
+            path = Path(rest.split(",")[0])
+
+            async def serve(stream: trio.SocketStream) -> None:
+                # One more than there may be is let go without a word.
+                if len(controls.clients) < MAX_CLIENTS:
+                    caller = Caller()
+                    channel = _StreamChannel(stream, caller)
+                    await _serve_client(Client(channel, controls, caller))
+
+            async with listen_unix(path) as listener:
+                with _linked(link, path):
+                    task_status.started()
+                    await trio.serve_listeners(serve, [listener])
+        task_status.started()
+        if kind == "stdio":
+            channel = FdSink(1, 0, leave=False)
+            await _serve_client(Client(channel, controls))
+        nursery.cancel_scope.cancel()
 
 
-async def _serve_client(channel: Channel, controls: Controls) -> None:
+@contextmanager
+def _linked(link: Path | None, path: Path) -> Iterator[None]:
+    """Where tools find the monitor of a domain by its number."""
+    target = path.absolute()
+    if link is None or link.absolute() == target:
+        yield
+        return
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)
     try:
-        await Client(channel, controls).serve()
+        yield
+    finally:
+        link.unlink(missing_ok=True)
+
+
+async def _serve_client(client: Client) -> None:
+    try:
+        await client.serve()
     except* (trio.BrokenResourceError, trio.ClosedResourceError):
         pass
     except* trio.TooSlowError:

@@ -18,6 +18,7 @@ from xenner.types import Domid, ShutdownReason
 from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.guestnodes import Guest, all_paths, domain_path, guest_nodes
 from xennerd.vm.channels import GuestChannels, Notifier
+from xennerd.vm.monitorblock import NODES
 
 _log = logging.getLogger("xenner")
 
@@ -71,19 +72,49 @@ class Outside:
         not come so far yet finds it when it does. HostError: it could not be
         written.
         """
+        with self._connected() as store:
+            store.write(f"{domain_path(self.domid)}/control/shutdown", request)
+
+    def set_memory_target(self, kib: int) -> None:
+        """Write memory/target, which the guest follows. HostError as ask()."""
+        with self._connected() as store:
+            store.write(f"{domain_path(self.domid)}/memory/target", str(kib))
+
+    def vbd_nodes(self) -> dict[int, dict[str, str]]:
+        """By device number, those of monitorblock.NODES that each vbd's
+        backend has. HostError as ask()."""
+        with self._connected() as store:
+            top = f"{domain_path(self.domid)}/device/vbd"
+            return {
+                int(devid): _read_all(store, f"{top}/{devid}")
+                for devid in store.directory(top)
+                if devid.isdecimal()
+            }
+
+    @contextmanager
+    def _connected(self) -> Iterator[Xenstore]:
         if self.store is None:
             raise HostError("there is no xenstore to ask the guest through")
         try:
             with Xenstore(self.store) as store:
-                store.write(
-                    f"{domain_path(self.domid)}/control/shutdown", request
-                )
+                yield store
         except (OSError, XenstoreError) as error:
             raise HostError(f"xenstore: {error}") from error
 
     def tell_end(self, reason: ShutdownReason) -> None:
         """The domain has ended by itself; who watches domains hears of it."""
         self.host.shut_down(self.domid, reason)
+
+
+def _read_all(store: Xenstore, frontend: str) -> dict[str, str]:
+    """What a vbd's backend says; a node that is missing is left out."""
+    nodes = {}
+    with suppress(XenstoreError):
+        backend = store.read(f"{frontend}/backend")
+        for name in NODES:
+            with suppress(XenstoreError):
+                nodes[name] = store.read(f"{backend}/{name}")
+    return nodes
 
 
 def _introduce(path: Path, guest: Guest) -> None:

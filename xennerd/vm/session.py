@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -36,7 +37,8 @@ from xennerd.vm.kernel import load_kernel
 from xennerd.vm.kernelcache import KernelCache, default_cache_dir
 from xennerd.vm.kvm import Kvm
 from xennerd.vm.layout import MachineLayout, machine_layout
-from xennerd.vm.monitor import Controls, serve_monitor
+from xennerd.vm.monitor import serve_monitor
+from xennerd.vm.monitorcommands import Controls
 from xennerd.vm.options import Options
 from xennerd.vm.outside import Outside, enter_outside
 from xennerd.vm.startofday import plan_start_of_day
@@ -165,11 +167,13 @@ class Session:
             quit=self._quit,
             reset=self._reset,
             powerdown=self._powerdown,
+            memory_bytes=options.memory_bytes,
+            store=outside if outside and outside.store else None,
         )
 
     async def run(self) -> int:
         """The whole life; the exit status."""
-        link = self._vmcore.path.with_name(f"console.{self._plan.domid}")
+        link = self._beside("console")
         try:
             async with open_console(self._options.serial, link=link) as sink:
                 await self._serve(sink)
@@ -177,13 +181,19 @@ class Session:
             print("\r", file=sys.stderr)
         return self._status
 
+    def _beside(self, name: str) -> Path:
+        """The path of what stands beside the vmcore for this domain."""
+        return self._vmcore.path.with_name(f"{name}.{self._plan.domid}")
+
     async def _serve(self, sink: Sink) -> None:
         async with trio.open_nursery() as nursery:
             self._scope = nursery.cancel_scope
             self._tasks = nursery
             await nursery.start(self._serve_signals)
             await nursery.start(
-                serve_monitor, self._options.monitor, self.controls
+                partial(serve_monitor, link=self._beside("monitor")),
+                self._options.monitor,
+                self.controls,
             )
             await self._run_guest(sink)
             await self.controls.wait_told()
@@ -211,7 +221,10 @@ class Session:
                     self._ready()
                 try:
                     outcome = await run_machine(
-                        machine, sink, on_ready=self._ready
+                        machine,
+                        sink,
+                        on_ready=self._ready,
+                        on_balloon=self.controls.balloon_moved,
                     )
                 finally:
                     self._machine = None
@@ -219,7 +232,10 @@ class Session:
                     self._show_statistics(machine)
                 if outcome is not None:
                     self._status = report_end(machine, outcome)
-                    self.controls.ended(outcome.reason)
+                    self.controls.ended(
+                        outcome.reason,
+                        reboots=self._options.is_reboot_allowed,
+                    )
                     if self._outside is not None:
                         self._outside.tell_end(outcome.reason)
             reboots = (
@@ -257,6 +273,11 @@ class Session:
     def _quit(self) -> None:
         self._scope.cancel()
 
+    async def _end_by_signal(self) -> None:
+        self.controls.emit("SHUTDOWN", guest=False, reason="host-signal")
+        await self.controls.wait_told()
+        self._quit()
+
     def _reset(self) -> None:
         self._is_reset = True
         if self._machine is not None:
@@ -279,7 +300,7 @@ class Session:
                     self._tasks.start_soon(self._ask_or_quit)
                     continue
                 _log.info("%s: ending", name)
-                self._quit()
+                self._tasks.start_soon(self._end_by_signal)
                 # One more ends us whatever we are waiting for.
                 signal.signal(number, signal.SIG_DFL)
 

@@ -88,7 +88,11 @@ class Vmcore:
         _reserve(self.fd, self.path.parent, self.layout)
 
     def keep(self) -> None:
-        """Leave the file for inspection; the domain's next start removes it."""
+        """Leave the file for inspection; the domain's next start removes it.
+
+        It is read-only from then on, by which xenner-cleanup knows it.
+        """
+        os.fchmod(self.fd, 0o400)
         self.is_kept = True
 
 
@@ -192,7 +196,7 @@ def _remove_dead(path: Path, domid: Domid) -> None:
             f"cannot look at {path}: {error.strerror}", "remove it by hand"
         ) from error
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock_dead(fd)
         # Somebody else may have replaced it since: then it is not dead.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(fd), os.lstat(path)):
@@ -205,6 +209,19 @@ def _remove_dead(path: Path, domid: Domid) -> None:
         ) from error
     finally:
         os.close(fd)
+
+
+def _lock_dead(fd: int) -> None:
+    """Lock a vmcore without an owner; BlockingIOError if it has one.
+
+    An owner's lock is exclusive. A shared one is somebody's who only looks
+    (find_free_domid(), xenner-stats), and is gone in a moment.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_EX)
 
 
 def _publish(fd: int, dirfd: int, *, path: Path, domid: Domid) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qemu.qmp import QMPClient
+from qemu.qmp import ExecuteError, QMPClient
 
 from tests.component.vm.conftest import Rig
 from tests.places.programs import tiny_symbols
@@ -313,6 +313,12 @@ def test_a_stuck_reader_does_not_keep_the_process_from_ending(
 # --- the monitor -------------------------------------------------------------
 
 
+def rip_in(core: Path) -> int:
+    """vCPU 0's rip in an ELF core of ours."""
+    value: int = struct.unpack_from("<Q", core.read_bytes(), _RIP_AT)[0]
+    return value
+
+
 def with_client(
     path: Path, script: Callable[[Any], Coroutine[Any, Any, None]]
 ) -> None:
@@ -339,9 +345,7 @@ def test_qemus_client_starts_stops_and_ends_a_guest(
     spin = tiny_symbols()["spin"]
 
     def rip() -> int:
-        memory = (rig.runtime_dir / "vmcore.1").read_bytes()
-        value: int = struct.unpack_from("<Q", memory, _RIP_AT)[0]
-        return value
+        return rip_in(rig.runtime_dir / "vmcore.1")
 
     async def script(client: Any) -> None:
         status = await client.execute("query-status")
@@ -371,6 +375,67 @@ def test_qemus_client_starts_stops_and_ends_a_guest(
     with_client(path, script)
     _, err = process.communicate(timeout=limit_s(15))
     assert (process.returncode, err) == (0, b"")
+
+
+def test_qemus_client_dumps_counts_and_is_refused(
+    rig: Rig, tmp_path: Path
+) -> None:
+    path, dump = tmp_path / "qmp", tmp_path / "dump"
+    process = rig.start("s", "-monitor", f"unix:{path}")
+    started(process)
+    link = rig.runtime_dir / "monitor.1"
+    assert link.readlink() == path
+
+    async def script(client: Any) -> None:
+        arguments = {
+            "paging": False,
+            "protocol": f"file:{dump}",
+            "detach": False,
+        }
+        await client.execute("dump-guest-memory", arguments)
+        # It has said hello, and has a few instructions left until it spins.
+        while rip_in(dump) != tiny_symbols()["spin"]:
+            await client.execute("dump-guest-memory", arguments)
+        assert (await client.execute("query-status"))["running"]
+        size = await client.execute("query-memory-size-summary")
+        assert size == {"base-memory": 16 << 20}
+        assert await client.execute("query-block") == []
+        for target, wanted in (("vcpu", "exits"), ("vm", "remote_tlb_flush")):
+            for result in await client.execute(
+                "query-stats", {"target": target}
+            ):
+                names = {stat["name"] for stat in result["stats"]}
+                assert wanted in names
+        known = await client.execute("query-commands")
+        assert {"name": "dump-guest-memory"} in known
+        with pytest.raises(ExecuteError) as refused:
+            await client.execute("balloon", {"value": 1 << 20})
+        assert refused.value.error_class == "DeviceNotActive"
+
+    with_client(link, script)
+    assert end(process, signal.SIGTERM) == (0, b"")
+    listing = subprocess.run(
+        ["readelf", "-lW", dump], capture_output=True, text=True, check=True
+    )
+    assert "CORE (Core file)" in listing.stdout
+    assert not listing.stderr
+
+
+def test_an_end_from_outside_is_an_event_too(rig: Rig, tmp_path: Path) -> None:
+    path = tmp_path / "qmp"
+    process = rig.start("s", "-monitor", f"unix:{path}")
+    started(process)
+    seen: list[dict[str, Any]] = []
+
+    async def script(client: Any) -> None:
+        process.send_signal(signal.SIGTERM)
+        async for event in client.events:
+            seen.append(event["data"])
+            break
+
+    with_client(path, script)
+    assert seen == [{"guest": False, "reason": "host-signal"}]
+    assert process.wait(timeout=limit_s(15)) == 0
 
 
 def test_the_end_is_an_event(rig: Rig, tmp_path: Path) -> None:

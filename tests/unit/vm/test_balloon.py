@@ -46,6 +46,18 @@ def request(what: int, mfns: list[int], length: int | None = None) -> Any:
     return made
 
 
+def test_what_is_there_is_counted(vmcore: Vmcore) -> None:
+    balloon = Balloon(vmcore)
+    assert balloon.actual_bytes() == 256 * PAGE
+    balloon.perform(request(GIVE, [FIRST + 3, FIRST + 4]))
+    assert balloon.actual_bytes() == 254 * PAGE
+    # Given twice is still gone once.
+    balloon.perform(request(GIVE, [FIRST + 3]))
+    assert balloon.actual_bytes() == 254 * PAGE
+    balloon.perform(request(TAKE, [FIRST + 3]))
+    assert balloon.actual_bytes() == 255 * PAGE
+
+
 def used_pages(vmcore: Vmcore) -> int:
     return os.fstat(vmcore.fd).st_blocks * 512 // PAGE
 

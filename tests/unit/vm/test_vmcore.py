@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The vmcore: one owner, a valid core at any time, nothing left behind."""
 
+import fcntl
 import logging
 import mmap
 import os
@@ -9,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -169,6 +171,22 @@ def test_killed_owner(tmp_path: Path) -> None:
         assert core.mem[0x800000:0x800003] == bytes(3)
         assert old[0x800000:0x800003] == b"old"
     assert os.listdir(tmp_path) == []
+
+
+def test_who_only_looks_at_a_dead_one_does_not_keep_it(tmp_path: Path) -> None:
+    path = tmp_path / "vmcore.7"
+    path.write_bytes(b"dead")
+    with path.open("rb") as looker:
+        fcntl.flock(looker, fcntl.LOCK_SH)
+        leave = threading.Timer(
+            0.1, fcntl.flock, (looker.fileno(), fcntl.LOCK_UN)
+        )
+        leave.start()
+        with open_vmcore(
+            DOMID, layout=LAYOUT, nr_vcpus=1, runtime_dir=tmp_path
+        ) as core:
+            assert path.stat().st_ino == os.fstat(core.fd).st_ino
+        leave.join()
 
 
 def test_error_inside_leaves_nothing(tmp_path: Path) -> None:

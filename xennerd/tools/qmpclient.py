@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A client of a VM process's monitor. Calls block, for a moment."""
+
+from __future__ import annotations
+
+import json
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from xenner.errors import HostError
+
+_LIMIT_S = 5.0
+_MAX_ANSWER_BYTES = 4 << 20
+
+
+class QmpRefusedError(HostError):
+    """The monitor answered with an error."""
+
+
+class QmpClient:
+    """A connection, its capabilities negotiated; events are passed over."""
+
+    def __init__(self, path: Path) -> None:
+        """HostError if nobody answers there."""
+        self._path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with ExitStack() as on_fail:
+            on_fail.callback(self._socket.close)
+            self._socket.settimeout(_LIMIT_S)
+            try:
+                self._socket.connect(str(path))
+            except OSError as error:
+                raise HostError(
+                    f"monitor at {path}: {error.strerror or error}"
+                ) from error
+            self._lines = self._socket.makefile("rb")
+            on_fail.callback(self._lines.close)
+            if "QMP" not in self._receive():
+                raise HostError(f"monitor at {path}: this is not QMP")
+            self.execute("qmp_capabilities")
+            on_fail.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lines.close()
+        self._socket.close()
+
+    def execute(self, name: str, **arguments: Any) -> Any:
+        """What the command returns. QmpRefusedError with the monitor's text."""
+        request: dict[str, Any] = {"execute": name}
+        if arguments:
+            request["arguments"] = arguments
+        try:
+            self._socket.sendall(json.dumps(request).encode() + b"\n")
+        except OSError as error:
+            raise self._gone(error) from error
+        while True:
+            message = self._receive()
+            if "return" in message:
+                return message["return"]
+            if isinstance(problem := message.get("error"), dict):
+                raise QmpRefusedError(
+                    f"monitor at {self._path}: {name}: {problem.get('desc')}"
+                )
+
+    def _receive(self) -> dict[str, Any]:
+        try:
+            line = self._lines.readline(_MAX_ANSWER_BYTES)
+            message = json.loads(line) if line else None
+        except OSError as error:
+            raise self._gone(error) from error
+        except ValueError as error:
+            raise HostError(
+                f"monitor at {self._path}: this is not QMP"
+            ) from error
+        if not isinstance(message, dict):
+            raise HostError(f"monitor at {self._path} closed the connection")
+        return message
+
+    def _gone(self, error: OSError) -> HostError:
+        return HostError(
+            f"monitor at {self._path}: {error.strerror or 'no answer'}"
+        )
