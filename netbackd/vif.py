@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from netbackd import tap
-from netbackd.engine import Engine, Filter, Rate, parse_rate
+from netbackd.engine import Engine, Filter, parse_rate
 from netbackd.frontend import (
     MAX_QUEUES,
     read_features,
@@ -30,7 +30,9 @@ _log = logging.getLogger("netbackd")
 # What the frontend may change at any time.
 _FRONTEND_NODES = ("state", "request-multicast-control")
 # The nodes whose change is a reason to try again what was refused.
-_WISHES = ("bridge", "vifname", "mtu", "vlan", "gatewaydev", "ip", "rate")
+_WISHES = (
+    *("bridge", "vifname", "mtu", "vlan", "gatewaydev", "ip", "rate", "script"),
+)
 _FEATURES = {
     "feature-sg": 1,
     "feature-gso-tcpv4": 1,
@@ -64,7 +66,7 @@ class Vif:
         self._engines: list[Engine] = []
         self._fds: list[int] = []
         self._past: Counter[str] = Counter()  # of engines that are no more
-        self._rate = Rate()
+        self._rate_text: str | None = None  # as the engines have it
         self._refused: tuple[str | None, ...] | None = None
         self._end: str | None = None
 
@@ -165,6 +167,7 @@ class Vif:
     def _prepare(self) -> None:
         try:
             wishes = read_wishes(self._node, self.path)
+            parse_rate(self._node("rate"))
             placed = tap.make_tap(wishes, self.path)
             if wishes.script:
                 run_script(wishes, self.path, "online")
@@ -203,7 +206,7 @@ class Vif:
         name = self._wishes.name
         self._fds = tap.open_queues(name, len(rings), features)
         self._filter = Filter()
-        self._rate = Rate()
+        self._rate_text = None
         try:
             for ring, fd in zip(rings, self._fds, strict=True):
                 engine = Engine(self._hear_end, self._filter)
@@ -223,17 +226,22 @@ class Vif:
         if not self._engines:
             return
         self._filter.set_active(wants_filter(self._frontend_node))
-        self._try(self._set_rate)
+        self._set_rate()
 
     def _place_again(self) -> None:
         assert self._wishes is not None
         self._tell_place(tap.make_tap(self._wishes, self.path))
 
     def _set_rate(self) -> None:
-        rate = parse_rate(self._node("rate"))
-        if rate == self._rate:
+        text = self._node("rate")
+        if text == self._rate_text:
             return
-        self._rate = rate
+        self._rate_text = text
+        try:
+            rate = parse_rate(text)
+        except HostError as error:
+            _log.warning("%s: %s: the limit stays", self.path, error)
+            return
         # Each queue has its part, as in xen-netback.
         part = rate.rate_bytes // len(self._engines)
         for engine in self._engines:
