@@ -13,6 +13,8 @@
 
 #include "state.h"
 
+#define LINGER_NS 5000
+
 void net_free(struct net_engine *e)
 {
     int saved = errno;
@@ -108,7 +110,7 @@ fail_tx:
     return rc;
 }
 
-static void publish(struct net_engine *e)
+void engine_publish(struct net_engine *e)
 {
     bool tx_wants = ring_publish(&e->tx), rx_wants = ring_publish(&e->rx);
 
@@ -127,7 +129,7 @@ void net_quiesce(struct net_engine *e)
 {
     if (!e->tx.shared)
         return;
-    publish(e);
+    engine_publish(e);
     rx_detach(e);
     if (e->is_split)
         xenevtchn_unbind(e->xce, e->rx.port);
@@ -209,16 +211,34 @@ static int wait_events(struct net_engine *e, bool may_sleep)
     return 0;
 }
 
+/*
+ * A guest that has just sent something often has more in a moment: to look for
+ * it a little longer costs less than to be woken for it.
+ */
+static void linger(struct net_engine *e)
+{
+    int64_t end_ns = now_ns() + LINGER_NS;
+    uint32_t prod;
+
+    while (!ring_producer(&e->tx, &prod) && prod == e->tx.req_cons &&
+           now_ns() < end_ns)
+        __builtin_ia32_pause();
+}
+
 int net_run(struct net_engine *e, struct net_exit *out)
 {
     int rc = 0;
 
     while (!rc && !e->why) {
+        uint32_t before = e->tx.req_cons;
+
         if (tx_take(e) || rx_take(e)) {
             e->why = NET_EXIT_BROKEN_RING;
             break;
         }
-        publish(e);
+        engine_publish(e);
+        if (e->tx.req_cons != before && e->has_read_all)
+            linger(e);
         if (!e->why)
             rc = wait_events(e, is_quiet(e));
     }

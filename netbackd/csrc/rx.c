@@ -277,6 +277,8 @@ int rx_take(struct net_engine *e)
         e->is_starved = e->held_bytes || !nr_buffers(e);
         if (e->is_starved || !take_packet(e))
             break;
+        if (e->rx.rsp_prod - e->rx.rsp_notified >= MAX_UNPUBLISHED)
+            engine_publish(e);
     }
     e->is_starved |= e->held_bytes != 0;
     if (e->is_starved && !was_starved)

@@ -20,6 +20,9 @@
 #define NR_RING_SLOTS 256
 /* Packets that one direction moves before the other has its turn. */
 #define BUDGET 64
+/* Answers that are published while there is more to do, so that the frontend
+ * fills its ring meanwhile. */
+#define MAX_UNPUBLISHED 32
 /* A packet of 64 KiB and its headers, and the slot that its GSO takes. */
 #define MAX_RX_SLOTS 18
 #define WINDOW 32 /* power of two, at least MAX_RX_SLOTS */
@@ -70,6 +73,10 @@ struct net_engine {
 #define COUNT(e, what, n)                                               \
     __atomic_store_n(&(e)->statistics.what, (e)->statistics.what + (n), \
                      __ATOMIC_RELAXED)
+
+/* engine.c */
+/* Have the frontend see all answers, with events where it wants them. */
+void engine_publish(struct net_engine *e);
 
 /* tx.c */
 /* Send what the guest has put, BUDGET packets at most; -EPROTO. */

@@ -179,8 +179,14 @@ static int split(const struct slots *slots, const struct mapped *mapped,
             fit = bytes;
         memcpy(packet->head + packet->head_bytes, from, fit);
         packet->head_bytes += fit;
-        if (bytes > fit)
-            iov[nr_iov++] = (struct iovec){from + fit, bytes - fit};
+        from += fit;
+        bytes -= fit;
+        /* Pages that are neighbours are one to the kernel. */
+        if (bytes && nr_iov &&
+            (char *)iov[nr_iov - 1].iov_base + iov[nr_iov - 1].iov_len == from)
+            iov[nr_iov - 1].iov_len += bytes;
+        else if (bytes)
+            iov[nr_iov++] = (struct iovec){from, bytes};
     }
     return nr_iov;
 }
@@ -312,6 +318,8 @@ int tx_take(struct net_engine *e)
         if (status == NETIF_RSP_ERROR)
             COUNT(e, tx_refused, 1);
         answer(e, &slots, status);
+        if (e->tx.rsp_prod - e->tx.rsp_notified >= MAX_UNPUBLISHED)
+            engine_publish(e);
     }
     return 0;
 }

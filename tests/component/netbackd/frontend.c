@@ -146,9 +146,14 @@ static bool sleep_on(int in, int timeout_ms)
 void tx_take_wait(struct queue *q, netif_tx_response_t *response)
 {
     while (!tx_take(q, response)) {
-        __atomic_store_n(&q->tx->rsp_event, q->tx_cons + 1, __ATOMIC_RELAXED);
+        /* As Linux' driver: when half of what is on its way has come. */
+        uint32_t half = (q->tx_prod - q->tx_cons) / 2;
+
+        __atomic_store_n(&q->tx->rsp_event, q->tx_cons + half + 1,
+                         __ATOMIC_RELAXED);
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
-        if (__atomic_load_n(&q->tx->rsp_prod, __ATOMIC_ACQUIRE) == q->tx_cons)
+        if (__atomic_load_n(&q->tx->rsp_prod, __ATOMIC_ACQUIRE) - q->tx_cons <=
+            half)
             sleep_on(q->tx_in, -1);
     }
 }
