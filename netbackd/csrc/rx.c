@@ -236,7 +236,8 @@ static void deliver_direct(struct net_engine *e,
 /* The next packet. False: there is none, or no buffers for it. */
 static bool take_packet(struct net_engine *e)
 {
-    bool is_direct = nr_buffers(e) == e->max_rx_slots &&
+    /* A read that is too short cuts the packet: there is room for any. */
+    bool is_direct = e->link.can_sg && nr_buffers(e) == e->max_rx_slots &&
                      !filter_is_active(e->filter) &&
                      are_good(e, e->max_rx_slots);
     struct virtio_net_hdr header;
