@@ -6,12 +6,13 @@ A case alone is `boot/tcg`.
 
 import sys
 
-from bench import boot, evtchn, xenstore
+from bench import boot, evtchn, net, xenstore
 from bench.results import report
 
 _BENCHES = {
     "boot": boot.CASES,
     "evtchn": evtchn.CASES,
+    "net": net.CASES,
     "xenstore": xenstore.CASES,
 }
 

@@ -37,6 +37,7 @@ struct xengntdev_handle {
     int fd; /* nothing comes of it, but callers may ask for one */
     struct granter *granters;
     struct mapping *mappings;
+    struct mapping *spare; /* of one page, to be used again */
 };
 
 xengnttab_handle *xengnttab_open(struct xentoollog_logger *logger,
@@ -76,7 +77,26 @@ static void unmap(xengnttab_handle *xgt, struct mapping *mapping,
         grant_end(page->granter, page->ref, mapping->writable);
         granter_put(&xgt->granters, page->granter);
     }
-    free(mapping);
+    if (mapping->nr_pages != 1) {
+        free(mapping);
+        return;
+    }
+    mapping->next = xgt->spare;
+    xgt->spare = mapping;
+}
+
+/* Without an address yet; NULL and errno. */
+static struct mapping *new_mapping(xengnttab_handle *xgt, uint32_t nr_pages)
+{
+    struct mapping *mapping = nr_pages == 1 ? xgt->spare : NULL;
+
+    if (mapping)
+        xgt->spare = mapping->next;
+    else
+        mapping = malloc(sizeof(*mapping) + nr_pages * sizeof(struct page));
+    if (mapping)
+        *mapping = (struct mapping){.nr_pages = nr_pages, .clear_offset = ~0U};
+    return mapping;
 }
 
 int xengnttab_close(xengnttab_handle *xgt)
@@ -89,6 +109,10 @@ int xengnttab_close(xengnttab_handle *xgt)
     while ((mapping = xgt->mappings)) {
         xgt->mappings = mapping->next;
         unmap(xgt, mapping, mapping->nr_pages);
+    }
+    while ((mapping = xgt->spare)) {
+        xgt->spare = mapping->next;
+        free(mapping);
     }
     while (xgt->granters) {
         struct granter *granter = xgt->granters;
@@ -190,14 +214,11 @@ static void *map(xengnttab_handle *xgt, uint32_t nr_pages,
         errno = EINVAL;
         return NULL;
     }
-    mapping = calloc(1, sizeof(*mapping) + nr_pages * sizeof(struct page));
-    if (!mapping)
-        return NULL;
-    mapping->clear_offset = ~0U;
-    mapping->writable = prot & PROT_WRITE;
-    mapping->nr_pages = nr_pages;
-
     pthread_mutex_lock(&xgt->lock);
+    mapping = new_mapping(xgt, nr_pages);
+    if (!mapping)
+        goto out;
+    mapping->writable = prot & PROT_WRITE;
     for (; i < nr_pages; i++) {
         if (begin_page(xgt, mapping, i, domids[is_one_domain ? 0 : i], refs[i]))
             goto fail;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,6 +27,7 @@ struct use {
 #define NR_BUCKETS 1024
 
 static struct use *uses[NR_BUCKETS];
+static struct use *spare_uses; /* to be used again, without malloc(3) */
 static pthread_mutex_t uses_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /*
@@ -179,9 +181,14 @@ static struct use *add_use(struct granter *granter, uint32_t ref)
 
     if (use)
         return use;
-    use = calloc(1, sizeof(*use));
+    use = spare_uses;
+    if (use)
+        spare_uses = use->next;
+    else
+        use = malloc(sizeof(*use));
     if (!use)
         return NULL;
+    memset(use, 0, sizeof(*use));
     use->identity = granter->core.identity;
     use->ref = ref;
     use->slot = mapper_note(&granter->core, ref);
@@ -200,7 +207,8 @@ static void drop_use(struct granter *granter, uint32_t ref, bool writable)
     unmark(granter, ref, GTF_reading);
     mapper_forget(use->slot);
     *link = use->next;
-    free(use);
+    use->next = spare_uses;
+    spare_uses = use;
 }
 
 int16_t grant_begin(struct granter *granter, uint32_t ref, bool writable,

@@ -249,7 +249,6 @@ int mapper_note(const struct vmcore *core, uint32_t ref)
 {
     int slot = -1;
 
-    pthread_mutex_lock(&lock);
     for (int i = 0; slots && i < NR_SLOTS && slot < 0; i++) {
         int candidate = (next_slot + i) % NR_SLOTS;
 
@@ -262,16 +261,13 @@ int mapper_note(const struct vmcore *core, uint32_t ref)
                          __ATOMIC_SEQ_CST);
         next_slot = slot + 1;
     }
-    pthread_mutex_unlock(&lock);
     return slot;
 }
 
 void mapper_forget(int slot)
 {
-    pthread_mutex_lock(&lock);
     if (slot >= 0 && slots) {
         __atomic_store_n(&slots[slot].key, 0, __ATOMIC_SEQ_CST);
         next_slot = slot;
     }
-    pthread_mutex_unlock(&lock);
 }

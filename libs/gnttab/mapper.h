@@ -23,7 +23,8 @@ void mapper_close(void);
 /*
  * Write down that a grant is in use, before it is marked; the slot goes to
  * mapper_forget() after the marks are gone. -1: there is no file or no room in
- * it, and nobody will clean up.
+ * it, and nobody will clean up. The caller lets nobody else in meanwhile, and has
+ * a handle: the file stays.
  */
 int mapper_note(const struct vmcore *core, uint32_t ref);
 void mapper_forget(int slot);

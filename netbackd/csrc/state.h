@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the engine's parts share: engine.c, tx.c, rx.c. */
+#ifndef NETBACKD_STATE_H
+#define NETBACKD_STATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <linux/virtio_net.h>
+#include <xen/grant_table.h>
+#include <xen/io/netif.h>
+#include <xenevtchn.h>
+#include <xengnttab.h>
+
+#include "engine.h"
+#include "ring.h"
+
+#define PAGE_BYTES 4096U
+/* Of either ring: a power of two that fits in a page. */
+#define NR_RING_SLOTS 256
+/* Packets that one direction moves before the other has its turn. */
+#define BUDGET 64
+/* Answers that are published while there is more to do, so that the frontend
+ * fills its ring meanwhile. */
+#define MAX_UNPUBLISHED 32
+/* A packet of 64 KiB and its headers, and the slot that its GSO takes. */
+#define MAX_RX_SLOTS 18
+#define WINDOW 32 /* power of two, at least MAX_RX_SLOTS */
+#define MAX_FRAME_BYTES (17 * PAGE_BYTES)
+
+/* What the guest may send: bytes per interval, as xen-netback counts. */
+struct credit {
+    uint64_t rate; /* bytes << 32 | interval in us; 0: no limit; atomic */
+    uint64_t present_rate;
+    uint64_t left_bytes;
+    int64_t next_ns; /* when there is more */
+};
+
+/* A buffer of the guest's that has been taken from its ring. */
+struct buffer {
+    char *page; /* NULL: its grant is bad */
+    uint16_t id;
+};
+
+struct net_engine {
+    xenevtchn_handle *xce;
+    xengnttab_handle *xgt;
+    struct net_filter *filter;
+    int control; /* eventfd: net_kick(), net_set_rate() */
+    uint32_t is_kicked;
+    struct net_statistics statistics;
+    struct credit credit;
+
+    /* As long as it is attached. */
+    struct net_ring ids;
+    struct net_link link;
+    struct ring tx, rx;
+    bool is_split; /* each ring has a channel of its own */
+    uint32_t why;  /* of net_exit */
+    bool is_throttled;
+    bool is_starved; /* the guest has no buffers for what comes next */
+    bool has_read_all;
+
+    uint32_t max_rx_slots; /* that a packet can take */
+    /* Those of rx.rsp_prod to rx.req_cons, each at its index % WINDOW. */
+    struct buffer window[WINDOW];
+    /* A packet that waits for buffers; 0: there is none. */
+    uint32_t held_bytes;
+    struct virtio_net_hdr bounce_header;
+    char bounce[MAX_FRAME_BYTES];
+};
+
+#define COUNT(e, what, n)                                               \
+    __atomic_store_n(&(e)->statistics.what, (e)->statistics.what + (n), \
+                     __ATOMIC_RELAXED)
+
+/* engine.c */
+/* Have the frontend see all answers, with events where it wants them. */
+void engine_publish(struct net_engine *e);
+
+/* tx.c */
+/* Send what the guest has put, BUDGET packets at most; -EPROTO. */
+int tx_take(struct net_engine *e);
+int64_t now_ns(void);
+
+/* rx.c */
+void rx_attach(struct net_engine *e);
+void rx_detach(struct net_engine *e);
+/* Give the guest what has come, BUDGET packets at most; -EPROTO. */
+int rx_take(struct net_engine *e);
+/* Are there enough buffers again? If not, an event will come. */
+bool rx_is_starved(struct net_engine *e);
+
+#endif

@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* From the guest to the tap. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#include "filter.h"
+#include "packet.h"
+#include "state.h"
+
+/* A packet may have so many slots; a frontend of old one or two more, which
+ * is refused. Beyond that it is no frontend's mistake (xen-netback does so). */
+#define MAX_SLOTS XEN_NETIF_NR_SLOTS_MIN
+#define FATAL_SLOTS 20
+#define MAX_EXTRAS (XEN_NETIF_EXTRA_TYPE_MAX - 1)
+/* What is saved up at most: a packet of 64 KiB must be able to pass. */
+#define MIN_BURST_BYTES (128 << 10)
+#define NS_PER_US 1000
+
+/* A packet's slots, copied. */
+struct slots {
+    struct netif_tx_request data[FATAL_SLOTS];
+    struct netif_extra_info extra[XEN_NETIF_EXTRA_TYPE_MAX]; /* by type */
+    uint32_t nr_data, nr_extras;
+    uint32_t extra_types; /* a bit for each that is there */
+    uint32_t total_bytes;
+};
+
+struct mapped {
+    char *page[MAX_SLOTS];
+    uint32_t nr_pages;
+};
+
+int64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+/* --- the slots --------------------------------------------------------------- */
+
+static int gather_extras(struct net_engine *e, uint32_t *at, uint32_t prod,
+                         struct slots *slots)
+{
+    struct netif_extra_info extra;
+
+    do {
+        if (*at == prod || slots->nr_extras == MAX_EXTRAS)
+            return -EPROTO;
+        memcpy(&extra, ring_slot(&e->tx, *at), sizeof(extra));
+        if (extra.type == XEN_NETIF_EXTRA_TYPE_NONE ||
+            extra.type >= XEN_NETIF_EXTRA_TYPE_MAX)
+            return -EPROTO;
+        slots->extra[extra.type] = extra;
+        slots->extra_types |= 1U << extra.type;
+        slots->nr_extras++;
+        (*at)++;
+    } while (extra.flags & XEN_NETIF_EXTRA_FLAG_MORE);
+    return 0;
+}
+
+/*
+ * Copy the slots of the next packet, once, without taking them. -EPROTO: they
+ * have no end, or not the end that the index says.
+ */
+static int gather(struct net_engine *e, uint32_t prod, struct slots *slots)
+{
+    struct netif_tx_request *request = slots->data;
+    uint32_t at = e->tx.req_cons;
+
+    memcpy(request, ring_slot(&e->tx, at++), sizeof(*request));
+    slots->nr_data = 1;
+    slots->nr_extras = slots->extra_types = 0;
+    slots->total_bytes = request->size;
+    if (request->flags & NETTXF_extra_info &&
+        gather_extras(e, &at, prod, slots))
+        return -EPROTO;
+    while (request->flags & NETTXF_more_data) {
+        if (at == prod || slots->nr_data == FATAL_SLOTS)
+            return -EPROTO;
+        request = &slots->data[slots->nr_data++];
+        memcpy(request, ring_slot(&e->tx, at++), sizeof(*request));
+    }
+    return 0;
+}
+
+static void respond(struct net_engine *e, uint16_t id, int16_t status)
+{
+    struct netif_tx_response response = {id, status};
+
+    memcpy(ring_slot(&e->tx, e->tx.rsp_prod++), &response, sizeof(response));
+}
+
+/* Take a packet's slots for good, and answer each. */
+static void answer(struct net_engine *e, const struct slots *slots,
+                   int16_t status)
+{
+    e->tx.req_cons += slots->nr_data + slots->nr_extras;
+    respond(e, slots->data[0].id, status);
+    for (uint32_t i = 0; i < slots->nr_extras; i++)
+        respond(e, 0, NETIF_RSP_NULL);
+    for (uint32_t i = 1; i < slots->nr_data; i++)
+        respond(e, slots->data[i].id, status);
+}
+
+/*
+ * Do the sizes add up? The first slot's is the whole packet's; it is made its
+ * own here.
+ */
+static bool has_sane_sizes(struct slots *slots)
+{
+    uint32_t left = slots->total_bytes;
+
+    if (slots->nr_data > MAX_SLOTS || left < PACKET_ETH_BYTES)
+        return false;
+    for (uint32_t i = 1; i < slots->nr_data; i++) {
+        if (slots->data[i].size > left)
+            return false;
+        left -= slots->data[i].size;
+    }
+    slots->data[0].size = (uint16_t)left;
+    for (uint32_t i = 0; i < slots->nr_data; i++) {
+        if ((uint32_t)slots->data[i].offset + slots->data[i].size > PAGE_BYTES)
+            return false;
+    }
+    return true;
+}
+
+/* --- the packet -------------------------------------------------------------- */
+
+static void unmap(struct net_engine *e, struct mapped *mapped)
+{
+    while (mapped->nr_pages)
+        xengnttab_unmap(e->xgt, mapped->page[--mapped->nr_pages], 1);
+}
+
+static bool map(struct net_engine *e, struct slots *slots,
+                struct mapped *mapped)
+{
+    mapped->nr_pages = 0;
+    for (uint32_t i = 0; i < slots->nr_data; i++) {
+        uint32_t ref = slots->data[i].gref;
+        char *page = NULL;
+
+        /* Nobody sends from the pages of console and store. */
+        if (ref >= GNTTAB_NR_RESERVED_ENTRIES)
+            page = xengnttab_map_domain_grant_refs(e->xgt, 1, e->ids.domid,
+                                                   &ref, PROT_READ);
+        if (!page) {
+            unmap(e, mapped);
+            return false;
+        }
+        mapped->page[mapped->nr_pages++] = page;
+    }
+    return true;
+}
+
+/*
+ * Headers are copied, once, and are what is checked and sent; the rest is
+ * written from where it is. Fills iov[] from 2 on; how many there are.
+ */
+static int split(const struct slots *slots, const struct mapped *mapped,
+                 struct packet *packet, struct iovec *iov)
+{
+    int nr_iov = 0;
+
+    packet->head_bytes = 0;
+    for (uint32_t i = 0; i < slots->nr_data; i++) {
+        char *from = mapped->page[i] + slots->data[i].offset;
+        uint32_t bytes = slots->data[i].size;
+        uint32_t fit = PACKET_HEAD_BYTES - packet->head_bytes;
+
+        if (fit > bytes)
+            fit = bytes;
+        memcpy(packet->head + packet->head_bytes, from, fit);
+        packet->head_bytes += fit;
+        from += fit;
+        bytes -= fit;
+        /* Pages that are neighbours are one to the kernel. */
+        if (bytes && nr_iov &&
+            (char *)iov[nr_iov - 1].iov_base + iov[nr_iov - 1].iov_len == from)
+            iov[nr_iov - 1].iov_len += bytes;
+        else if (bytes)
+            iov[nr_iov++] = (struct iovec){from, bytes};
+    }
+    return nr_iov;
+}
+
+static int16_t write_packet(struct net_engine *e, struct packet *packet,
+                            struct virtio_net_hdr *header, struct iovec *iov,
+                            int nr_iov)
+{
+    iov[0] = (struct iovec){header, sizeof(*header)};
+    iov[1] = (struct iovec){packet->head, packet->head_bytes};
+    if (writev(e->link.fd, iov, nr_iov + 2) < 0) {
+        if (errno == EBADFD)
+            e->why = NET_EXIT_TAP_LOST;
+        COUNT(e, tx_dropped, 1);
+        return NETIF_RSP_DROPPED;
+    }
+    COUNT(e, tx_packets, 1);
+    COUNT(e, tx_bytes, packet->total_bytes);
+    COUNT(e, tx_gso, header->gso_type != VIRTIO_NET_HDR_GSO_NONE);
+    return NETIF_RSP_OKAY;
+}
+
+static int16_t send_packet(struct net_engine *e, struct slots *slots)
+{
+    const struct netif_extra_info *gso =
+        &slots->extra[XEN_NETIF_EXTRA_TYPE_GSO];
+    struct packet packet = {
+        .total_bytes = slots->total_bytes,
+        .is_csum_blank = slots->data[0].flags & NETTXF_csum_blank,
+    };
+    struct iovec iov[2 + MAX_SLOTS];
+    struct virtio_net_hdr header;
+    struct mapped mapped;
+    int16_t status = NETIF_RSP_ERROR;
+    int nr_iov;
+
+    if (!has_sane_sizes(slots) || !map(e, slots, &mapped))
+        return NETIF_RSP_ERROR;
+    if (slots->extra_types & 1U << XEN_NETIF_EXTRA_TYPE_GSO) {
+        packet.gso_type = gso->u.gso.type;
+        packet.gso_size = gso->u.gso.size;
+    }
+    nr_iov = split(slots, &mapped, &packet, iov + 2);
+    if (packet_offload(&packet, &header))
+        status = write_packet(e, &packet, &header, iov, nr_iov);
+    unmap(e, &mapped);
+    return status;
+}
+
+/* A request that only changes the filter sends nothing. */
+static bool changes_filter(struct net_engine *e, const struct slots *slots,
+                           int16_t *status)
+{
+    const struct netif_extra_info *extra = slots->extra;
+    bool is_done;
+
+    if (slots->extra_types & 1U << XEN_NETIF_EXTRA_TYPE_MCAST_ADD)
+        is_done = filter_add(
+            e->filter, extra[XEN_NETIF_EXTRA_TYPE_MCAST_ADD].u.mcast.addr);
+    else if (slots->extra_types & 1U << XEN_NETIF_EXTRA_TYPE_MCAST_DEL)
+        is_done = filter_remove(
+            e->filter, extra[XEN_NETIF_EXTRA_TYPE_MCAST_DEL].u.mcast.addr);
+    else
+        return false;
+    *status = is_done ? NETIF_RSP_OKAY : NETIF_RSP_ERROR;
+    return true;
+}
+
+/* --- the limit --------------------------------------------------------------- */
+
+static void add_credit(struct credit *credit, uint64_t bytes,
+                       int64_t interval_ns)
+{
+    uint64_t most = bytes > MIN_BURST_BYTES ? bytes : MIN_BURST_BYTES;
+    int64_t now = now_ns();
+    uint64_t nr_intervals;
+
+    if (now < credit->next_ns)
+        return;
+    nr_intervals = (uint64_t)(1 + (now - credit->next_ns) / interval_ns);
+    credit->next_ns += (int64_t)nr_intervals * interval_ns;
+    if (nr_intervals > most / bytes + 1)
+        nr_intervals = most / bytes + 1;
+    credit->left_bytes += nr_intervals * bytes;
+    if (credit->left_bytes > most)
+        credit->left_bytes = most;
+}
+
+/* May so many bytes go now? If so they are taken from what is left. */
+static bool take_credit(struct credit *credit, uint32_t bytes)
+{
+    uint64_t rate = __atomic_load_n(&credit->rate, __ATOMIC_RELAXED);
+    int64_t interval_ns = (int64_t)(uint32_t)rate * NS_PER_US;
+
+    if (!rate)
+        return true;
+    if (rate != credit->present_rate) {
+        credit->present_rate = rate;
+        credit->left_bytes = rate >> 32;
+        credit->next_ns = now_ns() + interval_ns;
+    }
+    if (bytes > credit->left_bytes)
+        add_credit(credit, rate >> 32, interval_ns);
+    if (bytes > credit->left_bytes)
+        return false;
+    credit->left_bytes -= bytes;
+    return true;
+}
+
+int tx_take(struct net_engine *e)
+{
+    struct slots slots;
+    uint32_t prod;
+    int16_t status;
+
+    e->is_throttled = false;
+    if (ring_producer(&e->tx, &prod))
+        return -EPROTO;
+    for (int i = 0; i < BUDGET && e->tx.req_cons != prod && !e->why; i++) {
+        if (gather(e, prod, &slots))
+            return -EPROTO;
+        if (!take_credit(&e->credit, slots.total_bytes)) {
+            COUNT(e, tx_throttled, 1);
+            e->is_throttled = true;
+            break;
+        }
+        if (!changes_filter(e, &slots, &status))
+            status = send_packet(e, &slots);
+        if (status == NETIF_RSP_ERROR)
+            COUNT(e, tx_refused, 1);
+        answer(e, &slots, status);
+        if (e->tx.rsp_prod - e->tx.rsp_notified >= MAX_UNPUBLISHED)
+            engine_publish(e);
+    }
+    return 0;
+}

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A script of the operator's own, run as Xen's toolstack runs it
+(libxl_linux.c). Blocks until it ends."""
+
+import os
+import subprocess
+
+from netbackd.wishes import Wishes
+from xenner.errors import HostError
+
+_LIMIT_S = 40.0  # libxl's
+
+
+def run_script(wishes: Wishes, path: str, command: str) -> None:
+    """`command` is "online" or "offline"; the script writes hotplug-status
+    itself. HostError: it failed, or did not end."""
+    environment = {
+        **os.environ,
+        "script": wishes.script,
+        "XENBUS_TYPE": "vif",
+        "XENBUS_PATH": path,
+        "XENBUS_BASE_PATH": "backend",
+        "vif": wishes.name,
+    }
+    try:
+        done = subprocess.run(
+            [wishes.script, command],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            timeout=_LIMIT_S,
+        )
+    except OSError as error:
+        raise HostError(f"{wishes.script}: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise HostError(
+            f"{wishes.script} {command} did not end in {_LIMIT_S:.0f} s"
+        ) from error
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        why = said[-1] if said else f"status {done.returncode}"
+        raise HostError(f"{wishes.script} {command}: {why}")

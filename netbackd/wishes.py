@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a toolstack writes of a vif: the backend's nodes (libxl's, from vif= of
+xl.cfg). Pure: a function gives each node's value."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from xenner.errors import HostError
+
+_NAME = re.compile(r"[^\s/:]{1,15}")
+_MAX_VID = 4094
+_MIN_MTU, _MAX_MTU = 68, 65521
+# Xen's own scripts, by what they do: we do it ourselves.
+_BRIDGE_SCRIPT, _ROUTE_SCRIPT = "vif-bridge", "vif-route"
+
+
+@dataclass(frozen=True, slots=True)
+class Vlan:
+    """A VLAN of a bridge's port; `is_untagged`: it is the port's own."""
+
+    vid: int
+    is_untagged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """A tap as it is wished. `mtu` 0: the bridge's, or 1500. `script` is one
+    that Xen has not; then nothing else is done but naming it."""
+
+    name: str
+    mtu: int = 0
+    bridge: str = ""
+    vlans: tuple[Vlan, ...] = ()
+    gateway: str = ""
+    addresses: tuple[str, ...] = ()
+    script: str = ""
+
+
+def read_wishes(read: Callable[[str], str | None], path: str) -> Wishes:
+    """Of the device at backend/vif/DOMID/DEVID. HostError: a node makes no
+    sense."""
+    domid, devid = path.split("/")[-2:]
+    name = read("vifname") or f"vif{domid}.{devid}"
+    if not _NAME.fullmatch(name) or name in (".", ".."):
+        raise HostError(f"{name!r} is no name for an interface")
+    mtu = _mtu(read("mtu"))
+    script = read("script") or ""
+    kind = PurePath(script).name or _BRIDGE_SCRIPT
+    if kind not in (_BRIDGE_SCRIPT, _ROUTE_SCRIPT):
+        return Wishes(name, mtu, script=script)
+    bridge, gateway = read("bridge") or "", read("gatewaydev") or ""
+    if kind == _ROUTE_SCRIPT or (gateway and not bridge):
+        if not gateway:
+            raise HostError("vif-route wants a gatewaydev")
+        addresses = tuple((read("ip") or "").split())
+        return Wishes(name, mtu, gateway=gateway, addresses=addresses)
+    vlans = parse_vlans(read("vlan") or "")
+    return Wishes(name, mtu, bridge=bridge, vlans=vlans)
+
+
+def _mtu(text: str | None) -> int:
+    if not text:
+        return 0
+    if not text.isascii() or not text.isdigit() or len(text) > 5:
+        raise HostError(f"mtu {text!r} is no number")
+    if not _MIN_MTU <= int(text) <= _MAX_MTU:
+        raise HostError(f"mtu {text} is not in {_MIN_MTU}..{_MAX_MTU}")
+    return int(text)
+
+
+def parse_vlans(text: str) -> tuple[Vlan, ...]:
+    """As Xen's vif-bridge has it: "10", or a list "10p/20/30-39" in which p
+    marks the one that is the port's own. HostError."""
+    words = [word for word in text.split("/") if word]
+    found: list[Vlan] = []
+    for word in words:
+        match = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?(p?)", word)
+        if not match:
+            raise HostError(f"vlan {text!r}: {word!r} is no VLAN")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not 1 <= first <= last <= _MAX_VID or (match[3] and match[2]):
+            raise HostError(f"vlan {text!r}: {word!r} is no VLAN")
+        is_untagged = bool(match[3]) or (len(words) == 1 and first == last)
+        found += [Vlan(vid, is_untagged) for vid in range(first, last + 1)]
+    return tuple(found)

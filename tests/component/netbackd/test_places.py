@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where a tap is put: a bridge, a route, what a script makes of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.component.netbackd.rig import Frontend, Rig
+from xenner.xenbus import XenbusState
+
+
+def _link(rig: Rig, name: str) -> dict[str, Any]:
+    found: list[dict[str, Any]] = json.loads(
+        rig.net.ip(f"-j -d link show {name}")
+    )
+    return found[0]
+
+
+def _plugged(rig: Rig, **nodes: object) -> Frontend:
+    frontend = rig.start_frontend(320)
+    frontend.plug(**nodes)
+    return frontend
+
+
+def test_a_bridge_and_its_mtu(rig: Rig) -> None:
+    rig.net.ip("link add xenbr0 mtu 9000 type bridge")
+    frontend = _plugged(rig, bridge="xenbr0")
+    frontend.connect()
+    link = _link(rig, frontend.tap)
+    assert (link["master"], link["mtu"]) == ("xenbr0", 9000)
+    assert link["address"] == "fe:ff:ff:ff:ff:ff"
+    assert frontend.node("hotplug-status") == "connected"
+
+
+def test_a_bridge_that_comes_later(rig: Rig) -> None:
+    frontend = _plugged(rig, bridge="xenbr0")
+    frontend.wait_backend(XenbusState.INIT_WAIT)
+    assert frontend.node("hotplug-status") == ""
+    rig.wait_node(
+        f"{frontend.backend}/hotplug-error", "there is no bridge xenbr0 (yet)"
+    )
+    frontend.connect()
+    rig.net.ip("link add xenbr0 type bridge")
+    rig.wait_node(f"{frontend.backend}/hotplug-status", "connected")
+    assert _link(rig, frontend.tap)["master"] == "xenbr0"
+    assert frontend.node("hotplug-error") == ""
+
+
+def test_a_name_and_an_mtu(rig: Rig) -> None:
+    frontend = _plugged(rig, vifname="web0", mtu=1300)
+    frontend.wait_backend(XenbusState.INIT_WAIT)
+    assert rig.taps() == ["web0"]
+    assert _link(rig, "web0")["mtu"] == 1300
+    frontend.unplug()
+    while rig.taps():
+        pass
+
+
+def test_a_route(rig: Rig) -> None:
+    rig.net.ip("link add lan type bridge")
+    rig.net.ip("addr add 192.0.2.1/24 dev lan")
+    frontend = _plugged(
+        rig,
+        script="/etc/xen/scripts/vif-route",
+        gatewaydev="lan",
+        ip="192.0.2.77 2001:db8::7",
+    )
+    frontend.connect()
+    said = rig.net.ip("route show 192.0.2.77")
+    assert said.split()[:3] == ["192.0.2.77", "dev", frontend.tap]
+    assert "src 192.0.2.1" in said
+    assert frontend.tap in rig.net.ip("-6 route show 2001:db8::7")
+    proxy = f"net.ipv4.conf.{frontend.tap.replace('.', '/')}.proxy_arp"
+    assert rig.net.run("sysctl", "-n", proxy).strip() == "1"
+
+
+def test_a_script_of_the_operators(rig: Rig, tmp_path: Path) -> None:
+    script, log = tmp_path / "vif-mine", tmp_path / "calls"
+    script.write_text(
+        f'#!/bin/sh\necho "$1 $XENBUS_TYPE $XENBUS_PATH $vif $script" >>{log}\n'
+    )
+    script.chmod(0o755)
+    frontend = _plugged(rig, script=script, bridge="nowhere")
+    frontend.connect()
+    words = f"vif backend/vif/320/0 vif320.0 {script}\n"
+    assert log.read_text() == f"online {words}"
+    frontend.unplug()
+    while rig.taps():
+        pass
+    assert log.read_text() == f"online {words}offline {words}"
+
+
+def test_a_script_that_fails(rig: Rig, tmp_path: Path) -> None:
+    script = tmp_path / "vif-mine"
+    script.write_text("#!/bin/sh\necho no such network >&2\nexit 3\n")
+    script.chmod(0o755)
+    frontend = _plugged(rig, script=script)
+    frontend.wait_backend(XenbusState.CLOSED)
+    assert "no such network" in (frontend.node("hotplug-error") or "")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "why"),
+    [
+        ({"vifname": "a/b"}, "no name for an interface"),
+        ({"vifname": "sixteen-letters-"}, "no name for an interface"),
+        ({"rate": "1"}, "is not BYTES,MICROSECONDS"),
+        ({"vifname": "taken"}, "there is an interface of that name"),
+        ({"mtu": "99999"}, "mtu 99999 is not in"),
+        ({"mtu": "big"}, "mtu 'big' is no number"),
+        ({"vlan": "5000", "bridge": "b"}, "is no VLAN"),
+        ({"script": "vif-route"}, "wants a gatewaydev"),
+        ({"gatewaydev": "gone"}, "gatewaydev gone does not exist"),
+        ({"script": "/nonexistent/vif-x"}, "No such file"),
+    ],
+)
+def test_what_cannot_be(rig: Rig, nodes: dict[str, str], why: str) -> None:
+    rig.net.ip("link add taken type bridge")
+    frontend = _plugged(rig, **nodes)
+    frontend.wait_backend(XenbusState.CLOSED)
+    assert frontend.node("hotplug-status") == "error"
+    assert why in (frontend.node("hotplug-error") or "")
+    assert why in rig.log()
+    # Another wish, another try.
+    for name in nodes:
+        value = "" if name != "script" else "vif-bridge"
+        rig.store.write(f"{frontend.backend}/{name}", value)
+    frontend.connect()
+
+
+def test_a_rate_that_is_none(rig: Rig, frontend: Frontend) -> None:
+    rig.store.write(f"{frontend.backend}/rate", "fast")
+    rig.wait_log("is not BYTES,MICROSECONDS: the limit stays")
+    assert frontend.backend_state() is XenbusState.CONNECTED

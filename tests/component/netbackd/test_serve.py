@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A vif's whole life, and what goes through it."""
+
+import json
+import os
+import re
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+import pytest
+
+from tests.component.netbackd.frames import (
+    GUEST_MAC,
+    TCP,
+    UDP,
+    frame,
+    ip4,
+    ip6,
+    is_sound,
+    tcp,
+    udp,
+)
+from tests.component.netbackd.rig import Frontend, Rig, number
+from xenner.xenbus import XenbusState
+
+CSUM_BLANK = 1
+OK = "status=0"
+
+
+def _send(
+    frontend: Frontend,
+    data: bytes,
+    *,
+    flags: int = 0,
+    gso: tuple[int, int] = (0, 0),
+    slot: int = 4096,
+    queue: int = 0,
+) -> str:
+    line = f"send {queue} {flags} {gso[0]} {gso[1]} {slot} {data.hex()}"
+    answer = frontend.ask(line)
+    # One status for each slot, all alike.
+    statuses = set(answer.removeprefix("status=").split())
+    return f"status={','.join(sorted(statuses))}"
+
+
+def _next(raw: socket.socket, *, to: bytes = b"\xff" * 6) -> bytes:
+    """The next frame of the guest's; the host has some of its own."""
+    while True:
+        data = raw.recv(70000)
+        if data[6:12] == GUEST_MAC and data[:6] == to:
+            return data
+
+
+@contextmanager
+def open_wire(frontend: Frontend) -> Iterator[BinaryIO]:
+    """A bridge, and a port at which the kernel has to finish each frame."""
+    net = frontend.rig.net
+    with net.tap("wire") as wire:
+        net.ip("link add br0 type bridge")
+        for name in (frontend.tap, "wire"):
+            net.ip(f"link set {name} master br0")
+        for name in ("br0", "wire"):
+            net.ip(f"link set {name} up")
+        yield wire
+
+
+def next_on(wire: BinaryIO) -> bytes:
+    """The next frame of the guest's that leaves there."""
+    while True:
+        assert select.select([wire], [], [], 10)[0]
+        data = os.read(wire.fileno(), 70000)
+        if data[6:12] == GUEST_MAC:
+            return data
+
+
+def _receive(frontend: Frontend, kind: str = "88b5") -> tuple[str, bytes]:
+    """Flags and the like, and the next frame of that type."""
+    while True:
+        answer = frontend.ask("receive 0 10000")
+        head, _, data = answer.rpartition(" ")
+        assert head, answer
+        if data[24:28] == kind:
+            return head, bytes.fromhex(data)
+
+
+def test_the_nodes_of_a_connected_vif(frontend: Frontend) -> None:
+    assert frontend.node("feature-sg") == "1"
+    assert frontend.node("feature-gso-tcpv4") == "1"
+    assert frontend.node("feature-split-event-channels") == "1"
+    assert frontend.node("feature-ctrl-ring") == "0"
+    assert frontend.node("hotplug-status") == "connected"
+    link = json.loads(frontend.rig.net.ip(f"-j link show {frontend.tap}"))[0]
+    assert link["mtu"] == 1500
+    assert "LOWER_UP" in link["flags"]
+
+
+@pytest.mark.parametrize("is_split", [False, True])
+@pytest.mark.parametrize("slot", [4096, 100, 17])
+def test_both_ways(rig: Rig, is_split: bool, slot: int) -> None:
+    frontend = rig.start_frontend(320)
+    frontend.plug()
+    frontend.connect(is_split=is_split)
+    with rig.net.packets(frontend.tap) as raw:
+        for size in (46, 100, 241, 300):
+            data = frame(bytes(i % 251 for i in range(size)))
+            assert _send(frontend, data, slot=max(slot, size // 16)) == OK
+            assert _next(raw) == data
+            raw.send(data)
+            head, got = _receive(frontend)
+            assert got == data
+            assert head == "flags=0 gso=0:0 slots=1"
+
+
+def test_jumbo_frames(rig: Rig) -> None:
+    frontend = rig.start_frontend(320)
+    frontend.plug(mtu=9000)
+    frontend.connect()
+    data = frame(bytes(i % 253 for i in range(8990)))
+    with rig.net.packets(frontend.tap) as raw:
+        for _ in range(300):  # more than once around
+            assert _send(frontend, data) == OK
+            assert _next(raw) == data
+            raw.send(data)
+            head, got = _receive(frontend)
+            assert got == data
+            assert head == "flags=4 gso=0:0 slots=3"
+
+
+@pytest.mark.parametrize("vid", [0, 5])
+@pytest.mark.parametrize("protocol", [TCP, UDP])
+@pytest.mark.parametrize("family", [4, 6])
+def test_checksums_that_the_guest_leaves(
+    frontend: Frontend, vid: int, protocol: int, family: int
+) -> None:
+    segment = (tcp if protocol == TCP else udp)(b"x" * 333)
+    packet = (ip4 if family == 4 else ip6)(protocol, segment)
+    data = frame(packet, kind=0x800 if family == 4 else 0x86DD, vid=vid)
+    with open_wire(frontend) as wire:
+        for slot in (4096, 30):
+            assert _send(frontend, data, flags=CSUM_BLANK, slot=slot) == OK
+            got = next_on(wire)
+            assert len(got) == len(data)
+            assert is_sound(got)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_large_tcp_is_cut_on_its_way(frontend: Frontend, family: int) -> None:
+    payload = bytes(i * 7 % 256 for i in range(60000))
+    packet = (ip4 if family == 4 else ip6)(TCP, tcp(payload))
+    data = frame(packet, kind=0x800 if family == 4 else 0x86DD)
+    gso = (1 if family == 4 else 2, 1400)
+    with open_wire(frontend) as wire:
+        assert _send(frontend, data, flags=CSUM_BLANK, gso=gso) == OK
+        came = b""
+        while len(came) < len(payload):
+            part = next_on(wire)
+            assert len(part) <= 1400 + 74
+            assert is_sound(part)
+            came += part[54 if family == 4 else 74 :]
+    assert came == payload
+
+
+def test_large_tcp_for_the_guest(frontend: Frontend) -> None:
+    """Through the host's own stack: it comes uncut."""
+    net = frontend.rig.net
+    net.ip(f"addr add 10.9.0.1/24 dev {frontend.tap}")
+    net.ip(f"neigh add 10.9.0.2 lladdr {_mac()} dev {frontend.tap}")
+    data = frame(b"\0" * 100)
+    with net.packets(frontend.tap) as raw:
+        # vnet_hdr of a packet socket: the header of virtio_net.h before it.
+        raw.setsockopt(263, 15, 1)
+        packet = ip4(TCP, tcp(bytes(i % 256 for i in range(30000))))
+        data = frame(packet, kind=0x800)
+        header = bytes([1, 1]) + (54).to_bytes(2, "little")
+        header += (1448).to_bytes(2, "little") + (34).to_bytes(2, "little")
+        header += (16).to_bytes(2, "little")
+        raw.send(header + data)
+    head, got = _receive(frontend, "0800")
+    assert head == "flags=15 gso=1:1448 slots=8"
+    assert got[54:] == data[54:]
+
+
+def _mac() -> str:
+    return GUEST_MAC.hex(":")
+
+
+def test_a_frontend_that_can_nothing(rig: Rig) -> None:
+    """Large packets are cut and summed for it before they come."""
+    frontend = rig.start_frontend(320)
+    frontend.plug()
+    frontend.connect(is_split=False, features=("request-rx-copy",))
+    net = rig.net
+    net.ip(f"addr add 10.9.0.1/24 dev {frontend.tap}")
+    net.ip(f"neigh add 10.9.0.2 lladdr {_mac()} dev {frontend.tap}")
+
+    def make() -> socket.socket:
+        return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+    with net.inside(make) as sender:
+        sender.sendto(b"x" * 100, ("10.9.0.2", 9))
+    head, got = _receive(frontend, "0800")
+    assert head == "flags=0 gso=0:0 slots=1"
+    assert is_sound(got)
+
+
+def test_many_queues(rig: Rig) -> None:
+    frontend = rig.start_frontend(320)
+    frontend.plug()
+    frontend.wait_backend(XenbusState.INIT_WAIT)
+    most = int(frontend.node("multi-queue-max-queues") or "0")
+    if most < 2:
+        pytest.skip("one processor")
+    frontend.connect(nr_queues=2)
+    with rig.net.packets(frontend.tap) as raw:
+        for queue in (0, 1):
+            data = frame(bytes([queue]) * 100)
+            assert _send(frontend, data, queue=queue) == OK
+            assert _next(raw) == data
+
+
+def test_multicast_that_is_not_wanted(rig: Rig, frontend: Frontend) -> None:
+    wanted, other = b"\x01\x00\x5e\x00\x00\x05", b"\x01\x00\x5e\x00\x00\x06"
+    assert frontend.ask(f"group 1 {wanted.hex()}") == OK
+    rig.store.write(f"{frontend.path}/request-multicast-control", "1")
+    with rig.net.packets(frontend.tap) as raw:
+        for i in range(1, 200):
+            data = frame(bytes([i]) * 60)[6:]
+            for group in (other, wanted, b"\xff" * 6):
+                raw.send(group + data)
+            came = [_receive(frontend)[1] for _ in range(2)]
+            if came == [wanted + data, b"\xff" * 6 + data]:
+                break
+            # It was not followed yet, and all three have come.
+            assert came == [other + data, wanted + data]
+            assert _receive(frontend)[1][:6] == b"\xff" * 6
+        assert frontend.ask(f"group 0 {wanted.hex()}") == OK
+        raw.send(wanted + data)
+        raw.send(b"\xff" * 6 + data)
+        assert _receive(frontend)[1] == b"\xff" * 6 + data
+    assert frontend.ask(f"group 0 {wanted.hex()}") == "status=-1"
+
+
+def test_closed_and_connected_again(rig: Rig, frontend: Frontend) -> None:
+    data = frame(b"again" * 20)
+    for _ in range(2):
+        frontend.close()
+        frontend.wait_carrier(False)
+        frontend.set_state(XenbusState.INITIALISING)
+        frontend.connect()
+        with rig.net.packets(frontend.tap) as raw:
+            assert _send(frontend, data) == OK
+            assert _next(raw) == data
+
+
+def test_unplugged(rig: Rig, frontend: Frontend) -> None:
+    assert rig.taps() == [frontend.tap]
+    frontend.unplug()
+    rig.wait_log("disconnected")
+    other = rig.start_frontend(321)
+    other.plug()
+    other.connect()
+    assert rig.taps() == [other.tap]
+
+
+def test_a_frontend_that_is_gone(rig: Rig, frontend: Frontend) -> None:
+    frontend.end()
+    rig.store.remove(f"/local/domain/{frontend.domid}")
+    frontend.wait_backend(XenbusState.CLOSED)
+    frontend.wait_carrier(False)
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_restart(rig: Rig, frontend: Frontend, is_killed: bool) -> None:
+    """The guest does nothing about it, and its link is there again."""
+    data = frame(b"restart" * 20)
+    assert _send(frontend, data) == OK
+    if is_killed:
+        rig.kill_netbackd()
+    else:
+        rig.stop_netbackd()
+    assert rig.taps() == [frontend.tap]
+    frontend.wait_carrier(False)
+    rig.start_netbackd()
+    frontend.wait_carrier()
+    with rig.net.packets(frontend.tap) as raw:
+        assert _send(frontend, data) == OK
+        assert _next(raw) == data
+        raw.send(data)
+        assert _receive(frontend)[1] == data
+
+
+def test_a_tap_whose_device_went_meanwhile(
+    rig: Rig, frontend: Frontend
+) -> None:
+    rig.kill_netbackd()
+    rig.store.remove(frontend.backend)
+    rig.start_netbackd()
+    rig.wait_log("is no more")
+    other = rig.start_frontend(321)
+    other.plug()
+    other.connect()
+    assert rig.taps() == [other.tap]
+
+
+def test_a_tap_that_somebody_removes(rig: Rig, frontend: Frontend) -> None:
+    rig.net.ip(f"link del {frontend.tap}")
+    frontend.wait_backend(XenbusState.CLOSING)
+    assert "the tap has been removed" in rig.log()
+
+
+def test_no_buffers(rig: Rig, frontend: Frontend) -> None:
+    """What comes then waits in the tap, and is dropped when that is full."""
+    net = rig.net
+    with net.packets(frontend.tap) as raw:
+        for i in range(3000):
+            raw.send(frame(i.to_bytes(4, "big") * 20))
+        # Nothing is lost of what there is room for.
+        for i in range(256):
+            assert _receive(frontend)[1][14:18] == i.to_bytes(4, "big")
+    said = net.ip(f"-s link show {frontend.tap}")
+    found = re.search(r"TX:[^\n]*\n\s+\d+\s+\d+\s+\d+\s+(\d+)", said)
+    assert found is not None, said
+    assert int(found[1]) > 0
+
+
+def test_rate(rig: Rig) -> None:
+    """So many bytes pass in an interval and no more."""
+    frontend = rig.start_frontend(320)
+    # Beyond what is saved up, 128 KiB, nothing for a long time.
+    frontend.plug(rate="1000,100000000")
+    frontend.connect()
+    data = frame(b"y" * 986)
+    with rig.net.packets(frontend.tap) as raw:
+        rig.wait_node(f"{frontend.backend}/state", "4")
+        assert _send(frontend, data) == OK
+        assert _next(raw) == data
+    # Live.
+    rig.store.write(f"{frontend.backend}/rate", "100000000,50000")
+    assert frontend.ask(f"frame {data.hex()}") == "framed"
+    answer = frontend.ask("tx 1000 0 0.2")
+    assert number(answer, "packets") > 100

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Debian guests on netbackd: with the host, and with each other."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.kvm.network import NetworkHost, make_network_disk, open_network
+from tests.kvm.outside import Guest
+from tests.places.rules import limit_s
+
+# Two guests at a time take too long under emulation.
+pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
+
+DOMIDS = (330, 331)
+_UP = """\
+echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad; ip link set lo up
+ip link set eth0 mtu {mtu} up && ip addr add 10.9.0.{number}/24 dev eth0 &&
+ip -6 addr add fd00::{number}/64 dev eth0"""
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_network_disk(tmp_path_factory.mktemp("network"))
+
+
+@pytest.fixture
+def host(
+    usable_kvm: None, debian_kernel: Path, disk: Path
+) -> Iterator[NetworkHost]:
+    with (
+        tempfile.TemporaryDirectory(dir="/dev/shm") as name,
+        open_network(Path(name), debian_kernel, disk) as host,
+    ):
+        yield host
+
+
+def _set_up(guest: Guest, number: int, mtu: int = 1500) -> None:
+    guest.do(_UP.format(number=number, mtu=mtu))
+
+
+def _ping(guest: Guest, *words: str) -> None:
+    """All of them come back."""
+    said = guest.do(f"ping -c 3 -W 5 {' '.join(words)}")
+    assert " 0% packet loss" in said, said
+
+
+@contextmanager
+def _server(host: NetworkHost, address: str) -> Iterator[None]:
+    """iperf3 on the host side for one client."""
+    command = host.net.command("iperf3", "-s", "-1", "-B", address)
+    with subprocess.Popen(
+        ["stdbuf", "-oL", *command], stdout=subprocess.PIPE
+    ) as server:
+        assert server.stdout is not None
+        try:
+            while b"listening" not in server.stdout.readline():
+                assert server.poll() is None
+            yield
+        finally:
+            server.kill()
+
+
+def _iperf(guest: Guest, *words: str) -> dict[str, float]:
+    """A run of iperf3's client in a guest: its sums."""
+    said = guest.do(f"iperf3 -J {' '.join(words)}")
+    end = json.loads(said[said.index("{") : said.rindex("}") + 1])["end"]
+    sums: dict[str, float] = end["sum" if "-u" in words else "sum_received"]
+    return sums
+
+
+def test_a_guest_and_the_host(host: NetworkHost) -> None:
+    guest = host.boot_guest(DOMIDS[0])
+    name = host.vif(DOMIDS[0]).name
+    host.net.ip(f"addr add 10.9.0.1/24 dev {name}")
+    host.net.ip(f"addr add fd00::1/64 dev {name} nodad")
+    _set_up(guest, 2)
+    assert host.vif(DOMIDS[0]).mac in guest.do("ip link show eth0")
+    _ping(guest, "10.9.0.1")
+    _ping(guest, "-s", "20000", "10.9.0.1")
+    _ping(guest, "-s", "20000", "fd00::1")
+    for words in (["-t1"], ["-t1", "-R"], ["-t1", "-6"]):
+        address = "fd00::1" if "-6" in words else "10.9.0.1"
+        with _server(host, address):
+            sums = _iperf(guest, "-c", address, *words)
+        assert sums["bytes"] > 1 << 20
+    for way in ([], ["-R"]):
+        with _server(host, "10.9.0.1"):
+            sums = _iperf(guest, "-c", "10.9.0.1", "-u", "-b10M", "-t1", *way)
+        assert sums["bytes"] > 1 << 19
+    # What the guest counts is what the host does.
+    said = guest.do("cat /sys/class/net/eth0/statistics/rx_errors")
+    assert said.split()[-1] == "0"
+
+
+def test_two_guests_on_a_bridge(host: NetworkHost, tmp_path: Path) -> None:
+    host.net.ip("link add xenbr0 mtu 9000 type bridge")
+    host.net.ip("link set xenbr0 up")
+    guests = [host.boot_guest(domid, bridge="xenbr0") for domid in DOMIDS]
+    for number, guest in enumerate(guests, 2):
+        _set_up(guest, number, mtu=9000)
+    trace = tmp_path / "trace"
+    with subprocess.Popen(
+        host.net.command(
+            *("tcpdump", "-Z", "root", "-U", "-i", host.vif(DOMIDS[1]).name),
+            *("-s", "0", "-w", str(trace)),
+        ),
+        stderr=subprocess.PIPE,
+    ) as dump:
+        assert dump.stderr is not None
+        dump.stderr.readline()
+        _ping(guests[0], "10.9.0.3")
+        _ping(guests[0], "-s", "8972", "10.9.0.3")
+        _ping(guests[1], "-s", "30000", "fd00::2")
+        guests[1].type("iperf3 -s -1 >/dev/null &")
+        guests[1].do("until netstat -lnt | grep -q :5201; do :; done")
+        sums = _iperf(guests[0], "-c", "10.9.0.3", "-t1")
+        assert sums["bytes"] > 1 << 20
+        dump.terminate()
+    said = subprocess.run(
+        ["tcpdump", "-nn", "-v", "-r", str(trace), "icmp or icmp6"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "echo request" in said
+    assert "wrong" not in said
+    assert "incorrect" not in said
+
+
+def test_a_restart_under_load(host: NetworkHost) -> None:
+    guest = host.boot_guest(DOMIDS[0])
+    name = host.vif(DOMIDS[0]).name
+    host.net.ip(f"addr add 10.9.0.1/24 dev {name}")
+    _set_up(guest, 2)
+    _ping(guest, "10.9.0.1")
+    with _server(host, "10.9.0.1"):
+        guest.type("iperf3 -J -c 10.9.0.1 -t6 >/out 2>&1; echo ENDED")
+        for _ in range(2):
+            _wait_packets(host, name)
+            host.kill_netbackd()
+            host.start_netbackd()
+        _wait_packets(host, name)
+        guest.wait_for("ENDED")
+    said = guest.do("cat /out")
+    sums = json.loads(said[said.index("{") : said.rindex("}") + 1])["end"]
+    assert sums["sum_received"]["bytes"] > 1 << 20
+    _ping(guest, "10.9.0.1")
+
+
+def _wait_packets(host: NetworkHost, name: str) -> None:
+    """Until some hundreds have passed since now."""
+
+    def count() -> int:
+        said = host.net.ip(f"-j -s link show {name}")
+        return int(json.loads(said)[0]["stats64"]["rx"]["packets"])
+
+    deadline, before = time.monotonic() + limit_s(30), count()
+    while count() < before + 300:
+        assert time.monotonic() < deadline, host.log()
+
+
+def test_unplugged_and_plugged_again(host: NetworkHost) -> None:
+    guest = host.boot_guest(DOMIDS[0])
+    vif = host.vif(DOMIDS[0])
+    for _ in range(2):
+        host.net.ip(f"addr add 10.9.0.1/24 dev {vif.name}")
+        _set_up(guest, 2)
+        _ping(guest, "10.9.0.1")
+        vif.remove()
+        guest.do("while [ -e /sys/class/net/eth0 ]; do :; done")
+        vif.add()
+        guest.do("until [ -e /sys/class/net/eth0 ]; do :; done")
+    assert re.search(r"disconnected, \d+ tx_packets", host.log())
+
+
+def test_a_guest_with_two_processors(host: NetworkHost) -> None:
+    """It has as many queues."""
+    guest = host.boot_guest(DOMIDS[0], "-smp", "2")
+    name = host.vif(DOMIDS[0]).name
+    host.net.ip(f"addr add 10.9.0.1/24 dev {name}")
+    _set_up(guest, 2)
+    with _server(host, "10.9.0.1"):
+        sums = _iperf(guest, "-c", "10.9.0.1", "-t1", "-P4")
+    assert sums["bytes"] > 1 << 20
+    assert "2 queues" in host.log()

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The network engine on a socket in place of a tap, with a hostile frontend. */
+#define _GNU_SOURCE
+#include "tests/native/harness.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <linux/virtio_net.h>
+#include <xen/grant_table.h>
+#include <xen/io/netif.h>
+
+#include "netbackd/csrc/engine.h"
+#include "tests/native/blk_fakes.h"
+
+/* Pages of the domain, granted as their numbers. */
+#define TX_RING 60
+#define RX_RING 61
+#define TX_DATA 8
+#define RX_DATA 30
+#define NR_SLOTS 256
+#define HEADER_BYTES ((ssize_t)sizeof(struct virtio_net_hdr))
+
+static struct net_engine *engine;
+static struct net_filter filter;
+static netif_tx_sring_t *tx;
+static netif_rx_sring_t *rx;
+static int wire;
+static unsigned char came[70000];
+
+static char *page(unsigned int number)
+{
+    return fake_memory + number * 4096L;
+}
+
+static void fresh_rings(void)
+{
+    memset(page(TX_RING), 0, 8192);
+    tx = (void *)page(TX_RING);
+    rx = (void *)page(RX_RING);
+    SHARED_RING_INIT(tx);
+    SHARED_RING_INIT(rx);
+}
+
+static int tap(void)
+{
+    static int ends[2];
+
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, ends), 0);
+    wire = ends[1];
+    return ends[0];
+}
+
+static void attach(bool can_sg, uint8_t gso)
+{
+    struct net_ring ring = {.domid = 5,
+                            .tx_ref = TX_RING,
+                            .rx_ref = RX_RING,
+                            .tx_port = FAKE_PORT,
+                            .rx_port = FAKE_PORT};
+    struct net_link link = {.can_sg = can_sg, .gso = gso};
+    static int fd = -1;
+
+    if (fd >= 0)
+        close(fd);
+    fd = link.fd = tap();
+    fresh_rings();
+    CHECK_EQ(net_attach(engine, &ring, &link), 0);
+}
+
+static void begin(void)
+{
+    fake_domain_new();
+    memset(&filter, 0, sizeof(filter));
+    engine = net_new(&filter);
+    CHECK(engine != NULL);
+    attach(true, NET_GSO_TCPV4 | NET_GSO_TCPV6);
+}
+
+static void detach(void)
+{
+    net_quiesce(engine);
+    CHECK_EQ(fake_nr_mapped, 0);
+    close(wire);
+}
+
+static void end(void)
+{
+    detach();
+    net_free(engine);
+    fake_domain_free();
+}
+
+/* One turn of the engine's loop, or as many as it likes. */
+static uint32_t turn(void)
+{
+    struct net_exit out;
+
+    net_kick(engine);
+    CHECK_EQ(net_run(engine, &out), 0);
+    return out.why;
+}
+
+static void put(uint32_t gref, uint16_t offset, uint16_t flags, uint16_t size)
+{
+    tx->ring[tx->req_prod % NR_SLOTS].req =
+        (netif_tx_request_t){gref, offset, flags, 7, size};
+    tx->req_prod++;
+}
+
+static void give(uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t at = rx->req_prod % NR_SLOTS;
+
+        rx->ring[at].req =
+            (netif_rx_request_t){.id = (uint16_t)at, .gref = RX_DATA + at % 28};
+        rx->req_prod++;
+    }
+}
+
+TEST(a_packet_in_pieces)
+{
+    begin();
+    memset(page(TX_DATA), 'a', 4096);
+    memset(page(TX_DATA + 1), 'b', 4096);
+    put(TX_DATA, 0, NETTXF_more_data, 1000);
+    put(TX_DATA + 1, 4000, NETTXF_more_data, 96);
+    put(TX_DATA, 100, 0, 804);
+    CHECK_EQ(turn(), NET_EXIT_KICKED);
+    CHECK_EQ(recv(wire, came, sizeof(came), 0), HEADER_BYTES + 1000);
+    CHECK_EQ(came[HEADER_BYTES + 99], 'a');
+    CHECK_EQ(came[HEADER_BYTES + 100], 'b');
+    CHECK_EQ(came[HEADER_BYTES + 195], 'b');
+    CHECK_EQ(came[HEADER_BYTES + 999], 'a');
+    CHECK_EQ(tx->rsp_prod, 3);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(tx->ring[i].rsp.status, NETIF_RSP_OKAY);
+    CHECK_EQ(fake_nr_mapped, 2);
+    end();
+}
+
+/* Into buffers in place, and through the bounce buffer when they are few. */
+TEST(a_packet_for_the_guest)
+{
+    static const uint32_t buffers[] = {200, 3};
+    static unsigned char frame[10 + 9000];
+
+    for (int i = 0; i < 2; i++) {
+        begin();
+        give(buffers[i]);
+        for (int j = 10; j < 9010; j++)
+            frame[j] = (unsigned char)(j / 100);
+        CHECK_EQ(send(wire, frame, sizeof(frame), 0), (long)sizeof(frame));
+        CHECK_EQ(turn(), NET_EXIT_KICKED);
+        CHECK_EQ(rx->rsp_prod, 3);
+        CHECK_EQ(rx->ring[0].rsp.status, 4096);
+        CHECK_EQ(rx->ring[0].rsp.flags, NETRXF_more_data);
+        CHECK_EQ(rx->ring[2].rsp.status, 808);
+        CHECK_EQ(rx->ring[2].rsp.flags, 0);
+        CHECK(!memcmp(page(RX_DATA), frame + 10, 4096));
+        CHECK(!memcmp(page(RX_DATA + 1), frame + 4106, 4096));
+        CHECK(!memcmp(page(RX_DATA + 2), frame + 8202, 808));
+        end();
+    }
+}
+
+TEST(a_packet_that_waits_for_buffers)
+{
+    static unsigned char frame[10 + 9000];
+    struct net_statistics counters;
+
+    begin();
+    give(2);
+    CHECK_EQ(send(wire, frame, sizeof(frame), 0), (long)sizeof(frame));
+    CHECK_EQ(turn(), NET_EXIT_KICKED);
+    CHECK_EQ(rx->rsp_prod, 0);
+    net_statistics(engine, &counters);
+    CHECK_EQ(counters.rx_starved, 1);
+    give(1);
+    CHECK_EQ(turn(), NET_EXIT_KICKED);
+    CHECK_EQ(rx->rsp_prod, 3);
+    end();
+}
+
+TEST(an_old_frontend_gets_what_it_can_take)
+{
+    static unsigned char frame[10 + 9000];
+    struct net_statistics counters;
+
+    begin();
+    detach();
+    attach(false, 0);
+    give(100);
+    CHECK_EQ(send(wire, frame, 9010, 0), 9010);
+    CHECK_EQ(send(wire, frame, 1010, 0), 1010);
+    CHECK_EQ(turn(), NET_EXIT_KICKED);
+    CHECK_EQ(rx->rsp_prod, 1);
+    CHECK_EQ(rx->ring[0].rsp.status, 1000);
+    net_statistics(engine, &counters);
+    CHECK_EQ(counters.rx_dropped, 1);
+    end();
+}
+
+TEST(so_much_in_an_interval)
+{
+    struct net_statistics counters;
+
+    begin();
+    net_set_rate(engine, 3000, 1000000000);
+    for (int i = 0; i < 5; i++)
+        put(TX_DATA, 0, 0, 1000);
+    CHECK_EQ(turn(), NET_EXIT_KICKED);
+    CHECK_EQ(tx->rsp_prod, 3);
+    net_statistics(engine, &counters);
+    CHECK_EQ(counters.tx_throttled, 1);
+    net_set_rate(engine, 0, 0);
+    CHECK_EQ(turn(), NET_EXIT_KICKED);
+    CHECK_EQ(tx->rsp_prod, 5);
+    end();
+}
+
+/* What comes out at the tap is a frame, and the header is inside of it. */
+static void check_wire(void)
+{
+    struct virtio_net_hdr header;
+    ssize_t got;
+
+    while ((got = recv(wire, came, sizeof(came), 0)) > 0) {
+        ssize_t bytes = got - HEADER_BYTES;
+
+        memcpy(&header, came, sizeof(header));
+        CHECK(bytes >= 14);
+        if (header.flags)
+            CHECK(header.csum_start + header.csum_offset + 2 <= bytes);
+        if (header.gso_type)
+            CHECK(header.gso_size && header.hdr_len < bytes);
+    }
+}
+
+/* A slot that is right in some ways, as a rule. */
+static void put_any(uint64_t word)
+{
+    bool is_tame = word & 1;
+
+    put((uint32_t)(word >> 8) % (is_tame ? 58 : 70),
+        (uint16_t)((word >> 16) % (is_tame ? 2048 : 5000)),
+        (uint16_t)((word >> 32) & (is_tame ? 5 : 15)),
+        (uint16_t)((word >> 40) % (is_tame ? 2048 : 66000)));
+}
+
+TEST(any_slots)
+{
+    uint64_t state = 7;
+    unsigned int nr_broken = 0;
+
+    begin();
+    for (int i = 0; i < 3000; i++) {
+        uint64_t word = random64(&state);
+        uint32_t why;
+
+        for (uint64_t n = word % 40; n--;)
+            put_any(random64(&state));
+        put(TX_DATA, 0, 0, 64); /* an end for what wants more */
+        for (uint64_t n = (word >> 8) % 20; n--;) {
+            give(1);
+            if (!(random64(&state) % 16))
+                rx->ring[(rx->req_prod - 1) % NR_SLOTS].req.gref =
+                    (uint32_t)random64(&state);
+        }
+        for (uint64_t n = (word >> 16) % 4; n--;) {
+            size_t bytes = random64(&state) % 66000;
+
+            for (size_t at = 0; at < 64; at += 8) {
+                uint64_t noise = random64(&state);
+
+                memcpy(came + at, &noise, 8);
+            }
+            send(wire, came, bytes, 0);
+        }
+        if (!((word >> 24) % 64))
+            tx->req_prod += 1000;
+        if (!((word >> 32) % 64))
+            rx->req_prod += 1000;
+        filter.is_active = word >> 40 & 1;
+        why = turn();
+        check_wire();
+        /* Nothing is published that was not asked for. */
+        CHECK(why == NET_EXIT_BROKEN_RING ||
+              tx->req_prod - tx->rsp_prod <= NR_SLOTS);
+        if (why == NET_EXIT_BROKEN_RING || tx->req_prod != tx->rsp_prod) {
+            nr_broken++;
+            detach();
+            attach(word >> 41 & 1, (uint8_t)(word >> 42 & 3));
+        }
+    }
+    CHECK(nr_broken > 100 && nr_broken < 2900);
+    end();
+}
+
+static volatile bool is_over;
+
+/* All of both rings, all the time; and all pages' contents. */
+static void *scribble(void *unused)
+{
+    uint64_t state = 99;
+
+    while (!is_over) {
+        uint64_t word = random64(&state);
+        uint32_t *words = (uint32_t *)(void *)page(TX_RING);
+
+        /* The first four of each page are its indices: now and then. */
+        if (word % 1024 >= 4 || !(word >> 60))
+            words[word % 2048] = (uint32_t)(word >> 32) & 0x3fff003f;
+        page(8 + word % 50)[word >> 16 & 4095] = (char)(word >> 40);
+    }
+    return unused;
+}
+
+TEST(rings_that_change_all_the_time)
+{
+    pthread_t thread;
+    static unsigned char frame[10 + 5000];
+
+    begin();
+    is_over = false;
+    CHECK_EQ(pthread_create(&thread, NULL, scribble, NULL), 0);
+    for (int i = 0; i < 4000; i++) {
+        send(wire, frame, sizeof(frame), 0);
+        tx->req_prod += 3;
+        rx->req_prod += 3;
+        if (turn() == NET_EXIT_BROKEN_RING) {
+            detach();
+            attach(i & 1, (uint8_t)(i & 3));
+        }
+        check_wire();
+    }
+    is_over = true;
+    pthread_join(thread, NULL);
+    end();
+}
