@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Domain files: pairs of a file and what is read in it, in domains/."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xenner.errors import ConfigError
+from xenner.xlcfg import Action, DomainConfig, parse_config, parse_cpus
+
+DOMAINS = Path(__file__).parent / "domains"
+FILES = sorted(DOMAINS.glob("*.cfg"))
+
+
+def shown(config: DomainConfig) -> Iterator[str]:
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, Action):
+            value = str(value)
+        if isinstance(value, frozenset):
+            value = sorted(value)
+        if not isinstance(value, tuple):
+            yield f"{field.name}={value!r}"
+    for disk in config.disks:
+        mode = "w" if disk.is_writable else "r"
+        yield f"disk {disk.target} {disk.vdev} {disk.devid} {mode}"
+    for vif in config.vifs:
+        words = (vif.mac, vif.bridge, " ".join(vif.ips), vif.script)
+        yield f"vif {vif.devid} " + " ".join(word or "-" for word in words)
+    for warning in config.warnings:
+        yield f"warning {warning}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_file(path: Path) -> None:
+    try:
+        found = list(shown(parse_config(path.read_text(), file="f")))
+    except ConfigError as error:
+        found = [f"error {error}"]
+    assert found == path.with_suffix(".out").read_text().splitlines()
+
+
+def test_each_file_has_its_other_half() -> None:
+    halves = {path.stem for path in DOMAINS.glob("*.out")}
+    assert halves == {path.stem for path in FILES}
+    assert halves
+
+
+MINIMAL = "name='a'\nkernel='/k'\n"
+
+
+def test_the_command_line_wins() -> None:
+    config = parse_config(
+        MINIMAL + "memory=64\n", file="f", extra="memory=128\nfoo=1"
+    )
+    assert config.memory_mib == 128
+    assert config.warnings == ("command line: foo: an unknown key",)
+
+
+def test_errors_of_the_command_line_name_it() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(MINIMAL, file="f", extra="memory=0")
+    assert str(caught.value) == "command line: memory 0: must be 1 to 131072"
+
+
+def test_a_file_without_a_name_may_have_one_from_elsewhere() -> None:
+    assert parse_config("kernel='/k'", file="f", default_name="7").name == "7"
+    assert parse_config(MINIMAL, file="f", default_name="7").name == "a"
+
+
+def test_cpus_of_all() -> None:
+    assert parse_cpus("all") is None
+    assert parse_cpus("0-3,^1") == frozenset({0, 2, 3})
+    for text in ("", "node:0", "^1", "x"):
+        with pytest.raises(ValueError):
+            parse_cpus(text)
+
+
+_KEYS = st.sampled_from(
+    """name uuid type kernel memory maxmem vcpus cpus cpu_weight cap disk vif
+    on_crash pci foo root""".split()
+)
+_ATOMS = st.sampled_from(
+    ["'a'", "''", "1", "0x", "089", "'/a,raw,xvda'", "'mac=1'", "99999999999"]
+)
+_VALUES = _ATOMS | st.lists(_ATOMS, max_size=3).map(
+    lambda a: f"[{','.join(a)}]"
+)
+_SETTINGS = st.tuples(_KEYS, _VALUES).map(lambda pair: f"{pair[0]}={pair[1]}\n")
+
+
+@given(st.lists(_SETTINGS, max_size=8).map("".join))
+def test_any_file_is_read_or_refused(text: str) -> None:
+    fault = None
+    try:
+        config = parse_config(MINIMAL + text, file="f")
+    except ConfigError as error:
+        fault = error
+    if fault is None:
+        assert config.memory_mib >= 1
+    else:
+        assert fault.file == "f"
+        assert "\n" not in str(fault)

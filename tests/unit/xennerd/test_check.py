@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""xennerctl's commands are found, and `check` reads files."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from xenner.errors import ConfigError
+from xennerd.ctl.__main__ import main
+from xennerd.ctl.command import Command, find_command
+
+NAMES = ("list", "shutdown", "sched-credit", "sched-credit2", "save")
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("list", "list"),
+        ("l", "list"),
+        ("sh", "shutdown"),
+        ("sched-credit", "sched-credit"),
+    ],
+)
+def test_unique_beginnings_are_enough(name: str, wanted: str) -> None:
+    commands = {full: Command(len, "", "") for full in NAMES}
+    assert find_command(name, commands) == wanted
+
+
+@pytest.mark.parametrize("name", ["", "s", "sched", "nothing"])
+def test_others_are_refused(name: str) -> None:
+    commands = {full: Command(len, "", "") for full in NAMES}
+    with pytest.raises(ConfigError):
+        find_command(name, commands)
+
+
+def test_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "7.cfg"
+    file.write_text("name='web'\nkernel='/k'\ncolour='red'\n")
+    assert main(["-v", "che", str(file)]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{file}: web: 32 MiB, 1 vCPUs, 0 disks, 0 interfaces\n"
+    assert err == f"warning: {file}:3: colour: an unknown key\n"
+    assert main(["check", "--json", str(file)]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "web"
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"name='web'\nmemory=", ":2: a value"),
+        (b"\xff", ": not a text file (UTF-8)"),
+        (None, ": No such file or directory"),
+    ],
+)
+def test_check_names_file_and_line(
+    content: bytes | None,
+    complaint: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "a.cfg"
+    if content is not None:
+        file.write_bytes(content)
+    assert main(["check", str(file)]) == 2
+    assert capsys.readouterr().err.startswith(f"xennerctl: {file}{complaint}")
+
+
+def test_help_and_unknown_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help"]) == 0
+    assert " check " in capsys.readouterr().out
+    assert main(["help", "check"]) == 0
+    assert "[--json] FILE" in capsys.readouterr().out
+    assert main(["frobnicate"]) == 1
+    assert capsys.readouterr().err == "xennerctl: command not implemented\n"
+    assert main([]) == 1

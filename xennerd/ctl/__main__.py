@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`xennerctl`, and `xl` where it is installed as that."""
+
+import sys
+from collections.abc import Sequence
+
+from xenner.errors import ConfigError, HostError
+from xennerd.ctl import files
+from xennerd.ctl.command import Command, find_command, help_text
+
+COMMANDS: dict[str, Command] = {**files.COMMANDS}
+# xl's own: verbosity, force, timestamps, progress, dry run.
+_GLOBAL_OPTIONS = frozenset({"-v", "-vv", "-vvv", "-f", "-t", "-T", "-N"})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Find the command and run it: 0, 1 it failed, 2 what was asked is
+    wrong."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    while words and words[0] in _GLOBAL_OPTIONS:
+        words.pop(0)
+    try:
+        if not words:
+            print(help_text(COMMANDS), end="", file=sys.stderr)
+            return 1
+        if words[0] in ("help", "-h", "--help"):
+            return _help(words[1:])
+        return COMMANDS[find_command(words[0], COMMANDS)].run(words[1:])
+    except ConfigError as error:
+        print(f"xennerctl: {error}", file=sys.stderr)
+        return 1 if error.text == "command not implemented" else 2
+    except HostError as error:
+        print(f"xennerctl: {error}", file=sys.stderr)
+        return 1
+
+
+def _help(words: Sequence[str]) -> int:
+    if not words:
+        print(help_text(COMMANDS), end="")
+        return 0
+    command = COMMANDS[find_command(words[0], COMMANDS)]
+    print(f"Usage: xennerctl {command.usage}\n\n{command.summary}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

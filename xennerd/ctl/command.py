@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a command is, and how one is found by its name. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from xenner.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`run` gets the words after the name and returns the exit status."""
+
+    run: Callable[[Sequence[str]], int]
+    usage: str
+    summary: str
+
+
+def find_command(name: str, commands: Mapping[str, Command]) -> str:
+    """The command that is meant: by its name, or by a beginning that no
+    other has, as xl does it. ConfigError if there is none or more."""
+    if name in commands:
+        return name
+    found = sorted(full for full in commands if full.startswith(name))
+    if not name or not found:
+        raise ConfigError("command not implemented")
+    if len(found) > 1:
+        raise ConfigError(f"{name}: which one of {', '.join(found)}?")
+    return found[0]
+
+
+def help_text(commands: Mapping[str, Command]) -> str:
+    """All commands with a line for each."""
+    width = max(map(len, commands))
+    rows = [
+        f" {name:{width}}  {command.summary}"
+        for name, command in sorted(commands.items())
+    ]
+    return (
+        "Usage xennerctl [-v] [-f] [-t] [-N] <subcommand> [args]\n\n"
+        "xennerctl full list of subcommands:\n\n" + "\n".join(rows) + "\n"
+    )

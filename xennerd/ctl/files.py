@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""check: what is read in a domain file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from xenner.errors import ConfigError
+from xenner.xlcfg import DomainConfig, parse_config
+from xennerd.ctl.command import Command
+
+
+def read_config(path: Path, *, extra: str = "") -> DomainConfig:
+    """The domain of a file; ConfigError also if it cannot be read."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise ConfigError(str(error.strerror), file=path) from None
+    except UnicodeDecodeError:
+        raise ConfigError("not a text file (UTF-8)", file=path) from None
+    return parse_config(text, file=str(path), extra=extra)
+
+
+def warn(config: DomainConfig) -> None:
+    """Tell the person what was not understood."""
+    for warning in config.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def _check(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("xennerctl check")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("file", type=Path, nargs="+")
+    arguments = parser.parse_args(words)
+    for path in arguments.file:
+        config = read_config(path)
+        warn(config)
+        if arguments.json:
+            print(json.dumps(asdict(config), default=_plain, indent=4))
+        else:
+            print(
+                f"{path}: {config.name}: {config.memory_mib} MiB, "
+                f"{config.nr_vcpus} vCPUs, {len(config.disks)} disks, "
+                f"{len(config.vifs)} interfaces"
+            )
+    return 0
+
+
+def _plain(value: object) -> object:
+    return sorted(value) if isinstance(value, frozenset) else str(value)
+
+
+COMMANDS = {
+    "check": Command(
+        _check, "check [--json] FILE...", "Read domain files, start nothing"
+    ),
+}
