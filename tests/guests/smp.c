@@ -505,7 +505,7 @@ static void test_down_by_another(void)
 
 static void end(void)
 {
-    shutdown(SHUTDOWN_poweroff);
+    shutdown(cmdline_has("end=crash") ? SHUTDOWN_crash : SHUTDOWN_poweroff);
 }
 
 void guest_main(void)
@@ -526,7 +526,7 @@ void guest_main(void)
     test_port_table();
     test_down();
     test_down_by_another();
-    if (cmdline_has("end=other")) {
+    if (cmdline_has("end=other") || cmdline_has("end=crash")) {
         verdict();
         post(1, end);
         for (;;)

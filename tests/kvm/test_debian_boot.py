@@ -318,7 +318,9 @@ def test_daemonize_and_pidfile(
     "nr_vcpus",
     [
         1,
-        2,
+        # With as many vCPUs as it has processors the lab's KVM loses a boot
+        # now and then (lab/README.md).
+        pytest.param(2, marks=_HOST_ONLY),
         pytest.param(4, marks=_HOST_ONLY),
     ],
 )
