@@ -4,108 +4,14 @@
  * the others do what it asks for, and only it prints.
  */
 #include "tests/guests/lib/guest.h"
+#include "tests/guests/lib/workers.h"
 
 const char guest_name[] = "smp";
 
 #define MS 1000000UL
-/* Nothing here takes a tenth of it, unless it never comes. */
-#define PATIENCE (20000 * MS)
 #define ROUNDS 100U
 
 static unsigned int nr_vcpus;
-
-/* One per vCPU; vCPU 0's is not used. */
-static struct worker {
-    uint64_t magic; /* what %fs:0 and %gs:0 show */
-    void (*job)(void);
-    uint32_t done;
-    evtchn_port_t wake;
-    uint64_t seen_arg, seen_fs, seen_gs, count;
-} workers[MAX_VCPUS];
-
-static void yield(void)
-{
-    CALL(sched_op, SCHEDOP_yield, 0);
-}
-
-static bool wait_for(const uint32_t *value, uint32_t want)
-{
-    uint64_t end = system_time_ns() + PATIENCE;
-
-    while (READ_ONCE(*value) != want) {
-        if (system_time_ns() > end)
-            return false;
-        yield();
-    }
-    return true;
-}
-
-static bool wait_state(unsigned int vcpu, int state)
-{
-    struct vcpu_runstate_info info = {.state = -1};
-    uint64_t end = system_time_ns() + PATIENCE;
-
-    do {
-        if (CALL(vcpu_op, VCPUOP_get_runstate_info, vcpu, &info))
-            return false;
-        if (info.state == state)
-            return true;
-        yield();
-    } while (system_time_ns() < end);
-    return false;
-}
-
-/* --- the others ------------------------------------------------------------- */
-
-static void worker_main(uint64_t arg)
-{
-    struct worker *w = &workers[this_vcpu()];
-
-    w->seen_arg = arg;
-    __asm__ volatile("movq %%fs:0, %0" : "=r"(w->seen_fs));
-    __asm__ volatile("movq %%gs:0, %0" : "=r"(w->seen_gs));
-    use_vcpu_info(&shared->vcpu_info[this_vcpu()]);
-    CALL(vcpu_op, VCPUOP_stop_periodic_timer, this_vcpu(), 0);
-    __atomic_fetch_add(&w->done, 1, __ATOMIC_SEQ_CST);
-    for (;;) {
-        void (*job)(void) =
-            __atomic_exchange_n(&w->job, NULL, __ATOMIC_SEQ_CST);
-
-        if (job) {
-            job();
-            events_disable();
-            __atomic_fetch_add(&w->done, 1, __ATOMIC_SEQ_CST);
-        } else {
-            CALL(sched_op, SCHEDOP_block, 0);
-            events_disable();
-        }
-    }
-}
-
-/* Have a vCPU do it, without waiting. */
-static void post(unsigned int vcpu, void (*job)(void))
-{
-    __atomic_store_n(&workers[vcpu].job, job, __ATOMIC_SEQ_CST);
-    evtchn_send(workers[vcpu].wake);
-}
-
-static uint32_t jobs_done(unsigned int vcpu)
-{
-    return READ_ONCE(workers[vcpu].done);
-}
-
-static bool wait_done(unsigned int vcpu, uint32_t before)
-{
-    return wait_for(&workers[vcpu].done, before + 1);
-}
-
-static bool run_on(unsigned int vcpu, void (*job)(void))
-{
-    uint32_t before = jobs_done(vcpu);
-
-    post(vcpu, job);
-    return wait_done(vcpu, before);
-}
 
 static void nothing(void)
 {
