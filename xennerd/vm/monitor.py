@@ -20,7 +20,8 @@ import trio
 
 from xennerd.vm.console import FdSink, listen_unix
 from xennerd.vm.jsonstream import JsonSplitter, TooLongError
-from xennerd.vm.monitorcommands import VERSION, Caller, Controls
+from xennerd.vm.monitorcommands import VERSION, Controls
+from xennerd.vm.monitorfds import Caller
 from xennerd.vm.monitorrequest import (
     ErrorClass,
     QmpError,

@@ -21,6 +21,7 @@ from xenner.types import Domid, ShutdownReason
 from xennerd.vm.domain import Machine
 from xennerd.vm.monitorblock import block_info
 from xennerd.vm.monitordump import Dump, DumpStatus, copy_core, open_target
+from xennerd.vm.monitorfds import Caller, close_fd, get_fd
 from xennerd.vm.monitorrequest import (
     ErrorClass,
     Parameter,
@@ -60,21 +61,6 @@ class GuestStore(Protocol):
     def vbd_nodes(self) -> dict[int, dict[str, str]]: ...
 
 
-@dataclass(slots=True)
-class Caller:
-    """What belongs to one connection: descriptors that it has sent."""
-
-    unnamed_fds: list[int] = field(default_factory=list)
-    named_fds: dict[str, int] = field(default_factory=dict)
-
-    def close(self) -> None:
-        """Close what no command has taken."""
-        for fd in (*self.unnamed_fds, *self.named_fds.values()):
-            os.close(fd)
-        self.unnamed_fds.clear()
-        self.named_fds.clear()
-
-
 @dataclass(frozen=True, slots=True)
 class _Command:
     """`run` takes the arguments, checked, and who asks."""
@@ -83,7 +69,6 @@ class _Command:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
 
-_MAX_NAMED_FDS = 16
 _DUMP_PARAMETERS = {
     "paging": Parameter(bool),
     "protocol": Parameter(str),
@@ -222,8 +207,8 @@ class Controls:
         }
         table = {
             "balloon": _Command(self._balloon, {"value": number}),
-            "getfd": _Command(_get_fd, {"fdname": text}),
-            "closefd": _Command(_close_fd, {"fdname": text}),
+            "getfd": _Command(get_fd, {"fdname": text}),
+            "closefd": _Command(close_fd, {"fdname": text}),
             "dump-guest-memory": _Command(self._dump_memory, _DUMP_PARAMETERS),
             "query-stats": _Command(self._query_stats, _STATS_PARAMETERS),
             "query-stats-schemas": _Command(
@@ -401,27 +386,3 @@ def _check_dump(arguments: Mapping[str, Any]) -> None:
         raise QmpError(
             f"Parameter 'format' does not accept '{arguments['format']}'"
         )
-
-
-def _get_fd(arguments: dict[str, Any], caller: Caller) -> Any:
-    name = arguments["fdname"]
-    if not caller.unnamed_fds:
-        raise QmpError("No file descriptor supplied via SCM_RIGHTS")
-    if not name or name[0].isdigit():
-        raise QmpError(
-            "Parameter 'fdname' expects a name not starting with a digit"
-        )
-    if len(caller.named_fds) >= _MAX_NAMED_FDS and name not in caller.named_fds:
-        raise QmpError(f"{_MAX_NAMED_FDS} file descriptors have names already")
-    if name in caller.named_fds:
-        os.close(caller.named_fds.pop(name))
-    caller.named_fds[name] = caller.unnamed_fds.pop()
-    return {}
-
-
-def _close_fd(arguments: dict[str, Any], caller: Caller) -> Any:
-    name = arguments["fdname"]
-    if name not in caller.named_fds:
-        raise QmpError(f"File descriptor named '{name}' not found")
-    os.close(caller.named_fds.pop(name))
-    return {}

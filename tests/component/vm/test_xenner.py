@@ -6,6 +6,7 @@ import json
 import os
 import select
 import signal
+import socket
 import struct
 import subprocess
 import termios
@@ -419,6 +420,34 @@ def test_qemus_client_dumps_counts_and_is_refused(
     )
     assert "CORE (Core file)" in listing.stdout
     assert not listing.stderr
+
+
+def test_a_client_that_never_reads_holds_nobody_up(
+    rig: Rig, tmp_path: Path
+) -> None:
+    path = tmp_path / "qmp"
+    process = rig.start("e", "-monitor", f"unix:{path}", stdin=subprocess.PIPE)
+    started(process)
+    with socket.socket(socket.AF_UNIX) as rude:
+        rude.connect(str(path))
+        rude.sendall(b'{"execute": "qmp_capabilities"}')
+        rude.setblocking(False)
+        # Until the monitor takes no more of it: nothing is read of all that
+        # is answered.
+        with suppress(BlockingIOError):
+            while True:
+                rude.send(b'{"execute": "query-commands"}' * 100)
+
+        async def script(client: Any) -> None:
+            for _ in range(50):
+                await client.execute("stop")
+                await client.execute("cont")
+            cpus = await client.execute("query-cpus-fast")
+            assert len(cpus) == 1
+
+        with_client(path, script)
+        out, err = process.communicate(b"words.", timeout=limit_s(15))
+    assert (process.returncode, out, err) == (0, b"words", b"")
 
 
 def test_an_end_from_outside_is_an_event_too(rig: Rig, tmp_path: Path) -> None:
