@@ -10,6 +10,7 @@ from functools import partial
 import trio
 
 from netbackd import tap
+from netbackd.status import serve_status
 from netbackd.vif import Vif
 from xenner.libxenstore import Store
 from xenner.types import Domid
@@ -49,6 +50,10 @@ class Backend:
         for device in [*self._wakers, *self._listed()]:
             if f"{device}/".startswith(f"{path}/"):
                 self._wake(device)
+
+    def statistics(self) -> dict[str, dict[str, int]]:
+        """The counters of each device, by its path."""
+        return {path: vif.statistics() for path, vif in self._vifs.items()}
 
     def links_changed(self) -> None:
         """Interfaces of the host have come, gone or changed."""
@@ -138,6 +143,7 @@ async def serve_backend(
         backend = Backend(store, nursery)
         await trio.to_thread.run_sync(backend.remove_stale)
         nursery.start_soon(_watch_links, backend)
+        await nursery.start(serve_status, backend.statistics)
         store.watch(_ROOT, _ROOT)
         task_status.started()
         while True:

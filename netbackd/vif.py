@@ -6,6 +6,7 @@ Calls block (xenstore, netlink): the caller has a thread for them.
 
 import logging
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -66,6 +67,8 @@ class Vif:
         self._engines: list[Engine] = []
         self._fds: list[int] = []
         self._past: Counter[str] = Counter()  # of engines that are no more
+        # Who asks for counters does so in another thread than step()'s.
+        self._counting = threading.Lock()
         self._rate_text: str | None = None  # as the engines have it
         self._refused: tuple[str | None, ...] | None = None
         self._end: str | None = None
@@ -107,9 +110,10 @@ class Vif:
 
     def statistics(self) -> dict[str, int]:
         """The counters of all queues there have been."""
-        total = Counter(self._past)
-        for engine in self._engines:
-            total.update(engine.statistics())
+        with self._counting:
+            total = Counter(self._past)
+            for engine in self._engines:
+                total.update(engine.statistics())
         return dict(total)
 
     # --- what is seen ---
@@ -252,9 +256,11 @@ class Vif:
             return
         for engine in self._engines:
             engine.detach()
-            self._past.update(engine.statistics())
-            engine.close()
-        self._engines.clear()
+        with self._counting:
+            for engine in self._engines:
+                self._past.update(engine.statistics())
+                engine.close()
+            self._engines.clear()
         for fd in self._fds:
             os.close(fd)
         self._fds.clear()

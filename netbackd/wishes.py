@@ -9,7 +9,8 @@ from pathlib import PurePath
 
 from xenner.errors import HostError
 
-_NAME = re.compile(r"[^\s/:]{1,15}")
+# Of ASCII, what the kernel takes: no blanks, no slash, no colon.
+_NAME = re.compile(r"[!-.0-9;-~]{1,15}")
 _MAX_VID = 4094
 _MIN_MTU, _MAX_MTU = 68, 65521
 # Xen's own scripts, by what they do: we do it ourselves.

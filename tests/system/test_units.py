@@ -33,6 +33,20 @@ def test_systemd_finds_no_fault_in_them() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_netbackd_may_change_networks_and_nothing_else() -> None:
+    unit = str(SYSTEM / "netbackd.service")
+    done = run("systemd-analyze", "verify", unit)
+    assert (done.returncode, done.stderr) == (0, "")
+    # Exposure, times ten.
+    command = ("security", "--offline=yes", "--threshold=20")
+    done = run("systemd-analyze", *command, unit)
+    assert done.returncode == 0, done.stdout
+    bounds = output_of(
+        "systemctl", "show", "-PCapabilityBoundingSet", "netbackd.service"
+    )
+    assert bounds.strip() == "cap_net_admin"
+
+
 def test_the_first_client_starts_evtchnd(evtchnd_socket: Path) -> None:
     assert state_of("evtchnd.service") == "inactive"
     with Evtchnd(evtchnd_socket) as client:

@@ -6,12 +6,15 @@ import os
 import re
 import select
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
 import pytest
 
+from tests.component.evtchnd.daemon import TOP
 from tests.component.netbackd.frames import (
     GUEST_MAC,
     TCP,
@@ -204,6 +207,28 @@ def test_a_frontend_that_can_nothing(rig: Rig) -> None:
     head, got = _receive(frontend, "0800")
     assert head == "flags=0 gso=0:0 slots=1"
     assert is_sound(got)
+
+
+def test_status(rig: Rig, frontend: Frontend) -> None:
+    data = frame(b"s" * 86)
+    for _ in range(3):
+        assert _send(frontend, data) == OK
+
+    def ask(*options: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "netbackd", "--status", *options],
+            cwd=TOP,
+            env=rig.environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    row = json.loads(ask("--json"))["backend/vif/320/0"]
+    assert (row["tx_packets"], row["tx_bytes"]) == (3, 300)
+    assert "vif320.0" in ask()
+    labels = '{domid="320",devid="0"}'
+    assert f"\nnetbackd_tx_bytes_total{labels} 300\n" in ask("--prometheus")
 
 
 def test_many_queues(rig: Rig) -> None:

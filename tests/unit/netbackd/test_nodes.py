@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What toolstack and frontend write, and what is made of it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netbackd.engine import Rate, parse_rate
+from netbackd.frontend import Features, read_features, read_rings
+from netbackd.wishes import Vlan, Wishes, parse_vlans, read_wishes
+from xenner.errors import GuestError, HostError
+from xenner.types import Domid
+
+PATH = "backend/vif/7/2"
+ONE = {
+    "request-rx-copy": "1",
+    "tx-ring-ref": "8",
+    "rx-ring-ref": "9",
+    "event-channel": "5",
+}
+
+
+def test_a_vif_that_says_nothing() -> None:
+    nodes: dict[str, str] = {}
+    assert read_wishes(nodes.get, PATH) == Wishes("vif7.2")
+
+
+def test_bridge_route_and_script() -> None:
+    nodes = {"script": "/etc/xen/scripts/vif-bridge", "bridge": "b"}
+    assert read_wishes(nodes.get, PATH) == Wishes("vif7.2", bridge="b")
+    nodes = {"gatewaydev": "eth0", "ip": "10.0.0.1 10.0.0.2", "mtu": "1400"}
+    assert read_wishes(nodes.get, PATH) == Wishes(
+        "vif7.2", 1400, gateway="eth0", addresses=("10.0.0.1", "10.0.0.2")
+    )
+    nodes = {"script": "/opt/vif-mine", "bridge": "b"}
+    assert read_wishes(nodes.get, PATH) == Wishes(
+        "vif7.2", script="/opt/vif-mine"
+    )
+
+
+def test_vlans() -> None:
+    assert parse_vlans("") == ()
+    assert parse_vlans("10") == (Vlan(10, True),)
+    assert parse_vlans("10p/20/30-31") == (
+        *(Vlan(10, True), Vlan(20, False)),
+        *(Vlan(30, False), Vlan(31, False)),
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "4095", "p", "ten", "3-2", "1-3p", "1,2", "99999", "-1"]
+)
+def test_what_is_no_vlan(text: str) -> None:
+    with pytest.raises(HostError, match="is no VLAN"):
+        parse_vlans(text)
+
+
+def test_rates() -> None:
+    assert parse_rate(None) == parse_rate("") == Rate()
+    assert parse_rate("1000,50000") == Rate(1000, 50000)
+    assert parse_rate("0,50000") == parse_rate("9,0") == Rate()
+    for text in ("1000", "a,b", "1,2,3", "-1,5", "4294967296,1"):
+        with pytest.raises(HostError):
+            parse_rate(text)
+
+
+def test_one_channel_or_two() -> None:
+    (ring,) = read_rings(ONE.get, Domid(7))
+    assert (ring.tx_ref, ring.rx_ref) == (8, 9)
+    assert ring.tx_port == ring.rx_port == 5
+    nodes = {**ONE, "event-channel-tx": "6", "event-channel-rx": "7"}
+    (ring,) = read_rings(nodes.get, Domid(7))
+    assert (ring.tx_port, ring.rx_port) == (6, 7)
+
+
+def test_queues() -> None:
+    nodes = {"request-rx-copy": "1", "multi-queue-num-queues": "2"}
+    for i in range(2):
+        for name, value in ONE.items():
+            nodes.setdefault(f"queue-{i}/{name}", f"{value}{i}")
+    rings = read_rings(nodes.get, Domid(7))
+    assert [(r.tx_ref, r.tx_port) for r in rings] == [(80, 50), (81, 51)]
+
+
+def test_features_follow_from_each_other() -> None:
+    nothing: dict[str, str] = {}
+    assert read_features(nothing.get) == Features()
+    every = {
+        *("feature-sg", "feature-gso-tcpv4", "feature-gso-tcpv6"),
+        "feature-ipv6-csum-offload",
+    }
+    nodes = dict.fromkeys(every, "1")
+    assert read_features(nodes.get) == Features(True, True, True, True)
+    nodes["feature-no-csum-offload"] = "1"
+    assert read_features(nodes.get) == Features(can_sg=True)
+    del nodes["feature-no-csum-offload"], nodes["feature-sg"]
+    assert read_features(nodes.get) == Features(has_csum=True)
+
+
+_NAMES = st.sampled_from(
+    [*ONE, "multi-queue-num-queues", "event-channel-tx", "queue-0/tx-ring-ref"]
+)
+
+
+@given(st.dictionaries(_NAMES, st.text(max_size=12)))
+def test_anything_is_refused_in_words(nodes: dict[str, str]) -> None:
+    try:
+        rings = read_rings(({**ONE, **nodes}).get, Domid(7))
+    except GuestError:
+        return
+    assert 1 <= len(rings) <= 8
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["vifname", "mtu", "vlan", "script", "bridge", "ip"]),
+        st.text(max_size=20),
+    )
+)
+def test_any_wish_is_one_or_refused(nodes: dict[str, str]) -> None:
+    try:
+        wishes = read_wishes(nodes.get, PATH)
+    except HostError:
+        return
+    assert 1 <= len(wishes.name.encode()) <= 15
+    assert wishes.mtu == 0 or 68 <= wishes.mtu <= 65521
