@@ -14,6 +14,7 @@ from __future__ import annotations
 import array
 import errno
 import os
+import select
 import socket
 import threading
 import time
@@ -348,12 +349,9 @@ def _exchange(
 
 def _is_at_end(connection: socket.socket) -> bool:
     """Nobody is on the other side. No reply may be on its way."""
-    try:
-        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
-    except ConnectionError:
-        return True
+    ready = select.poll()
+    ready.register(connection, select.POLLIN)
+    return bool(ready.poll(0))
 
 
 def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
