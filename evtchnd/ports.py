@@ -328,6 +328,23 @@ class Ports:
         self._join(end, peer)
         return end
 
+    def restore_unbound(
+        self, domid: Domid, remote: Domid, *, port: int, owner: Any = None
+    ) -> End:
+        """A port from before a restart that was unbound when it was made.
+
+        Its holder is not told who binds it: if that one is back already, it
+        waits for this port.
+        """
+        end = self.alloc_unbound(domid, remote, port=port, owner=owner)
+        table = self._tables.get(remote)
+        for peer in table.ends.values() if table else ():
+            if peer.awaited == end.port and peer.remote_domid == domid:
+                end.state = State.INTERDOMAIN
+                self._join(end, peer)
+                break
+        return end
+
     def virq_end(self, domid: Domid, virq: int, vcpu: int = 0) -> End | None:
         """The port that a VIRQ makes pending, if it is bound."""
         if not 0 <= virq < NR_VIRQS:

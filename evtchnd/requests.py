@@ -170,7 +170,7 @@ def _restore(call: _Call) -> Answer:
     remote = call.remote_domid()
     match request.value[0]:
         case State.UNBOUND:
-            end = ports.alloc_unbound(
+            end = ports.restore_unbound(
                 domid, remote, port=request.port, owner=owner
             )
         case State.INTERDOMAIN:

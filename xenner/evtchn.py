@@ -3,6 +3,10 @@
 
 A connection is one handle. Whose it is evtchnd finds out from the process:
 a VM process that was registered is its domain, others are the host.
+
+An evtchnd that was restarted knows nothing. Its channels go on by themselves;
+a handle that finds its connection lost connects again and says what there was
+(held.py), before it repeats what it was about to ask.
 """
 
 from __future__ import annotations
@@ -10,17 +14,24 @@ from __future__ import annotations
 import array
 import errno
 import os
+import select
 import socket
+import threading
+import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import trio
+
 from xenner import abi
 from xenner.abi import ffi
+from xenner.concurrency import run_abandonable
 from xenner.errors import HostError
+from xenner.held import Held
 from xenner.types import Domid, Port
 
 _REPLY_BYTES = abi.sizeof("evtchnd_reply")
@@ -34,6 +45,9 @@ _FDS = (
 # evtchnd answers at once, or is started by our connecting; one that does not
 # is broken, and so would we be.
 _LIMIT_S = 30.0
+# How long a call waits for an evtchnd that is being restarted.
+_PATIENCE_S = 3.0
+_RETRY_S = 0.05
 
 
 class EvtchndError(OSError):
@@ -68,26 +82,25 @@ class Channel:
 
 
 class Evtchnd:
-    """A connection to evtchnd. Calls block, for a moment."""
+    """A connection to evtchnd. Calls block, for a moment; any thread may."""
 
-    def __init__(self, path: Path) -> None:
-        """HostError if nobody listens there or refuses us."""
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ExitStack() as on_fail:
-            on_fail.callback(self._socket.close)
-            self._socket.settimeout(_LIMIT_S)
-            try:
-                self._socket.connect(str(path))
-                hello = (abi.EVTCHND_MAGIC, abi.EVTCHND_VERSION)
-                _, fds = self._call(abi.EVTCHND_HELLO, value=hello)
-            except OSError as error:
-                raise HostError(
-                    f"evtchnd at {path}: {error.strerror or error}; "
-                    "is it running?"
-                ) from error
-            for fd in fds:
-                os.close(fd)  # The page is for who sends by setting bits.
-            on_fail.pop_all()
+    def __init__(self, path: Path, *, launcher: Evtchnd | None = None) -> None:
+        """HostError if nobody listens there or refuses us.
+
+        `launcher` is the handle that has registered this process's domain,
+        and must do so again before this one is that domain's once more.
+        """
+        self._path = path
+        self._launcher = launcher
+        self._lock = threading.RLock()
+        self._held = Held()
+        self._lost: list[socket.socket] = []
+        try:
+            self._socket, self._domid = self._connect()
+        except OSError as error:
+            raise HostError(
+                f"evtchnd at {path}: {error.strerror or error}; is it running?"
+            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -102,7 +115,25 @@ class Evtchnd:
 
     def close(self) -> None:
         """End the connection; the ports of a host's handle close with it."""
-        self._socket.close()
+        with self._lock:
+            for each in (self._socket, *self._lost):
+                each.close()
+            self._held.close()
+
+    def fileno(self) -> int:
+        """Becomes readable when the connection is lost: then `settle`."""
+        return self._socket.fileno()
+
+    def settle(self) -> None:
+        """Connect again if the connection is lost.
+
+        OSError if there is no evtchnd for some seconds: to be tried again.
+        """
+        with self._lock:
+            while self._lost:
+                self._lost.pop().close()
+            if _is_at_end(self._socket):
+                self._reconnect()
 
     def register(
         self,
@@ -122,11 +153,15 @@ class Evtchnd:
             "nr_pages": nr_pages,
             "handle": handle,
         }
-        self._call(abi.EVTCHND_REGISTER, fds=[pidfd], domain=domain)
+        with self._lock:
+            self._call(abi.EVTCHND_REGISTER, fds=[pidfd], domain=domain)
+            self._held.register(domain, pidfd)
 
     def unregister(self, domid: Domid) -> None:
         """Forget a domain and all its ports. Launchers only."""
-        self._call(abi.EVTCHND_UNREGISTER, dom=domid)
+        with self._lock:
+            self._held.unregister(domid)
+            self._call(abi.EVTCHND_UNREGISTER, dom=domid)
 
     def shut_down(self, domid: Domid, reason: int) -> None:
         """A domain has ended by itself (SHUTDOWN_* of xen/sched.h)."""
@@ -137,11 +172,10 @@ class Evtchnd:
     ) -> None:
         """A VM process: where its guest's struct emu_pending is, and what to
         write after setting a bit there."""
-        self._call(
-            abi.EVTCHND_ATTACH,
-            fds=[vmcore_fd, event_fd],
-            value=(pending_gpa, 0),
-        )
+        fds = [vmcore_fd, event_fd]
+        with self._lock:
+            self._call(abi.EVTCHND_ATTACH, fds=fds, value=(pending_gpa, 0))
+            self._held.attach(pending_gpa, fds)
 
     def alloc_unbound(
         self, remote: Domid, *, domid: int = abi.EVTCHND_SELF
@@ -169,15 +203,21 @@ class Evtchnd:
 
     def bind_vcpu(self, port: Port, vcpu: int) -> None:
         """Have a port's events go to another vCPU."""
-        self._call(abi.EVTCHND_BIND_VCPU, port=port, vcpu=vcpu)
+        with self._lock:
+            self._call(abi.EVTCHND_BIND_VCPU, port=port, vcpu=vcpu)
+            self._held.move(port, vcpu)
 
     def close_port(self, port: Port) -> None:
         """Close a port; its peer, if any, is unbound again."""
-        self._call(abi.EVTCHND_CLOSE, port=port)
+        with self._lock:
+            self._call(abi.EVTCHND_CLOSE, port=port)
+            self._held.forget(port)
 
     def reset(self) -> None:
         """Close all our ports."""
-        self._call(abi.EVTCHND_RESET, dom=abi.EVTCHND_SELF)
+        with self._lock:
+            self._call(abi.EVTCHND_RESET, dom=abi.EVTCHND_SELF)
+            self._held.forget_ports()
 
     def status(self, port: Port, *, domid: int = abi.EVTCHND_SELF) -> Any:
         """What a port is: a struct evtchnd_reply."""
@@ -198,7 +238,11 @@ class Evtchnd:
         return found
 
     def _channel(self, kind: int, **fields: Any) -> Channel:
-        reply, fds = self._call(kind, **fields)
+        with self._lock:
+            reply, fds = self._call(kind, **fields)
+            if reply.dom == self._domid:
+                # in and out come first.
+                self._held.keep(reply, fds[:2])
         found = dict.fromkeys(_FDS, -1)
         for flag, fd in zip(
             (flag for flag in _FDS if reply.fds & flag), fds, strict=True
@@ -219,26 +263,95 @@ class Evtchnd:
         self, kind: int, *, fds: Sequence[int] = (), **fields: Any
     ) -> tuple[Any, list[int]]:
         """One request and its reply. EvtchndError with the reply's errno."""
-        request = ffi.new("struct evtchnd_request *")
-        request.type = kind
-        request.dom = abi.EVTCHND_SELF
-        for name, value in fields.items():
-            setattr(request, name, value)
-        socket.send_fds(self._socket, [bytes(ffi.buffer(request))], fds)
-        space = socket.CMSG_SPACE(abi.EVTCHND_MAX_FDS * 4)
-        data, ancillary, _, _ = self._socket.recvmsg(
-            _REPLY_BYTES, space, socket.MSG_CMSG_CLOEXEC
-        )
-        got = _descriptors(ancillary)
-        if len(data) != _REPLY_BYTES:
-            for fd in got:
-                os.close(fd)
-            raise ConnectionResetError("evtchnd closed the connection")
-        reply = ffi.new("struct evtchnd_reply *")
-        ffi.memmove(reply, data, _REPLY_BYTES)
-        if reply.error:
-            raise EvtchndError(reply.error, os.strerror(reply.error))
-        return reply, got
+        with self._lock:
+            try:
+                return _exchange(self._socket, kind, fds, fields)
+            except ConnectionError:
+                self._reconnect()
+                return _exchange(self._socket, kind, fds, fields)
+
+    def _connect(self) -> tuple[socket.socket, int]:
+        """A new connection, and whose evtchnd says it is."""
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            made.settimeout(_LIMIT_S)
+            made.connect(str(self._path))
+            hello = {"value": (abi.EVTCHND_MAGIC, abi.EVTCHND_VERSION)}
+            reply, fds = _exchange(made, abi.EVTCHND_HELLO, (), hello)
+        except BaseException:
+            made.close()
+            raise
+        for fd in fds:
+            os.close(fd)  # The page is for who sends by setting bits.
+        return made, reply.dom
+
+    def _reconnect(self) -> None:
+        """Connect again, and say what there was. OSError if nobody is there."""
+        until_s = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                if self._launcher is not None:
+                    self._launcher.settle()
+                made, domid = self._connect()
+                break
+            except (ConnectionError, FileNotFoundError):
+                if time.monotonic() > until_s:
+                    raise
+            time.sleep(_RETRY_S)
+        if domid != self._domid:
+            made.close()
+            raise EvtchndError(errno.EPERM, f"evtchnd takes us for {domid}")
+        # Whoever waits for this one to become readable finds it so.
+        self._lost.append(self._socket)
+        self._socket = made
+        for kind, fds, fields in self._held.requests():
+            # Refused: somebody was faster. The channel works even so.
+            with suppress(EvtchndError):
+                _, got = _exchange(made, kind, fds, fields)
+                for fd in got:
+                    os.close(fd)
+        self._held.ring_virqs()
+
+
+async def keep_connected(evtchnd: Evtchnd) -> None:
+    """Settle whenever the connection is lost, until cancelled."""
+    while True:
+        await trio.lowlevel.wait_readable(evtchnd.fileno())
+        with suppress(OSError):
+            await run_abandonable(evtchnd.settle)
+
+
+def _exchange(
+    to: socket.socket, kind: int, fds: Sequence[int], fields: dict[str, Any]
+) -> tuple[Any, list[int]]:
+    """One request and its reply, with its descriptors."""
+    request = ffi.new("struct evtchnd_request *")
+    request.type = kind
+    request.dom = abi.EVTCHND_SELF
+    for name, value in fields.items():
+        setattr(request, name, value)
+    socket.send_fds(to, [bytes(ffi.buffer(request))], fds)
+    space = socket.CMSG_SPACE(abi.EVTCHND_MAX_FDS * 4)
+    data, ancillary, _, _ = to.recvmsg(
+        _REPLY_BYTES, space, socket.MSG_CMSG_CLOEXEC
+    )
+    got = _descriptors(ancillary)
+    if len(data) != _REPLY_BYTES:
+        for fd in got:
+            os.close(fd)
+        raise ConnectionResetError("evtchnd closed the connection")
+    reply = ffi.new("struct evtchnd_reply *")
+    ffi.memmove(reply, data, _REPLY_BYTES)
+    if reply.error:
+        raise EvtchndError(reply.error, os.strerror(reply.error))
+    return reply, got
+
+
+def _is_at_end(connection: socket.socket) -> bool:
+    """Nobody is on the other side. No reply may be on its way."""
+    ready = select.poll()
+    ready.register(connection, select.POLLIN)
+    return bool(ready.poll(0))
 
 
 def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:

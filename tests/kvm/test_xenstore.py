@@ -85,6 +85,27 @@ def test_store_is_killed_and_comes_back(host: Host) -> None:
     assert f"domain/{DOMID}" not in host.run("xenstore-ls", "-f", "/")
 
 
+def test_evtchnd_is_killed_and_comes_back(host: Host) -> None:
+    """The guest's requests go on without it and the console too."""
+    guest = host.boot()
+    guest.type(
+        "i=0; while [ $i -lt 300 ]; do i=$((i+1)); "
+        "xenstore-write data/i $i || break; done; echo WROTE''-$i"
+    )
+    host.wait_node("data/i", "")
+    for _ in range(3):
+        host.evtchnd.stop(signal.SIGKILL)
+        host.evtchnd.start()
+    guest.wait_for("WROTE-300")
+    # Who comes now is told of it, and a store that binds its ring anew.
+    host.stop_store()
+    host.start_store()
+    guest.do("xenstore-write data/after 1")
+    assert host.read("data/after") == "1"
+    guest.process.terminate()
+    assert guest.end() == (0, "")
+
+
 def test_request_to_a_dead_store_waits_for_the_next_one(host: Host) -> None:
     guest = host.boot()
     host.stop_store(signal.SIGKILL)

@@ -14,7 +14,7 @@ import trio
 
 from xenner import concurrency
 from xenner.errors import HostError
-from xenner.evtchn import Evtchnd
+from xenner.evtchn import Evtchnd, keep_connected
 from xennerd.store.guests import Guests
 from xennerd.store.loop import OpenRing
 from xennerd.store.server import open_listener, serve_store
@@ -40,7 +40,7 @@ def main() -> None:
     try:
         with ExitStack() as stack:
             listener = stack.enter_context(open_listener(arguments.socket))
-            open_ring = None
+            evtchnd = open_ring = None
             if arguments.evtchnd is not None:
                 evtchnd = stack.enter_context(Evtchnd(arguments.evtchnd))
                 open_ring = Guests(evtchnd, arguments.runtime_dir).open_ring
@@ -48,7 +48,13 @@ def main() -> None:
             if arguments.state is not None:
                 state = StateFile(arguments.state, sync=arguments.sync)
             concurrency.run(
-                partial(_serve_until_signal, listener, state, open_ring)
+                partial(
+                    _serve_until_signal,
+                    listener,
+                    state=state,
+                    open_ring=open_ring,
+                    evtchnd=evtchnd,
+                )
             )
     except HostError as error:
         print(f"xenstore: {error}", file=sys.stderr)
@@ -57,14 +63,18 @@ def main() -> None:
 
 async def _serve_until_signal(
     listener: socket.socket,
+    *,
     state: StateFile | None,
     open_ring: OpenRing | None,
+    evtchnd: Evtchnd | None,
 ) -> None:
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as caught:
             await nursery.start(
                 partial(serve_store, listener, state=state, open_ring=open_ring)
             )
+            if evtchnd is not None:
+                nursery.start_soon(keep_connected, evtchnd)
             print("listening", flush=True)
             await anext(caught)
             nursery.cancel_scope.cancel()

@@ -11,10 +11,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import trio
+
 from xenner import abi
 from xenner.errors import HostError
-from xenner.evtchn import Evtchnd, EvtchndError
-from xenner.types import Domid, ShutdownReason
+from xenner.evtchn import Evtchnd, EvtchndError, keep_connected
+from xenner.types import Domid, Port, ShutdownReason
 from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.guestnodes import Guest, all_paths, domain_path, guest_nodes
 from xennerd.vm.channels import GuestChannels, Notifier
@@ -37,6 +39,12 @@ class Outside:
     guest: Evtchnd
     store: Path | None
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    async def keep_connected(self) -> None:
+        """Tell an evtchnd that was restarted of the guest, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for handle in (self.host, self.guest):
+                nursery.start_soon(keep_connected, handle)
 
     def start_channels(
         self, vm: Notifier, *, vmcore_fd: int, event_fd: int
@@ -105,6 +113,11 @@ class Outside:
         """The domain has ended by itself; who watches domains hears of it."""
         self.host.shut_down(self.domid, reason)
 
+    def close_port(self, port: Port) -> None:
+        """Close one of the host's; an evtchnd that is gone has none."""
+        with suppress(OSError):
+            self.host.close_port(port)
+
 
 def _read_all(store: Xenstore, frontend: str) -> dict[str, str]:
     """What a vbd's backend says; a node that is missing is left out."""
@@ -149,6 +162,14 @@ def _write_nodes(store: Xenstore, guest: Guest) -> None:
             return
 
 
+def _unregister(host: Evtchnd, domid: Domid) -> None:
+    """An evtchnd that is not there has nothing to forget."""
+    try:
+        host.unregister(domid)
+    except OSError as error:
+        _log.warning("evtchnd cannot be told of the end: %s", error.strerror)
+
+
 @contextmanager
 def enter_outside(
     path: Path,
@@ -180,9 +201,9 @@ def enter_outside(
             raise HostError(
                 f"evtchnd does not take domain {domid}: {error.strerror}"
             ) from error
-        stack.callback(host.unregister, domid)
+        stack.callback(_unregister, host, domid)
         if xenstore is not None:
             with Xenstore(xenstore):
                 pass  # It is there: better told now than halfway.
-        guest = stack.enter_context(Evtchnd(path))
+        guest = stack.enter_context(Evtchnd(path, launcher=host))
         yield Outside(domid, host, guest, xenstore)

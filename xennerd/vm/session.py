@@ -195,6 +195,8 @@ class Session:
                 self._options.monitor,
                 self.controls,
             )
+            if self._outside is not None:
+                nursery.start_soon(self._outside.keep_connected)
             await self._run_guest(sink)
             await self.controls.wait_told()
             nursery.cancel_scope.cancel()

@@ -28,10 +28,15 @@ class Daemon:
     def __init__(self, runtime_dir: Path) -> None:
         self.runtime_dir = runtime_dir
         self.path = runtime_dir / "evtchnd.socket"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.listen()
+
+    def listen(self) -> None:
+        """Make the socket; again if it was closed."""
+        self.path.unlink(missing_ok=True)
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.listener.bind(str(self.path))
         self.listener.listen(64)
-        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *arguments: str, nofile: int | None = None) -> None:
         """It is not waited for: the socket is there already."""

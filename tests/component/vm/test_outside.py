@@ -8,6 +8,7 @@ was told.
 import errno
 import logging
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -151,6 +152,70 @@ def rig(daemon: Daemon, tmp_path: Path) -> Iterator[Rig]:
     os.close(vmcore_fd)
     os.close(event_fd)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+# evtchnd is killed
+
+
+def restart(daemon: Daemon) -> None:
+    daemon.stop(signal.SIGKILL)
+    daemon.start()
+
+
+def test_channels_outlive_evtchnd(rig: Rig) -> None:
+    port = rig.alloc()
+    theirs = rig.outside.host.bind_interdomain(DOMID, port)
+    rig.daemon.stop(signal.SIGKILL)
+    # Nobody passes events on, and so they go on.
+    os.eventfd_write(rig.vm.rung[port], 1)
+    assert os.eventfd_read(theirs.in_fd) >= 1
+    rig.daemon.start()
+    assert rig.status(port) == (INTERDOMAIN, 0, HOST, theirs.port)
+    assert rig.outside.host.domids() == [DOMID]
+    rig.outside.host.close_port(theirs.port)
+    assert rig.status(port) == (UNBOUND, 0, HOST, 0)
+    theirs.close()
+    again = rig.outside.host.bind_interdomain(DOMID, port)
+    os.eventfd_write(rig.vm.rung[port], 1)
+    assert os.eventfd_read(again.in_fd) >= 1
+    again.close()
+
+
+def test_a_restarted_evtchnd_is_told_of_each_kind(rig: Rig) -> None:
+    unbound = rig.alloc()
+    _, (_, _, virq) = rig.ask(BIND_VIRQ, "32 32 32", VIRQ_DEBUG, 0, 0)
+    _, (_, ipi) = rig.ask(BIND_IPI, "32 32", 0, 0)
+    before = [rig.status(port) for port in (unbound, virq, ipi)]
+    restart(rig.daemon)
+    assert [rig.status(port) for port in (unbound, virq, ipi)] == before
+    # What was closed before it died does not come back.
+    rig.ask(CLOSE, "32", ipi)
+    restart(rig.daemon)
+    assert rig.status(ipi)[0] == CLOSED
+    assert rig.status(virq)[0] == VIRQ
+
+
+async def test_evtchnd_is_told_without_being_asked(rig: Rig) -> None:
+    port = rig.alloc()
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.outside.keep_connected)
+            restart(rig.daemon)
+            with Evtchnd(rig.daemon.path) as other:
+                while other.domids() != [DOMID]:
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+    assert rig.status(port) == (UNBOUND, 0, HOST, 0)
+
+
+def test_without_evtchnd_a_request_is_refused_in_the_end(rig: Rig) -> None:
+    port = rig.alloc()
+    rig.daemon.stop(signal.SIGKILL)
+    rig.daemon.listener.close()
+    assert rig.ask(CLOSE, "32", port)[0] == -errno.ECONNREFUSED
+    rig.daemon.listen()
+    rig.daemon.start()
+    assert rig.ask(CLOSE, "32", port)[0] == 0
 
 
 # What emu asks for
