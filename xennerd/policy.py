@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from xenner.types import ShutdownReason
 from xenner.xlcfg import Action, DomainConfig
 
-# A guest that ends so often so soon is left alone: xl does not restart one
-# that ended within a second of its start either, which is as good as never.
-_MAX_STARTS = 5
+MAX_STARTS = 5
+"""A guest that is started so often within a minute is left alone."""
+
 _INTERVAL_S = 60.0
 
 
@@ -23,8 +23,6 @@ class Verdict:
     keeps: bool = False
     """The dead domain stays, with its memory, until it is destroyed."""
     restarts: bool = False
-    is_braked: bool = False
-    """It would be started again, but has been too often."""
 
 
 _ACTIONS = {
@@ -46,22 +44,12 @@ def action_for(config: DomainConfig, reason: ShutdownReason) -> Action:
     return config.on_crash
 
 
-def verdict_for(
-    config: DomainConfig,
-    reason: ShutdownReason,
-    *,
-    starts_s: Sequence[float] = (),
-    now_s: float = 0.0,
-) -> Verdict:
-    """What to do with a domain that ended; `starts_s` are its last starts on
-    the clock of `now_s`, which count only against a restart after a crash or
-    a power-off: who reboots a guest by hand may do so often."""
-    verdict = _ACTIONS[action_for(config, reason)]
+def is_too_often(starts_s: Sequence[float], *, now_s: float) -> bool:
+    """The brake: `starts_s` are the last starts on the clock of `now_s`."""
     recent = [at for at in starts_s if now_s - at < _INTERVAL_S]
-    if (
-        verdict.restarts
-        and reason is not ShutdownReason.REBOOT
-        and len(recent) >= _MAX_STARTS
-    ):
-        return Verdict(dumps=verdict.dumps, keeps=verdict.keeps, is_braked=True)
-    return verdict
+    return len(recent) >= MAX_STARTS
+
+
+def verdict_for(config: DomainConfig, reason: ShutdownReason) -> Verdict:
+    """What to do with a domain that ended for `reason`."""
+    return _ACTIONS[action_for(config, reason)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from xenner.errors import ConfigError, HostError
 from xenner.types import Domid, ShutdownReason
 from xenner.xlcfg import Action, DomainConfig, parse_config
 from xennerd.journal import Event, Subject, set_up_logging, tell
-from xennerd.policy import action_for, verdict_for
+from xennerd.policy import MAX_STARTS, action_for, is_too_often, verdict_for
 from xennerd.slices import slice_properties
 from xennerd.vm.host import default_runtime_dir
 from xennerd.vm.options import Options
@@ -32,6 +33,8 @@ CONFIG_DIR = Path("/etc/xenner")
 DUMP_DIR = Path("/var/lib/xenner/dump")
 EVTCHND = Path("/run/xenner/evtchnd.socket")
 XENSTORE = Path("/run/xenstored/socket")
+
+_MODULE = "xennerd.start"
 
 EXIT_RESTART = 75
 """The file wants the guest started again: the unit's
@@ -72,6 +75,20 @@ def options_for(
         disks=config.disks,
         vifs=config.vifs,
     )
+
+
+def kept_warnings(config: DomainConfig) -> list[str]:
+    """The keys that ask for a dead domain to stay, which none does. Pure."""
+    given = {
+        "on_poweroff": config.on_poweroff,
+        "on_reboot": config.on_reboot,
+        "on_crash": config.on_crash,
+    }
+    return [
+        f"{key}: {action}: the dead domain does not stay"
+        for key, action in given.items()
+        if action in (Action.PRESERVE, Action.RENAME_RESTART)
+    ]
 
 
 class _End:
@@ -126,6 +143,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--domid", type=int, help="default: the instance, or one that is free")
     add("--name", help="instead of the file's")
     add("--set", default="", metavar="TEXT", help="settings that win")
+    add(
+        "--keep",
+        action="store_true",
+        help="start it again, as a child, as long as its file says so",
+    )
     add("--limits", action="store_true", help="set the slice's limits only")
     add("--paused", action="store_true", help="wait for the monitor's cont")
     add("--runtime-dir", type=Path, default=default_runtime_dir())
@@ -156,7 +178,7 @@ def run(arguments: argparse.Namespace, *, started_at: float) -> int:
     if arguments.limits:
         _set_limits(arguments.instance, config)
         return 0
-    for warning in config.warnings:
+    for warning in (*config.warnings, *kept_warnings(config)):
         print(f"xenner-start: warning: {warning}", file=sys.stderr)
     domid = arguments.domid
     if domid is None and arguments.instance.isdigit():
@@ -202,10 +224,37 @@ def _set_limits(instance: str, config: DomainConfig) -> None:
         raise HostError(f"limits: {done.stderr.strip()}")
 
 
+def _keep(words: Sequence[str]) -> int:
+    """What a unit's RestartForceExitStatus= does, where there is no unit."""
+    child: subprocess.Popen[bytes] | None = None
+
+    def pass_on(number: int, _frame: object) -> None:
+        if child is not None:
+            child.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, pass_on)
+    starts_s: list[float] = []
+    while True:
+        starts_s = [*starts_s[-MAX_STARTS:], time.monotonic()]
+        child = subprocess.Popen([sys.executable, "-m", _MODULE, *words])
+        status = child.wait()
+        if status != EXIT_RESTART:
+            return status if status >= 0 else 1
+        if is_too_often(starts_s, now_s=time.monotonic()):
+            print("xenner-start: ends too often, left alone", file=sys.stderr)
+            return 1
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns its exit status."""
+    started_at = time.monotonic()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(words)
     try:
-        return run(_parser().parse_args(arguments), started_at=time.monotonic())
+        if options.keep:
+            return _keep([word for word in words if word != "--keep"])
+        return run(options, started_at=started_at)
     except ConfigError as error:
         print(f"xenner-start: {error}", file=sys.stderr)
         return 2

@@ -36,6 +36,7 @@ class FakeGate:
 @dataclass
 class FakeVcpu:
     thread_id: int = 4711
+    earlier_cpu_s: float = 0.5
 
 
 @dataclass
@@ -195,6 +196,7 @@ async def test_questions(tmp_path: Path) -> None:
                 "cpu-index": 0,
                 "qom-path": "/vcpu/0",
                 "thread-id": 4711,
+                "x-earlier-cpu-s": 0.5,
                 "target": "x86_64",
             }
         ]

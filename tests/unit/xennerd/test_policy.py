@@ -5,8 +5,9 @@ import pytest
 
 from xenner.types import ShutdownReason
 from xenner.xlcfg import Action, DomainConfig, parse_config
-from xennerd.policy import Verdict, action_for, verdict_for
+from xennerd.policy import Verdict, action_for, is_too_often, verdict_for
 from xennerd.slices import slice_properties
+from xennerd.start import kept_warnings
 
 
 def config(more: str = "") -> DomainConfig:
@@ -46,14 +47,10 @@ def test_each_word(word: str, wanted: Verdict) -> None:
 
 
 def test_the_brake() -> None:
-    given = config("on_crash='coredump-restart'\non_reboot='restart'")
     starts = [100.0, 101.0, 102.0, 103.0, 104.0]
-    crash, reboot = ShutdownReason.CRASH, ShutdownReason.REBOOT
-    braked = verdict_for(given, crash, starts_s=starts, now_s=105.0)
-    assert braked == Verdict(dumps=True, is_braked=True)
-    assert verdict_for(given, crash, starts_s=starts, now_s=161.0).restarts
-    assert verdict_for(given, crash, starts_s=starts[1:], now_s=105.0).restarts
-    assert verdict_for(given, reboot, starts_s=starts, now_s=105.0).restarts
+    assert is_too_often(starts, now_s=105.0)
+    assert not is_too_often(starts, now_s=161.0)
+    assert not is_too_often(starts[1:], now_s=105.0)
 
 
 def test_limits() -> None:
@@ -70,3 +67,10 @@ def test_limits() -> None:
     assert properties["CPUQuota"] == "50%"
     assert properties["AllowedCPUs"] == "0,2"
     assert slice_properties(config("cpu_weight=65535"))["CPUWeight"] == "10000"
+
+
+def test_no_dead_domain_stays() -> None:
+    assert kept_warnings(config()) == []
+    assert kept_warnings(config("on_crash='preserve'")) == [
+        "on_crash: preserve: the dead domain does not stay"
+    ]
