@@ -39,6 +39,12 @@ _SCHEME = {
     # meson-python's data are what meson has below its datadir.
     "data": "/usr/share",
 }
+# Where what the build makes for the system belongs, below /.
+_PLACES = {
+    "tmpfiles": "usr/lib/tmpfiles.d",
+    "sysusers": "usr/lib/sysusers.d",
+    "catalog": "usr/lib/systemd/catalog",
+}
 # Built here, there is no compiler in the lab.
 _BUILT = ("build/debian", "build/tests")
 
@@ -91,6 +97,10 @@ def _install_wheel(wheel: Path, root: Path) -> None:
     # As a package does it: a wheel cannot install where systemd looks.
     units = root / "usr/share/xenner/units"
     units.rename(_made(root / "usr/lib/systemd") / "system")
+    system = root / "usr/share/xenner/system"
+    for kind, target in _PLACES.items():
+        name = "xenner.catalog" if kind == "catalog" else "xenner.conf"
+        (system / f"xenner.{kind}").rename(_made(root / target) / name)
     packages = root / _SCHEME["purelib"].removeprefix("/")
     with redirect_stdout(StringIO()):
         compileall.compile_dir(

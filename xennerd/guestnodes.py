@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from xenner.types import Domid, Mfn, Port
+from xenner.xldisk import Disk
+from xenner.xlvif import Vif
 
 # The console's limit as libxl has it, bytes.
 _CONSOLE_LIMIT = 1048576
@@ -45,6 +47,9 @@ class Guest:
     cmdline: str = ""
     console_type: str = "xenconsoled"
     """Who serves the console; xenconsoled leaves alone what says "ioemu"."""
+    disks: tuple[Disk, ...] = ()
+    vifs: tuple[Vif, ...] = ()
+    """The devices: their nodes are devicenodes.py's."""
 
 
 def domain_path(domid: Domid) -> str:
@@ -56,7 +61,10 @@ def all_paths(guest: Guest) -> tuple[str, ...]:
     """What has to be removed when the guest is gone."""
     return (
         domain_path(guest.domid),
-        f"/local/domain/0/backend/console/{guest.domid}",
+        *(
+            f"/local/domain/0/backend/{kind}/{guest.domid}"
+            for kind in ("console", "vbd", "vif")
+        ),
         f"/vm/{guest.handle}",
         f"/libxl/{guest.domid}",
     )

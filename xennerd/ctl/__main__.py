@@ -5,10 +5,16 @@ import sys
 from collections.abc import Sequence
 
 from xenner.errors import ConfigError, HostError
-from xennerd.ctl import files
+from xennerd.ctl import acting, creating, files, showing
 from xennerd.ctl.command import Command, find_command, help_text
+from xennerd.ctl.domains import NoDomainError
 
-COMMANDS: dict[str, Command] = {**files.COMMANDS}
+COMMANDS: dict[str, Command] = {
+    **acting.COMMANDS,
+    **creating.COMMANDS,
+    **files.COMMANDS,
+    **showing.COMMANDS,
+}
 # xl's own: verbosity, force, timestamps, progress, dry run.
 _GLOBAL_OPTIONS = frozenset({"-v", "-vv", "-vvv", "-f", "-t", "-T", "-N"})
 
@@ -29,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"xennerctl: {error}", file=sys.stderr)
         return 1 if error.text == "command not implemented" else 2
+    except NoDomainError as error:
+        print(error, file=sys.stderr)
+        return 1
     except HostError as error:
         print(f"xennerctl: {error}", file=sys.stderr)
         return 1

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The store for trio: a task that runs the loop's thread and is its handle."""
 
+from __future__ import annotations
+
 import os
 import socket
 from collections.abc import Callable, Iterator

@@ -22,6 +22,8 @@ import trio
 from xenner import abi
 from xenner.pending import Pending
 from xenner.types import Domid, Mfn, Port
+from xenner.xldisk import Disk
+from xenner.xlvif import Vif
 from xennerd.guestnodes import Guest
 from xennerd.vm import clock as clocks
 from xennerd.vm import recorder
@@ -67,6 +69,8 @@ class Plan:
     emu_image: bytes
     # Not so where xenconsoled serves it.
     is_console_ours: bool = True
+    disks: tuple[Disk, ...] = ()
+    vifs: tuple[Vif, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +176,8 @@ class Machine:
             console_port=self.console_port,
             cmdline=os.fsdecode(plan.cmdline),
             console_type="xenner" if plan.is_console_ours else "xenconsoled",
+            disks=plan.disks,
+            vifs=plan.vifs,
         )
 
     def _open_first_ports(self) -> None:

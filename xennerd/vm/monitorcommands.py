@@ -237,6 +237,10 @@ class Controls:
                 "cpu-index": i,
                 "qom-path": vcpu_path(i),
                 "thread-id": machine.vcpus[i].thread_id if machine else 0,
+                # Of the thread's time, what is not this guest's.
+                "x-earlier-cpu-s": (
+                    machine.vcpus[i].earlier_cpu_s if machine else 0.0
+                ),
                 "target": "x86_64",
             }
             for i in range(self.nr_vcpus)

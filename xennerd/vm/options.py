@@ -9,6 +9,8 @@ from pathlib import Path
 
 from xenner import abi
 from xenner.errors import ConfigError
+from xenner.xldisk import Disk
+from xenner.xlvif import Vif
 
 USAGE = """\
 usage: xenner -kernel FILE [option...]
@@ -80,6 +82,9 @@ class Options:
     runtime_dir: Path | None = None
     evtchnd: Path | None = None
     xenstore: Path | None = None
+    # Only a domain file has devices, not the command line.
+    disks: tuple[Disk, ...] = ()
+    vifs: tuple[Vif, ...] = ()
 
 
 class Help(Exception):  # noqa: N818 - the person asked

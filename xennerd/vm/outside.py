@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import trio
@@ -18,7 +19,14 @@ from xenner.errors import HostError
 from xenner.evtchn import Evtchnd, EvtchndError, keep_connected
 from xenner.types import Domid, Port, ShutdownReason
 from xenner.xenstore import Xenstore, XenstoreError
-from xennerd.guestnodes import Guest, all_paths, domain_path, guest_nodes
+from xennerd.devicenodes import device_nodes
+from xennerd.guestnodes import (
+    Guest,
+    Node,
+    all_paths,
+    domain_path,
+    guest_nodes,
+)
 from xennerd.vm.channels import GuestChannels, Notifier
 from xennerd.vm.monitorblock import NODES
 
@@ -155,7 +163,7 @@ def _write_nodes(store: Xenstore, guest: Guest) -> None:
         tx = store.start_transaction()
         for path in all_paths(guest):
             store.remove(path, tx=tx)
-        for node in guest_nodes(guest):
+        for node in chain(guest_nodes(guest), _devices(guest)):
             store.write(node.path, node.value, tx=tx)
             store.set_perms(node.path, *node.perms, tx=tx)
         if store.end_transaction(tx, commits=True):
@@ -168,6 +176,12 @@ def _unregister(host: Evtchnd, domid: Domid) -> None:
         host.unregister(domid)
     except OSError as error:
         _log.warning("evtchnd cannot be told of the end: %s", error.strerror)
+
+
+def _devices(guest: Guest) -> Iterator[Node]:
+    return device_nodes(
+        guest.domid, disks=guest.disks, vifs=guest.vifs, handle=guest.handle
+    )
 
 
 @contextmanager

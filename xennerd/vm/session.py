@@ -16,7 +16,7 @@ from pathlib import Path
 
 import trio
 
-from xenner import concurrency
+from xenner import concurrency, service
 from xenner.concurrency import run_abandonable
 from xenner.errors import ConfigError, HostError
 from xenner.types import Domid, ShutdownReason
@@ -52,9 +52,27 @@ from xennerd.vm.vmcore import (
 _log = logging.getLogger("xenner")
 
 
-def run_session(options: Options, *, started_at: float) -> int:
-    """Run the guest that was asked for; raises ConfigError, HostError."""
+EndHook = Callable[[ShutdownReason, Path], None]
+"""Called when the guest has ended by itself and is not started again here,
+with its vmcore, which is there until it returns."""
+
+
+def run_session(
+    options: Options,
+    *,
+    started_at: float,
+    on_logging: Callable[[], None] | None = None,
+    on_running: Callable[[], None] | None = None,
+    on_end: EndHook | None = None,
+) -> int:
+    """Run the guest that was asked for; raises ConfigError, HostError.
+
+    `on_logging` may replace what logging is set up to, `on_running` is called
+    once, when the guest runs.
+    """
     _set_up_logging(options.topics)
+    if on_logging is not None:
+        on_logging()
     images = load_images(options)
     try:
         layout = machine_layout(options.memory_bytes // 4096)
@@ -63,7 +81,7 @@ def run_session(options: Options, *, started_at: float) -> int:
     runtime_dir = options.runtime_dir or default_runtime_dir()
     _check_fits(images, options)
     with ExitStack() as stack:
-        on_ready: Callable[[], None] = _nothing
+        on_ready: Callable[[], None] = on_running or _nothing
         if options.is_daemon:
             on_ready = daemon.go_to_background()
         kvm = stack.enter_context(Kvm())
@@ -93,6 +111,7 @@ def run_session(options: Options, *, started_at: float) -> int:
             images=images,
             started_at=started_at,
             on_ready=on_ready,
+            on_end=on_end,
         )
         del images  # The session drops them when they are in the guest.
         try:
@@ -146,7 +165,9 @@ class Session:
         images: Images,
         started_at: float,
         on_ready: Callable[[], None],
+        on_end: EndHook | None = None,
     ) -> None:
+        self._on_end = on_end
         self._options = options
         self._plan = plan
         self._vmcore = vmcore
@@ -246,13 +267,29 @@ class Session:
                 and self._options.is_reboot_allowed
             )
             if not reboots and not self._is_reset:
+                if outcome is not None and self._on_end is not None:
+                    self._on_end(outcome.reason, self._vmcore.path)
                 return
             is_stopped = False
             self._vmcore.clear()
 
     def _ready(self) -> None:
+        service.notify("READY=1", f"STATUS={self._status_line()}")
         self._on_ready()
         self._on_ready = _nothing
+
+    def _status_line(self) -> str:
+        """For the service manager: as true in an hour as it is now."""
+        vcpus = (
+            "1 vCPU"
+            if self._plan.nr_vcpus == 1
+            else (f"{self._plan.nr_vcpus} vCPUs")
+        )
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        return (
+            f"{self._plan.name}: domain {self._plan.domid}, "
+            f"{self._options.memory_bytes >> 20} MiB, {vcpus}, up since {since}"
+        )
 
     def _show_trace(self, machine: Machine) -> None:
         if self._options.topics & {"trace", "all"}:
@@ -296,6 +333,7 @@ class Session:
             task_status.started()
             async for number in signals:
                 name = signal.Signals(number).name
+                service.notify("STOPPING=1")
                 if not is_asked and self._is_listening():
                     _log.info("%s: asking the guest to power off", name)
                     is_asked = True
@@ -356,6 +394,8 @@ def _plan(
         cpuid=cpuid_for(kvm, quirks),
         emu_image=emu_image(),
         is_console_ours=options.serial != "xenconsoled",
+        disks=options.disks,
+        vifs=options.vifs,
     )
 
 

@@ -4,6 +4,7 @@
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -94,6 +95,8 @@ class Vcpu:
         self.number = number
         self._mem = mem
         self.thread_id = 0
+        # What the thread had used before: trio's threads are used again.
+        self.earlier_cpu_s = 0.0
         self._loop = lib.vcpu_new(fd, run_bytes)
         if self._loop == ffi.NULL:
             raise OSError(ffi.errno, os.strerror(ffi.errno))
@@ -155,6 +158,8 @@ class Vcpu:
 
         `on_request(nr, request)` hears of CONSOLE and READY, in this thread.
         """
+        if self.thread_id != threading.get_native_id():
+            self.earlier_cpu_s = time.thread_time()
         self.thread_id = threading.get_native_id()
         lib.vcpu_name_thread(f"vcpu{self.number}".encode())
         try:

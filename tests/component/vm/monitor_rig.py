@@ -29,6 +29,7 @@ class FakeGate:
 @dataclass
 class FakeVcpu:
     thread_id: int = 4711
+    earlier_cpu_s: float = 0.5
 
 
 @dataclass

@@ -60,6 +60,7 @@ async def test_questions(tmp_path: Path) -> None:
                 "cpu-index": 0,
                 "qom-path": "/vcpu/0",
                 "thread-id": 4711,
+                "x-earlier-cpu-s": 0.5,
                 "target": "x86_64",
             }
         ]

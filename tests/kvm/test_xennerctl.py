@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""xennerctl and a running guest: what programs read of it, what it does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.initramfs import make_initramfs
+from tests.component.evtchnd.daemon import TOP
+from tests.kvm.outside import INIT, POWEROFF, Host, open_host
+from tests.places.rules import limit_s
+
+pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
+
+KERNEL = TOP / "build/debian/vmlinuz"
+
+
+class Ctl:
+    """Runs xennerctl on a test's own host."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.environment = {
+            **os.environ,
+            "XENNER_RUNTIME_DIR": str(host.directory),
+            "XENNER_EVTCHND": str(host.evtchnd.path),
+            "XENSTORED_PATH": str(host.socket),
+            "XENNER_LOG_DIR": str(host.directory / "log"),
+        }
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "xennerd.ctl", *words],
+            cwd=TOP,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=limit_s(60),
+        )
+
+    def __call__(self, *words: str) -> str:
+        done = self.run(*words)
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+        return done.stdout
+
+
+@pytest.fixture
+def ctl(tmp_path: Path) -> Iterator[Ctl]:
+    if not KERNEL.exists():
+        pytest.skip("kernel: tools/setup was not run")
+    disk = tmp_path / "initramfs"
+    disk.write_bytes(make_initramfs(INIT, {"sbin/poweroff": POWEROFF}))
+    (tmp_path / "web.cfg").write_text(
+        f"name='web'\nkernel='{KERNEL}'\nramdisk='{disk}'\n"
+        "memory=192\nvcpus=2\nextra='console=hvc0 panic=-1 quiet'\n"
+    )
+    with open_host(tmp_path, KERNEL, disk) as host:
+        ctl = Ctl(host)
+        yield ctl
+        for row in rows(ctl("list")):
+            if row[0] != "Domain-0":
+                ctl("destroy", row[0])
+
+
+def rows(text: str) -> list[list[str]]:
+    """As Ganeti's parser takes `xl list`: the heading unread, six fields
+    whose second to fourth are integers and whose last is a number."""
+    found = [line.split() for line in text.splitlines()[1:]]
+    for fields in found:
+        assert len(fields) == 6
+        assert [int(field) for field in fields[1:4]]
+        assert float(fields[5]) >= 0
+        assert len(fields[4]) == 6
+    return found
+
+
+def test_a_life_by_its_commands(ctl: Ctl) -> None:
+    file = str(ctl.host.directory / "web.cfg")
+    assert [row[0] for row in rows(ctl("list"))] == ["Domain-0"]
+    ctl("create", file)
+    again = ctl.run("create", file)
+    assert again.returncode == 1
+    assert "already exists" in again.stderr
+
+    host, guest = rows(ctl("list"))
+    assert host[:2] == ["Domain-0", "0"]
+    assert (guest[0], guest[2], guest[3]) == ("web", "192", "2")
+    domid = guest[1]
+    assert ctl("domid", "web") == f"{domid}\n"
+    assert ctl("domname", domid) == "web\n"
+    (one,) = rows(ctl("list", "web"))
+    assert one[0] == "web"
+    (long,) = json.loads(ctl("list", "-l", "web"))
+    assert long["config"]["c_info"]["name"] == "web"
+    assert len(ctl("vcpu-list", "web").splitlines()) == 3
+    assert ctl("uptime", "web").splitlines()[1].split()[:2] == ["web", domid]
+
+    ctl("pause", "web")
+    assert rows(ctl("list", "web"))[0][4] == "--p---"
+    ctl("unpause", "web")
+    assert rows(ctl("list", "web"))[0][4] in ("r-----", "-b----")
+    ctl("rename", "web", "shop")
+    assert ctl("domname", domid) == "shop\n"
+    core = ctl.host.directory / "core"
+    ctl("dump-core", "shop", str(core))
+    assert core.read_bytes()[:4] == b"\x7fELF"
+    ctl("destroy", "shop")
+    assert [row[0] for row in rows(ctl("list"))] == ["Domain-0"]
+
+
+def test_shutdown_waits(ctl: Ctl) -> None:
+    ctl("create", "-q", str(ctl.host.directory / "web.cfg"), "memory=128")
+    assert rows(ctl("list", "web"))[0][2] == "128"
+    ctl("shutdown", "-w", "web")
+    assert len(rows(ctl("list"))) == 1
+
+
+def wait_time(ctl: Ctl, is_right: Callable[[float], bool]) -> None:
+    """Until `list` shows such a processor time."""
+    deadline = time.monotonic() + limit_s(30)
+    while not is_right(float(rows(ctl("list", "web"))[0][5])):
+        assert time.monotonic() < deadline
+
+
+def test_a_reboot_is_seen_by_the_time_used(ctl: Ctl) -> None:
+    # So Ganeti sees it: the number stays, the time begins anew.
+    disk = ctl.host.directory / "busy"
+    init = b"#!/bin/busybox sh\nwhile :; do :; done\n"
+    disk.write_bytes(make_initramfs(init, {}))
+    file = str(ctl.host.directory / "web.cfg")
+    ctl("create", "-p", file, f"ramdisk='{disk}'")
+    assert rows(ctl("list", "web"))[0][4] == "--p---"
+    ctl("unpause", "web")
+    wait_time(ctl, lambda used_s: used_s >= 3.0)
+    ctl("reboot", "web")
+    wait_time(ctl, lambda used_s: used_s < 3.0)
+
+
+def test_info_as_ganeti_reads_it(ctl: Ctl) -> None:
+    pairs = [line.split(":", 1) for line in ctl("info").splitlines()]
+    facts = {key.strip(): value.strip() for key, value in pairs}
+    numbers = "total_memory free_memory nr_cpus nr_nodes xen_major xen_minor"
+    for key in (*numbers.split(), "cores_per_socket", "threads_per_core"):
+        assert int(facts[key]) >= 1
+
+
+def test_what_is_not_there(ctl: Ctl) -> None:
+    for words in (("destroy", "x"), ("domid", "x"), ("list", "x")):
+        done = ctl.run(*words)
+        assert done.returncode == 1
+        assert done.stderr == "x is an invalid domain identifier (rc=-6)\n"
+    file = ctl.host.directory / "bad.cfg"
+    file.write_text("name='bad'\nkernel='/none'\n")
+    done = ctl.run("create", "-q", str(file))
+    assert done.returncode == 1
+    assert "/none: cannot read the kernel" in done.stderr

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A guest as an operator runs it: a file, a unit, the journal."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.initramfs import make_initramfs
+from tests.kvm.outside import INIT, POWEROFF
+from tests.system.conftest import output_of, run
+
+# One boot in the emulated machine takes as long as all of these here.
+pytestmark = [pytest.mark.kvm, pytest.mark.places("container")]
+
+DOMID = 361
+UNIT = f"xenner@{DOMID}.service"
+FILE = Path(f"/etc/xenner/{DOMID}.cfg")
+KERNEL = Path(__file__).resolve().parents[2] / "build/debian/vmlinuz"
+STORE = Path("/run/xenstored/socket")
+# The most that systemd-analyze may find exposed, in its tenths.
+MOST_EXPOSED = 20
+
+
+@pytest.fixture
+def store() -> Iterator[None]:
+    """A xenstore, as a unit of its own, ready to be spoken to."""
+    STORE.parent.mkdir(exist_ok=True)
+    FILE.parent.mkdir(exist_ok=True)
+    output_of("systemctl", "start", "evtchnd.socket")
+    output_of(
+        *("systemd-run", "--quiet", "--unit=test-xenstored", "--collect"),
+        *("/usr/bin/python3", "-m", "xennerd.store"),
+        *("--socket", str(STORE), "--evtchnd", "/run/xenner/evtchnd.socket"),
+    )
+    output_of(
+        *("timeout", "30", "sh", "-c"),
+        f"until [ -S {STORE} ]; do sleep 0.05; done",
+    )
+    yield
+    run("systemctl", "stop", UNIT)
+    run("systemctl", "reset-failed", UNIT)
+    run("systemctl", "stop", "test-xenstored.service")
+    output_of("systemctl", "stop", "evtchnd.socket", "evtchnd.service")
+    FILE.unlink(missing_ok=True)
+
+
+def write_file(directory: Path, *, init: bytes = INIT, more: str = "") -> None:
+    disk = directory / "initramfs"
+    disk.write_bytes(make_initramfs(init, {"sbin/poweroff": POWEROFF}))
+    # The unit has a /tmp of its own: what it reads lies elsewhere.
+    target = Path("/var/lib") / f"xenner-test-{DOMID}"
+    target.write_bytes(disk.read_bytes())
+    FILE.write_text(
+        f"name = 'web'\nkernel = '{KERNEL}'\nramdisk = '{target}'\n"
+        "memory = 192 ; vcpus = 2\nextra = 'console=hvc0 panic=-1'\n"
+        f"{more}\n"
+    )
+
+
+def shown(*properties: str) -> dict[str, str]:
+    text = output_of("systemctl", "show", UNIT, "-p", ",".join(properties))
+    return dict(line.split("=", 1) for line in text.splitlines())
+
+
+def story() -> list[dict[str, str]]:
+    """The journal's entries that are the suite's about the guest."""
+    output_of("journalctl", "--sync")
+    lines = output_of(
+        *("journalctl", "--output=json", "--boot", f"XENNER_DOMID={DOMID}")
+    )
+    return [json.loads(line) for line in lines.splitlines()]
+
+
+def test_units_have_no_fault() -> None:
+    names = ("xenner@.service", "xenner.target", "xenner.slice")
+    units = [f"/usr/lib/systemd/system/{name}" for name in names]
+    done = run("systemd-analyze", "verify", *units)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_guest_may_do_little() -> None:
+    text = output_of("systemd-analyze", "security", "--no-pager", UNIT)
+    match = re.search(r"exposure level for \S+: ([0-9]+)\.([0-9])", text)
+    assert match is not None
+    assert int(match[1] + match[2]) <= MOST_EXPOSED
+
+
+def test_from_start_to_stop(store: None, tmp_path: Path) -> None:
+    write_file(tmp_path, more="cpu_weight = 512 ; cap = 150")
+    output_of("systemctl", "start", UNIT)
+    has = shown("ActiveState", "StatusText", "MainPID")
+    assert has["ActiveState"] == "active"
+    assert re.fullmatch(
+        rf"web: domain {DOMID}, 192 MiB, 2 vCPUs, up since [-0-9]+ [:0-9]+",
+        has["StatusText"],
+    )
+    group = Path(f"/proc/{has['MainPID']}/cgroup").read_text()
+    assert f"xenner-{DOMID}.slice/" in group
+    limits = output_of(
+        *("systemctl", "show", f"xenner-{DOMID}.slice"),
+        *("-p", "CPUWeight,CPUQuotaPerSecUSec,MemoryMax"),
+    ).splitlines()
+    assert set(limits) == {
+        "CPUWeight=200",
+        "CPUQuotaPerSecUSec=1.500000s",
+        f"MemoryMax={(192 + 6 + 96) << 20}",
+    }
+    output_of("systemctl", "stop", UNIT)
+    has = shown("ActiveState", "Result", "ExecMainStatus")
+    assert has == {
+        "ActiveState": "inactive",
+        "Result": "success",
+        "ExecMainStatus": "0",
+    }
+    messages = [entry["MESSAGE"] for entry in story()]
+    assert messages[-2:] == [
+        "web: is running",
+        "web: has ended: poweroff, which means destroy",
+    ]
+    assert not Path(f"/run/xenner/vmcore.{DOMID}").exists()
+
+
+def test_lines_have_fields_and_a_catalogue(store: None, tmp_path: Path) -> None:
+    write_file(tmp_path)
+    output_of("journalctl", "--update-catalog")
+    output_of("systemctl", "start", UNIT)
+    output_of("systemctl", "stop", UNIT)
+    entry = story()[-1]
+    assert entry["XENNER_DOMAIN"] == "web"
+    assert entry["XENNER_REASON"] == "poweroff"
+    assert entry["_SYSTEMD_UNIT"] == UNIT
+    text = output_of("journalctl", "-x", "--boot", f"XENNER_DOMID={DOMID}")
+    assert "Guest web has ended: poweroff" in text
+
+
+def test_a_crashing_guest_is_restarted_and_then_left(
+    store: None, tmp_path: Path
+) -> None:
+    init = b"#!/bin/busybox sh\nexit 1\n"
+    write_file(tmp_path, init=init, more="on_crash = 'restart'")
+    output_of("systemctl", "start", UNIT)
+    output_of(
+        *("timeout", "60", "sh", "-c"),
+        f"until systemctl is-failed --quiet {UNIT}; do sleep 0.2; done",
+    )
+    has = shown("NRestarts", "Result")
+    assert int(has["NRestarts"]) >= 4
+    crashes = [
+        entry for entry in story() if entry.get("XENNER_REASON") == "crash"
+    ]
+    assert len(crashes) >= 5
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("name='web'\nkernel=", f"{FILE}:2: a value"),
+        ("name='web'\nkernel='/none'", "/none: "),
+    ],
+)
+def test_a_wrong_file_is_one_line(
+    store: None, text: str, complaint: str
+) -> None:
+    FILE.write_text(text)
+    assert run("systemctl", "start", UNIT).returncode != 0
+    lines = output_of("journalctl", "-u", UNIT, "--output=cat", "-n", "12")
+    said = [line for line in lines.splitlines() if "xenner-start: " in line]
+    assert said
+    assert complaint in said[-1]

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tables, column for column as xl prints them."""
+
+import pytest
+
+from xenner.errors import ConfigError
+from xenner.types import Domid
+from xennerd.ctl.acting import parse_mib
+from xennerd.ctl.domains import Domain, Vcpu, memory_mib
+from xennerd.ctl.formats import (
+    block_lines,
+    duration,
+    info_lines,
+    list_lines,
+    network_lines,
+    uptime_lines,
+    vcpu_lines,
+)
+
+WEB = Domain(
+    domid=Domid(7),
+    name="web",
+    memory_mib=512,
+    cpu_s=12.34,
+    uptime_s=8864,
+    vcpus=(Vcpu(0, 3, True, 12.0), Vcpu(1, 0, False, 0.3)),
+)
+
+
+def test_list() -> None:
+    header, row = list_lines([WEB])
+    assert header == (
+        "Name                                        ID   Mem VCPUs"
+        "\tState\tTime(s)"
+    )
+    assert row == f"{'web':<40}     7   512     2     r-----      12.3"
+
+
+@pytest.mark.parametrize(
+    ("domain", "state"),
+    [
+        (Domain(Domid(1), "a"), "-b----"),
+        (Domain(Domid(1), "a", is_paused=True), "--p---"),
+        (Domain(Domid(1), "a", is_ending=True, is_paused=True), "-----d"),
+        (WEB, "r-----"),
+    ],
+)
+def test_states(domain: Domain, state: str) -> None:
+    assert domain.state == state
+
+
+def test_vcpus_and_uptime() -> None:
+    lines = list(vcpu_lines([WEB]))
+    assert lines[0].split()[:5] == ["Name", "ID", "VCPU", "CPU", "State"]
+    assert lines[1] == (
+        f"{'web':<32}     7     0     3   r--      12.0 all / all"
+    )
+    assert list(uptime_lines([WEB]))[1] == f"{'web':<33}    7 2:27:44"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0:00:00"),
+        (8864, "2:27:44"),
+        (86400 + 7384, "1 day, 2:03:04"),
+        (98 * 86400 + 8864, "98 days, 2:27:44"),
+    ],
+)
+def test_duration(seconds: int, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_devices() -> None:
+    disk = {"devid": "51712", "domid": "7", "state": "4", "backend": "/b"}
+    row = list(block_lines([disk]))[1]
+    assert row.split() == ["51712", "0", "7", "4", "-1", "-1", "/b"]
+    nic = {"devid": "0", "mac": "00:16:3e:00:00:01", "handle": "0", **disk}
+    row = list(network_lines([nic | {"devid": "0"}]))[1]
+    assert row.split()[2] == "00:16:3e:00:00:01"
+    assert row.split()[-2:] == ["-1/-1", "/b"]
+
+
+def test_info_has_its_colon_where_xl_has_it() -> None:
+    assert list(info_lines({"nr_cpus": 4})) == ["nr_cpus                : 4"]
+
+
+@pytest.mark.parametrize(
+    ("text", "mib"),
+    [("512", 512), ("512m", 512), ("2g", 2048), ("1048576k", 1024)],
+)
+def test_amounts_of_memory(text: str, mib: int) -> None:
+    assert parse_mib(text) == mib
+
+
+@pytest.mark.parametrize("text", ["", "m", "-1", "1x", "1.5g"])
+def test_no_amounts_of_memory(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_mib(text)
+
+
+def test_meminfo() -> None:
+    assert memory_mib("MemTotal:    2048 kB\nMemFree: 1 kB\n", "MemTotal") == 2
+    assert memory_mib("", "MemTotal") == 0

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The commands that do something to a guest that runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from xenner.errors import ConfigError, HostError
+from xenner.xenstore import Xenstore, XenstoreError
+from xennerd.ctl.command import Command
+from xennerd.ctl.domains import (
+    Domain,
+    Places,
+    find_domain,
+    list_domains,
+    monitor_path,
+)
+from xennerd.guestnodes import domain_path
+from xennerd.tools.qmpclient import QmpClient
+
+
+def _places() -> Places:
+    return Places.of(os.environ)
+
+
+def _one(
+    name: str, words: Sequence[str], *more: str
+) -> tuple[Domain, list[str]]:
+    """The domain that the first word names, and the values of `more`."""
+    parser = argparse.ArgumentParser(f"xennerctl {name}")
+    for argument in ("domain", *more):
+        parser.add_argument(argument)
+    values = list(vars(parser.parse_args(words)).values())
+    return find_domain(_places(), values[0]), values[1:]
+
+
+def _execute(domain: Domain, command: str, **arguments: object) -> None:
+    with QmpClient(monitor_path(_places(), domain.domid)) as monitor:
+        monitor.execute(command, **arguments)
+
+
+def _write(domain: Domain, node: str, value: str) -> None:
+    try:
+        with Xenstore(_places().xenstore) as store:
+            store.write(f"{domain_path(domain.domid)}/{node}", value)
+    except (OSError, XenstoreError) as error:
+        raise HostError(f"xenstore: {error}") from error
+
+
+def _wait_end(domains: Sequence[Domain]) -> None:
+    """Until the domains' processes are gone, however long that takes."""
+    for domain in domains:
+        with suppress(ProcessLookupError):
+            fd = os.pidfd_open(domain.pid)
+            try:
+                # pidfd_open(2): it becomes readable when the process ends.
+                select.select([fd], [], [])
+            finally:
+                os.close(fd)
+
+
+def _ask_to_end(name: str, request: str, words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(f"xennerctl {name}")
+    add = parser.add_argument
+    add("-a", "--all", action="store_true")
+    # Also -ww; a guest that is preserved is one that has ended.
+    add("-w", "--wait", action="count", default=0)
+    add("-F", action="store_true", help="no effect: for HVM guests")
+    add("domain", nargs="*")
+    arguments = parser.parse_args(words)
+    places = _places()
+    if not arguments.all and not arguments.domain:
+        raise ConfigError(f"{name}: which domain?")
+    chosen = (
+        list_domains(places)
+        if arguments.all
+        else [find_domain(places, word) for word in arguments.domain]
+    )
+    for domain in chosen:
+        _write(domain, "control/shutdown", request)
+    if arguments.wait and request == "poweroff":
+        _wait_end(chosen)
+    return 0
+
+
+def _shutdown(words: Sequence[str]) -> int:
+    return _ask_to_end("shutdown", "poweroff", words)
+
+
+def _reboot(words: Sequence[str]) -> int:
+    return _ask_to_end("reboot", "reboot", words)
+
+
+def _destroy(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("xennerctl destroy")
+    parser.add_argument("-f", action="store_true")
+    parser.add_argument("domain")
+    domain = find_domain(_places(), parser.parse_args(words).domain)
+    _execute(domain, "quit")
+    _wait_end([domain])
+    return 0
+
+
+def _pause(words: Sequence[str]) -> int:
+    domain, _ = _one("pause", words)
+    _execute(domain, "stop")
+    return 0
+
+
+def _unpause(words: Sequence[str]) -> int:
+    domain, _ = _one("unpause", words)
+    _execute(domain, "cont")
+    return 0
+
+
+def _sysrq(words: Sequence[str]) -> int:
+    domain, (letter,) = _one("sysrq", words, "letter")
+    if len(letter) != 1:
+        raise ConfigError(f"sysrq {letter!r}: one letter")
+    _write(domain, "control/sysrq", letter)
+    return 0
+
+
+def parse_mib(text: str) -> int:
+    """`512`, `512m`, `2g`, `1048576k`: MiB as xl's mem-set takes them."""
+    number, unit = text, "m"
+    if text[-1:].lower() in tuple("bkmgt"):
+        number, unit = text[:-1], text[-1].lower()
+    if not (number.isascii() and number.isdigit()):
+        raise ConfigError(f"{text!r}: not an amount of memory")
+    shift = {"b": -20, "k": -10, "m": 0, "g": 10, "t": 20}[unit]
+    size = int(number)
+    return size << shift if shift >= 0 else size >> -shift
+
+
+def _mem_set(words: Sequence[str]) -> int:
+    domain, (size,) = _one("mem-set", words, "size")
+    size_mib = parse_mib(size)
+    if not 0 < size_mib <= domain.max_memory_mib:
+        raise HostError(
+            f"{domain.name}: between 1 and {domain.max_memory_mib} MiB"
+        )
+    _write(domain, "memory/target", str(size_mib << 10))
+    return 0
+
+
+def _rename(words: Sequence[str]) -> int:
+    domain, (name,) = _one("rename", words, "name")
+    if any(name == other.name for other in list_domains(_places())):
+        raise HostError(f"a domain {name!r} is there already")
+    _write(domain, "name", name)
+    return 0
+
+
+def _dump_core(words: Sequence[str]) -> int:
+    domain, (file,) = _one("dump-core", words, "file")
+    path = Path(file).absolute()
+    _execute(domain, "dump-guest-memory", paging=False, protocol=f"file:{path}")
+    return 0
+
+
+COMMANDS = {
+    "shutdown": Command(
+        _shutdown,
+        "shutdown [-w] <-a|Domain>",
+        "Issue a shutdown signal to a domain",
+    ),
+    "reboot": Command(
+        _reboot, "reboot <-a|Domain>", "Issue a reboot signal to a domain"
+    ),
+    "destroy": Command(
+        _destroy, "destroy [-f] <Domain>", "Terminate a domain immediately"
+    ),
+    "pause": Command(_pause, "pause <Domain>", "Pause execution of a domain"),
+    "unpause": Command(_unpause, "unpause <Domain>", "Unpause a paused domain"),
+    "sysrq": Command(
+        _sysrq, "sysrq <Domain> <letter>", "Send a sysrq to a domain"
+    ),
+    "mem-set": Command(
+        _mem_set,
+        "mem-set <Domain> <MemMB['b'[bytes]|'k'|'m'|'g'|'t']>",
+        "Set the current memory usage for a domain",
+    ),
+    "rename": Command(
+        _rename, "rename <Domain> <NewDomainName>", "Rename a domain"
+    ),
+    "dump-core": Command(
+        _dump_core, "dump-core <Domain> <filename>", "Core dump a domain"
+    ),
+}

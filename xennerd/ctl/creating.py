@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""create, and console."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import socket
+import subprocess
+import sys
+import termios
+import tty
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from xenner.errors import HostError
+from xenner.xlcfg import DomainConfig
+from xennerd.ctl.command import Command
+from xennerd.ctl.domains import Domain, Places, find_domain, list_domains
+from xennerd.ctl.files import read_config, warn
+from xennerd.vm.console import LEAVE
+
+_READY_LIMIT_S = 120.0
+
+
+def _create(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("xennerctl create")
+    add = parser.add_argument
+    add("-p", dest="is_paused", action="store_true", help="leave it paused")
+    add("-c", dest="console", action="store_true", help="go to its console")
+    add("-n", "--dryrun", action="store_true", help="start nothing")
+    add("-q", "--quiet", action="store_true")
+    add("-f", "--defconfig", help="the file, not as a word of its own")
+    add("file", nargs="?")
+    add("settings", nargs="*", metavar="key=value")
+    arguments = parser.parse_args(words)
+    settings = list(arguments.settings)
+    file = arguments.defconfig or arguments.file
+    if arguments.defconfig and arguments.file:
+        settings.insert(0, arguments.file)
+    if not file:
+        parser.error("which file?")
+    if not arguments.quiet:
+        print(f"Parsing config from {file}", file=sys.stderr)
+    extra = "\n".join(settings)
+    config = read_config(Path(file), extra=extra)
+    warn(config)
+    if arguments.dryrun:
+        return 0
+    places = Places.of(os.environ)
+    if any(config.name == other.name for other in list_domains(places)):
+        raise HostError(f'Domain with name "{config.name}" already exists.')
+    _start(places, config, Path(file), extra, is_paused=arguments.is_paused)
+    if arguments.console:
+        return _attach(places, find_domain(places, config.name))
+    return 0
+
+
+def _start(
+    places: Places,
+    config: DomainConfig,
+    file: Path,
+    extra: str,
+    *,
+    is_paused: bool,
+) -> None:
+    """A process of its own, which we leave when the guest runs."""
+    places.log_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+    log = places.log_dir / f"guest-{config.name}.log"
+    with ExitStack() as stack:
+        directory = stack.enter_context(TemporaryDirectory(prefix="xenner-"))
+        ready = stack.enter_context(
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        )
+        ready.bind(f"{directory}/notify")
+        output = stack.enter_context(log.open("ab"))
+        start_at = output.tell()
+        child = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "xennerd.start", "--keep"),
+                *("--runtime-dir", places.runtime_dir),
+                *("--evtchnd", places.evtchnd),
+                *("--xenstore", places.xenstore),
+                *(f"--set={extra}", *(["--paused"] if is_paused else [])),
+                file.absolute(),
+            ],
+            env=_environment(f"{directory}/notify"),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        if _is_ready(ready, child):
+            # It is nobody's child when we are gone.
+            child.returncode = 0
+            return
+    with log.open("rb") as text:
+        text.seek(start_at)
+        lines = text.read().decode(errors="replace").splitlines()
+    reason = lines[-1] if lines else "no word of it"
+    raise HostError(f"{reason.removeprefix('xenner-start: ')} (log: {log})")
+
+
+def _environment(notify: str) -> dict[str, str]:
+    environment = {**os.environ, "NOTIFY_SOCKET": notify}
+    environment.pop("JOURNAL_STREAM", None)
+    return environment
+
+
+def _is_ready(ready: socket.socket, child: subprocess.Popen[bytes]) -> bool:
+    """Wait for the guest's first instruction, or for the end of the child."""
+    pidfd = os.pidfd_open(child.pid)
+    try:
+        while True:
+            found, _, _ = select.select(
+                [ready.fileno(), pidfd], [], [], _READY_LIMIT_S
+            )
+            if ready.fileno() not in found:
+                if not found:
+                    child.terminate()
+                child.wait()
+                return False
+            if b"READY=1" in ready.recv(4096).split(b"\n"):
+                return True
+    finally:
+        os.close(pidfd)
+
+
+def _console(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("xennerctl console")
+    parser.add_argument("-t", dest="kind", choices=["pv"], default="pv")
+    parser.add_argument("-n", dest="number", type=int, default=0)
+    parser.add_argument("domain")
+    places = Places.of(os.environ)
+    domain = find_domain(places, parser.parse_args(words).domain)
+    return _attach(places, domain)
+
+
+def _attach(places: Places, domain: Domain) -> int:
+    """The caller's terminal is the guest's until Ctrl-] or its end."""
+    path = places.runtime_dir / f"console.{domain.domid}"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NOCTTY)
+    except OSError as error:
+        raise HostError(f"console {path}: {error.strerror}") from error
+    with ExitStack() as stack:
+        stack.callback(os.close, fd)
+        tty.setraw(fd)
+        if os.isatty(0):
+            before = termios.tcgetattr(0)
+            stack.callback(termios.tcsetattr, 0, termios.TCSANOW, before)
+            tty.setraw(0)
+        _pump(fd)
+    return 0
+
+
+def _pump(fd: int) -> None:
+    sources = [0, fd]
+    while True:
+        found, _, _ = select.select(sources, [], [])
+        if fd in found:
+            data = b""
+            # A terminal whose master is gone says EIO.
+            with suppress(OSError):
+                data = os.read(fd, 4096)
+            if not data:
+                return
+            os.write(1, data)
+        if 0 in found:
+            data = os.read(0, 4096)
+            if LEAVE in data:
+                return
+            if not data:
+                sources = [fd]
+                continue
+            os.write(fd, data)
+
+
+COMMANDS = {
+    "create": Command(
+        _create,
+        "create [-p] [-c] [-n] [-q] <ConfigFile> [key=value ...]",
+        "Create a domain from config file <filename>",
+    ),
+    "console": Command(
+        _console,
+        "console [-t pv] <Domain>",
+        "Attach to domain's console",
+    ),
+}

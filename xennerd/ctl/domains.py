@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The domains of this host: which there are, and what each says of itself.
+
+Nothing is kept: the lock on a vmcore says who lives, the monitor how it is,
+xenstore what it is called. So nothing has to be found again after a restart.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import struct
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xenner.errors import HostError
+from xenner.types import Domid
+from xenner.xenstore import Xenstore, XenstoreError
+from xennerd.guestnodes import domain_path
+from xennerd.tools.qmpclient import QmpClient
+from xennerd.tools.vmcores import is_locked, list_domids
+from xennerd.vm.host import default_runtime_dir
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class NoDomainError(HostError):
+    """No such domain; said as xl says it."""
+
+    def __init__(self, word: str) -> None:
+        # -6 is libxl's ERROR_INVAL, which programs look for.
+        super().__init__(f"{word} is an invalid domain identifier (rc=-6)")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the host's things are."""
+
+    runtime_dir: Path
+    xenstore: Path
+    evtchnd: Path
+    log_dir: Path
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Places:
+        """As the environment says, or where the units have them."""
+        runtime_dir = Path(
+            environment.get("XENNER_RUNTIME_DIR") or default_runtime_dir()
+        )
+        return cls(
+            runtime_dir=runtime_dir,
+            xenstore=Path(
+                environment.get("XENSTORED_PATH") or "/run/xenstored/socket"
+            ),
+            evtchnd=Path(
+                environment.get("XENNER_EVTCHND")
+                or runtime_dir / "evtchnd.socket"
+            ),
+            log_dir=Path(
+                environment.get("XENNER_LOG_DIR") or "/var/log/xenner"
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Vcpu:
+    """A virtual CPU: the host CPU it was on last, and its time."""
+
+    number: int
+    host_cpu: int
+    is_running: bool
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """A living domain at one moment. Memory is what it has now, MiB."""
+
+    domid: Domid
+    name: str
+    handle: str = ""
+    memory_mib: int = 0
+    max_memory_mib: int = 0
+    is_paused: bool = False
+    is_ending: bool = False
+    cpu_s: float = 0.0
+    uptime_s: float = 0.0
+    pid: int = 0
+    vcpus: tuple[Vcpu, ...] = ()
+
+    @property
+    def state(self) -> str:
+        """xl's six letters. A paused one is neither running nor blocked."""
+        if self.is_ending:
+            return "-----d"
+        if self.is_paused:
+            return "--p---"
+        runs = any(vcpu.is_running for vcpu in self.vcpus)
+        return "r-----" if runs else "-b----"
+
+
+def list_domains(places: Places) -> list[Domain]:
+    """The living domains in order; domain 0 is not among them."""
+    return [
+        domain
+        for domid in list_domids(places.runtime_dir)
+        if (domain := _look(places, domid)) is not None
+    ]
+
+
+def find_domain(places: Places, word: str) -> Domain:
+    """By number or by name. NoDomainError if there is none."""
+    for domain in list_domains(places):
+        if word in (str(domain.domid), domain.name):
+            return domain
+    raise NoDomainError(word)
+
+
+def monitor_path(places: Places, domid: Domid) -> Path:
+    """The monitor's socket, or the link that leads there."""
+    return places.runtime_dir / f"monitor.{domid}"
+
+
+def _look(places: Places, domid: Domid) -> Domain | None:
+    try:
+        fd = os.open(places.runtime_dir / f"vmcore.{domid}", os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        if not is_locked(fd):
+            return None
+    finally:
+        os.close(fd)
+    name = _name(places, domid)
+    path = monitor_path(places, domid)
+    try:
+        with QmpClient(path) as monitor:
+            pid = _peer(path)
+            return _ask(domid, name, monitor, pid)
+    except HostError:
+        # It has no monitor, or ends at this moment.
+        return Domain(domid, name or "(null)", is_ending=not path.exists())
+
+
+def _name(places: Places, domid: Domid) -> str:
+    try:
+        with Xenstore(places.xenstore) as store:
+            return store.read(f"{domain_path(domid)}/name")
+    except (HostError, XenstoreError, OSError):
+        return ""
+
+
+def _ask(domid: Domid, name: str, monitor: QmpClient, pid: int) -> Domain:
+    status = monitor.execute("query-status")
+    size = monitor.execute("query-memory-size-summary")["base-memory"] >> 20
+    memory = size
+    with suppress(HostError):
+        memory = int(monitor.execute("query-balloon")["actual"]) >> 20
+    vcpus = tuple(_vcpus(pid, monitor.execute("query-cpus-fast")))
+    return Domain(
+        domid=domid,
+        name=name or str(monitor.execute("query-name")["name"]),
+        handle=str(monitor.execute("query-uuid")["UUID"]),
+        memory_mib=memory,
+        max_memory_mib=size,
+        is_paused=status["status"] in ("paused", "prelaunch"),
+        is_ending=status["status"] == "shutdown",
+        # As xl's, the guest's own: after a reboot it begins anew.
+        cpu_s=sum(vcpu.cpu_s for vcpu in vcpus),
+        uptime_s=_uptime_s(pid),
+        pid=pid,
+        vcpus=vcpus,
+    )
+
+
+def _peer(path: Path) -> int:
+    """Who listens there: SO_PEERCRED of unix(7) is the listener's."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError as error:
+            raise HostError(f"monitor at {path}: {error.strerror}") from error
+        raw = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int(struct.unpack("3i", raw)[0])
+
+
+def _fields(path: Path) -> list[str]:
+    """proc_pid_stat(5) from its third field on; [] if it is gone."""
+    try:
+        return path.read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _cpu_s(path: Path) -> float:
+    fields = _fields(path)
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S if fields else 0.0
+
+
+def _uptime_s(pid: int) -> float:
+    fields = _fields(Path(f"/proc/{pid}/stat"))
+    if not fields:
+        return 0.0
+    now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return max(0.0, now_s - int(fields[19]) / _TICKS_PER_S)
+
+
+def _vcpus(pid: int, answers: list[dict[str, Any]]) -> Iterator[Vcpu]:
+    for answer in answers:
+        path = Path(f"/proc/{pid}/task/{answer['thread-id']}/stat")
+        fields = _fields(path)
+        yield Vcpu(
+            number=int(answer["cpu-index"]),
+            host_cpu=int(fields[36]) if fields else 0,
+            is_running=bool(fields) and fields[0] == "R",
+            cpu_s=max(0.0, _cpu_s(path) - answer.get("x-earlier-cpu-s", 0.0)),
+        )
+
+
+def dom0(domains: list[Domain]) -> Domain:
+    """The host itself, as xl shows it: what the guests do not have."""
+    text = Path("/proc/meminfo").read_text()
+    total_mib = memory_mib(text, "MemTotal")
+    cpus = _host_cpus()
+    return Domain(
+        Domid(0),
+        "Domain-0",
+        handle="00000000-0000-0000-0000-000000000000",
+        memory_mib=max(0, total_mib - sum(d.memory_mib for d in domains)),
+        max_memory_mib=total_mib,
+        cpu_s=sum(vcpu.cpu_s for vcpu in cpus),
+        uptime_s=time.clock_gettime(time.CLOCK_BOOTTIME),
+        vcpus=cpus,
+    )
+
+
+def memory_mib(text: str, key: str) -> int:
+    """A line of /proc/meminfo, MiB."""
+    match = re.search(rf"^{key}: +([0-9]+) kB$", text, re.MULTILINE)
+    return int(match[1]) >> 10 if match else 0
+
+
+def _host_cpus() -> tuple[Vcpu, ...]:
+    """The host's CPUs, proc_stat(5): the time that was not idle."""
+    found = []
+    for line in Path("/proc/stat").read_text().splitlines():
+        match = re.match(r"cpu([0-9]+) (.*)", line)
+        if match:
+            user, nice, system, _idle, _wait, irq, soft = map(
+                int, match[2].split()[:7]
+            )
+            busy = user + nice + system + irq + soft
+            number = int(match[1])
+            found.append(Vcpu(number, number, True, busy / _TICKS_PER_S))
+    return tuple(found)

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tables as xl prints them, column for column: programs read them. Pure.
+
+The formats are those of tools/xl in Xen (xl_list.c, xl_vcpu.c, xl_info.c,
+xl_block.c, xl_nic.c).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from xennerd.ctl.domains import Domain
+
+_LIST_HEADER = (
+    "Name                                        ID   Mem VCPUs\tState\tTime(s)"
+)
+
+
+def list_lines(
+    domains: Iterable[Domain], *, is_verbose: bool = False
+) -> Iterator[str]:
+    """`xl list`, `xl list -v`."""
+    extra = "   UUID                            Reason-Code\tSecurity Label"
+    yield _LIST_HEADER + (extra if is_verbose else "")
+    for domain in domains:
+        line = (
+            f"{domain.name:<40} {domain.domid:5} {domain.memory_mib:5} "
+            f"{len(domain.vcpus):5}     {domain.state}  {domain.cpu_s:8.1f}"
+        )
+        if is_verbose:
+            line += f" {domain.handle} {'-':>16} {'-':>16}"
+        yield line
+
+
+def long_list(domains: Iterable[Domain]) -> list[dict[str, object]]:
+    """`xl list -l`, what of libxl's structures is known here."""
+    return [
+        {
+            "domid": domain.domid,
+            "config": {
+                "c_info": {
+                    "type": "pv",
+                    "name": domain.name,
+                    "uuid": domain.handle,
+                },
+                "b_info": {
+                    "max_vcpus": len(domain.vcpus),
+                    "avail_vcpus": [vcpu.number for vcpu in domain.vcpus],
+                    "max_memkb": domain.max_memory_mib << 10,
+                    "target_memkb": domain.memory_mib << 10,
+                },
+            },
+        }
+        for domain in domains
+    ]
+
+
+def vcpu_lines(domains: Iterable[Domain]) -> Iterator[str]:
+    """`xl vcpu-list`."""
+    yield (
+        f"{'Name':<32} {'ID':>5} {'VCPU':>5} {'CPU':>5} {'State':>5} "
+        f"{'Time(s)':>9} Affinity (Hard / Soft)"
+    )
+    for domain in domains:
+        for vcpu in domain.vcpus:
+            state = "r--" if vcpu.is_running else "-b-"
+            if domain.is_paused:
+                state = "--p"
+            yield (
+                f"{domain.name:<32} {domain.domid:5} {vcpu.number:5} "
+                f"{vcpu.host_cpu:5} {state:>5} {vcpu.cpu_s:9.1f} all / all"
+            )
+
+
+def duration(seconds: float) -> str:
+    """`2:27:44`, `1 day, 2:03:04`, `98 days, 2:27:44`."""
+    days, rest = divmod(int(seconds), 86400)
+    clock = f"{rest // 3600}:{rest // 60 % 60:02}:{rest % 60:02}"
+    if not days:
+        return clock
+    return f"{days} day{'s' if days > 1 else ''}, {clock}"
+
+
+def uptime_lines(domains: Iterable[Domain]) -> Iterator[str]:
+    """`xl uptime`."""
+    yield f"{'Name':<33} {'ID':>4} Uptime"
+    for domain in domains:
+        yield f"{domain.name:<33} {domain.domid:4} {duration(domain.uptime_s)}"
+
+
+def info_lines(facts: Mapping[str, object]) -> Iterator[str]:
+    """`xl info`."""
+    for key, value in facts.items():
+        yield f"{key:<22} : {value}"
+
+
+def block_lines(devices: Iterable[Mapping[str, str]]) -> Iterator[str]:
+    """`xl block-list`."""
+    yield (
+        f"{'Vdev':<5} {'BE':<3} {'handle':<6} {'state':<5} {'evt-ch':<6} "
+        f"{'ring-ref':<8} {'BE-path':<30}"
+    )
+    for device in devices:
+        yield (
+            f"{device['devid']:<5} {'0':<3} {device['domid']:<6} "
+            f"{device['state']:<5} {device.get('event-channel', '-1'):<6} "
+            f"{device.get('ring-ref', '-1'):<8} {device['backend']:<30}"
+        )
+
+
+def network_lines(devices: Iterable[Mapping[str, str]]) -> Iterator[str]:
+    """`xl network-list`."""
+    yield (
+        f"{'Idx':<3} {'BE':<2} {'Mac Addr.':<17} {'handle':<6} {'state':<5} "
+        f"{'evt-ch':<6} {'tx-/rx-ring-ref':<15} {'BE-path':<30}"
+    )
+    for device in devices:
+        ring = (
+            f"{device.get('tx-ring-ref', '-1')}/"
+            f"{device.get('rx-ring-ref', '-1')}"
+        )
+        yield (
+            f"{device['devid']:<3} {'0':<2} {device.get('mac', ''):<17} "
+            f"{device.get('handle', ''):<6} {device['state']:<5} "
+            f"{device.get('event-channel', '-1'):<6} {ring:>9}       "
+            f"{device['backend']:<30}"
+        )

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The commands that look: list, domid, domname, info, uptime, vcpu-list,
+block-list, network-list."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from xenner.errors import HostError
+from xenner.types import Domid
+from xenner.xenstore import Xenstore, XenstoreError
+from xennerd.ctl import formats
+from xennerd.ctl.command import Command
+from xennerd.ctl.domains import (
+    Domain,
+    Places,
+    dom0,
+    find_domain,
+    list_domains,
+    memory_mib,
+)
+from xennerd.devicenodes import frontend_path
+
+# What our guests are told, and what cluster managers compare.
+_XEN = (4, 17, ".0")
+
+
+def _parser(name: str, *, domains: str = "") -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(f"xennerctl {name}")
+    parser.add_argument("--json", action="store_true")
+    if domains:
+        parser.add_argument("domain", nargs=domains)
+    return parser
+
+
+def _places() -> Places:
+    return Places.of(os.environ)
+
+
+def _chosen(words: Sequence[str]) -> list[Domain]:
+    """Those that are named; with no name all, domain 0 first."""
+    guests = list_domains(_places())
+    everybody = [dom0(guests), *guests]
+    if not words:
+        return everybody
+    for domain in everybody:
+        if words[0] in (str(domain.domid), domain.name):
+            return [domain]
+    return [find_domain(_places(), words[0])]
+
+
+def _print(lines: Iterable[str]) -> int:
+    for line in lines:
+        print(line)
+    return 0
+
+
+def _print_json(value: object) -> int:
+    print(json.dumps(value, indent=4))
+    return 0
+
+
+def _list(words: Sequence[str]) -> int:
+    parser = _parser("list", domains="*")
+    parser.add_argument("-l", "--long", action="store_true")
+    parser.add_argument("-v", "--verbose", action="store_true")
+    arguments = parser.parse_args(words)
+    chosen = _chosen(arguments.domain)
+    if arguments.long:
+        return _print_json(formats.long_list(chosen))
+    if arguments.json:
+        return _print_json(
+            [{**asdict(domain), "state": domain.state} for domain in chosen]
+        )
+    return _print(formats.list_lines(chosen, is_verbose=arguments.verbose))
+
+
+def _domid(words: Sequence[str]) -> int:
+    word = _parser("domid", domains="?").parse_args(words).domain or ""
+    print(_chosen([word])[0].domid)
+    return 0
+
+
+def _domname(words: Sequence[str]) -> int:
+    word = _parser("domname", domains="?").parse_args(words).domain or ""
+    print(_chosen([word])[0].name)
+    return 0
+
+
+def _uptime(words: Sequence[str]) -> int:
+    arguments = _parser("uptime", domains="*").parse_args(words)
+    chosen = _chosen(arguments.domain)
+    if arguments.json:
+        return _print_json({d.name: d.uptime_s for d in chosen})
+    return _print(formats.uptime_lines(chosen))
+
+
+def _vcpu_list(words: Sequence[str]) -> int:
+    arguments = _parser("vcpu-list", domains="*").parse_args(words)
+    chosen = _chosen(arguments.domain)
+    if arguments.json:
+        return _print_json(
+            {d.name: [asdict(vcpu) for vcpu in d.vcpus] for d in chosen}
+        )
+    return _print(formats.vcpu_lines(chosen))
+
+
+def _info(words: Sequence[str]) -> int:
+    arguments = _parser("info").parse_args(words)
+    facts = host_facts()
+    if arguments.json:
+        return _print_json(facts)
+    return _print(formats.info_lines(facts))
+
+
+def host_facts() -> dict[str, object]:
+    """What `info` says of this host. Memory is in MiB."""
+    meminfo = Path("/proc/meminfo").read_text()
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    nr_cpus = os.cpu_count() or 1
+    siblings = _cpu_number(cpuinfo, "siblings", nr_cpus)
+    cores = _cpu_number(cpuinfo, "cpu cores", siblings)
+    nodes = list(Path("/sys/devices/system/node").glob("node[0-9]*"))
+    major, minor, extra = _XEN
+    return {
+        "host": platform.node(),
+        "release": platform.release(),
+        "version": platform.version(),
+        "machine": platform.machine(),
+        "nr_cpus": nr_cpus,
+        "max_cpu_id": nr_cpus - 1,
+        "nr_nodes": max(1, len(nodes)),
+        "cores_per_socket": cores,
+        "threads_per_core": max(1, siblings // cores),
+        "cpu_mhz": f"{_cpu_number(cpuinfo, 'cpu MHz', 0):.3f}",
+        "virt_caps": "pv",
+        "total_memory": memory_mib(meminfo, "MemTotal"),
+        "free_memory": memory_mib(meminfo, "MemAvailable"),
+        "sharing_freed_memory": 0,
+        "sharing_used_memory": 0,
+        "outstanding_claims": 0,
+        "free_cpus": 0,
+        "xen_major": major,
+        "xen_minor": minor,
+        "xen_extra": extra,
+        "xen_version": f"{major}.{minor}{extra}",
+        "xen_caps": "xen-3.0-x86_64",
+        "xen_scheduler": "linux",
+        "xen_pagesize": 4096,
+        "xend_config_format": 4,
+    }
+
+
+def _cpu_number(text: str, key: str, default: int) -> int:
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == key:
+            return max(1, int(float(value)))
+    return default
+
+
+def devices(places: Places, domid: Domid, kind: str) -> list[dict[str, str]]:
+    """A guest's devices of a kind, vbd or vif: the nodes that are known, with
+    `devid`, `domid`, `backend` and `state`."""
+    try:
+        with Xenstore(places.xenstore) as store:
+            top = frontend_path(kind, domid, 0).rpartition("/")[0]
+            names = sorted(filter(str.isdigit, _below(store, top)), key=int)
+            return [dict(_device(store, domid, kind, name)) for name in names]
+    except (OSError, XenstoreError) as error:
+        raise HostError(f"xenstore: {error}") from error
+
+
+def _below(store: Xenstore, path: str) -> list[str]:
+    try:
+        return store.directory(path)
+    except XenstoreError as error:
+        if error.name != "ENOENT":
+            raise
+        return []
+
+
+def _device(
+    store: Xenstore, domid: Domid, kind: str, name: str
+) -> Iterator[tuple[str, str]]:
+    yield "devid", name
+    yield "domid", str(domid)
+    path = frontend_path(kind, domid, int(name))
+    for node in (
+        *("backend", "state", "event-channel", "ring-ref", "mac", "handle"),
+        *("tx-ring-ref", "rx-ring-ref"),
+    ):
+        with suppress(XenstoreError):
+            yield node, store.read(f"{path}/{node}")
+
+
+def _block_list(words: Sequence[str]) -> int:
+    return _device_list("block-list", "vbd", words)
+
+
+def _network_list(words: Sequence[str]) -> int:
+    return _device_list("network-list", "vif", words)
+
+
+def _device_list(name: str, kind: str, words: Sequence[str]) -> int:
+    arguments = _parser(name, domains="+").parse_args(words)
+    places = _places()
+    found = [
+        device
+        for word in arguments.domain
+        for device in devices(places, find_domain(places, word).domid, kind)
+    ]
+    if arguments.json:
+        return _print_json(found)
+    show = formats.block_lines if kind == "vbd" else formats.network_lines
+    return _print(show(found))
+
+
+COMMANDS = {
+    "list": Command(
+        _list,
+        "list [-l|--long] [-v|--verbose] [--json] [Domain]",
+        "List information about all/some domains",
+    ),
+    "domid": Command(
+        _domid, "domid <DomainName>", "Convert a domain name to domain id"
+    ),
+    "domname": Command(
+        _domname, "domname <DomainId>", "Convert a domain id to domain name"
+    ),
+    "info": Command(_info, "info [--json]", "Get information about the host"),
+    "uptime": Command(
+        _uptime, "uptime [--json] [Domain]", "Print uptime for domains"
+    ),
+    "vcpu-list": Command(
+        _vcpu_list,
+        "vcpu-list [--json] [Domain, ...]",
+        "List the VCPUs for all/some domains",
+    ),
+    "block-list": Command(
+        _block_list,
+        "block-list [--json] <Domain(s)>",
+        "List virtual block devices for a domain",
+    ),
+    "network-list": Command(
+        _network_list,
+        "network-list [--json] <Domain(s)>",
+        "List virtual network interfaces for a domain",
+    ),
+}

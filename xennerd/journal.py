@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A guest's life in the journal: lines with fields and message ids.
+
+systemd-python carries them; without it, or without a journal at the other end
+of standard error, they are lines there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from xenner.types import Domid
+
+# sd-daemon(3).
+_PRIORITY_ERROR = 3
+_PRIORITY_NOTICE = 5
+
+
+class Event(StrEnum):
+    """Message ids; units/xenner.catalog has a text for each."""
+
+    RUNNING = "6fd80cbf5b0e4cb4b3f4b64bb2f0b2f1"
+    ENDED = "2f1c5f52bf3b4a2c8c7c6a5e0a8b3d42"
+    CRASHED = "a97cf3c8a9e84c60b80c8f0b2f5f6f0d"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The domain that a line is about."""
+
+    domid: Domid
+    name: str
+    handle: str = ""
+
+    def fields(self) -> dict[str, str]:
+        """The journal's fields for it."""
+        fields = {"XENNER_DOMID": str(self.domid), "XENNER_DOMAIN": self.name}
+        return fields | ({"XENNER_UUID": self.handle} if self.handle else {})
+
+
+def tell(event: Event, text: str, subject: Subject, **fields: str) -> None:
+    """One line about a domain's life."""
+    send = _sender()
+    if send is None:
+        print(f"xenner: {subject.name}: {text}", file=sys.stderr, flush=True)
+        return
+    is_bad = event is Event.CRASHED
+    send(
+        f"{subject.name}: {text}",
+        MESSAGE_ID=event.value,
+        PRIORITY=_PRIORITY_ERROR if is_bad else _PRIORITY_NOTICE,
+        SYSLOG_IDENTIFIER="xenner",
+        **subject.fields(),
+        **fields,
+    )
+
+
+def set_up_logging(subject: Subject) -> None:
+    """Every record of this process goes to the journal with the domain's
+    fields; where there is none, logging stays as it is."""
+    if _sender() is None:
+        return
+    handler: logging.Handler = importlib.import_module(
+        "systemd.journal"
+    ).JournalHandler(SYSLOG_IDENTIFIER="xenner", **subject.fields())
+    handler.setFormatter(logging.Formatter(f"{subject.name}: %(message)s"))
+    logging.getLogger().handlers[:] = [handler]
+
+
+def _sender() -> Callable[..., Any] | None:
+    """systemd.journal.send, where the journal is what reads us."""
+    if "JOURNAL_STREAM" not in os.environ:
+        return None
+    try:
+        send: Callable[..., Any] = importlib.import_module(
+            "systemd.journal"
+        ).send
+    except ImportError:
+        return None
+    return send
