@@ -123,7 +123,7 @@ class _End:
         target = self._dump_dir / f"{stamp}-{self._config.name}.core"
         try:
             self._dump_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Holes stay holes: cp knows how to, and the guest is at rest.
+            # The guest is at rest: this is its memory as it ended.
             with vmcore.open("rb") as source, target.open("xb") as copy:
                 target.chmod(0o600)
                 shutil.copyfileobj(source, copy, 1 << 20)
