@@ -18,6 +18,8 @@
  * index STEP                  move the index so far, and ring
  * later SECTOR                a read whose answer is for later
  * answers                     take what there is, all of it: "answers=N"
+ * verify COUNT DEPTH          writes, each read again: "at=N" at every eighth,
+ *                             then "answers=N wrong=N"
  * bench OP BYTES DEPTH SECONDS SECTORS   "requests=N seconds=S"
  */
 #include "tests/component/blkbackd/frontend.h"
@@ -235,6 +237,8 @@ static void obey(struct frontend *f, const char *line)
         do_indirect(f, line);
     } else if (sscanf(line, "ids %u", &a) == 1) {
         keep_full(f, a, put_same_id);
+    } else if (sscanf(line, "verify %u %u", &a, &b) == 2) {
+        verify(f, a, b);
     } else if (sscanf(line, "flood %u", &a) == 1) {
         keep_full(f, a, put_impossible);
     } else if (sscanf(line, "scribble %u", &a) == 1) {
