@@ -6,10 +6,11 @@ A case alone is `boot/tcg`.
 
 import sys
 
-from bench import boot, evtchn, net, xenstore
+from bench import blk, boot, evtchn, net, xenstore
 from bench.results import report
 
 _BENCHES = {
+    "blk": blk.CASES,
     "boot": boot.CASES,
     "evtchn": evtchn.CASES,
     "net": net.CASES,

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from blkbackd._engine import ffi, lib
+from blkbackd.record import Record
 from blkbackd.volume import Volume
 from xenner.errors import HostError
 from xenner.types import Domid, GrantRef, Port
 
 MAX_RING_ORDER: int = lib.BLK_MAX_RING_ORDER
 MAX_SEGMENTS: int = lib.BLK_MAX_SEGMENTS
+RECORD_BYTES: int = lib.BLK_RECORD_BYTES
 
 # Values of the frontend's node "protocol" (io/protocols.h). A frontend that
 # says nothing has the ABI of this machine.
@@ -47,13 +49,18 @@ class Engine:
                 "is evtchnd running?",
             )
 
-    def attach(self, ring: Ring, volume: Volume) -> None:
+    def attach(
+        self, ring: Ring, volume: Volume, record: Record | None = None
+    ) -> None:
         """Map the ring and serve it until detach(). OSError: the frontend's
-        ring or channel is not as it says."""
+        ring or channel is not as it says. With a record, what one that was
+        killed had taken is done first."""
         c_ring = ffi.new("struct blk_ring *")
         c_ring.domid, c_ring.port, c_ring.abi = ring.domid, ring.port, ring.abi
         c_ring.nr_pages = len(ring.refs)
         c_ring.ref[0 : len(ring.refs)] = ring.refs
+        if record is not None:
+            c_ring.record_fd, c_ring.record_key = record.fd, record.key
         c_volume = ffi.new("struct blk_volume *")
         c_volume.fd = volume.fd
         c_volume.block_bytes = volume.block_bytes

@@ -13,10 +13,12 @@ from blkbackd.engine import (
     ABIS,
     MAX_RING_ORDER,
     MAX_SEGMENTS,
+    RECORD_BYTES,
     Engine,
     Ring,
     Trouble,
 )
+from blkbackd.record import Record, open_record
 from blkbackd.volume import Volume, open_volume
 from xenner.errors import GuestError, HostError
 from xenner.libxenstore import Store
@@ -44,6 +46,7 @@ class Vbd:
         self._frontend = ""
         self._volume: Volume | None = None
         self._engine: Engine | None = None
+        self._record: Record | None = None
         self._is_attached = False
         # What was refused, and the nodes that it was refused for.
         self._refused: tuple[str | None, ...] | None = None
@@ -194,8 +197,13 @@ class Vbd:
             self._engine = Engine(self._hear)
         ring = read_ring(self._store, self._frontend, self._domid)
         self._store.write(self.path, self._properties(volume))
+        # A domain's number comes again, its uuid does not.
+        uuid = self._store.read(f"/local/domain/{self._domid}/vm")
+        self._record = open_record(
+            "-".join(self.path.split("/")[2:]), (uuid, ring), RECORD_BYTES
+        )
         try:
-            self._engine.attach(ring, volume)
+            self._engine.attach(ring, volume, self._record)
         except OSError as error:
             raise GuestError(
                 self._domid, f"its ring cannot be had: {error.strerror}"
@@ -233,6 +241,9 @@ class Vbd:
     def _detach(self) -> None:
         if self._engine is not None:
             self._engine.detach()
+        if self._record is not None:
+            self._record.close()
+            self._record = None
         if self._is_attached:
             _log.info("%s: disconnected, %s", self.path, self._summary())
         self._is_attached = False

@@ -68,27 +68,35 @@ int blk_attach(struct blk_engine *e, const struct blk_ring *ring,
     if (rc)
         return rc;
     rc = io_attach(e);
-    if (rc) {
-        ring_detach(e);
-        return rc;
-    }
+    if (rc)
+        goto fail_ring;
+    rc = record_attach(e);
+    if (rc)
+        goto fail_io;
     e->held = NULL;
     e->is_barrier_busy = false;
     e->nr_busy = e->nr_batch = e->nr_submitted = 0;
     memset(&e->exit, 0, sizeof(e->exit));
     memset(e->told, 0, sizeof(e->told));
     return 0;
+fail_io:
+    io_detach(e);
+fail_ring:
+    ring_detach(e);
+    return rc;
 }
 
 void blk_quiesce(struct blk_engine *e)
 {
     if (!e->sring)
         return;
-    while (e->nr_busy || e->held) {
+    while (e->nr_busy || e->held || e->nr_redo) {
+        ring_redo(e);
         io_submit_batch(e);
         io_reap(e, e->nr_submitted ? 1 : 0);
     }
     ring_publish(e);
+    record_detach(e);
     io_detach(e);
     ring_detach(e);
 }

@@ -20,6 +20,7 @@
 
 #define BLK_MAX_RING_ORDER 4
 #define BLK_MAX_RING_PAGES 16
+#define BLK_RECORD_BYTES 73728
 /* Of an indirect request: 1 MiB. */
 #define BLK_MAX_SEGMENTS 256
 
@@ -36,6 +37,13 @@ struct blk_ring {
     uint32_t abi;  /* BLK_ABI_* */
     uint32_t nr_pages;
     uint32_t ref[BLK_MAX_RING_PAGES];
+    /*
+     * A file of BLK_RECORD_BYTES that says after a crash what was in flight,
+     * the caller's while attached; 0: none. The key is never 0 and tells this
+     * ring from any that came before it.
+     */
+    int32_t record_fd;
+    uint64_t record_key;
 };
 
 struct blk_volume {

@@ -66,28 +66,47 @@ static int producer(struct blk_engine *e, uint32_t *prod)
     return *prod - e->req_cons > e->nr_slots - nr_unanswered ? -EPROTO : 0;
 }
 
+/* From a slot's copy; the frontend may rewrite the slot at any time. */
+static void begin(struct blk_engine *e, struct work *work, const void *copy)
+{
+    int16_t status = blk_request_decode(e->ring.abi, copy, &work->request);
+
+    if (status == BLKIF_RSP_OKAY) {
+        io_begin(e, work);
+    } else {
+        COUNT(e, refused, 1);
+        ring_answer(e, work, status);
+    }
+}
+
+void ring_redo(struct blk_engine *e)
+{
+    uint64_t copy[sizeof(struct blkif_request) / sizeof(uint64_t)];
+
+    while (e->nr_redo && may_take(e)) {
+        struct work *work = record_redo(e, copy);
+
+        if (work)
+            begin(e, work, copy);
+    }
+}
+
 int ring_take(struct blk_engine *e)
 {
-    /* The frontend may rewrite a slot at any time: only the copy is used. */
     uint64_t copy[sizeof(struct blkif_request) / sizeof(uint64_t)];
     uint32_t prod;
 
+    ring_redo(e);
     if (producer(e, &prod))
         return -EPROTO;
     while (e->req_cons != prod && may_take(e)) {
         struct work *work = e->free;
-        int16_t status;
 
         memcpy(copy, slot_at(e, e->req_cons), e->slot_bytes);
+        record_take(e, work, copy);
         e->req_cons++;
         e->free = work->next;
-        status = blk_request_decode(e->ring.abi, copy, &work->request);
-        if (status == BLKIF_RSP_OKAY) {
-            io_begin(e, work);
-        } else {
-            COUNT(e, refused, 1);
-            ring_answer(e, work, status);
-        }
+        begin(e, work, copy);
     }
     return 0;
 }
@@ -109,6 +128,7 @@ void ring_answer(struct blk_engine *e, struct work *work, int16_t status)
 {
     blk_response_encode(e->ring.abi, &work->request, status,
                         slot_at(e, e->rsp_prod));
+    record_answer(e, work);
     e->rsp_prod++;
     work->next = e->free;
     e->free = work;

@@ -28,10 +28,27 @@ struct work {
     struct work *next; /* in the list of the free ones */
     struct blk_request request;
     enum stage stage;
-    char *pages; /* the segments' pages, mapped; NULL: none */
+    bool is_redo; /* taken by one that was killed, and not begun again yet */
+    char *pages;  /* the segments' pages, mapped; NULL: none */
     char *bounce;
     uint32_t nr_iov;
     struct iovec iov[BLK_MAX_SEGMENTS];
+};
+
+#define BLK_MAX_RING_SLOTS 512
+
+/* The file of record.c; an entry belongs to the work of the same number. */
+struct record_entry {
+    uint32_t state;
+    uint32_t index;  /* where in the ring it was taken */
+    uint32_t answer; /* where its answer is, once it has one */
+    uint8_t slot[sizeof(struct blkif_request)];
+};
+
+struct record {
+    uint64_t key; /* the ring's; 0: nothing is in flight */
+    uint32_t req_cons, rsp_prod;
+    struct record_entry entry[];
 };
 
 struct blk_engine {
@@ -56,6 +73,8 @@ struct blk_engine {
 
     struct work *works, *free;
     uint32_t nr_busy; /* begun and not answered */
+    struct record *record;
+    uint32_t nr_redo; /* works that are to be begun again */
     /*
      * A request that cannot begin yet: a barrier while others are on their
      * way, or one that lacks a bounce buffer. Nothing is taken meanwhile, so
@@ -79,12 +98,24 @@ int ring_attach(struct blk_engine *e);
 void ring_detach(struct blk_engine *e);
 /* Take what is there and begin it; -EPROTO: the indices cannot be. */
 int ring_take(struct blk_engine *e);
+/* Begin again what one that was killed has taken, as far as it can be now. */
+void ring_redo(struct blk_engine *e);
 /* May the engine sleep? If so the frontend knows that it is to send events. */
 bool ring_is_quiet(struct blk_engine *e);
 /* Answer and free a request. Once for each that was taken. */
 void ring_answer(struct blk_engine *e, struct work *work, int16_t status);
 /* Have the frontend see the answers. */
 void ring_publish(struct blk_engine *e);
+
+/* record.c */
+int record_attach(struct blk_engine *e);
+void record_detach(struct blk_engine *e);
+/* Before a request is begun, and after its answer is in the ring. */
+void record_take(struct blk_engine *e, const struct work *work,
+                 const void *slot);
+void record_answer(struct blk_engine *e, const struct work *work);
+/* The oldest that is to be begun again, and its slot's copy; NULL: none. */
+struct work *record_redo(struct blk_engine *e, void *slot);
 
 /* memory.c */
 bool memory_attach(struct blk_engine *e);

@@ -31,14 +31,27 @@ struct mapping {
     struct page page[];
 };
 
+#define NR_BUCKETS 256
+
 struct xengntdev_handle {
     struct active_handle active;
     pthread_mutex_t lock;
     int fd; /* nothing comes of it, but callers may ask for one */
     struct granter *granters;
-    struct mapping *mappings;
-    struct mapping *spare; /* of one page, to be used again */
+    struct mapping *mappings[NR_BUCKETS]; /* by address */
+    struct mapping *spare;                /* of one page, to be used again */
 };
+
+/* Where a mapping at an address is linked, or would be at the end. */
+static struct mapping **mapping_at(xengnttab_handle *xgt, const char *address)
+{
+    struct mapping **link =
+        &xgt->mappings[(uintptr_t)address / VMCORE_PAGE_BYTES % NR_BUCKETS];
+
+    while (*link && (*link)->address != address)
+        link = &(*link)->next;
+    return link;
+}
 
 xengnttab_handle *xengnttab_open(struct xentoollog_logger *logger,
                                  unsigned int open_flags)
@@ -106,9 +119,11 @@ int xengnttab_close(xengnttab_handle *xgt)
     if (!xgt)
         return 0;
     active_handle_remove(&xgt->active);
-    while ((mapping = xgt->mappings)) {
-        xgt->mappings = mapping->next;
-        unmap(xgt, mapping, mapping->nr_pages);
+    for (int i = 0; i < NR_BUCKETS; i++) {
+        while ((mapping = xgt->mappings[i])) {
+            xgt->mappings[i] = mapping->next;
+            unmap(xgt, mapping, mapping->nr_pages);
+        }
     }
     while ((mapping = xgt->spare)) {
         xgt->spare = mapping->next;
@@ -173,17 +188,20 @@ static bool is_one_run(const struct mapping *mapping)
 /*
  * Give a mapping its address; 0 or -1. A run of pages has one already, in the
  * view of all the domain's memory: that is an addition where the other way is
- * several system calls. The same run may be mapped twice at one address then;
- * which of them an xengnttab_unmap() ends makes no difference in the end.
+ * several system calls. But an address says which grants xengnttab_unmap() is
+ * to end: of two that lead to one frame, the second has an address of its own.
  */
-static int place(struct mapping *mapping, int prot)
+static int place(xengnttab_handle *xgt, struct mapping *mapping, int prot)
 {
     struct page *page = mapping->page;
+    char *address;
 
     if (is_one_run(mapping)) {
-        mapping->address = granter_view(page->granter, prot, page->frame);
-        if (mapping->address)
+        address = granter_view(page->granter, prot, page->frame);
+        if (address && !*mapping_at(xgt, address)) {
+            mapping->address = address;
             return 0;
+        }
     }
     mapping->address = vmcore_reserve(NULL, mapping->nr_pages, 0);
     if (!mapping->address)
@@ -223,13 +241,12 @@ static void *map(xengnttab_handle *xgt, uint32_t nr_pages,
         if (begin_page(xgt, mapping, i, domids[is_one_domain ? 0 : i], refs[i]))
             goto fail;
     }
-    if (place(mapping, prot))
+    if (place(xgt, mapping, prot))
         goto fail;
     if (mapping->writable)
         mapping->clear_offset = clear_offset;
-    mapping->next = xgt->mappings;
-    xgt->mappings = mapping;
     address = mapping->address;
+    *mapping_at(xgt, address) = mapping;
     goto out;
 fail:
     saved = errno;
@@ -277,9 +294,7 @@ int xengnttab_unmap(xengnttab_handle *xgt, void *start_address, uint32_t count)
     int rc = -1;
 
     pthread_mutex_lock(&xgt->lock);
-    link = &xgt->mappings;
-    while (*link && (*link)->address != start_address)
-        link = &(*link)->next;
+    link = mapping_at(xgt, start_address);
     mapping = *link;
     if (mapping && mapping->nr_pages == count) {
         *link = mapping->next;

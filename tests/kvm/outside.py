@@ -213,16 +213,20 @@ class Host:
 
     def wait_value(self, node: str, value: str) -> None:
         """Until a node of the guest's has this value."""
-        self._wait(node, lambda found: found == value)
+        self.wait_path(f"/local/domain/{DOMID}/{node}", value)
 
     def wait_node(self, node: str, start: str) -> None:
         """Until a node of the guest's has a value that starts so."""
-        self._wait(node, lambda found: found.startswith(start))
+        path = f"/local/domain/{DOMID}/{node}"
+        self._wait(path, lambda found: found.startswith(start))
+
+    def wait_path(self, path: str, value: str) -> None:
+        """Until any node has this value."""
+        self._wait(path, lambda found: found == value)
 
     def _wait(
-        self, node: str, is_right: Callable[[str], bool], timeout_s: float = 60
+        self, path: str, is_right: Callable[[str], bool], timeout_s: float = 60
     ) -> None:
-        path = f"/local/domain/{DOMID}/{node}"
         deadline = time.monotonic() + limit_s(timeout_s)
         with subprocess.Popen(
             ["xenstore-watch", path],
@@ -234,11 +238,12 @@ class Host:
                 while True:
                     left_s = max(0, deadline - time.monotonic())
                     if not select.select([watch.stdout], [], [], left_s)[0]:
-                        pytest.fail(f"{node} has no such value")
+                        pytest.fail(f"{path} has no such value")
                     # The first event says only that the watch is there.
                     os.read(watch.stdout.fileno(), 4096)
                     with suppress(subprocess.CalledProcessError):
-                        if is_right(self.read(node)):
+                        found = self.run("xenstore-read", path)
+                        if is_right(found.removesuffix("\n")):
                             return
             finally:
                 watch.kill()

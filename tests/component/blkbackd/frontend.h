@@ -57,4 +57,7 @@ bool take(struct frontend *f, struct blkif_response *response);
 /* The same, waited for. */
 void take_wait(struct frontend *f, struct blkif_response *response);
 
+/* So many requests, so many at once, each checked: see frontend_main.c. */
+void verify(struct frontend *f, uint32_t count, uint32_t depth);
+
 #endif

@@ -18,7 +18,9 @@
  * index STEP                  move the index so far, and ring
  * later SECTOR                a read whose answer is for later
  * answers                     take what there is, all of it: "answers=N"
- * bench OP BYTES DEPTH SECONDS SECTORS   "requests=N seconds=S"
+ * verify COUNT DEPTH          writes, each read again: "at=N" at every eighth,
+ *                             then "answers=N wrong=N"
+ * bench OP BYTES DEPTH SECONDS SECTORS IN_ORDER   "requests=N seconds=S"
  */
 #include "tests/component/blkbackd/frontend.h"
 
@@ -171,24 +173,32 @@ static double now_s(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
+static uint64_t next_sector(uint64_t nr_sectors, uint32_t step, bool in_order)
+{
+    static uint64_t next;
+    uint64_t block = in_order ? next++ : random64();
+
+    return block % (nr_sectors / step) * step;
+}
+
 static void do_bench(struct frontend *f, const char *line)
 {
-    unsigned int op, bytes, depth, per_request;
+    unsigned int op, bytes, depth, per_request, in_order = 0;
     struct blkif_response response;
     double seconds, began, now;
     uint64_t nr_sectors, done = 0;
     uint32_t busy = 0, id;
 
-    must(sscanf(line, "bench %u %u %u %lf %lu", &op, &bytes, &depth, &seconds,
-                &nr_sectors) == 5,
+    must(sscanf(line, "bench %u %u %u %lf %lu %u", &op, &bytes, &depth,
+                &seconds, &nr_sectors, &in_order) >= 5,
          line);
     must(depth <= MAX_DEPTH && depth <= f->nr_slots, "depth");
     per_request = bytes / 512;
     began = now = now_s();
     while (busy < depth) {
         put_io(f, (uint8_t)op, busy,
-               random64() % (nr_sectors / per_request) * per_request,
-               per_request, DATA_PAGE + busy * PAGES_PER_REQUEST);
+               next_sector(nr_sectors, per_request, in_order), per_request,
+               DATA_PAGE + busy * PAGES_PER_REQUEST);
         busy++;
     }
     push(f);
@@ -202,8 +212,8 @@ static void do_bench(struct frontend *f, const char *line)
             if (now - began >= seconds)
                 continue;
             put_io(f, (uint8_t)op, id,
-                   random64() % (nr_sectors / per_request) * per_request,
-                   per_request, DATA_PAGE + id * PAGES_PER_REQUEST);
+                   next_sector(nr_sectors, per_request, in_order), per_request,
+                   DATA_PAGE + id * PAGES_PER_REQUEST);
             busy++;
         } while (take(f, &response));
         push(f);
@@ -235,6 +245,8 @@ static void obey(struct frontend *f, const char *line)
         do_indirect(f, line);
     } else if (sscanf(line, "ids %u", &a) == 1) {
         keep_full(f, a, put_same_id);
+    } else if (sscanf(line, "verify %u %u", &a, &b) == 2) {
+        verify(f, a, b);
     } else if (sscanf(line, "flood %u", &a) == 1) {
         keep_full(f, a, put_impossible);
     } else if (sscanf(line, "scribble %u", &a) == 1) {

@@ -63,13 +63,21 @@ class Frontend:
 
     def ask(self, line: str) -> str:
         """See frontend_main.c."""
+        self.tell(line)
+        answer = self.hear()
+        assert answer, f"the frontend died of {line!r}"
+        return answer
+
+    def tell(self, line: str) -> None:
+        """Likewise; the answers are for later."""
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         self.process.stdin.write(f"{line}\n")
         self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        assert answer, f"the frontend died of {line!r}"
-        return answer.strip()
+
+    def hear(self) -> str:
+        """The next line of its answer."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
 
     def plug(self, disk: Path, mode: str = "w", **nodes: object) -> None:
         """Write what libxl writes for a disk."""
@@ -187,11 +195,24 @@ class Rig:
     def log(self) -> str:
         return (self.directory / "log").read_text()
 
+    def wait_log(self, text: str, count: int) -> None:
+        """Until the log has it so often."""
+        end = time.monotonic() + LIMIT_S
+        while self.log().count(text) < count:
+            assert time.monotonic() < end, self.log()
+
     def stop_blkbackd(self) -> None:
         """It answers what it has taken, and ends well."""
         assert self.blkbackd is not None
         self.blkbackd.terminate()
         assert self.blkbackd.wait(LIMIT_S) == 0, self.log()
+        self.blkbackd = None
+
+    def kill_blkbackd(self) -> None:
+        """At once, wherever it is."""
+        assert self.blkbackd is not None
+        self.blkbackd.kill()
+        self.blkbackd.wait(LIMIT_S)
         self.blkbackd = None
 
     def start_frontend(self, domid: int) -> Frontend:

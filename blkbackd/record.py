@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Files that say what was in flight, should we be killed: csrc/record.c."""
+
+import os
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+from xenner.errors import HostError
+
+_DEFAULT = "/run/xenner"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An open one. `key` tells its ring from all others, and is not 0."""
+
+    path: Path
+    fd: int
+    key: int
+
+    def close(self) -> None:
+        """Nothing is in flight any more."""
+        os.close(self.fd)
+        self.path.unlink(missing_ok=True)
+
+
+def open_record(name: str, ring: object, size_bytes: int) -> Record:
+    """The file of a device, as the last one left it; made if there is none.
+
+    `ring` is all that tells one connection from the next, as str() gives it.
+    HostError: there is no place for it.
+    """
+    # A service's own directory, which a restart preserves, or the suite's.
+    directory = os.environ.get("RUNTIME_DIRECTORY") or os.environ.get(
+        "XENNER_RUNTIME_DIR", _DEFAULT
+    )
+    path = Path(directory) / f"blkbackd.{name}"
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(path, flags, 0o600)
+        os.truncate(fd, size_bytes)
+    except OSError as error:
+        raise HostError(f"{path}: {error.strerror}") from error
+    digest = blake2b(str(ring).encode(), digest_size=8).digest()
+    return Record(path, fd, int.from_bytes(digest, "little") | 1)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""blkbackd dies under load, and nothing is lost or answered twice."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.component.blkbackd.rig import Frontend, Rig
+
+_NR_REPORTS = 8
+
+
+@pytest.mark.parametrize(("nr_pages", "bits"), [(1, 64), (8, 32)])
+def test_killed_again_and_again(
+    rig: Rig, disk: Path, nr_pages: int, bits: int
+) -> None:
+    frontend = rig.start_frontend(7)
+    frontend.plug(disk)
+    frontend.connect(nr_pages=nr_pages, bits=bits)
+    frontend.tell(f"verify 16000 {32 * min(nr_pages, 4)}")
+    for number in range(1, _NR_REPORTS):
+        assert frontend.hear() == f"at={2000 * number}"
+        rig.kill_blkbackd()
+        rig.start_blkbackd()
+    assert frontend.hear() == "at=16000"
+    assert frontend.hear() == "answers=16000 wrong=0"
+
+
+def test_a_restart_under_load(rig: Rig, frontend: Frontend) -> None:
+    frontend.tell("verify 8000 32")
+    for number in range(1, _NR_REPORTS):
+        assert frontend.hear() == f"at={1000 * number}"
+        # One that is still starting would die of the signal.
+        rig.wait_log(": connected", number)
+        rig.stop_blkbackd()
+        rig.start_blkbackd()
+    assert frontend.hear() == "at=8000"
+    assert frontend.hear() == "answers=8000 wrong=0"
+
+
+def test_nothing_is_left_of_a_disk_that_is_closed(
+    rig: Rig, frontend: Frontend
+) -> None:
+    def records() -> list[Path]:
+        return list(rig.evtchnd.runtime_dir.glob("blkbackd.*"))
+
+    assert len(records()) == 1
+    frontend.close()
+    assert not records()

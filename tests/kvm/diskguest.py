@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A Debian guest whose root is on xvda, and the blkbackd that serves it.
+
+The kernel and its modules are Debian's; the root is busybox on ext4.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from demo.initramfs import BUSYBOX, make_initramfs
+from tests.component.evtchnd.daemon import TOP
+from tests.kvm.outside import DOMID, Host
+from tests.places.rules import limit_s
+
+# In the order in which they need each other.
+_MODULES = (
+    *("crc32c_generic", "crc16", "mbcache", "jbd2", "ext4"),
+    "xen-blkfront",
+)
+# What an initramfs of Debian's does, in short: modules, fsck, switch_root.
+_INITRAMFS_INIT = f"""\
+#!/bin/busybox sh
+export PATH=/bin
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev 2>/dev/null
+for module in {" ".join(_MODULES)}; do insmod /modules/$module.ko; done
+device=$(sed 's/.*root=\\([^ ]*\\).*/\\1/' /proc/cmdline)
+until [ -b $device ]; do sleep 0.1; done
+e2fsck -f -n $device && echo FSCK-CLEAN
+mkdir /new
+mount -t ext4 $device /new
+mount --move /proc /new/proc
+mount --move /sys /new/sys
+mount --move /dev /new/dev
+exec switch_root /new /sbin/init
+"""
+_ROOT_INIT = """\
+#!/bin/sh
+export PATH=/bin PS1=
+stty -echo
+echo XENNER-INIT
+exec sh
+"""
+_DIRECTORIES = ("bin", "dev", "proc", "sbin", "sys", "tmp")
+
+
+def make_root(directory: Path, device: Path) -> None:
+    """An ext4 with busybox that fills `device`, a file or block device."""
+    tree = directory / "tree"
+    for name in _DIRECTORIES:
+        (tree / name).mkdir(parents=True)
+    shutil.copy(BUSYBOX, tree / "bin/busybox")
+    applets = subprocess.run(
+        [BUSYBOX, "--list"], check=True, capture_output=True, text=True
+    ).stdout
+    for name in set(applets.split()) - {"busybox"}:
+        (tree / "bin" / name).symlink_to("busybox")
+    (tree / "sbin/init").write_text(_ROOT_INIT)
+    (tree / "sbin/init").chmod(0o755)
+    subprocess.run(
+        ["mke2fs", "-q", "-F", "-t", "ext4", "-d", tree, device], check=True
+    )
+
+
+def make_initrd(directory: Path, kernel: Path) -> Path:
+    """The initramfs that finds the root."""
+    modules = kernel.parent / "modules"
+    files = {
+        f"modules/{name}.ko": (modules / f"{name}.ko").read_bytes()
+        for name in _MODULES
+    }
+    program = shutil.which("e2fsck")
+    if program is None:
+        pytest.skip("packages: e2fsprogs is not installed")
+    files["bin/e2fsck"] = Path(program).read_bytes()
+    listing = subprocess.run(
+        ["ldd", program], capture_output=True, text=True, check=True
+    ).stdout
+    for path in re.findall(r"(/\S+) \(0x", listing):
+        files[path.removeprefix("/")] = Path(path).read_bytes()
+    initrd = directory / "initrd"
+    initrd.write_bytes(make_initramfs(_INITRAMFS_INIT.encode(), files))
+    return initrd
+
+
+class Disks:
+    """blkbackd, and the nodes that libxl writes for a guest's disks."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._log = host.directory / "blkbackd.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """blkbackd, with what an earlier one has left."""
+        with self._log.open("a") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "blkbackd"],
+                cwd=TOP,
+                env={
+                    **self._host.evtchnd.environment(),
+                    "XENSTORED_PATH": str(self._host.socket),
+                },
+                stderr=log,
+            )
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it; its status."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        status = self._process.wait(limit_s(30))
+        self._process = None
+        return status
+
+    def close(self) -> None:
+        """It does not run after this."""
+        if self._process is not None:
+            self.stop(signal.SIGKILL)
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    @staticmethod
+    def backend(devid: int) -> str:
+        return f"/local/domain/0/backend/vbd/{DOMID}/{devid}"
+
+    def plug(self, devid: int, name: str, path: Path, mode: str = "w") -> None:
+        """Give the guest a disk, as libxl does for `xl block-attach`."""
+        back = self.backend(devid)
+        front = f"/local/domain/{DOMID}/device/vbd/{devid}"
+        values = {
+            f"{front}/backend": back,
+            f"{front}/backend-id": "0",
+            f"{front}/virtual-device": str(devid),
+            f"{front}/device-type": "disk",
+            f"{front}/trusted": "1",
+            f"{back}/frontend": front,
+            f"{back}/frontend-id": str(DOMID),
+            f"{back}/params": str(path),
+            f"{back}/script": "/etc/xen/scripts/block",
+            f"{back}/online": "1",
+            f"{back}/removable": "0",
+            f"{back}/bootable": "1",
+            f"{back}/dev": name,
+            f"{back}/type": "phy",
+            f"{back}/mode": mode,
+            f"{back}/device-type": "disk",
+            f"{back}/discard-enable": "1",
+            f"{back}/specification": "xen",
+            f"{back}/state": "1",
+            f"{front}/state": "1",
+        }
+        run = self._host.run
+        run("xenstore-write", *(x for pair in values.items() for x in pair))
+        run("xenstore-chmod", "-r", front, f"n{DOMID}", "r0")
+        run("xenstore-chmod", "-r", back, "n0", f"r{DOMID}")
+
+    def unplug(self, devid: int) -> None:
+        """Ask for it back, as `xl block-detach` does."""
+        back = self.backend(devid)
+        self._host.run("xenstore-write", f"{back}/online", "0")
+        self._host.run("xenstore-write", f"{back}/state", "5")
+        self.wait_state(devid, "6")
+        self._host.run("xenstore-rm", back)
+        self._host.run(
+            "xenstore-rm", f"/local/domain/{DOMID}/device/vbd/{devid}"
+        )
+
+    def wait_state(self, devid: int, value: str) -> None:
+        """Until the backend's state is this."""
+        self._host.wait_path(f"{self.backend(devid)}/state", value)
+
+
+@contextmanager
+def serving(host: Host) -> Iterator[Disks]:
+    """blkbackd runs, and ends well."""
+    disks = Disks(host)
+    disks.start()
+    try:
+        yield disks
+        assert disks.stop() == 0, disks.log()
+    finally:
+        disks.close()

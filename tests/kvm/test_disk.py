@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A Debian guest lives on a disk of blkbackd's: from fsck to poweroff."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kvm.diskguest import Disks, make_initrd, make_root, serving
+from tests.kvm.outside import Guest, Host, open_host
+
+# What the store is asked with, xenstore-utils, the lab's root has not.
+pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
+
+XVDA = 51712
+_MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def initrd(
+    tmp_path_factory: pytest.TempPathFactory, debian_kernel: Path
+) -> Path:
+    return make_initrd(tmp_path_factory.mktemp("initrd"), debian_kernel)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "root.img"
+    with path.open("wb") as file:
+        file.truncate(64 * _MIB)
+    make_root(tmp_path, path)
+    return path
+
+
+@pytest.fixture
+def host(usable_kvm: None, debian_kernel: Path, initrd: Path) -> Iterator[Host]:
+    with (
+        tempfile.TemporaryDirectory(dir="/dev/shm") as name,
+        open_host(Path(name), debian_kernel, initrd) as host,
+    ):
+        yield host
+
+
+@pytest.fixture
+def disks(host: Host) -> Iterator[Disks]:
+    with serving(host) as disks:
+        yield disks
+
+
+def _boot(host: Host, disks: Disks, image: Path) -> Guest:
+    guest = host.boot(cmdline="root=/dev/xvda", is_up=False)
+    host.wait_node("control/feature-poweroff", "1")
+    disks.plug(XVDA, "xvda", image)
+    guest.wait_for("FSCK-CLEAN")
+    guest.wait_for("XENNER-INIT")
+    return guest
+
+
+def _power_off(guest: Guest) -> None:
+    guest.type("sync; mount -o remount,ro /; poweroff -f")
+    assert guest.end()[0] == 0
+
+
+def _file_in(image: Path, name: str) -> bytes:
+    """A file of an ext4 that nobody has mounted."""
+    return subprocess.run(
+        ["debugfs", "-R", f"cat {name}", image], check=True, capture_output=True
+    ).stdout
+
+
+def _is_clean(image: Path) -> bool:
+    return (
+        subprocess.run(
+            ["e2fsck", "-f", "-n", image], capture_output=True, check=False
+        ).returncode
+        == 0
+    )
+
+
+def test_a_root_on_xvda(host: Host, disks: Disks, image: Path) -> None:
+    guest = _boot(host, disks, image)
+    said = guest.do("dd if=/dev/urandom of=/data bs=1M count=16; sync")
+    assert "16+0 records out" in said
+    inside = guest.do("sha256sum /data").split()[0]
+    guest.do("cp /data /copy && sync && rm /copy && sync")
+    used = os.stat(image).st_blocks
+    guest.do("fstrim /")
+    assert (used - os.stat(image).st_blocks) * 512 >= 15 * _MIB
+    _power_off(guest)
+    assert hashlib.sha256(_file_in(image, "/data")).hexdigest() == inside
+    assert _is_clean(image)
