@@ -7,9 +7,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "state.h"
+
+#define POLL_NS 15000
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
 
 static void close_if_open(int fd)
 {
@@ -103,6 +114,7 @@ void blk_quiesce(struct blk_engine *e)
 
 void blk_kick(struct blk_engine *e)
 {
+    __atomic_store_n(&e->is_kicked, true, __ATOMIC_RELEASE);
     eventfd_write(e->control, 1);
 }
 
@@ -132,10 +144,30 @@ static int wait_events(struct blk_engine *e, bool may_sleep)
         io_reap(e, 0);
     }
     if (fds[2].revents && !e->exit.why) {
+        __atomic_store_n(&e->is_kicked, false, __ATOMIC_RELAXED);
         eventfd_read(e->control, &count);
         e->exit.why = BLK_EXIT_KICKED;
     }
     return 0;
+}
+
+/*
+ * Look for a while whether something comes, as long as a request costs or two:
+ * to fall asleep and be woken takes longer than most disks, and the frontend
+ * has fewer requests on their way meanwhile.
+ */
+static bool comes_soon(struct blk_engine *e)
+{
+    int64_t end = now_ns() + POLL_NS;
+
+    do {
+        if (__atomic_load_n(&e->is_kicked, __ATOMIC_ACQUIRE))
+            return false;
+        if (io_has_ended(e) || ring_has_more(e))
+            return true;
+        __builtin_ia32_pause();
+    } while (now_ns() < end);
+    return false;
 }
 
 int blk_run(struct blk_engine *e, struct blk_exit *out)
@@ -143,13 +175,19 @@ int blk_run(struct blk_engine *e, struct blk_exit *out)
     int rc = 0;
 
     while (!rc && !e->exit.why) {
+        /* The frontend is at work on these while we are on its next. */
+        ring_publish(e);
         if (ring_take(e)) {
             e->exit.why = BLK_EXIT_BROKEN_RING;
             break;
         }
         io_submit_batch(e);
         ring_publish(e);
-        if (!e->exit.why)
+        if (e->exit.why)
+            break;
+        if (e->nr_submitted && comes_soon(e))
+            io_reap(e, 0);
+        else
             rc = wait_events(e, ring_is_quiet(e));
     }
     *out = e->exit;

@@ -14,6 +14,7 @@
 #include "state.h"
 
 #define MAX_EVENTS 64
+#define AIO_RING_MAGIC 0xa10a10a1U
 
 int io_attach(struct blk_engine *e)
 {
@@ -305,4 +306,16 @@ void io_reap(struct blk_engine *e, long at_least)
         }
         at_least = 0;
     } while (n == MAX_EVENTS);
+}
+
+bool io_has_ended(const struct blk_engine *e)
+{
+    /* The head of what the kernel maps at the context (fs/aio.c). */
+    const struct {
+        uint32_t id, nr, head, tail, magic;
+    } *ring = (const void *)e->aio;
+
+    return ring->magic == AIO_RING_MAGIC &&
+           __atomic_load_n(&ring->tail, __ATOMIC_RELAXED) !=
+               __atomic_load_n(&ring->head, __ATOMIC_RELAXED);
 }

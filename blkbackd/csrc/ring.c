@@ -111,6 +111,12 @@ int ring_take(struct blk_engine *e)
     return 0;
 }
 
+bool ring_has_more(const struct blk_engine *e)
+{
+    return may_take(e) && __atomic_load_n(&e->sring->req_prod,
+                                          __ATOMIC_RELAXED) != e->req_cons;
+}
+
 bool ring_is_quiet(struct blk_engine *e)
 {
     uint32_t prod;

@@ -55,6 +55,7 @@ struct blk_engine {
     xenevtchn_handle *xce;
     xengnttab_handle *xgt;
     int control;          /* eventfd: blk_kick() */
+    bool is_kicked;       /* the same, for who does not sleep */
     int completions;      /* eventfd: aio */
     struct blk_exit exit; /* what blk_run() is to come back with */
     uint64_t told[4];     /* errnos that were told, a bit for each */
@@ -100,6 +101,8 @@ void ring_detach(struct blk_engine *e);
 int ring_take(struct blk_engine *e);
 /* Begin again what one that was killed has taken, as far as it can be now. */
 void ring_redo(struct blk_engine *e);
+/* Are there requests that can be taken now? */
+bool ring_has_more(const struct blk_engine *e);
 /* May the engine sleep? If so the frontend knows that it is to send events. */
 bool ring_is_quiet(struct blk_engine *e);
 /* Answer and free a request. Once for each that was taken. */
@@ -138,6 +141,8 @@ void io_detach(struct blk_engine *e);
 void io_begin(struct blk_engine *e, struct work *work);
 /* Begin what was held if it can be now, and hand the batch to the kernel. */
 void io_submit_batch(struct blk_engine *e);
+/* Has something ended that io_reap() has not taken? No system call. */
+bool io_has_ended(const struct blk_engine *e);
 /* Take what has ended, at least so many. */
 void io_reap(struct blk_engine *e, long at_least);
 
