@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """All block devices: xenstore says which there are, each has a task."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -74,7 +76,7 @@ class Backend:
         self._nursery.start_soon(self._serve_vbd, vbd, receive)
 
     async def _serve_vbd(
-        self, vbd: Vbd, wakes: "trio.MemoryReceiveChannel[None]"
+        self, vbd: Vbd, wakes: trio.MemoryReceiveChannel[None]
     ) -> None:
         run = partial(trio.to_thread.run_sync, limiter=self._limiter)
         try:
@@ -87,7 +89,7 @@ class Backend:
                 await run(vbd.close)
 
 
-def _has_come(wakes: "trio.MemoryReceiveChannel[None]") -> bool:
+def _has_come(wakes: trio.MemoryReceiveChannel[None]) -> bool:
     """A node changed while the device was taken for gone: look again."""
     return wakes.statistics().current_buffer_used > 0
 

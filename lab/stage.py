@@ -102,6 +102,9 @@ def _install_wheel(wheel: Path, root: Path) -> None:
         name = "xenner.catalog" if kind == "catalog" else "xenner.conf"
         (system / f"xenner.{kind}").rename(_made(root / target) / name)
     packages = root / _SCHEME["purelib"].removeprefix("/")
+    # The drop-in libraries, which nothing finds unless it is told.
+    libs = packages / ".xenner.mesonpy.libs/xenner"
+    libs.rename(_made(root / "usr/lib/x86_64-linux-gnu") / "xenner")
     with redirect_stdout(StringIO()):
         compileall.compile_dir(
             packages, quiet=1, stripdir=str(root), prependdir="/"

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """All network devices: xenstore says which there are, each has a task."""
 
+from __future__ import annotations
+
 import logging
 import socket
 from collections.abc import Callable
@@ -101,7 +103,7 @@ class Backend:
         self._nursery.start_soon(self._serve_vif, vif, receive)
 
     async def _serve_vif(
-        self, vif: Vif, wakes: "trio.MemoryReceiveChannel[None]"
+        self, vif: Vif, wakes: trio.MemoryReceiveChannel[None]
     ) -> None:
         run = partial(trio.to_thread.run_sync, limiter=self._limiter)
         try:
@@ -114,7 +116,7 @@ class Backend:
                 await run(vif.close)
 
 
-def _has_come(wakes: "trio.MemoryReceiveChannel[None]") -> bool:
+def _has_come(wakes: trio.MemoryReceiveChannel[None]) -> bool:
     """A node changed while the device was taken for gone: look again."""
     return wakes.statistics().current_buffer_used > 0
 

@@ -2,6 +2,8 @@
 """`netbackd --status`: what each vif has moved. The daemon writes one JSON
 document to whoever connects to its socket, and closes."""
 
+from __future__ import annotations
+
 import json
 import os
 import socket

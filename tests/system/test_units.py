@@ -11,6 +11,7 @@ from xenner.evtchn import Evtchnd
 from xenner.types import Domid
 
 SYSTEM = Path("/usr/lib/systemd/system")
+BACKENDS = ("blkbackd.service", "netbackd.service")
 SOCKET = Path("/run/xenner/evtchnd.socket")
 
 
@@ -45,6 +46,44 @@ def test_netbackd_may_change_networks_and_nothing_else() -> None:
         "systemctl", "show", "-PCapabilityBoundingSet", "netbackd.service"
     )
     assert bounds.strip() == "cap_net_admin"
+
+
+@pytest.fixture
+def backends() -> Iterator[None]:
+    output_of("systemctl", "start", *BACKENDS)
+    yield
+    output_of(
+        *("systemctl", "stop", *BACKENDS, "xenstored.service"),
+        *("evtchnd.socket", "evtchnd.service"),
+    )
+
+
+def test_store_and_backends_run_with_what_they_may(backends: None) -> None:
+    everything = output_of(
+        "python3",
+        "-c",
+        "from xenner.xenstore import Xenstore; from pathlib import Path;"
+        "store = Xenstore(Path('/run/xenstored/socket'));"
+        "store.write('/local/domain/0/backend/vif/999/0/state', '1');"
+        "store.remove('/local/domain/0/backend/vif/999');"
+        "print(store.directory('/local/domain/0/backend'))",
+    )
+    assert "vif" in everything
+    for unit in ("xenstored.service", *BACKENDS):
+        assert state_of(unit) == "active"
+        restarts = output_of("systemctl", "show", "-PNRestarts", unit)
+        assert restarts.strip() == "0", unit
+
+
+@pytest.mark.parametrize("name", ["xenstored", "blkbackd", "netbackd"])
+def test_they_may_do_little(name: str) -> None:
+    unit = str(SYSTEM / f"{name}.service")
+    done = run("systemd-analyze", "verify", unit)
+    assert (done.returncode, done.stderr) == (0, "")
+    # Exposure, times ten.
+    command = ("security", "--offline=yes", "--threshold=20")
+    done = run("systemd-analyze", *command, unit)
+    assert done.returncode == 0, done.stdout
 
 
 def test_the_first_client_starts_evtchnd(evtchnd_socket: Path) -> None:

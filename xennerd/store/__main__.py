@@ -15,6 +15,7 @@ import trio
 from xenner import concurrency
 from xenner.errors import HostError
 from xenner.evtchn import Evtchnd, keep_connected
+from xenner.service import notify
 from xennerd.store.guests import Guests
 from xennerd.store.loop import OpenRing
 from xennerd.store.server import open_listener, serve_store
@@ -76,6 +77,7 @@ async def _serve_until_signal(
             if evtchnd is not None:
                 nursery.start_soon(keep_connected, evtchnd)
             print("listening", flush=True)
+            notify("READY=1")
             await anext(caught)
             nursery.cancel_scope.cancel()
 
