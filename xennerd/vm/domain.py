@@ -171,7 +171,7 @@ class Machine:
             console_mfn=Mfn(self.start.console_gpa >> 12),
             console_port=self.console_port,
             cmdline=os.fsdecode(plan.cmdline),
-            console_type="ioemu" if plan.is_console_ours else "xenconsoled",
+            console_type="xenner" if plan.is_console_ours else "xenconsoled",
         )
 
     def _open_first_ports(self) -> None:
