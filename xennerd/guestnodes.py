@@ -46,7 +46,10 @@ class Guest:
     ramdisk: str = ""
     cmdline: str = ""
     console_type: str = "xenconsoled"
-    """Who serves the console; xenconsoled leaves alone what says "ioemu"."""
+    """Who serves the console: xenconsoled if it says so, QEMU if "ioemu".
+
+    Both leave alone what names somebody else.
+    """
     disks: tuple[Disk, ...] = ()
     vifs: tuple[Vif, ...] = ()
     """The devices: their nodes are devicenodes.py's."""

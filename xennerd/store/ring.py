@@ -97,7 +97,8 @@ class Ring:
         Raises ProtocolError if the indices make no sense.
         """
         cons, prod = self._words[_RSP_CONS], self._words[_RSP_PROD]
-        count = min(len(data), RING_BYTES - _distance(cons, prod))
+        room = RING_BYTES - _distance(cons, prod)
+        count = min(len(data), room)
         if not count:
             return 0
         start = prod % RING_BYTES
@@ -107,9 +108,10 @@ class Ring:
             self._bytes[_RSP : _RSP + count - first] = data[first:count]
         # x86 keeps the order of stores: the bytes are seen before the index.
         self._words[_RSP_PROD] = (prod + count) & _MASK
-        if count < len(data):
+        if count == room:
             # A guest that finds the ring full notifies when it has made room.
-            # One that made it before could see that is seen by the next call.
+            # One that made it before could see that is seen by the next call,
+            # also where the data fitted to the byte.
             lib.memory_barrier()
         return count
 

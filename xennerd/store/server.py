@@ -106,6 +106,7 @@ async def serve_store(
     the caller keeps; who may connect is a matter of its file's mode.
     """
     store = Store(handle) if state is None else state.store
+    store.write_dom0()
     loop = StoreLoop(store, listener, state=state, open_ring=open_ring)
 
     async def stop_when_cancelled() -> None:

@@ -29,6 +29,11 @@ _FIRST_PERMS: Perms = ((0, permissions.NONE),)
 # tools/xenstored/core.c.
 SPECIAL_NODES = (INTRODUCE_DOMAIN, RELEASE_DOMAIN)
 _FIRST_NODES = (b"/tool", b"/tool/xenstored")
+# What xen-init-dom0 writes at boot: tools/helpers/init-dom0.c.
+_DOM0_NODES = (
+    (b"/local/domain/0/domid", b"0"),
+    (b"/local/domain/0/name", b"Domain-0"),
+)
 _GENERATIONS_PER_START = 1 << 40
 _TX_IDS_PER_START = 1 << 16
 _TX_ID_MAX = (1 << 32) - 1
@@ -89,6 +94,14 @@ class Store:
             parts = resolve(path, b"")
             if self.tree.get(parts) is None:
                 self.tree.create(parts, b"", _FIRST_PERMS)
+
+    def write_dom0(self) -> None:
+        """Make domain 0's own nodes, where a restart has not kept them."""
+        for path, value in _DOM0_NODES:
+            parts = resolve(path, b"")
+            if self.tree.get(parts) is None:
+                _, depth = self.tree.nearest(parts)
+                self.create(None, parts, value, _FIRST_PERMS, depth=depth)
 
     # Connections
 

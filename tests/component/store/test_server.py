@@ -65,7 +65,7 @@ def test_client_that_leaves_amid_a_transaction(store: StoreProcess) -> None:
     tx = int(client.ask(MessageType.TRANSACTION_START, b"")[:-1])
     client.ask(MessageType.MKDIR, b"/half", tx=tx)
     client.sock.close()
-    assert other.ask(MessageType.DIRECTORY, b"/") == b"tool\0"
+    assert b"half" not in other.ask(MessageType.DIRECTORY, b"/").split(b"\0")
 
 
 def test_client_that_never_reads_costs_nobody_else(store: StoreProcess) -> None:
@@ -139,6 +139,20 @@ def test_domains_outlive_the_store(store: StoreProcess) -> None:
     store.start()
     client = store.connect()
     assert client.ask(MessageType.IS_DOMAIN_INTRODUCED, b"3") == b"T\0"
+
+
+def test_domain_0_has_its_nodes(store: StoreProcess) -> None:
+    client = store.connect()
+    assert client.ask(READ, b"/local/domain/0/domid") == b"0"
+    assert client.ask(READ, b"/local/domain/0/name") == b"Domain-0"
+    client.write(b"/local/domain/0/name", b"tower")
+    client.ask(MessageType.RM, b"/local/domain/0/domid")
+    store.kill()
+    store.start()
+    client = store.connect()
+    # What is missing is made again, and what somebody wrote is kept.
+    assert client.ask(READ, b"/local/domain/0/domid") == b"0"
+    assert client.ask(READ, b"/local/domain/0/name") == b"tower"
 
 
 def test_second_store_is_refused(store: StoreProcess) -> None:

@@ -5,6 +5,7 @@ import os
 import select
 import struct
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -301,6 +302,23 @@ def test_indices_run_over(start: int, data: list[bytes]) -> None:
         ring.consume(len(piece))
         assert ring.put_replies(piece) == len(piece)
         assert page.receive() == piece
+    ring.release()
+
+
+def test_room_made_as_the_ring_fills_is_seen_by_the_next_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    page = Page()
+    ring = Ring(page.view)
+    nr_barriers = []
+    barrier = SimpleNamespace(memory_barrier=lambda: nr_barriers.append(1))
+    monkeypatch.setattr("xennerd.store.ring.lib", barrier)
+    assert ring.put_replies(bytes(RING_BYTES - 1)) == RING_BYTES - 1
+    assert not nr_barriers
+    # It fits to the byte: the guest's index is looked at again all the same.
+    assert ring.put_replies(b"x") == 1
+    assert len(nr_barriers) == 1
+    assert ring.put_replies(b"y") == 0
     ring.release()
 
 

@@ -100,10 +100,10 @@ def test_nodes_values_and_rights_are_libxls() -> None:
     assert len(nodes) == len(written), "a node is written twice"
 
 
-def test_a_console_that_xenconsoled_must_not_touch() -> None:
-    nodes = guest_nodes(replace(GUEST, console_type="ioemu"))
+def test_a_console_that_others_must_not_touch() -> None:
+    nodes = guest_nodes(replace(GUEST, console_type="xenner"))
     values = {node.path: node.value for node in nodes}
-    assert values[f"{D}/console/type"] == "ioemu"
+    assert values[f"{D}/console/type"] == "xenner"
 
 
 def test_parents_come_first() -> None:
