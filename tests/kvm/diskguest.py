@@ -56,7 +56,7 @@ exec sh
 _DIRECTORIES = ("bin", "dev", "proc", "sbin", "sys", "tmp")
 
 
-def make_root(directory: Path, device: Path) -> None:
+def make_root(directory: Path, device: Path, *, init: str = _ROOT_INIT) -> None:
     """An ext4 with busybox that fills `device`, a file or block device."""
     tree = directory / "tree"
     for name in _DIRECTORIES:
@@ -67,7 +67,7 @@ def make_root(directory: Path, device: Path) -> None:
     ).stdout
     for name in set(applets.split()) - {"busybox"}:
         (tree / "bin" / name).symlink_to("busybox")
-    (tree / "sbin/init").write_text(_ROOT_INIT)
+    (tree / "sbin/init").write_text(init)
     (tree / "sbin/init").chmod(0o755)
     subprocess.run(
         ["mke2fs", "-q", "-F", "-t", "ext4", "-d", tree, device], check=True

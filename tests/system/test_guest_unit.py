@@ -21,30 +21,18 @@ DOMID = 361
 UNIT = f"xenner@{DOMID}.service"
 FILE = Path(f"/etc/xenner/{DOMID}.cfg")
 KERNEL = Path(__file__).resolve().parents[2] / "build/debian/vmlinuz"
-STORE = Path("/run/xenstored/socket")
 # The most that systemd-analyze may find exposed, in its tenths.
 MOST_EXPOSED = 20
 
 
 @pytest.fixture
 def store() -> Iterator[None]:
-    """A xenstore, as a unit of its own, ready to be spoken to."""
-    STORE.parent.mkdir(exist_ok=True)
-    FILE.parent.mkdir(exist_ok=True)
-    output_of("systemctl", "start", "evtchnd.socket")
-    output_of(
-        *("systemd-run", "--quiet", "--unit=test-xenstored", "--collect"),
-        *("/usr/bin/python3", "-m", "xennerd.store"),
-        *("--socket", str(STORE), "--evtchnd", "/run/xenner/evtchnd.socket"),
-    )
-    output_of(
-        *("timeout", "30", "sh", "-c"),
-        f"until [ -S {STORE} ]; do sleep 0.05; done",
-    )
+    """The suite's xenstore, ready to be spoken to."""
+    output_of("systemctl", "start", "xenstored.service")
     yield
     run("systemctl", "stop", UNIT)
     run("systemctl", "reset-failed", UNIT)
-    run("systemctl", "stop", "test-xenstored.service")
+    output_of("systemctl", "stop", "xenstored.service")
     output_of("systemctl", "stop", "evtchnd.socket", "evtchnd.service")
     FILE.unlink(missing_ok=True)
 
