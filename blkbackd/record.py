@@ -25,11 +25,14 @@ class Record:
         self.path.unlink(missing_ok=True)
 
 
-def open_record(name: str, ring: object, size_bytes: int) -> Record:
-    """The file of a device, as the last one left it; made if there is none.
+def open_record(
+    name: str, ring: object, size_bytes: int, *, is_kept: bool
+) -> Record:
+    """The file of a device, made if there is none.
 
-    `ring` is all that tells one connection from the next, as str() gives it.
-    HostError: there is no place for it.
+    `is_kept`: as the last one left it, else empty. `ring` is all that tells
+    one connection from the next, as str() gives it. HostError: there is no
+    place for it.
     """
     # A service's own directory, which a restart preserves, or the suite's.
     directory = os.environ.get("RUNTIME_DIRECTORY") or os.environ.get(
@@ -37,6 +40,8 @@ def open_record(name: str, ring: object, size_bytes: int) -> Record:
     )
     path = Path(directory) / f"blkbackd.{name}"
     try:
+        if not is_kept:
+            path.unlink(missing_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(path, flags, 0o600)
         os.truncate(fd, size_bytes)

@@ -197,10 +197,16 @@ class Vbd:
             self._engine = Engine(self._hear)
         ring = read_ring(self._store, self._frontend, self._domid)
         self._store.write(self.path, self._properties(volume))
-        # A domain's number comes again, its uuid does not.
+        # A domain's number comes again, its uuid does not. One that has booted
+        # anew, or whose driver has, is not connected yet: nothing that was in
+        # flight is of its ring, though grants and port may be the same.
         uuid = self._store.read(f"/local/domain/{self._domid}/vm")
+        seen = self._seen()
         self._record = open_record(
-            "-".join(self.path.split("/")[2:]), (uuid, ring), RECORD_BYTES
+            "-".join(self.path.split("/")[2:]),
+            (uuid, ring),
+            RECORD_BYTES,
+            is_kept=seen.backend is seen.frontend is XenbusState.CONNECTED,
         )
         try:
             self._engine.attach(ring, volume, self._record)
