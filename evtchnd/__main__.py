@@ -11,9 +11,10 @@ from pathlib import Path
 
 import trio
 
-from evtchnd.listener import notify_ready, open_listener
+from evtchnd.listener import open_listener
 from evtchnd.server import Server
 from xenner.errors import HostError
+from xenner.service import notify
 
 _DEFAULT_SOCKET = Path("/run/xenner/evtchnd.socket")
 
@@ -58,7 +59,7 @@ async def _serve_until_told(server: Server) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             await nursery.start(server.serve)
-            notify_ready()
+            notify("READY=1")
             async for _number in signals:
                 nursery.cancel_scope.cancel()
 

@@ -68,14 +68,3 @@ def _remove_dead(path: Path) -> None:
             raise HostError(
                 f"somebody listens on {path} already", "end that one first"
             )
-
-
-def notify_ready() -> None:
-    """Tell the service manager, if there is one (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.sendto(b"READY=1", address)

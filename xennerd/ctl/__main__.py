@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from xenner.errors import ConfigError, HostError
 from xennerd.ctl import acting, creating, files, showing
-from xennerd.ctl.command import Command, find_command, help_text
+from xennerd.ctl.command import Command, NoCommandError, find_command, help_text
 from xennerd.ctl.domains import NoDomainError
 
 COMMANDS: dict[str, Command] = {
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return COMMANDS[find_command(words[0], COMMANDS)].run(words[1:])
     except ConfigError as error:
         print(f"xennerctl: {error}", file=sys.stderr)
-        return 1 if error.text == "command not implemented" else 2
+        return 1 if isinstance(error, NoCommandError) else 2
     except NoDomainError as error:
         print(error, file=sys.stderr)
         return 1

@@ -18,14 +18,19 @@ class Command:
     summary: str
 
 
+class NoCommandError(ConfigError):
+    """There is no such command: xl's words for it, and its status 1."""
+
+
 def find_command(name: str, commands: Mapping[str, Command]) -> str:
     """The command that is meant: by its name, or by a beginning that no
-    other has, as xl does it. ConfigError if there is none or more."""
+    other has, as xl does it. NoCommandError if there is none, ConfigError if
+    there are more."""
     if name in commands:
         return name
     found = sorted(full for full in commands if full.startswith(name))
     if not name or not found:
-        raise ConfigError("command not implemented")
+        raise NoCommandError("command not implemented")
     if len(found) > 1:
         raise ConfigError(f"{name}: which one of {', '.join(found)}?")
     return found[0]
