@@ -62,7 +62,10 @@ def test_taken_down_and_up_from_inside(host: Host) -> None:
 def test_taken_down_and_up_through_xenstore(host: Host) -> None:
     guest = host.boot("-smp", "2")
     host.write("cpu/1/availability", "offline")
-    guest.do(f'while [ "$(cat {_ONLINE})" != 0 ]; do :; done')
+    # Offline comes before the kernel gives the processor up: only then it
+    # hears what comes next.
+    guest.do(f'while [ "$(cat {_PRESENT})" != 0 ]; do :; done')
+    assert guest.do(f"cat {_ONLINE}").split()[-1] == "0"
     host.write("cpu/1/availability", "online")
     # The kernel has it back; to use it is user space's decision.
     guest.do(f'while [ "$(cat {_PRESENT})" != 0-1 ]; do :; done')
