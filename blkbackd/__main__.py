@@ -1,47 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """blkbackd: serves the domains' disks."""
 
-import argparse
-import logging
-import signal
 import sys
 from collections.abc import Sequence
-from functools import partial
 
-import trio
+from blkbackd.vbd import Vbd
+from xenner.backend.daemon import Backend, run_backend
+from xenner.backend.status import Form
 
-from blkbackd.backend import serve_backend
-from xenner import concurrency
-from xenner.errors import HostError
-from xenner.libxenstore import Store
+_FORM = Form(
+    daemon="blkbackd",
+    kind="vbd",
+    columns=("reads", "writes", "flushes", "discards", "errors", "refused"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns its exit status."""
-    argparse.ArgumentParser("blkbackd", description=__doc__).parse_args(
-        arguments
-    )
-    error: BaseException | None = None
-    logging.basicConfig(format="blkbackd: %(message)s", level=logging.INFO)
-    try:
-        with Store() as store:
-            concurrency.run(partial(_serve_until_told, store))
-    except* HostError as group:
-        error = group
-    if error is None:
-        return 0
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    print(f"blkbackd: {error}", file=sys.stderr)
-    return 1
-
-
-async def _serve_until_told(store: Store) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(serve_backend, store)
-            async for _number in signals:
-                nursery.cancel_scope.cancel()
+    backend = Backend(description=__doc__, form=_FORM, make_device=Vbd)
+    return run_backend(backend, arguments)
 
 
 if __name__ == "__main__":

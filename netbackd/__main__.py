@@ -1,78 +1,66 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """netbackd: serves the domains' network interfaces."""
 
-import argparse
-import json
 import logging
-import signal
+import socket
 import sys
 from collections.abc import Sequence
-from functools import partial
+from contextlib import suppress
 
 import trio
 
-from netbackd.backend import serve_backend
-from netbackd.status import fetch_status, to_prometheus, to_table
-from xenner import concurrency
-from xenner.errors import HostError
+from netbackd import tap
+from netbackd.vif import Vif
+from xenner.backend.daemon import Backend, run_backend
+from xenner.backend.devices import Devices
+from xenner.backend.status import Form
 from xenner.libxenstore import Store
+
+_log = logging.getLogger("netbackd")
+_RTMGRP_LINK = 1  # linux/rtnetlink.h
+_MESSAGE_BYTES = 65536
+_FORM = Form(
+    daemon="netbackd",
+    kind="vif",
+    columns=(
+        *("tx_packets", "tx_bytes", "rx_packets", "rx_bytes"),
+        *("tx_refused", "tx_dropped", "rx_dropped", "rx_starved"),
+        "tx_throttled",
+    ),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns its exit status."""
-    parser = argparse.ArgumentParser("netbackd", description=__doc__)
-    parser.add_argument(
-        "--status",
-        action="store_true",
-        help="show what the running netbackd has moved, and end",
+    backend = Backend(
+        description=__doc__,
+        form=_FORM,
+        make_device=Vif,
+        begin=_remove_stale,
+        beside=_watch_links,
     )
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="the same as JSON")
-    form.add_argument(
-        "--prometheus", action="store_true", help="in Prometheus' text format"
-    )
-    options = parser.parse_args(arguments)
-    if (options.json or options.prometheus) and not options.status:
-        parser.error("--json and --prometheus are forms of --status")
-    return _show(options) if options.status else _serve()
+    return run_backend(backend, arguments)
 
 
-def _show(options: argparse.Namespace) -> int:
-    try:
-        counters = fetch_status()
-    except HostError as error:
-        print(f"netbackd: {error}", file=sys.stderr)
-        return 1
-    if options.json:
-        print(json.dumps(counters))
-    else:
-        form = to_prometheus if options.prometheus else to_table
-        print(form(counters))
-    return 0
+def _remove_stale(store: Store) -> None:
+    """Remove the taps of devices that went while nobody served them."""
+    for name, path in tap.our_taps().items():
+        if store.read(f"{path}/state") is None:
+            _log.info("%s: its device %s is no more", name, path)
+            tap.remove_tap(name)
 
 
-def _serve() -> int:
-    error: BaseException | None = None
-    logging.basicConfig(format="netbackd: %(message)s", level=logging.INFO)
-    try:
-        with Store() as store:
-            concurrency.run(partial(_serve_until_told, store))
-    except* HostError as group:
-        error = group
-    if error is None:
-        return 0
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    print(f"netbackd: {error}", file=sys.stderr)
-    return 1
-
-
-async def _serve_until_told(store: Store) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(serve_backend, store)
-            async for _number in signals:
-                nursery.cancel_scope.cancel()
+async def _watch_links(devices: Devices) -> None:
+    """rtnetlink(7): a message for each interface that changes."""
+    with trio.socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE
+    ) as links:
+        await links.bind((0, _RTMGRP_LINK))
+        while True:
+            # Too many to be kept: something has changed for sure.
+            with suppress(OSError):
+                await links.recv(_MESSAGE_BYTES)
+            devices.host_changed()
 
 
 if __name__ == "__main__":

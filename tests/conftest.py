@@ -7,6 +7,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.places.record import open_recorder
 from tests.places.rules import (
@@ -24,6 +25,11 @@ _KERNEL = TOP / "build/debian/vmlinuz"
 # For this process and those it starts; what the caller said counts more.
 if _KERNEL.exists():
     os.environ.setdefault("XENNER_DEBIAN_KERNEL", str(_KERNEL))
+
+
+# How long an example takes is the machine's affair, not the test's.
+settings.register_profile("xenner", deadline=None)
+settings.load_profile("xenner")
 
 
 def _required() -> list[str]:

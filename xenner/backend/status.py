@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`netbackd --status`: what each vif has moved. The daemon writes one JSON
+"""`DAEMON --status`: what each device has moved. The daemon writes one JSON
 document to whoever connects to its socket, and closes."""
 
 from __future__ import annotations
@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,26 +19,38 @@ from xenner.errors import HostError
 _LIMIT_S = 5.0
 
 Counters = Mapping[str, Mapping[str, int]]
-"""Of each device, by its path, by the names of struct net_statistics."""
+"""Of each device, by its path, by the names of its engine's statistics."""
 
 
-def socket_path() -> Path:
-    """netbackd.socket of the runtime directory."""
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a daemon's counters are shown."""
+
+    daemon: str
+    kind: str
+    """Of the devices: "vbd", "vif"."""
+    columns: Sequence[str]
+    """The counters for people."""
+
+
+def socket_path(daemon: str) -> Path:
+    """DAEMON.socket of the runtime directory."""
     runtime = os.environ.get("XENNER_RUNTIME_DIR") or "/run/xenner"
-    return Path(runtime) / "netbackd.socket"
+    return Path(runtime) / f"{daemon}.socket"
 
 
 async def serve_status(
+    path: Path,
     read: Callable[[], Counters],
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer until cancelled. HostError: the socket cannot be made."""
-    path = socket_path()
     listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with listener:
         try:
             # That of one which was killed; two at a time there are not.
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
             await listener.bind(str(path))
         except OSError as error:
@@ -64,9 +77,9 @@ async def _answer(
             return  # It has not waited.
 
 
-def fetch_status() -> Counters:
+def fetch_status(daemon: str) -> Counters:
     """Ask the running daemon. HostError: there is none. Blocks."""
-    path = socket_path()
+    path = socket_path(daemon)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(_LIMIT_S)
         try:
@@ -74,33 +87,33 @@ def fetch_status() -> Counters:
             parts = list(iter(partial(client.recv, 65536), b""))
         except OSError as error:
             raise HostError(
-                f"{path}: {error.strerror or error}", "is netbackd running?"
+                f"{path}: {error.strerror or error}", f"is {daemon} running?"
             ) from error
     counters: Counters = json.loads(b"".join(parts))
     return counters
 
 
-def to_table(counters: Counters) -> str:
-    """For people: a vif a line."""
-    names = ("tx_packets", "tx_bytes", "rx_packets", "rx_bytes")
-    names_bad = ("tx_refused", "tx_dropped", "rx_dropped", "rx_starved")
-    columns = (*names, *names_bad, "tx_throttled")
-    lines = [f"{'vif':10}" + "".join(f"{name:>14}" for name in columns)]
+def to_table(counters: Counters, form: Form) -> str:
+    """For people: a device a line."""
+    heads = "".join(f"{name:>14}" for name in form.columns)
+    lines = [f"{form.kind:12}{heads}"]
     for path, row in sorted(counters.items()):
-        vif = "vif{}.{}".format(*path.split("/")[-2:])
-        cells = "".join(f"{row.get(name, 0):>14}" for name in columns)
-        lines.append(f"{vif:10}{cells}")
+        device = "{}{}.{}".format(form.kind, *path.split("/")[-2:])
+        cells = "".join(f"{row.get(name, 0):>14}" for name in form.columns)
+        lines.append(f"{device:12}{cells}")
     return "\n".join(lines)
 
 
-def to_prometheus(counters: Counters) -> str:
+def to_prometheus(counters: Counters, form: Form) -> str:
     """The text format of Prometheus, version 0.0.4."""
     names = sorted({name for row in counters.values() for name in row})
     lines = []
     for name in names:
-        lines.append(f"# TYPE netbackd_{name}_total counter")
+        full = f"{form.daemon}_{name}_total"
+        lines.append(f"# TYPE {full} counter")
         for path, row in sorted(counters.items()):
-            domid, devid = path.split("/")[-2:]
-            labels = f'domid="{domid}",devid="{devid}"'
-            lines.append(f"netbackd_{name}_total{{{labels}}} {row[name]}")
+            if name in row:
+                domid, devid = path.split("/")[-2:]
+                labels = f'domid="{domid}",devid="{devid}"'
+                lines.append(f"{full}{{{labels}}} {row[name]}")
     return "\n".join(lines)

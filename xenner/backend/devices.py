@@ -1,38 +1,65 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""All block devices: xenstore says which there are, each has a task."""
+"""All devices of a kind: xenstore says which there are, each has a task."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import Protocol
 
 import trio
 
-from blkbackd.vbd import Vbd
+from xenner.backend.status import Counters
 from xenner.libxenstore import Store
 from xenner.types import Domid
 
-# Below the domain that we run in, as every backend's.
-_ROOT = "backend/vbd"
 _DEPTH = 4  # parts of a device's path
 
 
-class Backend:
+class Served(Protocol):
+    """What a device's task does with it; see device.Device."""
+
+    def step(self) -> bool: ...
+
+    def close(self) -> None: ...
+
+    def statistics(self) -> dict[str, int]: ...
+
+    def host_changed(self) -> None: ...
+
+
+MakeDevice = Callable[[Store, str, Domid, Callable[[], None]], Served]
+"""Of store, path, domid and what wakes its task, from any thread."""
+
+
+class Devices:
     """Devices by their paths, and how each is woken."""
 
-    def __init__(self, store: Store, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        store: Store,
+        nursery: trio.Nursery,
+        kind: str,
+        make_device: MakeDevice,
+    ) -> None:
+        """`kind`: "vbd", "vif"."""
         self._store = store
         self._nursery = nursery
+        # Below the domain that we run in, as every backend's.
+        self.root = f"backend/{kind}"
+        self._make_device = make_device
         self._wakers: dict[str, Callable[[], None]] = {}
+        self._served: dict[str, Served] = {}
         # A thread for each device that has something to do: a disk that does
-        # not answer must not keep the others waiting.
+        # not answer, or a script that does not end, must not keep the others
+        # waiting.
         self._limiter = trio.CapacityLimiter(1024)
 
     def changed(self, path: str, token: str) -> None:
         """A watch fired. The root's own names no device or one of them, a
         frontend's has its device as the token."""
-        if token != _ROOT:
+        if token != self.root:
             if token in self._wakers:
                 self._wakers[token]()
             return
@@ -44,11 +71,22 @@ class Backend:
             if f"{device}/".startswith(f"{path}/"):
                 self._wake(device)
 
+    def host_changed(self) -> None:
+        """Something has changed that is in no node."""
+        for device in self._served.values():
+            device.host_changed()
+
+    def statistics(self) -> Counters:
+        """The counters of each device, by its path."""
+        return {
+            path: device.statistics() for path, device in self._served.items()
+        }
+
     def _listed(self) -> list[str]:
         return [
-            f"{_ROOT}/{domid}/{device}"
-            for domid in self._store.children(_ROOT)
-            for device in self._store.children(f"{_ROOT}/{domid}")
+            f"{self.root}/{domid}/{device}"
+            for domid in self._store.children(self.root)
+            for device in self._store.children(f"{self.root}/{domid}")
         ]
 
     def _wake(self, path: str) -> None:
@@ -67,26 +105,27 @@ class Backend:
                 send.send_nowait(None)
 
         self._wakers[path] = wake
-        vbd = Vbd(
+        self._served[path] = self._make_device(
             self._store,
             path,
             Domid(int(domid)),
             partial(token.run_sync_soon, wake),
         )
-        self._nursery.start_soon(self._serve_vbd, vbd, receive)
+        self._nursery.start_soon(self._serve, path, receive)
 
-    async def _serve_vbd(
-        self, vbd: Vbd, wakes: trio.MemoryReceiveChannel[None]
+    async def _serve(
+        self, path: str, wakes: trio.MemoryReceiveChannel[None]
     ) -> None:
+        device = self._served[path]
         run = partial(trio.to_thread.run_sync, limiter=self._limiter)
         try:
-            while await run(vbd.step) or _has_come(wakes):
+            while await run(device.step) or _has_come(wakes):
                 await wakes.receive()
         finally:
-            del self._wakers[vbd.path]
+            del self._wakers[path], self._served[path]
             wakes.close()
             with trio.CancelScope(shield=True):
-                await run(vbd.close)
+                await run(device.close)
 
 
 def _has_come(wakes: trio.MemoryReceiveChannel[None]) -> bool:
@@ -94,18 +133,16 @@ def _has_come(wakes: trio.MemoryReceiveChannel[None]) -> bool:
     return wakes.statistics().current_buffer_used > 0
 
 
-async def serve_backend(
+async def follow_store(
     store: Store,
+    devices: Devices,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve all devices in the store until cancelled. What was taken from
-    rings is answered before it returns."""
-    async with trio.open_nursery() as nursery:
-        backend = Backend(store, nursery)
-        store.watch(_ROOT, _ROOT)
-        task_status.started()
-        while True:
-            await trio.lowlevel.wait_readable(store.fileno())
-            while (event := store.next_event()) is not None:
-                backend.changed(event.path, event.token)
+    """Serve all devices of the kind in the store until cancelled."""
+    store.watch(devices.root, devices.root)
+    task_status.started()
+    while True:
+        await trio.lowlevel.wait_readable(store.fileno())
+        while (event := store.next_event()) is not None:
+            devices.changed(event.path, event.token)

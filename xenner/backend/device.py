@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# ruff: noqa: B027 (what a kind of device need not do is empty here)
+"""One virtual device of a backend: its nodes in xenstore, and the life that
+xenbus gives it. What is behind it is the daemon's own.
+
+Calls block (xenstore, and whatever the device is): the caller has a thread
+for them.
+"""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import ClassVar
+
+from xenner.errors import GuestError, HostError
+from xenner.libxenstore import Store
+from xenner.types import Domid
+from xenner.xenbus import Act, Seen, XenbusState, next_move, parse_state
+
+
+class Device(ABC):
+    """backend/<kind>/<domid>/<devid>, from its first node to its last."""
+
+    log: ClassVar[logging.Logger]
+    wishes: ClassVar[Sequence[str]]
+    """The nodes whose change is a reason to try again what was refused."""
+    watched: ClassVar[Sequence[str]] = ("state",)
+    """What the frontend may change at any time."""
+    counted: ClassVar[Sequence[str]]
+    """The counters that are told when it disconnects."""
+
+    def __init__(
+        self, store: Store, path: str, domid: Domid, wake: Callable[[], None]
+    ) -> None:
+        """`wake` asks for another step(); it may be called in any thread."""
+        self.path = path
+        self._store = store
+        self._domid = domid
+        self._wake = wake
+        self._frontend = ""
+        # What was refused, and the nodes that it was refused for.
+        self._refused: tuple[str | None, ...] | None = None
+        self._frontend_state = XenbusState.UNKNOWN
+        self._end: str | None = None
+
+    # --- what each kind has of its own ---
+
+    @property
+    @abstractmethod
+    def is_prepared(self) -> bool:
+        """Is what stands behind the device open?"""
+
+    @property
+    @abstractmethod
+    def is_attached(self) -> bool:
+        """Is the frontend served?"""
+
+    @abstractmethod
+    def statistics(self) -> dict[str, int]:
+        """Its counters, in any thread."""
+
+    @abstractmethod
+    def _prepare(self) -> dict[str, object]:
+        """Open what stands behind the device. Returns the nodes that say what
+        it offers. HostError."""
+
+    @abstractmethod
+    def _attach(self) -> str:
+        """Map the frontend's rings and serve them. Returns what to tell
+        people. HostError, GuestError."""
+
+    @abstractmethod
+    def _detach(self) -> None:
+        """Answer what is on its way and unmap, if it is attached."""
+
+    @abstractmethod
+    def _let_go(self) -> None:
+        """Close everything but what the process after us takes over."""
+
+    def _forget(self) -> None:
+        """The device is no more; it has been closed."""
+
+    def _closed(self) -> None:
+        """It becomes Closed, and may be opened again."""
+
+    def _follow(self) -> None:
+        """What may change while it is served."""
+
+    def host_changed(self) -> None:
+        """Something of the host's that it may wait for is in no node."""
+
+    # --- its life ---
+
+    def step(self) -> bool:
+        """Do what the nodes ask for; False: the device is no more."""
+        self._find_frontend()
+        while (move := next_move(self._seen())) is not None:
+            if move.state is not None:
+                self._set_state(move.state)
+            match move.act:
+                case Act.PREPARE:
+                    self._try(self._offer)
+                case Act.ATTACH:
+                    self._try(self._connect)
+                case Act.DETACH:
+                    self._disconnect()
+                case Act.FORGET:
+                    self.close()
+                    self._forget()
+                    return False
+        self._follow()
+        return True
+
+    def close(self) -> None:
+        """Answer what is on its way and let go; the nodes stay."""
+        self._disconnect()
+        self._let_go()
+        if self._frontend:
+            for name in self.watched:
+                with suppress(OSError):
+                    self._store.unwatch(f"{self._frontend}/{name}", self.path)
+            self._frontend = ""
+
+    def _node(self, name: str) -> str | None:
+        return self._store.read(f"{self.path}/{name}")
+
+    def _frontend_node(self, name: str) -> str | None:
+        return self._store.read(f"{self._frontend}/{name}")
+
+    def _find_frontend(self) -> None:
+        if self._frontend:
+            return
+        frontend = self._node("frontend")
+        if frontend:
+            self._frontend = frontend
+            for name in self.watched:
+                self._store.watch(f"{frontend}/{name}", self.path)
+
+    def _seen(self) -> Seen:
+        frontend = XenbusState.UNKNOWN
+        if self._frontend:
+            frontend = parse_state(self._frontend_node("state"))
+        if self._end is not None:
+            self._refuse(self._end)
+            self._end = None
+        if self._refused is not None and self._may_retry(frontend):
+            self._refused = None
+        self._frontend_state = frontend
+        return Seen(
+            backend=parse_state(self._node("state")),
+            frontend=frontend,
+            is_online=self._node("online") == "1",
+            is_prepared=self.is_prepared,
+            is_attached=self.is_attached,
+            is_refused=self._refused is not None,
+        )
+
+    def _may_retry(self, frontend: XenbusState) -> bool:
+        """Has the toolstack written something else, or the guest booted
+        anew?"""
+        return self._refused != self._reasons() or (
+            frontend is XenbusState.INITIALISING is not self._frontend_state
+        )
+
+    def _reasons(self) -> tuple[str | None, ...]:
+        return tuple(self._node(name) for name in self.wishes)
+
+    def _set_state(self, state: XenbusState) -> None:
+        if state is XenbusState.CLOSED:
+            self._closed()
+        self._store.write_existing(f"{self.path}/state", int(state))
+
+    def _offer(self) -> None:
+        try:
+            nodes = self._prepare()
+        except HostError as error:
+            self._store.write(
+                self.path,
+                {"hotplug-status": "error", "hotplug-error": error.text},
+            )
+            raise
+        self._store.write(self.path, nodes)
+
+    def _connect(self) -> None:
+        # A process that comes back finds frontends that are connected; one
+        # that connects again need not have closed.
+        if not self.is_prepared:
+            self._offer()
+        said = self._attach()
+        self.log.info("%s: connected, %s", self.path, said)
+
+    def _disconnect(self) -> None:
+        was_attached = self.is_attached
+        self._detach()
+        if was_attached:
+            counters = self.statistics()
+            text = ", ".join(
+                f"{counters[name]} {name}" for name in self.counted
+            )
+            self.log.info("%s: disconnected, %s", self.path, text)
+
+    def _try(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except (HostError, GuestError) as error:
+            self._refuse(str(error))
+
+    def _refuse(self, text: str) -> None:
+        """Say why, where Linux' backends say it, and close the device."""
+        self.log.warning("%s: %s", self.path, text)
+        self._refused = self._reasons()
+        self._store.write(f"error/{self.path}", {"error": text})
+
+    def _end_with(self, reason: str) -> None:
+        """It can be served no longer. In any thread."""
+        self._end = reason
+        self._wake()
