@@ -50,19 +50,31 @@ int xenforeignmemory_restrict(xenforeignmemory_handle *fmem, domid_t domid)
     return -1;
 }
 
+/*
+ * One frame, held for as long as it is mapped: the lock belongs to the file
+ * that each call opens anew and that its mappings alone keep open.
+ */
+static int map_one(const struct vmcore *core, void *where, int prot,
+                   uint64_t frame)
+{
+    if (vmcore_hold(core, frame, 1))
+        return -1;
+    if (!vmcore_fill(core, frame, 1))
+        return vmcore_map_zeros(where, prot, 1);
+    return vmcore_map(core, where, prot, &frame, 1);
+}
+
 /* Map the good frames; what is not stays without access. */
 static int map_good(const struct vmcore *core, void *where, int prot,
                     size_t nr_pages, const xen_pfn_t *frame, int *err)
 {
     char *at = where;
-    uint64_t one;
 
     for (size_t i = 0; i < nr_pages; i++) {
-        one = frame[i];
         err[i] = 0;
-        if (!vmcore_has_frame(core, one))
+        if (!vmcore_has_frame(core, frame[i]))
             err[i] = -EINVAL;
-        else if (vmcore_map(core, at + i * VMCORE_PAGE_BYTES, prot, &one, 1))
+        else if (map_one(core, at + i * VMCORE_PAGE_BYTES, prot, frame[i]))
             err[i] = -errno;
     }
     return 0;
@@ -71,14 +83,28 @@ static int map_good(const struct vmcore *core, void *where, int prot,
 static int map_all(const struct vmcore *core, void *where, int prot,
                    size_t nr_pages, const xen_pfn_t *frame)
 {
+    bool is_full = false;
+    char *at = where;
+
     for (size_t i = 0; i < nr_pages; i++) {
         if (!vmcore_has_frame(core, frame[i])) {
             errno = EINVAL;
             return -1;
         }
     }
+    for (size_t i = 0; i < nr_pages && !is_full; i++) {
+        if (vmcore_hold(core, frame[i], 1))
+            return -1;
+        is_full = !vmcore_fill(core, frame[i], 1);
+    }
     _Static_assert(sizeof(xen_pfn_t) == sizeof(uint64_t), "x86-64");
-    return vmcore_map(core, where, prot, (const uint64_t *)frame, nr_pages);
+    if (!is_full)
+        return vmcore_map(core, where, prot, (const uint64_t *)frame, nr_pages);
+    for (size_t i = 0; i < nr_pages; i++) {
+        if (map_one(core, at + i * VMCORE_PAGE_BYTES, prot, frame[i]))
+            return -1;
+    }
+    return 0;
 }
 
 void *xenforeignmemory_map2(xenforeignmemory_handle *fmem, uint32_t dom,

@@ -19,6 +19,7 @@ struct page {
     struct granter *granter;
     uint64_t frame;
     uint32_t ref;
+    bool is_there; /* if not, the mapping has zeros of its own */
 };
 
 struct mapping {
@@ -87,6 +88,7 @@ static void unmap(xengnttab_handle *xgt, struct mapping *mapping,
     for (uint32_t i = 0; i < nr_begun; i++) {
         struct page *page = &mapping->page[i];
 
+        frame_release(page->granter, page->frame);
         grant_end(page->granter, page->ref, mapping->writable);
         granter_put(&xgt->granters, page->granter);
     }
@@ -159,26 +161,35 @@ static int begin_page(xengnttab_handle *xgt, struct mapping *mapping,
                       uint32_t i, uint32_t domid, uint32_t ref)
 {
     struct granter *granter = granter_get(&xgt->granters, domid);
+    bool is_there;
     uint64_t frame;
+    int saved = EINVAL; /* what Linux's gntdev makes of each status */
 
     if (!granter)
         return -1;
-    if (grant_begin(granter, ref, mapping->writable, &frame) != GNTST_okay) {
-        granter_put(&xgt->granters, granter);
-        errno = EINVAL; /* what Linux's gntdev makes of each status */
-        return -1;
+    if (grant_begin(granter, ref, mapping->writable, &frame) != GNTST_okay)
+        goto fail;
+    if (frame_hold(granter, frame, &is_there)) {
+        saved = errno;
+        grant_end(granter, ref, mapping->writable);
+        goto fail;
     }
-    mapping->page[i] = (struct page){granter, frame, ref};
+    mapping->page[i] = (struct page){granter, frame, ref, is_there};
     return 0;
+fail:
+    granter_put(&xgt->granters, granter);
+    errno = saved;
+    return -1;
 }
 
-/* Are the pages neighbours in one domain's memory? */
+/* Are the pages neighbours in one domain's memory, and all there? */
 static bool is_one_run(const struct mapping *mapping)
 {
     const struct page *first = &mapping->page[0];
 
-    for (uint32_t i = 1; i < mapping->nr_pages; i++) {
-        if (mapping->page[i].granter != first->granter ||
+    for (uint32_t i = 0; i < mapping->nr_pages; i++) {
+        if (!mapping->page[i].is_there ||
+            mapping->page[i].granter != first->granter ||
             mapping->page[i].frame != first->frame + i)
             return false;
     }
@@ -195,6 +206,7 @@ static int place(xengnttab_handle *xgt, struct mapping *mapping, int prot)
 {
     struct page *page = mapping->page;
     char *address;
+    int rc;
 
     if (is_one_run(mapping)) {
         address = granter_view(page->granter, prot, page->frame);
@@ -208,9 +220,11 @@ static int place(xengnttab_handle *xgt, struct mapping *mapping, int prot)
         return -1;
     mapping->is_own = true;
     for (uint32_t i = 0; i < mapping->nr_pages; i++) {
-        if (vmcore_map(&page[i].granter->core,
-                       mapping->address + (size_t)i * VMCORE_PAGE_BYTES, prot,
-                       &page[i].frame, 1))
+        address = mapping->address + (size_t)i * VMCORE_PAGE_BYTES;
+        rc = page[i].is_there ? vmcore_map(&page[i].granter->core, address,
+                                           prot, &page[i].frame, 1)
+                              : vmcore_map_zeros(address, prot, 1);
+        if (rc)
             return -1;
     }
     return 0;

@@ -106,6 +106,7 @@ void granter_free(struct granter *granter)
             munmap(granter->view[i], granter->core.bytes);
     }
     munmap(granter->entries, GRANT_FRAMES_BYTES);
+    holds_free(granter);
     close(granter->core.fd);
     free(granter);
 }
