@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The engine's life, and the loop that waits for frontend and disk. */
+#define _GNU_SOURCE
 #include "engine.h"
 
 #include <errno.h>
@@ -7,20 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "state.h"
 
 #define POLL_NS 15000
-
-static int64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
+/* So long at most until a limit that was changed is looked at. */
+#define THROTTLE_NS 100000000
 
 static void close_if_open(int fd)
 {
@@ -87,6 +81,7 @@ int blk_attach(struct blk_engine *e, const struct blk_ring *ring,
     e->held = NULL;
     e->is_barrier_busy = false;
     e->nr_busy = e->nr_batch = e->nr_submitted = 0;
+    e->throttled_ns = e->resume_ns = 0;
     memset(&e->exit, 0, sizeof(e->exit));
     memset(e->told, 0, sizeof(e->told));
     return 0;
@@ -118,6 +113,22 @@ void blk_kick(struct blk_engine *e)
     eventfd_write(e->control, 1);
 }
 
+/* How long to sleep at most; NULL: until something comes. */
+static struct timespec *timeout(const struct blk_engine *e, bool may_sleep,
+                                struct timespec *out)
+{
+    int64_t left = 0;
+
+    if (may_sleep) {
+        if (!e->resume_ns)
+            return NULL;
+        left = e->resume_ns - clock_ns();
+        left = left < 0 ? 0 : left < THROTTLE_NS ? left : THROTTLE_NS;
+    }
+    *out = (struct timespec){.tv_nsec = left};
+    return out;
+}
+
 /* Sleep until frontend, disk or blk_kick() have something; -errno. */
 static int wait_events(struct blk_engine *e, bool may_sleep)
 {
@@ -126,11 +137,12 @@ static int wait_events(struct blk_engine *e, bool may_sleep)
         {.fd = e->completions, .events = POLLIN},
         {.fd = e->control, .events = POLLIN},
     };
+    struct timespec limit;
     eventfd_t count;
 
     if (may_sleep)
         COUNT(e, wakes, 1);
-    if (poll(fds, 3, may_sleep ? -1 : 0) < 0)
+    if (ppoll(fds, 3, timeout(e, may_sleep, &limit), NULL) < 0)
         return errno == EINTR ? 0 : -errno;
     if (fds[0].revents) {
         int port = xenevtchn_pending(e->xce);
@@ -158,7 +170,7 @@ static int wait_events(struct blk_engine *e, bool may_sleep)
  */
 static bool comes_soon(struct blk_engine *e)
 {
-    int64_t end = now_ns() + POLL_NS;
+    int64_t end = clock_ns() + POLL_NS;
 
     do {
         if (__atomic_load_n(&e->is_kicked, __ATOMIC_ACQUIRE))
@@ -166,7 +178,7 @@ static bool comes_soon(struct blk_engine *e)
         if (io_has_ended(e) || ring_has_more(e))
             return true;
         __builtin_ia32_pause();
-    } while (now_ns() < end);
+    } while (clock_ns() < end);
     return false;
 }
 
@@ -193,6 +205,11 @@ int blk_run(struct blk_engine *e, struct blk_exit *out)
     *out = e->exit;
     memset(&e->exit, 0, sizeof(e->exit));
     return rc;
+}
+
+void blk_resize(struct blk_engine *e, uint64_t nr_sectors)
+{
+    __atomic_store_n(&e->volume.nr_sectors, nr_sectors, __ATOMIC_RELAXED);
 }
 
 void blk_statistics(const struct blk_engine *e, struct blk_statistics *out)
