@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The engine's life, and the loop that waits for frontend and disk. */
+#define _GNU_SOURCE
 #include "engine.h"
 
 #include <errno.h>
@@ -7,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "state.h"
@@ -25,13 +25,8 @@
 /* Engines that take a long look, so that half of the CPUs are left. */
 static int nr_looking;
 
-static int64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
+/* So long at most until a limit that was changed is looked at. */
+#define THROTTLE_NS 100000000
 
 static void close_if_open(int fd)
 {
@@ -99,6 +94,7 @@ int blk_attach(struct blk_engine *e, const struct blk_ring *ring,
     e->held = NULL;
     e->is_barrier_busy = false;
     e->nr_busy = e->nr_batch = e->nr_submitted = 0;
+    e->throttled_ns = e->resume_ns = 0;
     memset(&e->exit, 0, sizeof(e->exit));
     memset(e->told, 0, sizeof(e->told));
     return 0;
@@ -141,6 +137,22 @@ static int take_event(struct blk_engine *e)
     return 0;
 }
 
+/* How long to sleep at most; NULL: until something comes. */
+static struct timespec *timeout(const struct blk_engine *e, bool may_sleep,
+                                struct timespec *out)
+{
+    int64_t left = 0;
+
+    if (may_sleep) {
+        if (!e->resume_ns)
+            return NULL;
+        left = e->resume_ns - clock_ns();
+        left = left < 0 ? 0 : left < THROTTLE_NS ? left : THROTTLE_NS;
+    }
+    *out = (struct timespec){.tv_nsec = left};
+    return out;
+}
+
 /*
  * Sleep, if it may, until frontend, disk or blk_kick() have something; -errno.
  * Only a sleeper minds the completions' eventfd: what it says of those that
@@ -153,8 +165,9 @@ static int wait_events(struct blk_engine *e, bool may_sleep)
         {.fd = e->control, .events = POLLIN},
         {.fd = e->completions, .events = POLLIN},
     };
+    struct timespec limit;
     eventfd_t count;
-    int64_t began = now_ns();
+    int64_t began = clock_ns();
 
     if (may_sleep && e->nr_busy) {
         eventfd_read(e->completions, &count);
@@ -162,10 +175,10 @@ static int wait_events(struct blk_engine *e, bool may_sleep)
     }
     if (may_sleep)
         COUNT(e, wakes, 1);
-    if (poll(fds, e->nr_busy ? 3 : 2, may_sleep ? -1 : 0) < 0)
+    if (ppoll(fds, e->nr_busy ? 3 : 2, timeout(e, may_sleep, &limit), NULL) < 0)
         return errno == EINTR ? 0 : -errno;
     if (may_sleep)
-        e->look_ns = now_ns() - began < LONG_LOOK_NS ? LONG_LOOK_NS : LOOK_NS;
+        e->look_ns = clock_ns() - began < LONG_LOOK_NS ? LONG_LOOK_NS : LOOK_NS;
     if (fds[1].revents && !e->exit.why) {
         __atomic_store_n(&e->is_kicked, false, __ATOMIC_RELAXED);
         eventfd_read(e->control, &count);
@@ -177,7 +190,7 @@ static int wait_events(struct blk_engine *e, bool may_sleep)
 /* Look for so long whether something comes. */
 static bool comes_within(struct blk_engine *e, int64_t look_ns)
 {
-    int64_t end = now_ns() + look_ns;
+    int64_t end = clock_ns() + look_ns;
 
     do {
         if (__atomic_load_n(&e->is_kicked, __ATOMIC_ACQUIRE))
@@ -185,7 +198,7 @@ static bool comes_within(struct blk_engine *e, int64_t look_ns)
         if (io_has_ended(e) || ring_has_more(e))
             return true;
         __builtin_ia32_pause();
-    } while (now_ns() < end);
+    } while (clock_ns() < end);
     return false;
 }
 
@@ -228,6 +241,11 @@ int blk_run(struct blk_engine *e, struct blk_exit *out)
     *out = e->exit;
     memset(&e->exit, 0, sizeof(e->exit));
     return rc;
+}
+
+void blk_resize(struct blk_engine *e, uint64_t nr_sectors)
+{
+    __atomic_store_n(&e->volume.nr_sectors, nr_sectors, __ATOMIC_RELAXED);
 }
 
 void blk_statistics(const struct blk_engine *e, struct blk_statistics *out)

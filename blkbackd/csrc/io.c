@@ -148,6 +148,30 @@ static void count_success(struct blk_engine *e, const struct work *work)
     }
 }
 
+static void add_latency(struct blk_engine *e, uint64_t *sum, uint64_t *buckets,
+                        const struct work *work)
+{
+    uint64_t us = (uint64_t)(e->now_ns - work->began_ns) / 1000;
+    unsigned int i = us ? 64U - (unsigned int)__builtin_clzll(us) : 0;
+
+    if (i >= BLK_LATENCY_BUCKETS)
+        i = BLK_LATENCY_BUCKETS - 1;
+    __atomic_store_n(sum, *sum + us, __ATOMIC_RELAXED);
+    __atomic_store_n(&buckets[i], buckets[i] + 1, __ATOMIC_RELAXED);
+}
+
+static void count_latency(struct blk_engine *e, const struct work *work)
+{
+    struct blk_statistics *s = &e->statistics;
+
+    if (work->request.op == BLKIF_OP_READ)
+        add_latency(e, &s->read_us, s->read_latency, work);
+    else if (work->request.op == BLKIF_OP_WRITE)
+        add_latency(e, &s->write_us, s->write_latency, work);
+    else
+        add_latency(e, &s->flush_us, s->flush_latency, work);
+}
+
 /* The end of a request that was begun; error is an errno or 0. */
 static void finish(struct blk_engine *e, struct work *work, int error)
 {
@@ -161,10 +185,13 @@ static void finish(struct blk_engine *e, struct work *work, int error)
     } else {
         count_success(e, work);
     }
+    if (work->request.op != BLKIF_OP_DISCARD)
+        count_latency(e, work);
     if (work->request.op == BLKIF_OP_WRITE_BARRIER)
         e->is_barrier_busy = false;
     memory_let_go(e, work);
     e->nr_busy--;
+    COUNT(e, depth, -1);
     ring_answer(e, work, status);
 }
 
@@ -231,12 +258,23 @@ static bool must_hold(const struct blk_engine *e, const struct work *work)
     return work->pages && !e->free_bounces && memory_needs_bounce(e, work);
 }
 
+/* A discard moves none, whatever its length. */
+static uint64_t limited_bytes(const struct work *work)
+{
+    return work->request.op == BLKIF_OP_DISCARD ? 0 : bytes_of(work);
+}
+
 static void begin(struct blk_engine *e, struct work *work)
 {
     const struct blk_request *request = &work->request;
     int error;
 
     e->nr_busy++;
+    COUNT(e, depth, 1);
+    if (e->nr_busy > e->statistics.max_depth)
+        COUNT(e, max_depth, 1);
+    if (e->volume.limiter)
+        limit_draw_bytes(e->volume.limiter, e->now_ns, limited_bytes(work));
     if (work->pages && memory_needs_bounce(e, work))
         memory_take_bounce(e, work);
     switch (request->op) {
@@ -313,6 +351,9 @@ void io_reap(struct blk_engine *e)
     struct work *work, *next;
     uint32_t head, tail;
 
+    if (!io_has_ended(e))
+        return;
+    e->now_ns = clock_ns();
     for (work = discard_take_done(e); work; work = next) {
         next = work->next;
         finish(e, work, work->discard_error);

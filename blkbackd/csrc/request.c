@@ -156,8 +156,11 @@ uint32_t blk_indirect_pages(const struct blk_request *request)
 static bool is_within(const struct blk_request *request,
                       const struct blk_volume *volume)
 {
-    return request->sector <= volume->nr_sectors &&
-           request->nr_sectors <= volume->nr_sectors - request->sector;
+    /* blk_resize() may be at work. */
+    uint64_t end = __atomic_load_n(&volume->nr_sectors, __ATOMIC_RELAXED);
+
+    return request->sector <= end &&
+           request->nr_sectors <= end - request->sector;
 }
 
 static bool sum_segments(struct blk_request *request)

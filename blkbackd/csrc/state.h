@@ -8,12 +8,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #include <xen/io/blkif.h>
 #include <xenevtchn.h>
 #include <xengnttab.h>
 
 #include "engine.h"
+#include "limit.h"
 #include "request.h"
 
 /* A request takes these one after the other, some of them. */
@@ -29,6 +31,7 @@ struct work {
     struct work *next; /* in the list of the free ones */
     struct blk_request request;
     enum stage stage;
+    int64_t began_ns;
     bool is_redo; /* taken by one that was killed, and not begun again yet */
     char *pages;  /* the segments' pages, mapped; NULL: none */
     char *bounce;
@@ -87,6 +90,11 @@ struct blk_engine {
 
     struct work *works, *free;
     uint32_t nr_busy; /* begun and not answered */
+    int64_t now_ns;   /* as of the last look at ring or disk */
+    /*
+     * Requests wait in the ring for a limit, since and until about; 0: none.
+     */
+    int64_t throttled_ns, resume_ns;
     struct record *record;
     uint32_t nr_redo; /* works that are to be begun again */
     /*
@@ -107,6 +115,14 @@ struct blk_engine {
 #define COUNT(e, what, n)                                               \
     __atomic_store_n(&(e)->statistics.what, (e)->statistics.what + (n), \
                      __ATOMIC_RELAXED)
+
+static inline int64_t clock_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
 
 /* ring.c */
 int ring_attach(struct blk_engine *e);
