@@ -4,17 +4,19 @@
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from blkbackd._engine import ffi, lib
 from blkbackd.record import Record
 from blkbackd.volume import Volume
+from xenner.backend.status import Value
 from xenner.errors import HostError
 from xenner.types import Domid, GrantRef, Port
 
 MAX_RING_ORDER: int = lib.BLK_MAX_RING_ORDER
 MAX_SEGMENTS: int = lib.BLK_MAX_SEGMENTS
 RECORD_BYTES: int = lib.BLK_RECORD_BYTES
+_SECTOR_BYTES = 512
 
 # Values of the frontend's node "protocol" (io/protocols.h). A frontend that
 # says nothing has the ABI of this machine.
@@ -35,6 +37,34 @@ class Ring:
     refs: tuple[GrantRef, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one disk; 0 per second: none. A burst is what may come at once
+    after a pause."""
+
+    requests_per_s: int = 0
+    requests_burst: int = 0
+    bytes_per_s: int = 0
+    bytes_burst: int = 0
+
+
+class Limiter:
+    """Token buckets that all rings of a disk draw from."""
+
+    def __init__(self) -> None:
+        pointer = lib.blk_limiter_new()
+        if pointer == ffi.NULL:
+            raise MemoryError
+        self.pointer = ffi.gc(pointer, lib.blk_limiter_free)
+
+    def set(self, limits: Limits) -> None:
+        """At once, also for a disk that is being served."""
+        wanted = ffi.new("struct blk_limits *")
+        for field in fields(limits):
+            setattr(wanted, field.name, getattr(limits, field.name))
+        lib.blk_limiter_set(self.pointer, wanted)
+
+
 class Engine:
     """Serves one ring. `on_event` is called in the serving thread."""
 
@@ -50,11 +80,16 @@ class Engine:
             )
 
     def attach(
-        self, ring: Ring, volume: Volume, record: Record | None = None
+        self,
+        ring: Ring,
+        volume: Volume,
+        record: Record | None = None,
+        limiter: Limiter | None = None,
     ) -> None:
         """Map the ring and serve it until detach(). OSError: the frontend's
         ring or channel is not as it says. With a record, what one that was
         killed had taken is done first."""
+        self._limiter = limiter
         c_ring = ffi.new("struct blk_ring *")
         c_ring.domid, c_ring.port, c_ring.abi = ring.domid, ring.port, ring.abi
         c_ring.nr_pages = len(ring.refs)
@@ -68,7 +103,10 @@ class Engine:
         c_volume.is_read_only = volume.is_read_only
         c_volume.is_device = volume.is_device
         c_volume.can_discard = volume.discard_bytes > 0
+        c_volume.can_erase_securely = volume.can_erase_securely()
         c_volume.nr_sectors = volume.nr_sectors
+        if limiter is not None:
+            c_volume.limiter = limiter.pointer
         rc = lib.blk_attach(self._engine, c_ring, c_volume)
         if rc < 0:
             raise OSError(-rc, os.strerror(-rc))
@@ -91,12 +129,25 @@ class Engine:
         lib.blk_free(self._engine)
         self._engine = ffi.NULL
 
-    def statistics(self) -> dict[str, int]:
-        """struct blk_statistics, by name."""
+    def resize(self, nr_sectors: int) -> None:
+        """The volume has another size now. In any thread."""
+        lib.blk_resize(self._engine, nr_sectors)
+
+    def statistics(self) -> dict[str, Value]:
+        """struct blk_statistics, by name, but with bytes for sectors."""
         counters = ffi.new("struct blk_statistics *")
         lib.blk_statistics(self._engine, counters)
-        fields = ffi.typeof("struct blk_statistics").fields or ()
-        return {name: int(getattr(counters, name)) for name, _ in fields}
+        found: dict[str, Value] = {}
+        for name, field in ffi.typeof("struct blk_statistics").fields or ():
+            value = getattr(counters, name)
+            if field.type.kind == "array":
+                found[name] = list(map(int, value))
+            elif name.endswith("_sectors"):
+                bytes_name = name.removesuffix("sectors") + "bytes"
+                found[bytes_name] = int(value) * _SECTOR_BYTES
+            else:
+                found[name] = int(value)
+        return found
 
     def _serve(self) -> None:
         out = ffi.new("struct blk_exit *")

@@ -5,8 +5,8 @@ Calls block (xenstore, disk): the caller has a thread for them.
 """
 
 import logging
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from blkbackd.engine import (
     ABIS,
@@ -14,12 +14,22 @@ from blkbackd.engine import (
     MAX_SEGMENTS,
     RECORD_BYTES,
     Engine,
+    Limiter,
+    Limits,
     Ring,
     Trouble,
 )
 from blkbackd.record import Record, open_record
 from blkbackd.volume import Volume, open_volume
+from blkbackd.wishes import (
+    LIMITS,
+    may_share,
+    may_write,
+    parse_params,
+    read_limits,
+)
 from xenner.backend.device import Device
+from xenner.backend.status import Value
 from xenner.errors import GuestError, HostError
 from xenner.libxenstore import Store
 from xenner.types import Domid, GrantRef, Port
@@ -34,7 +44,7 @@ class Vbd(Device):
     """backend/vbd/<domid>/<devid>, from its first node to its last."""
 
     log = logging.getLogger("blkbackd")
-    wishes = ("params", "mode")
+    wishes = ("params", "mode", "device-type")
     counted = ("reads", "writes", "flushes", "discards", "errors", "refused")
 
     def __init__(
@@ -46,6 +56,8 @@ class Vbd(Device):
         self._engine: Engine | None = None
         self._record: Record | None = None
         self._is_attached = False
+        self._limiter = Limiter()
+        self._limits_told: tuple[str | None, ...] = (None,) * len(LIMITS)
 
     @property
     def is_prepared(self) -> bool:
@@ -55,7 +67,7 @@ class Vbd(Device):
     def is_attached(self) -> bool:
         return self._is_attached
 
-    def statistics(self) -> dict[str, int]:
+    def statistics(self) -> Mapping[str, Value]:
         """The engine's counters; none before it is attached first."""
         return {} if self._engine is None else self._engine.statistics()
 
@@ -75,12 +87,11 @@ class Vbd(Device):
         params = self._node("params")
         if not params:
             raise HostError("no params: what is the disk to be?")
-        # As the hotplug script "block" is told: a type may stand before it.
-        kind, _, rest = params.rpartition(":")
-        path = Path(rest if kind in ("phy", "file", "aio", "raw") else params)
+        path = parse_params(params)
         self._volume = open_volume(
             path,
             is_read_only=self._is_read_only(),
+            is_shared=may_share(self._node("mode") or ""),
             may_discard=self._node("discard-enable") != "0",
         )
         if self._volume.buffered_reason:
@@ -90,15 +101,17 @@ class Vbd(Device):
                 path,
                 self._volume.buffered_reason,
             )
-        return {
-            "physical-device-path": path,
+        nodes: dict[str, object] = {"physical-device-path": path}
+        if self._volume.device:
+            nodes["physical-device"] = self._volume.device
+        return nodes | {
             "hotplug-status": "connected",
             "feature-max-indirect-segments": MAX_SEGMENTS,
             "max-ring-page-order": MAX_RING_ORDER,
         }
 
     def _is_read_only(self) -> bool:
-        return self._node("mode") != "w" or self._is_cdrom()
+        return not may_write(self._node("mode") or "") or self._is_cdrom()
 
     def _is_cdrom(self) -> bool:
         return self._node("device-type") == "cdrom"
@@ -109,6 +122,8 @@ class Vbd(Device):
         if self._engine is None:
             self._engine = Engine(self._hear)
         ring = read_ring(self._store, self._frontend, self._domid)
+        # It may have become another while nobody was connected.
+        volume = self._volume = volume.as_it_is()
         self._store.write(self.path, self._properties(volume))
         # A domain's number comes again, its uuid does not. One that has booted
         # anew, or whose driver has, is not connected yet: nothing that was in
@@ -122,7 +137,7 @@ class Vbd(Device):
             is_kept=seen.backend is seen.frontend is XenbusState.CONNECTED,
         )
         try:
-            self._engine.attach(ring, volume, self._record)
+            self._engine.attach(ring, volume, self._record, self._limiter)
         except OSError as error:
             raise GuestError(
                 self._domid, f"its ring cannot be had: {error.strerror}"
@@ -149,7 +164,7 @@ class Vbd(Device):
         if volume.discard_bytes:
             values["discard-granularity"] = volume.discard_bytes
             values["discard-alignment"] = 0
-            values["discard-secure"] = 0
+            values["discard-secure"] = int(volume.can_erase_securely())
         return values
 
     def _detach(self) -> None:
@@ -160,12 +175,80 @@ class Vbd(Device):
             self._record = None
         self._is_attached = False
 
+    def host_changed(self) -> None:
+        volume = self._volume
+        # Its thread may be about to close it.
+        with suppress(OSError):
+            if (
+                self._is_attached
+                and volume is not None
+                and volume.nr_sectors_now() != volume.nr_sectors
+            ):
+                self._wake()
+
+    def _follow(self) -> None:
+        self._follow_limits()
+        if self._is_attached:
+            self._follow_size()
+
+    def _follow_limits(self) -> None:
+        told = tuple(self._node(name) for name in LIMITS)
+        if told == self._limits_told:
+            return
+        self._limits_told = told
+        try:
+            limits = read_limits(self._node)
+        except HostError as error:
+            self.log.warning("%s: %s", self.path, error)
+            return
+        self._limiter.set(limits)
+        self.log.info("%s: %s", self.path, _say_limits(limits))
+
+    def _follow_size(self) -> None:
+        """As Linux' backend: the new size, and the state once more."""
+        before = self._volume
+        assert before is not None
+        assert self._engine is not None
+        try:
+            now = before.as_it_is()
+        except OSError as error:
+            self._tell_error(f"{before.path}: {error.strerror}")
+            return
+        if now.nr_sectors == before.nr_sectors:
+            return
+        self._volume = now
+        self._engine.resize(now.nr_sectors)
+        self._store.write(self.path, {"sectors": now.nr_sectors})
+        self._store.write_existing(
+            f"{self.path}/state", int(XenbusState.CONNECTED)
+        )
+        self.log.info(
+            "%s: %s has %d sectors now, it had %d",
+            *(self.path, now.path, now.nr_sectors, before.nr_sectors),
+        )
+
+    def _tell_error(self, text: str) -> None:
+        """In the journal and where a toolstack looks; it is served on."""
+        self.log.error("%s: %s", self.path, text)
+        self._store.write(f"error/{self.path}", {"error": text})
+
     def _hear(self, trouble: Trouble) -> None:
         """In the serving thread."""
         if trouble.is_end:
             self._end_with(trouble.text)
         else:
-            self.log.error("%s: %s", self.path, trouble.text)
+            self._tell_error(trouble.text)
+
+
+def _say_limits(limits: Limits) -> str:
+    def word(per_s: int, burst: int, unit: str) -> str:
+        return f"{per_s} {unit}/s, {burst} at once" if per_s else ""
+
+    words = (
+        word(limits.requests_per_s, limits.requests_burst, "requests"),
+        word(limits.bytes_per_s, limits.bytes_burst, "bytes"),
+    )
+    return "; ".join(filter(None, words)) or "no limits"
 
 
 def read_ring(store: Store, frontend: str, domid: Domid) -> Ring:

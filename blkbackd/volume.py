@@ -19,6 +19,7 @@ SECTOR_BYTES = 512
 _BLKSSZGET = 0x1268
 _BLKPBSZGET = 0x127B
 _BLKGETSIZE64 = 0x80081272
+_BLKSECDISCARD = 0x127D  # of a first byte and a number of bytes
 _BUFFER_BYTES = 4096
 
 
@@ -41,24 +42,51 @@ class Volume:
     is_read_only: bool
     discard_bytes: int
     buffered_reason: str = ""
+    device: str = ""
+    """MM:mm in hexadecimal, of a block device."""
 
     def close(self) -> None:
         os.close(self.fd)
 
+    def can_erase_securely(self) -> bool:
+        """Has the device secure discard? Linux has no node for that, but says
+        so (block/ioctl.c) before it refuses a range that is not aligned."""
+        if not self.is_device or not self.discard_bytes:
+            return False
+        try:
+            fcntl.ioctl(self.fd, _BLKSECDISCARD, array.array("Q", [1, 1]))
+        except OSError as error:
+            return error.errno == errno.EINVAL
+        return False
+
+    def nr_sectors_now(self) -> int:
+        """OSError: it has gone."""
+        return _size_bytes(self.fd, self.is_device) // SECTOR_BYTES
+
+    def as_it_is(self) -> "Volume":
+        """The same, with its size of now. OSError."""
+        return replace(self, nr_sectors=self.nr_sectors_now())
+
 
 def open_volume(
-    path: Path, *, is_read_only: bool, may_discard: bool = True
+    path: Path,
+    *,
+    is_read_only: bool,
+    is_shared: bool = False,
+    may_discard: bool = True,
 ) -> Volume:
-    """Open for one disk: writers alone, readers together.
+    """Open for one disk: writers alone, readers together. `is_shared`: with
+    anybody, for those who know what they do.
 
     HostError: it is not there, not ours to open, in use, or neither a block
     device nor a file.
     """
     with ExitStack() as on_fail:
         try:
-            fd, reason = _open(path, is_read_only=is_read_only)
+            fd, reason = _open(path, is_read_only, is_shared)
             on_fail.callback(os.close, fd)
-            _claim(fd, is_read_only=is_read_only)
+            if not is_shared:
+                _claim(fd, is_read_only=is_read_only)
             status = os.fstat(fd)
             if stat.S_ISBLK(status.st_mode):
                 volume = _device(path, fd, status, reason, is_read_only)
@@ -80,11 +108,11 @@ def open_volume(
     return volume
 
 
-def _open(path: Path, *, is_read_only: bool) -> tuple[int, str]:
+def _open(path: Path, is_read_only: bool, is_shared: bool) -> tuple[int, str]:
     """Descriptor, and why it is not O_DIRECT."""
     flags = os.O_CLOEXEC | (os.O_RDONLY if is_read_only else os.O_RDWR)
     try:
-        if path.is_block_device() and not is_read_only:
+        if path.is_block_device() and not (is_read_only or is_shared):
             # The kernel's own claim, as of a mount (open(2), O_EXCL).
             flags |= os.O_EXCL
         return os.open(path, flags | os.O_DIRECT), ""
@@ -107,19 +135,22 @@ def _ask(fd: int, request: int, kind: str) -> int:
     return answer[0]
 
 
+def _size_bytes(fd: int, is_device: bool) -> int:
+    return _ask(fd, _BLKGETSIZE64, "Q") if is_device else os.fstat(fd).st_size
+
+
 def _device(
     path: Path, fd: int, status: os.stat_result, reason: str, is_read_only: bool
 ) -> Volume:
     block = _ask(fd, _BLKSSZGET, "i")
-    queue = Path(
-        f"/sys/dev/block/{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
-    )
+    major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
+    queue = Path(f"/sys/dev/block/{major}:{minor}")
     if not (queue / "queue").exists():
         queue = (queue / "..").resolve()  # a partition
     return Volume(
         path=path,
         fd=fd,
-        nr_sectors=_ask(fd, _BLKGETSIZE64, "Q") // SECTOR_BYTES,
+        nr_sectors=_size_bytes(fd, True) // SECTOR_BYTES,
         block_bytes=block,
         physical_block_bytes=max(block, _ask(fd, _BLKPBSZGET, "I")),
         memory_align=1 if reason else block,
@@ -127,6 +158,7 @@ def _device(
         is_read_only=is_read_only,
         discard_bytes=_number(queue / "queue/discard_granularity"),
         buffered_reason=reason,
+        device=f"{major:x}:{minor:x}",
     )
 
 

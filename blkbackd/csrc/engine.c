@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The engine's life, and the loop that waits for frontend and disk. */
+#define _GNU_SOURCE
 #include "engine.h"
 
 #include <errno.h>
@@ -7,20 +8,25 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "state.h"
 
-#define POLL_NS 15000
+/*
+ * To fall asleep and be woken takes longer than a look of this time, and
+ * longer than many disks need. Of many requests on their way a sleep delays
+ * few, of one all: then, and if the last sleep was as short, it is worth a
+ * longer look.
+ */
+#define LOOK_NS 15000
+#define LONG_LOOK_NS 100000
+#define FEW_REQUESTS 4
 
-static int64_t now_ns(void)
-{
-    struct timespec now;
+/* Engines that take a long look, so that half of the CPUs are left. */
+static int nr_looking;
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
+/* So long at most until a limit that was changed is looked at. */
+#define THROTTLE_NS 100000000
 
 static void close_if_open(int fd)
 {
@@ -50,6 +56,7 @@ struct blk_engine *blk_new(void)
 
     if (!e)
         return NULL;
+    e->max_looking = (int)sysconf(_SC_NPROCESSORS_ONLN) / 2;
     e->control = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     e->completions = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (e->control < 0 || e->completions < 0)
@@ -87,6 +94,7 @@ int blk_attach(struct blk_engine *e, const struct blk_ring *ring,
     e->held = NULL;
     e->is_barrier_busy = false;
     e->nr_busy = e->nr_batch = e->nr_submitted = 0;
+    e->throttled_ns = e->resume_ns = 0;
     memset(&e->exit, 0, sizeof(e->exit));
     memset(e->told, 0, sizeof(e->told));
     return 0;
@@ -104,7 +112,7 @@ void blk_quiesce(struct blk_engine *e)
     while (e->nr_busy || e->held || e->nr_redo) {
         ring_redo(e);
         io_submit_batch(e);
-        io_reap(e, e->nr_submitted ? 1 : 0);
+        io_wait(e);
     }
     ring_publish(e);
     record_detach(e);
@@ -118,47 +126,71 @@ void blk_kick(struct blk_engine *e)
     eventfd_write(e->control, 1);
 }
 
-/* Sleep until frontend, disk or blk_kick() have something; -errno. */
+/* Take the event that is there, if one is; -errno. */
+static int take_event(struct blk_engine *e)
+{
+    int port = xenevtchn_pending(e->xce);
+
+    /* Unmasked before the ring is looked at: no event is lost. */
+    if (port < 0 || xenevtchn_unmask(e->xce, (evtchn_port_t)port))
+        return -errno;
+    return 0;
+}
+
+/* How long to sleep at most; NULL: until something comes. */
+static struct timespec *timeout(const struct blk_engine *e, bool may_sleep,
+                                struct timespec *out)
+{
+    int64_t left = 0;
+
+    if (may_sleep) {
+        if (!e->resume_ns)
+            return NULL;
+        left = e->resume_ns - clock_ns();
+        left = left < 0 ? 0 : left < THROTTLE_NS ? left : THROTTLE_NS;
+    }
+    *out = (struct timespec){.tv_nsec = left};
+    return out;
+}
+
+/*
+ * Sleep, if it may, until frontend, disk or blk_kick() have something; -errno.
+ * Only a sleeper minds the completions' eventfd: what it says of those that
+ * io_reap() has found by itself is old.
+ */
 static int wait_events(struct blk_engine *e, bool may_sleep)
 {
     struct pollfd fds[] = {
         {.fd = xenevtchn_fd(e->xce), .events = POLLIN},
-        {.fd = e->completions, .events = POLLIN},
         {.fd = e->control, .events = POLLIN},
+        {.fd = e->completions, .events = POLLIN},
     };
+    struct timespec limit;
     eventfd_t count;
+    int64_t began = clock_ns();
 
+    if (may_sleep && e->nr_busy) {
+        eventfd_read(e->completions, &count);
+        may_sleep = !io_has_ended(e);
+    }
     if (may_sleep)
         COUNT(e, wakes, 1);
-    if (poll(fds, 3, may_sleep ? -1 : 0) < 0)
+    if (ppoll(fds, e->nr_busy ? 3 : 2, timeout(e, may_sleep, &limit), NULL) < 0)
         return errno == EINTR ? 0 : -errno;
-    if (fds[0].revents) {
-        int port = xenevtchn_pending(e->xce);
-
-        /* Unmasked before the ring is looked at: no event is lost. */
-        if (port < 0 || xenevtchn_unmask(e->xce, (evtchn_port_t)port))
-            return -errno;
-    }
-    if (fds[1].revents) {
-        eventfd_read(e->completions, &count);
-        io_reap(e, 0);
-    }
-    if (fds[2].revents && !e->exit.why) {
+    if (may_sleep)
+        e->look_ns = clock_ns() - began < LONG_LOOK_NS ? LONG_LOOK_NS : LOOK_NS;
+    if (fds[1].revents && !e->exit.why) {
         __atomic_store_n(&e->is_kicked, false, __ATOMIC_RELAXED);
         eventfd_read(e->control, &count);
         e->exit.why = BLK_EXIT_KICKED;
     }
-    return 0;
+    return fds[0].revents ? take_event(e) : 0;
 }
 
-/*
- * Look for a while whether something comes, as long as a request costs or two:
- * to fall asleep and be woken takes longer than most disks, and the frontend
- * has fewer requests on their way meanwhile.
- */
-static bool comes_soon(struct blk_engine *e)
+/* Look for so long whether something comes. */
+static bool comes_within(struct blk_engine *e, int64_t look_ns)
 {
-    int64_t end = now_ns() + POLL_NS;
+    int64_t end = clock_ns() + look_ns;
 
     do {
         if (__atomic_load_n(&e->is_kicked, __ATOMIC_ACQUIRE))
@@ -166,8 +198,25 @@ static bool comes_soon(struct blk_engine *e)
         if (io_has_ended(e) || ring_has_more(e))
             return true;
         __builtin_ia32_pause();
-    } while (now_ns() < end);
+    } while (clock_ns() < end);
     return false;
+}
+
+static bool comes_soon(struct blk_engine *e)
+{
+    bool is_there = false;
+
+    if (e->look_ns == LONG_LOOK_NS && e->nr_submitted <= FEW_REQUESTS) {
+        bool is_free = __atomic_fetch_add(&nr_looking, 1, __ATOMIC_RELAXED) <
+                       e->max_looking;
+
+        if (is_free)
+            is_there = comes_within(e, LONG_LOOK_NS);
+        __atomic_fetch_sub(&nr_looking, 1, __ATOMIC_RELAXED);
+        if (is_free)
+            return is_there;
+    }
+    return e->nr_submitted && comes_within(e, LOOK_NS);
 }
 
 int blk_run(struct blk_engine *e, struct blk_exit *out)
@@ -185,14 +234,18 @@ int blk_run(struct blk_engine *e, struct blk_exit *out)
         ring_publish(e);
         if (e->exit.why)
             break;
-        if (e->nr_submitted && comes_soon(e))
-            io_reap(e, 0);
-        else
+        if (!comes_soon(e))
             rc = wait_events(e, ring_is_quiet(e));
+        io_reap(e);
     }
     *out = e->exit;
     memset(&e->exit, 0, sizeof(e->exit));
     return rc;
+}
+
+void blk_resize(struct blk_engine *e, uint64_t nr_sectors)
+{
+    __atomic_store_n(&e->volume.nr_sectors, nr_sectors, __ATOMIC_RELAXED);
 }
 
 void blk_statistics(const struct blk_engine *e, struct blk_statistics *out)

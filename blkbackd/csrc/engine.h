@@ -4,9 +4,9 @@
  * Read by cffi as well.
  *
  * Python starts a thread that calls blk_run(); that returns when there is
- * something to be told, and is called again. blk_kick() and blk_statistics()
- * may be called from any thread, the others only while blk_run() is not
- * running. Functions return 0 or a negative errno.
+ * something to be told, and is called again. blk_kick(), blk_resize(),
+ * blk_statistics() and blk_limiter_set() may be called from any thread, the
+ * others only while blk_run() is not running. Functions return 0 or a negative errno.
  */
 #ifndef BLKBACKD_ENGINE_H
 #define BLKBACKD_ENGINE_H
@@ -23,6 +23,7 @@
 #define BLK_RECORD_BYTES 73728
 /* Of an indirect request: 1 MiB. */
 #define BLK_MAX_SEGMENTS 256
+#define BLK_LATENCY_BUCKETS 22
 
 /* Why blk_run() came back. */
 #define BLK_EXIT_KICKED 1
@@ -30,6 +31,8 @@
 #define BLK_EXIT_BROKEN_RING 2
 /* The volume failed in a new way; the request was answered with an error. */
 #define BLK_EXIT_VOLUME_ERROR 3
+
+struct blk_limiter;
 
 struct blk_ring {
     uint32_t domid;
@@ -50,8 +53,15 @@ struct blk_volume {
     int fd; /* the caller's, for as long as the engine is attached */
     uint32_t block_bytes;  /* what the disk can read or write at least */
     uint32_t memory_align; /* of buffers, for O_DIRECT; 1: any */
-    uint8_t is_read_only, is_device, can_discard, reserved;
-    uint64_t nr_sectors; /* of 512 bytes */
+    uint8_t is_read_only, is_device, can_discard, can_erase_securely;
+    uint64_t nr_sectors;         /* of 512 bytes */
+    struct blk_limiter *limiter; /* the caller's, for all rings; NULL: none */
+};
+
+/* 0: no limit. A burst is what may come at once after a pause. */
+struct blk_limits {
+    uint64_t requests_per_s, requests_burst;
+    uint64_t bytes_per_s, bytes_burst;
 };
 
 struct blk_exit {
@@ -60,15 +70,22 @@ struct blk_exit {
     uint64_t sector;
 };
 
-/* Since blk_new(). */
+/* Since blk_new(). All of it is uint64_t. */
 struct blk_statistics {
     uint64_t reads, writes, flushes, discards; /* that succeeded */
     uint64_t read_sectors, write_sectors, discard_sectors;
-    uint64_t errors;   /* the volume failed */
-    uint64_t refused;  /* the frontend asked for what cannot be */
-    uint64_t bounced;  /* went through a buffer of our own */
-    uint64_t wakes;    /* blk_run() slept and was woken */
-    uint64_t notifies; /* events sent */
+    uint64_t errors;           /* the volume failed */
+    uint64_t refused;          /* the frontend asked for what cannot be */
+    uint64_t bounced;          /* went through a buffer of our own */
+    uint64_t wakes;            /* blk_run() slept and was woken */
+    uint64_t notifies;         /* events sent */
+    uint64_t depth, max_depth; /* begun and not answered */
+    uint64_t throttled, throttled_us;     /* times that a limit bit, how long */
+    uint64_t read_us, write_us, flush_us; /* from taken to answered */
+    /* Of these the number below 2^i us; the last: all others. */
+    uint64_t read_latency[BLK_LATENCY_BUCKETS];
+    uint64_t write_latency[BLK_LATENCY_BUCKETS];
+    uint64_t flush_latency[BLK_LATENCY_BUCKETS];
 };
 
 struct blk_engine;
@@ -91,8 +108,16 @@ void blk_kick(struct blk_engine *e);
  * channel and volume. The engine can be attached again.
  */
 void blk_quiesce(struct blk_engine *e);
+/* The volume has become larger or smaller. */
+void blk_resize(struct blk_engine *e, uint64_t nr_sectors);
 void blk_statistics(const struct blk_engine *e, struct blk_statistics *out);
 /* Only what is not attached. */
 void blk_free(struct blk_engine *e);
+
+/* Without limits; NULL and errno. */
+struct blk_limiter *blk_limiter_new(void);
+void blk_limiter_set(struct blk_limiter *limiter, const struct blk_limits *now);
+/* When no volume has it. */
+void blk_limiter_free(struct blk_limiter *limiter);
 
 #endif

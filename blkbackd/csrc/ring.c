@@ -71,6 +71,7 @@ static void begin(struct blk_engine *e, struct work *work, const void *copy)
 {
     int16_t status = blk_request_decode(e->ring.abi, copy, &work->request);
 
+    work->began_ns = e->now_ns;
     if (status == BLKIF_RSP_OKAY) {
         io_begin(e, work);
     } else {
@@ -91,15 +92,39 @@ void ring_redo(struct blk_engine *e)
     }
 }
 
+/* Does a limit say that the next request stays in the ring for now? */
+static bool is_throttled(struct blk_engine *e)
+{
+    int64_t wait;
+
+    if (!e->volume.limiter)
+        return false;
+    wait = limit_wait_ns(e->volume.limiter, e->now_ns);
+    if (wait) {
+        if (!e->resume_ns) {
+            e->throttled_ns = e->now_ns;
+            COUNT(e, throttled, 1);
+        }
+        e->resume_ns = e->now_ns + wait;
+        return true;
+    }
+    if (e->resume_ns)
+        COUNT(e, throttled_us, (uint64_t)(e->now_ns - e->throttled_ns) / 1000);
+    e->resume_ns = 0;
+    limit_draw_request(e->volume.limiter, e->now_ns);
+    return false;
+}
+
 int ring_take(struct blk_engine *e)
 {
     uint64_t copy[sizeof(struct blkif_request) / sizeof(uint64_t)];
     uint32_t prod;
 
+    e->now_ns = clock_ns();
     ring_redo(e);
     if (producer(e, &prod))
         return -EPROTO;
-    while (e->req_cons != prod && may_take(e)) {
+    while (e->req_cons != prod && may_take(e) && !is_throttled(e)) {
         struct work *work = e->free;
 
         memcpy(copy, slot_at(e, e->req_cons), e->slot_bytes);
@@ -113,16 +138,17 @@ int ring_take(struct blk_engine *e)
 
 bool ring_has_more(const struct blk_engine *e)
 {
-    return may_take(e) && __atomic_load_n(&e->sring->req_prod,
-                                          __ATOMIC_RELAXED) != e->req_cons;
+    return may_take(e) && !e->resume_ns &&
+           __atomic_load_n(&e->sring->req_prod, __ATOMIC_RELAXED) !=
+               e->req_cons;
 }
 
 bool ring_is_quiet(struct blk_engine *e)
 {
     uint32_t prod;
 
-    /* A completion wakes us then, and no event is needed. */
-    if (!may_take(e))
+    /* A completion or the clock wakes us then, and no event is needed. */
+    if (!may_take(e) || e->resume_ns)
         return true;
     __atomic_store_n(&e->sring->req_event, e->req_cons + 1, __ATOMIC_RELAXED);
     /* The frontend sees that we want an event before we look once more. */

@@ -223,6 +223,34 @@ TEST(flush_barrier_discard)
     end();
 }
 
+TEST(a_slow_discard_keeps_no_other_waiting)
+{
+    struct blkif_request_discard discard = {BLKIF_OP_DISCARD, 0, 0, 7, 8, 16};
+    struct blkif_request slot = {0};
+
+    begin(512, 0);
+    __atomic_store_n(&fake_is_slow, true, __ATOMIC_RELEASE);
+    memcpy(&slot, &discard, sizeof(discard));
+    put(slot);
+    put(slot);
+    CHECK_EQ(ask(io(BLKIF_OP_READ, 1, 0, DATA, 0, 7)), BLKIF_RSP_OKAY);
+    /* What is to be on the disk before a barrier includes them. */
+    put(io(BLKIF_OP_WRITE_BARRIER, 2, 16, DATA, 0, 7));
+    turn();
+    CHECK_EQ(sring->rsp_prod, 1);
+    __atomic_store_n(&fake_is_slow, false, __ATOMIC_RELEASE);
+    CHECK_EQ(answer(7), BLKIF_RSP_OKAY);
+    CHECK_EQ(answer(7), BLKIF_RSP_OKAY);
+    CHECK_EQ(answer(2), BLKIF_RSP_OKAY);
+    /* And those that are on their way when it is to end are waited for. */
+    put(slot);
+    turn();
+    blk_quiesce(engine);
+    CHECK_EQ(sring->rsp_prod, 5);
+    CHECK(has(8, 0));
+    end();
+}
+
 TEST(a_failing_volume_is_told_once)
 {
     struct blk_exit out;
@@ -315,6 +343,90 @@ TEST(events_only_when_asked_for)
     turn();
     CHECK_EQ(fake_nr_notified, 1);
     CHECK_EQ(sring->req_event, 4);
+    end();
+}
+
+TEST(a_volume_that_grows)
+{
+    begin(512, 0);
+    CHECK_EQ(ftruncate(volume.fd, (NR_SECTORS + 8) * 512L), 0);
+    CHECK_EQ(ask(io(BLKIF_OP_READ, 1, NR_SECTORS, DATA, 0, 7)),
+             BLKIF_RSP_ERROR);
+    blk_resize(engine, NR_SECTORS + 8);
+    CHECK_EQ(ask(io(BLKIF_OP_READ, 1, NR_SECTORS, DATA, 0, 7)), BLKIF_RSP_OKAY);
+    CHECK_EQ(ask(io(BLKIF_OP_READ, 1, NR_SECTORS + 1, DATA, 0, 7)),
+             BLKIF_RSP_ERROR);
+    end();
+}
+
+static void begin_limited(struct blk_limiter *limiter, struct blk_limits limits)
+{
+    struct blk_ring ring = {
+        .domid = 5, .port = FAKE_PORT, .nr_pages = 1, .ref = {RING}};
+
+    begin(512, 0);
+    blk_quiesce(engine);
+    volume.limiter = limiter;
+    blk_limiter_set(limiter, &limits);
+    CHECK_EQ(blk_attach(engine, &ring, &volume), 0);
+}
+
+/* The clock is real, so that each limit is one that no test outlives. */
+TEST(a_limit_of_requests_lets_a_burst_through)
+{
+    struct blk_limiter *limiter = blk_limiter_new();
+    struct blk_limits none = {0};
+    struct blk_statistics statistics;
+
+    begin_limited(limiter, (struct blk_limits){.requests_per_s = 1,
+                                               .requests_burst = 1000000});
+    for (uint64_t id = 0; id < 100; id++)
+        CHECK_EQ(ask(io(BLKIF_OP_READ, id, 0, DATA, 0, 7)), BLKIF_RSP_OKAY);
+    blk_statistics(engine, &statistics);
+    CHECK_EQ(statistics.throttled, 0);
+    end();
+    /* A request, and the next an hour later. */
+    begin_limited(limiter, (struct blk_limits){.bytes_per_s = 1});
+    CHECK_EQ(ask(io(BLKIF_OP_WRITE, 1, 0, DATA, 0, 7)), BLKIF_RSP_OKAY);
+    put(io(BLKIF_OP_READ, 2, 0, DATA, 0, 7));
+    put(io(BLKIF_OP_READ, 3, 0, DATA, 0, 7));
+    for (int i = 0; i < 10; i++)
+        turn();
+    CHECK_EQ(sring->rsp_prod, 1);
+    blk_statistics(engine, &statistics);
+    CHECK_EQ(statistics.throttled, 1);
+    CHECK_EQ(statistics.depth, 0);
+    /* What is in the ring outlives the engine, and a limit can be lifted. */
+    blk_limiter_set(limiter, &none);
+    CHECK_EQ(answer(2), BLKIF_RSP_OKAY);
+    CHECK_EQ(answer(3), BLKIF_RSP_OKAY);
+    end();
+    volume.limiter = NULL;
+    blk_limiter_free(limiter);
+}
+
+TEST(statistics_of_time_and_depth)
+{
+    struct blk_statistics statistics;
+    uint64_t nr_reads = 0, nr_flushes = 0;
+
+    begin(512, 0);
+    for (uint64_t id = 0; id < 5; id++)
+        put(io(BLKIF_OP_READ, id, 0, DATA, 0, 7));
+    for (uint64_t id = 0; id < 5; id++)
+        CHECK_EQ(answer(id), BLKIF_RSP_OKAY);
+    put((struct blkif_request){BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 9, 0, {{0}}});
+    CHECK_EQ(answer(9), BLKIF_RSP_OKAY);
+    blk_statistics(engine, &statistics);
+    for (int i = 0; i < BLK_LATENCY_BUCKETS; i++) {
+        nr_reads += statistics.read_latency[i];
+        nr_flushes += statistics.flush_latency[i];
+        CHECK_EQ(statistics.write_latency[i], 0);
+    }
+    CHECK_EQ(nr_reads, 5);
+    CHECK_EQ(nr_flushes, 1);
+    CHECK(statistics.max_depth >= 1 && statistics.max_depth <= 5);
+    CHECK_EQ(statistics.depth, 0);
     end();
 }
 

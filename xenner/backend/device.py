@@ -9,10 +9,11 @@ for them.
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import ClassVar
 
+from xenner.backend.status import Value
 from xenner.errors import GuestError, HostError
 from xenner.libxenstore import Store
 from xenner.types import Domid
@@ -57,7 +58,7 @@ class Device(ABC):
         """Is the frontend served?"""
 
     @abstractmethod
-    def statistics(self) -> dict[str, int]:
+    def statistics(self) -> Mapping[str, Value]:
         """Its counters, in any thread."""
 
     @abstractmethod

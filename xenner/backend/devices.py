@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
 import trio
 
-from xenner.backend.status import Counters
+from xenner.backend.status import Counters, Value
 from xenner.libxenstore import Store
 from xenner.types import Domid
 
@@ -24,7 +24,7 @@ class Served(Protocol):
 
     def close(self) -> None: ...
 
-    def statistics(self) -> dict[str, int]: ...
+    def statistics(self) -> Mapping[str, Value]: ...
 
     def host_changed(self) -> None: ...
 
@@ -72,8 +72,8 @@ class Devices:
                 self._wake(device)
 
     def host_changed(self) -> None:
-        """Something has changed that is in no node."""
-        for device in self._served.values():
+        """Something has changed that is in no node. In any thread."""
+        for device in [*self._served.values()]:
             device.host_changed()
 
     def statistics(self) -> Counters:

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 
 import trio
@@ -18,7 +19,11 @@ from xenner.errors import HostError
 
 _LIMIT_S = 5.0
 
-Counters = Mapping[str, Mapping[str, int]]
+Value = int | Sequence[int]
+"""A number; or a histogram of microseconds: of the values those below 1, 2, 4
+and so on, and all others in the last place."""
+
+Counters = Mapping[str, Mapping[str, Value]]
 """Of each device, by its path, by the names of its engine's statistics."""
 
 
@@ -31,6 +36,8 @@ class Form:
     """Of the devices: "vbd", "vif"."""
     columns: Sequence[str]
     """The counters for people."""
+    gauges: Sequence[str] = ()
+    """Those that may also fall."""
 
 
 def socket_path(daemon: str) -> Path:
@@ -99,9 +106,25 @@ def to_table(counters: Counters, form: Form) -> str:
     lines = [f"{form.kind:12}{heads}"]
     for path, row in sorted(counters.items()):
         device = "{}{}.{}".format(form.kind, *path.split("/")[-2:])
-        cells = "".join(f"{row.get(name, 0):>14}" for name in form.columns)
+        cells = "".join(f"{_cell(row, name):>14}" for name in form.columns)
         lines.append(f"{device:12}{cells}")
     return "\n".join(lines)
+
+
+def _cell(row: Mapping[str, Value], name: str) -> str:
+    """A counter; of a histogram the median and the 99th percentile in us."""
+    value = row.get(name, 0)
+    if isinstance(value, int):
+        return str(value)
+    return f"{_below_us(value, 0.5)}/{_below_us(value, 0.99)}"
+
+
+def _below_us(histogram: Sequence[int], share: float) -> int:
+    """The bound of a histogram's place below which so many are; 0: of none."""
+    sums = list(accumulate(histogram))
+    if not sums[-1]:
+        return 0
+    return 1 << next(i for i, n in enumerate(sums) if n >= share * sums[-1])
 
 
 def to_prometheus(counters: Counters, form: Form) -> str:
@@ -109,11 +132,44 @@ def to_prometheus(counters: Counters, form: Form) -> str:
     names = sorted({name for row in counters.values() for name in row})
     lines = []
     for name in names:
-        full = f"{form.daemon}_{name}_total"
-        lines.append(f"# TYPE {full} counter")
-        for path, row in sorted(counters.items()):
-            if name in row:
-                domid, devid = path.split("/")[-2:]
-                labels = f'domid="{domid}",devid="{devid}"'
-                lines.append(f"{full}{{{labels}}} {row[name]}")
+        samples = [
+            line
+            for path, row in sorted(counters.items())
+            if name in row
+            for line in _samples(form, path, name, row)
+        ]
+        kind = "gauge" if name in form.gauges else "counter"
+        if any("_bucket{" in line for line in samples):
+            kind = "histogram"
+        lines.append(f"# TYPE {_full_name(form, name, kind)} {kind}")
+        lines += samples
     return "\n".join(lines)
+
+
+def _full_name(form: Form, name: str, kind: str) -> str:
+    suffix = {"counter": "_total", "histogram": "_seconds", "gauge": ""}[kind]
+    return f"{form.daemon}_{name}{suffix}"
+
+
+def _samples(
+    form: Form, path: str, name: str, row: Mapping[str, Value]
+) -> list[str]:
+    """A counter's line; those of a histogram."""
+    domid, devid = path.split("/")[-2:]
+    labels = f'domid="{domid}",devid="{devid}"'
+    value = row[name]
+    if isinstance(value, int):
+        kind = "gauge" if name in form.gauges else "counter"
+        return [f"{_full_name(form, name, kind)}{{{labels}}} {value}"]
+    full = _full_name(form, name, "histogram")
+    bounds = [f"{(1 << i) / 1e6:.6f}" for i in range(len(value) - 1)]
+    sums = list(accumulate(value))
+    lines = [
+        f'{full}_bucket{{{labels},le="{bound}"}} {count}'
+        for bound, count in zip([*bounds, "+Inf"], sums, strict=True)
+    ]
+    total_us = row.get(name.replace("_latency", "_us"), 0)
+    assert isinstance(total_us, int)
+    lines.append(f"{full}_sum{{{labels}}} {total_us / 1e6:.6f}")
+    lines.append(f"{full}_count{{{labels}}} {sums[-1]}")
+    return lines

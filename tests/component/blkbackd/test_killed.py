@@ -42,7 +42,7 @@ def test_nothing_is_left_of_a_disk_that_is_closed(
     rig: Rig, frontend: Frontend
 ) -> None:
     def records() -> list[Path]:
-        return list(rig.evtchnd.runtime_dir.glob("blkbackd.*"))
+        return list(rig.evtchnd.runtime_dir.glob("blkbackd.*-*"))
 
     assert len(records()) == 1
     frontend.close()

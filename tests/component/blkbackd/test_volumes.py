@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a disk may be, how it grows and fails, and what is told of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.component.blkbackd.conftest import DISK_BYTES
+from tests.component.blkbackd.rig import DEVICE, Frontend, Rig
+from tests.component.evtchnd.daemon import LIMIT_S, TOP
+from xenner.xenbus import XenbusState
+
+READ, WRITE, BARRIER, FLUSH = range(4)
+OK = "status=0 same=1"
+NR_SECTORS = DISK_BYTES // 512
+
+
+@contextmanager
+def _loop(path: Path, block_bytes: int) -> Iterator[Path]:
+    found = subprocess.run(
+        ["losetup", "-f", "--show", "-b", str(block_bytes), path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if found.returncode:
+        pytest.skip(f"loop: {found.stderr.strip()}")
+    device = found.stdout.strip()
+    try:
+        yield Path(device)
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
+
+
+@contextmanager
+def _small_tmpfs(directory: Path, size: str) -> Iterator[Path]:
+    directory.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", directory],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip(f"root: {done.stderr.strip()}")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "-l", directory], check=True)
+
+
+def _error_of(frontend: Frontend) -> str:
+    path = f"error/backend/vbd/{frontend.domid}/{DEVICE}/error"
+    return frontend.rig.read(f"/local/domain/0/{path}") or ""
+
+
+def _status(rig: Rig, *options: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-m", "blkbackd", "--status", *options],
+        cwd=TOP,
+        env=rig.environment(),
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+def _row(rig: Rig) -> dict[str, Any]:
+    rows = json.loads(_status(rig, "--json"))
+    row: dict[str, Any] = rows[f"backend/vbd/7/{DEVICE}"]
+    return row
+
+
+@pytest.mark.parametrize("prefix", ["", "file:", "aio:"])
+def test_a_path_with_colons(rig: Rig, disk: Path, prefix: str) -> None:
+    path = disk.rename(disk.with_name("pci-0:1:phy:0"))
+    frontend = rig.start_frontend(7)
+    frontend.plug(Path(f"{prefix}{path}"))
+    frontend.connect()
+    assert frontend.ask(f"io {READ} 2048 8 1") == OK
+    assert frontend.node("physical-device-path") == str(path)
+    assert frontend.node("physical-device") is None
+
+
+def test_a_device_of_4096_byte_sectors(rig: Rig, disk: Path) -> None:
+    with _loop(disk, 4096) as device:
+        frontend = rig.start_frontend(7)
+        frontend.plug(Path(f"phy:{device.relative_to('/dev')}"))
+        frontend.connect()
+        number = os.stat(device).st_rdev
+        assert frontend.node("physical-device") == (
+            f"{os.major(number):x}:{os.minor(number):x}"
+        )
+        assert frontend.node("sector-size") == "4096"
+        assert frontend.node("physical-sector-size") == "4096"
+        assert frontend.node("sectors") == str(NR_SECTORS)
+        assert frontend.ask(f"io {READ} 2048 8 1") == OK
+        assert frontend.ask(f"io {WRITE} 2056 16 9") == OK
+        for line in (f"io {READ} 2049 8 1", f"io {WRITE} 2048 1 9"):
+            assert frontend.ask(line).startswith("status=-1")
+        other = rig.start_frontend(8)
+        other.plug(device)
+        other.wait_backend(XenbusState.CLOSED)
+        assert "in use" in _error_of(other)
+        frontend.close()
+
+
+def test_a_cdrom_is_never_written(rig: Rig, disk: Path) -> None:
+    frontend = rig.start_frontend(7)
+    frontend.plug(disk, **{"device-type": "cdrom"})
+    frontend.connect()
+    assert frontend.node("info") == "5"
+    assert frontend.ask(f"io {WRITE} 0 8 1").startswith("status=-1")
+
+
+def test_readers_share_and_a_writer_does_not(rig: Rig, disk: Path) -> None:
+    readers = [rig.start_frontend(domid) for domid in (7, 8)]
+    for reader in readers:
+        reader.plug(disk, mode="r")
+        reader.connect()
+    writer = rig.start_frontend(9)
+    writer.plug(disk)
+    writer.wait_backend(XenbusState.CLOSED)
+    assert "in use" in _error_of(writer)
+    # Unless the operator has said that they know what they do.
+    rig.store.write(f"{writer.backend}/mode", "w!")
+    writer.connect()
+    assert writer.ask(f"io {WRITE} 2048 8 55") == OK
+    assert readers[0].ask(f"io {READ} 2048 8 55") == OK
+
+
+def test_a_file_that_grows_and_shrinks(frontend: Frontend, disk: Path) -> None:
+    rig = frontend.rig
+    beyond = f"io {WRITE} {NR_SECTORS} 8 3"
+    assert frontend.ask(beyond).startswith("status=-1")
+    os.truncate(disk, DISK_BYTES * 2)
+    rig.wait_node(f"{frontend.backend}/sectors", str(NR_SECTORS * 2))
+    assert frontend.ask(beyond) == OK
+    os.truncate(disk, DISK_BYTES)
+    rig.wait_node(f"{frontend.backend}/sectors", str(NR_SECTORS))
+    assert frontend.ask(beyond).startswith("status=-1")
+    assert frontend.backend_state() is XenbusState.CONNECTED
+
+
+def test_a_limit_of_requests_that_changes(frontend: Frontend) -> None:
+    """The clock is real: no test outlives what the limit makes wait."""
+    rig = frontend.rig
+    rig.store.write(f"{frontend.backend}/iops-total", "many")
+    rig.wait_log("iops-total is no number", 1)
+    rig.store.write(f"{frontend.backend}/bps-total", "1")
+    rig.store.write(f"{frontend.backend}/iops-total", "1000000")
+    rig.wait_log("1000000 requests/s, 100000 at once; 1 bytes/s", 1)
+    for sector in (0, 8, 16):
+        assert frontend.ask(f"later {sector}") == "asked"
+    end = time.monotonic() + LIMIT_S
+    while _row(rig)["throttled"] != 1:
+        assert time.monotonic() < end
+    rig.store.write(f"{frontend.backend}/bps-total", "0")
+    assert frontend.ask("answers") == "answers=3"
+
+
+def test_no_space_is_told_and_survived(rig: Rig, tmp_path: Path) -> None:
+    with _small_tmpfs(tmp_path / "small", "1m") as directory:
+        disk = directory / "disk"
+        with disk.open("wb") as file:
+            file.truncate(DISK_BYTES)
+        frontend = rig.start_frontend(7)
+        frontend.plug(disk)
+        frontend.connect()
+        assert frontend.ask(f"io {WRITE} 0 2048 1") == OK
+        assert frontend.ask(f"io {WRITE} 4096 2048 1").startswith("status=-1")
+        rig.wait_node(
+            f"/local/domain/0/error/backend/vbd/7/{DEVICE}/error",
+            "sector 4096: No space left on device",
+        )
+        assert "No space left" in rig.log()
+        assert frontend.ask(f"io {READ} 0 2048 1") == OK
+        assert frontend.ask("discard 0 2048") == "status=0"
+        assert frontend.ask(f"io {WRITE} 4096 1024 1") == OK
+        frontend.close()
+
+
+def test_status(frontend: Frontend) -> None:
+    assert frontend.ask(f"io {READ} 2048 8 1") == OK
+    assert frontend.ask(f"io {WRITE} 0 16 1") == OK
+    assert frontend.ask(f"none {FLUSH}") == "status=0"
+    row = _row(frontend.rig)
+    assert (row["reads"], row["read_bytes"]) == (1, 4096)
+    assert (row["writes"], row["write_bytes"]) == (1, 8192)
+    assert sum(row["read_latency"]) == sum(row["flush_latency"]) == 1
+    assert (row["depth"], row["max_depth"]) == (0, 1)
+    table = _status(frontend.rig).splitlines()
+    assert table[0].split()[:3] == ["vbd", "reads", "read_bytes"]
+    assert table[1].split()[:3] == [f"vbd7.{DEVICE}", "1", "4096"]
+    text = _status(frontend.rig, "--prometheus")
+    labels = f'domid="7",devid="{DEVICE}"'
+    assert f"blkbackd_write_bytes_total{{{labels}}} 8192" in text
+    assert "# TYPE blkbackd_depth gauge" in text
+    assert "# TYPE blkbackd_read_latency_seconds histogram" in text
+    last = f'read_latency_seconds_bucket{{{labels},le="+Inf"}} 1'
+    assert last in text
+    assert re.search(r"read_latency_seconds_sum\{.*\} 0\.\d+", text)
