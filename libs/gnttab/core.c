@@ -37,7 +37,8 @@ struct mapping {
 struct xengntdev_handle {
     struct active_handle active;
     pthread_mutex_t lock;
-    int fd; /* nothing comes of it, but callers may ask for one */
+    bool is_restricted; /* maps and copies nothing more */
+    int fd;             /* nothing comes of it, but callers may ask for one */
     struct granter *granters;
     struct mapping *mappings[NR_BUCKETS]; /* by address */
     struct mapping *spare;                /* of one page, to be used again */
@@ -52,6 +53,19 @@ static struct mapping **mapping_at(xengnttab_handle *xgt, const char *address)
     while (*link && (*link)->address != address)
         link = &(*link)->next;
     return link;
+}
+
+/* As Xen's: grants of any domain are the same handle's, so none is left. */
+static int restrict_handle(struct active_handle *active, uint32_t domid)
+{
+    xengnttab_handle *xgt = (xengnttab_handle *)(void *)active;
+
+    (void)domid;
+    pthread_mutex_lock(&xgt->lock);
+    xgt->is_restricted = true;
+    granters_drop_unused(&xgt->granters);
+    pthread_mutex_unlock(&xgt->lock);
+    return 0;
 }
 
 xengnttab_handle *xengnttab_open(struct xentoollog_logger *logger,
@@ -74,7 +88,7 @@ xengnttab_handle *xengnttab_open(struct xentoollog_logger *logger,
     }
     pthread_mutex_init(&xgt->lock, NULL);
     mapper_open();
-    active_handle_add(&xgt->active);
+    active_handle_add(&xgt->active, restrict_handle);
     return xgt;
 }
 
@@ -247,6 +261,10 @@ static void *map(xengnttab_handle *xgt, uint32_t nr_pages,
         return NULL;
     }
     pthread_mutex_lock(&xgt->lock);
+    if (xgt->is_restricted) {
+        errno = ENOTTY;
+        goto out;
+    }
     mapping = new_mapping(xgt, nr_pages);
     if (!mapping)
         goto out;
@@ -410,9 +428,15 @@ static int16_t copy_segment(xengnttab_handle *xgt,
 int xengnttab_grant_copy(xengnttab_handle *xgt, uint32_t count,
                          xengnttab_grant_copy_segment_t *segs)
 {
+    int rc = 0;
+
     pthread_mutex_lock(&xgt->lock);
-    for (uint32_t i = 0; i < count; i++)
+    if (xgt->is_restricted) {
+        errno = ENOTTY;
+        rc = -1;
+    }
+    for (uint32_t i = 0; i < count && !rc; i++)
         segs[i].status = copy_segment(xgt, &segs[i]);
     pthread_mutex_unlock(&xgt->lock);
-    return 0;
+    return rc;
 }

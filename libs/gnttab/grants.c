@@ -111,6 +111,20 @@ void granter_free(struct granter *granter)
     free(granter);
 }
 
+void granters_drop_unused(struct granter **all)
+{
+    struct granter **link = all, *granter;
+
+    while ((granter = *link)) {
+        if (granter->users) {
+            link = &granter->next;
+            continue;
+        }
+        *link = granter->next;
+        granter_free(granter);
+    }
+}
+
 char *granter_view(struct granter *granter, int prot, uint64_t frame)
 {
     char **view = &granter->view[prot & PROT_WRITE ? 1 : 0];

@@ -36,6 +36,7 @@ struct granter {
 struct granter *granter_get(struct granter **all, uint32_t domid);
 void granter_put(struct granter **all, struct granter *granter);
 void granter_free(struct granter *granter);
+void granters_drop_unused(struct granter **all);
 
 /* Where a frame of its memory is in a view with that PROT_*; NULL and errno. */
 char *granter_view(struct granter *granter, int prot, uint64_t frame);
