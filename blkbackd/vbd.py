@@ -164,7 +164,7 @@ class Vbd(Device):
         if volume.discard_bytes:
             values["discard-granularity"] = volume.discard_bytes
             values["discard-alignment"] = 0
-            values["discard-secure"] = 0
+            values["discard-secure"] = int(volume.can_erase_securely())
         return values
 
     def _detach(self) -> None:

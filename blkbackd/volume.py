@@ -19,6 +19,7 @@ SECTOR_BYTES = 512
 _BLKSSZGET = 0x1268
 _BLKPBSZGET = 0x127B
 _BLKGETSIZE64 = 0x80081272
+_BLKSECDISCARD = 0x127D  # of a first byte and a number of bytes
 _BUFFER_BYTES = 4096
 
 
@@ -46,6 +47,17 @@ class Volume:
 
     def close(self) -> None:
         os.close(self.fd)
+
+    def can_erase_securely(self) -> bool:
+        """Has the device secure discard? Linux has no node for that, but says
+        so (block/ioctl.c) before it refuses a range that is not aligned."""
+        if not self.is_device or not self.discard_bytes:
+            return False
+        try:
+            fcntl.ioctl(self.fd, _BLKSECDISCARD, array.array("Q", [1, 1]))
+        except OSError as error:
+            return error.errno == errno.EINVAL
+        return False
 
     def nr_sectors_now(self) -> int:
         """OSError: it has gone."""

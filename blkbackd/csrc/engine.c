@@ -12,7 +12,19 @@
 
 #include "state.h"
 
-#define POLL_NS 15000
+/*
+ * To fall asleep and be woken takes longer than a look of this time, and
+ * longer than many disks need. Of many requests on their way a sleep delays
+ * few, of one all: then, and if the last sleep was as short, it is worth a
+ * longer look.
+ */
+#define LOOK_NS 15000
+#define LONG_LOOK_NS 100000
+#define FEW_REQUESTS 4
+
+/* Engines that take a long look, so that half of the CPUs are left. */
+static int nr_looking;
+
 /* So long at most until a limit that was changed is looked at. */
 #define THROTTLE_NS 100000000
 
@@ -44,6 +56,7 @@ struct blk_engine *blk_new(void)
 
     if (!e)
         return NULL;
+    e->max_looking = (int)sysconf(_SC_NPROCESSORS_ONLN) / 2;
     e->control = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     e->completions = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (e->control < 0 || e->completions < 0)
@@ -99,7 +112,7 @@ void blk_quiesce(struct blk_engine *e)
     while (e->nr_busy || e->held || e->nr_redo) {
         ring_redo(e);
         io_submit_batch(e);
-        io_reap(e, e->nr_submitted ? 1 : 0);
+        io_wait(e);
     }
     ring_publish(e);
     record_detach(e);
@@ -111,6 +124,17 @@ void blk_kick(struct blk_engine *e)
 {
     __atomic_store_n(&e->is_kicked, true, __ATOMIC_RELEASE);
     eventfd_write(e->control, 1);
+}
+
+/* Take the event that is there, if one is; -errno. */
+static int take_event(struct blk_engine *e)
+{
+    int port = xenevtchn_pending(e->xce);
+
+    /* Unmasked before the ring is looked at: no event is lost. */
+    if (port < 0 || xenevtchn_unmask(e->xce, (evtchn_port_t)port))
+        return -errno;
+    return 0;
 }
 
 /* How long to sleep at most; NULL: until something comes. */
@@ -129,48 +153,44 @@ static struct timespec *timeout(const struct blk_engine *e, bool may_sleep,
     return out;
 }
 
-/* Sleep until frontend, disk or blk_kick() have something; -errno. */
+/*
+ * Sleep, if it may, until frontend, disk or blk_kick() have something; -errno.
+ * Only a sleeper minds the completions' eventfd: what it says of those that
+ * io_reap() has found by itself is old.
+ */
 static int wait_events(struct blk_engine *e, bool may_sleep)
 {
     struct pollfd fds[] = {
         {.fd = xenevtchn_fd(e->xce), .events = POLLIN},
-        {.fd = e->completions, .events = POLLIN},
         {.fd = e->control, .events = POLLIN},
+        {.fd = e->completions, .events = POLLIN},
     };
     struct timespec limit;
     eventfd_t count;
+    int64_t began = clock_ns();
 
+    if (may_sleep && e->nr_busy) {
+        eventfd_read(e->completions, &count);
+        may_sleep = !io_has_ended(e);
+    }
     if (may_sleep)
         COUNT(e, wakes, 1);
-    if (ppoll(fds, 3, timeout(e, may_sleep, &limit), NULL) < 0)
+    if (ppoll(fds, e->nr_busy ? 3 : 2, timeout(e, may_sleep, &limit), NULL) < 0)
         return errno == EINTR ? 0 : -errno;
-    if (fds[0].revents) {
-        int port = xenevtchn_pending(e->xce);
-
-        /* Unmasked before the ring is looked at: no event is lost. */
-        if (port < 0 || xenevtchn_unmask(e->xce, (evtchn_port_t)port))
-            return -errno;
-    }
-    if (fds[1].revents) {
-        eventfd_read(e->completions, &count);
-        io_reap(e, 0);
-    }
-    if (fds[2].revents && !e->exit.why) {
+    if (may_sleep)
+        e->look_ns = clock_ns() - began < LONG_LOOK_NS ? LONG_LOOK_NS : LOOK_NS;
+    if (fds[1].revents && !e->exit.why) {
         __atomic_store_n(&e->is_kicked, false, __ATOMIC_RELAXED);
         eventfd_read(e->control, &count);
         e->exit.why = BLK_EXIT_KICKED;
     }
-    return 0;
+    return fds[0].revents ? take_event(e) : 0;
 }
 
-/*
- * Look for a while whether something comes, as long as a request costs or two:
- * to fall asleep and be woken takes longer than most disks, and the frontend
- * has fewer requests on their way meanwhile.
- */
-static bool comes_soon(struct blk_engine *e)
+/* Look for so long whether something comes. */
+static bool comes_within(struct blk_engine *e, int64_t look_ns)
 {
-    int64_t end = clock_ns() + POLL_NS;
+    int64_t end = clock_ns() + look_ns;
 
     do {
         if (__atomic_load_n(&e->is_kicked, __ATOMIC_ACQUIRE))
@@ -180,6 +200,23 @@ static bool comes_soon(struct blk_engine *e)
         __builtin_ia32_pause();
     } while (clock_ns() < end);
     return false;
+}
+
+static bool comes_soon(struct blk_engine *e)
+{
+    bool is_there = false;
+
+    if (e->look_ns == LONG_LOOK_NS && e->nr_submitted <= FEW_REQUESTS) {
+        bool is_free = __atomic_fetch_add(&nr_looking, 1, __ATOMIC_RELAXED) <
+                       e->max_looking;
+
+        if (is_free)
+            is_there = comes_within(e, LONG_LOOK_NS);
+        __atomic_fetch_sub(&nr_looking, 1, __ATOMIC_RELAXED);
+        if (is_free)
+            return is_there;
+    }
+    return e->nr_submitted && comes_within(e, LOOK_NS);
 }
 
 int blk_run(struct blk_engine *e, struct blk_exit *out)
@@ -197,10 +234,9 @@ int blk_run(struct blk_engine *e, struct blk_exit *out)
         ring_publish(e);
         if (e->exit.why)
             break;
-        if (e->nr_submitted && comes_soon(e))
-            io_reap(e, 0);
-        else
+        if (!comes_soon(e))
             rc = wait_events(e, ring_is_quiet(e));
+        io_reap(e);
     }
     *out = e->exit;
     memset(&e->exit, 0, sizeof(e->exit));

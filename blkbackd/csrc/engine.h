@@ -53,7 +53,7 @@ struct blk_volume {
     int fd; /* the caller's, for as long as the engine is attached */
     uint32_t block_bytes;  /* what the disk can read or write at least */
     uint32_t memory_align; /* of buffers, for O_DIRECT; 1: any */
-    uint8_t is_read_only, is_device, can_discard, reserved;
+    uint8_t is_read_only, is_device, can_discard, can_erase_securely;
     uint64_t nr_sectors;         /* of 512 bytes */
     struct blk_limiter *limiter; /* the caller's, for all rings; NULL: none */
 };

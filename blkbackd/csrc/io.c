@@ -2,19 +2,33 @@
 /* From a request to the disk and back: Linux aio. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/falloc.h>
-#include <linux/fs.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "state.h"
 
-#define MAX_EVENTS 64
 #define AIO_RING_MAGIC 0xa10a10a1U
+/*
+ * So many at a time: of more, Linux gives the disk nothing before it has all
+ * of them (fs/aio.c, AIO_PLUG_THRESHOLD), and the disk idles meanwhile.
+ */
+#define SUBMIT_AT_ONCE 2U
+
+/* What the kernel maps at the context, since 2.6 (fs/aio.c). */
+struct aio_ring {
+    uint32_t id, nr, head, tail;
+    uint32_t magic, compat_features, incompat_features, header_bytes;
+    struct io_event event[];
+};
+
+static struct aio_ring *ring_of(const struct blk_engine *e)
+{
+    return (struct aio_ring *)e->aio;
+}
 
 int io_attach(struct blk_engine *e)
 {
@@ -29,12 +43,20 @@ int io_attach(struct blk_engine *e)
         rc = -errno;
         goto fail_detach;
     }
+    /* Another kernel's; it has been this one for twenty years. */
+    if (ring_of(e)->magic != AIO_RING_MAGIC || ring_of(e)->incompat_features) {
+        rc = -ENOSYS;
+        goto fail_destroy;
+    }
+    discard_attach(e);
     e->free = NULL;
     for (uint32_t i = e->nr_slots; i--;) {
         e->works[i].next = e->free;
         e->free = &e->works[i];
     }
     return 0;
+fail_destroy:
+    syscall(SYS_io_destroy, e->aio);
 fail_detach:
     memory_detach(e);
 fail_free:
@@ -45,6 +67,7 @@ fail_free:
 
 void io_detach(struct blk_engine *e)
 {
+    discard_detach(e);
     syscall(SYS_io_destroy, e->aio);
     memory_detach(e);
     free(e->batch);
@@ -205,7 +228,9 @@ static void submit(struct blk_engine *e)
     uint32_t done = 0;
 
     while (done < e->nr_batch) {
-        long n = syscall(SYS_io_submit, e->aio, (long)(e->nr_batch - done),
+        uint32_t left = e->nr_batch - done;
+        long n = syscall(SYS_io_submit, e->aio,
+                         (long)(left < SUBMIT_AT_ONCE ? left : SUBMIT_AT_ONCE),
                          e->batch + done);
 
         if (n > 0) {
@@ -221,23 +246,6 @@ static void submit(struct blk_engine *e)
     }
     e->nr_batch -= done;
     memmove(e->batch, e->batch + done, e->nr_batch * sizeof(struct iocb *));
-}
-
-/* Not asynchronous in Linux: this disk waits, and only this one. */
-static int discard(struct blk_engine *e, const struct blk_request *request)
-{
-    uint64_t range[2] = {request->sector * BLK_SECTOR_BYTES,
-                         request->nr_sectors * BLK_SECTOR_BYTES};
-    int rc;
-
-    if (!request->nr_sectors)
-        return 0;
-    if (e->volume.is_device)
-        rc = ioctl(e->volume.fd, BLKDISCARD, range);
-    else
-        rc = fallocate(e->volume.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                       (off_t)range[0], (off_t)range[1]);
-    return rc ? errno : 0;
 }
 
 /* --- begin ------------------------------------------------------------------ */
@@ -259,6 +267,7 @@ static uint64_t limited_bytes(const struct work *work)
 static void begin(struct blk_engine *e, struct work *work)
 {
     const struct blk_request *request = &work->request;
+    int error;
 
     e->nr_busy++;
     COUNT(e, depth, 1);
@@ -270,7 +279,9 @@ static void begin(struct blk_engine *e, struct work *work)
         memory_take_bounce(e, work);
     switch (request->op) {
     case BLKIF_OP_DISCARD:
-        finish(e, work, discard(e, request));
+        error = discard_begin(e, work);
+        if (error)
+            finish(e, work, error);
         return;
     case BLKIF_OP_WRITE_BARRIER:
         e->is_barrier_busy = true;
@@ -328,34 +339,52 @@ void io_submit_batch(struct blk_engine *e)
     } while (e->held && !must_hold(e, e->held));
 }
 
-void io_reap(struct blk_engine *e, long at_least)
+static void take_event(struct blk_engine *e, const struct io_event *event)
 {
-    struct io_event events[MAX_EVENTS];
-    struct timespec none = {0};
-    long n;
+    e->nr_submitted--;
+    complete(e, (struct work *)(uintptr_t)event->data, event->res);
+}
 
-    do {
-        n = syscall(SYS_io_getevents, e->aio, at_least, (long)MAX_EVENTS,
-                    events, at_least ? NULL : &none);
-        if (n > 0)
-            e->now_ns = clock_ns();
-        for (long i = 0; i < n; i++) {
-            e->nr_submitted--;
-            complete(e, (struct work *)(uintptr_t)events[i].data,
-                     events[i].res);
-        }
-        at_least = 0;
-    } while (n == MAX_EVENTS);
+void io_reap(struct blk_engine *e)
+{
+    struct aio_ring *ring = ring_of(e);
+    struct work *work, *next;
+    uint32_t head, tail;
+
+    if (!io_has_ended(e))
+        return;
+    e->now_ns = clock_ns();
+    for (work = discard_take_done(e); work; work = next) {
+        next = work->next;
+        finish(e, work, work->discard_error);
+    }
+    head = ring->head; /* only we move it */
+    tail = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
+    while (head != tail) {
+        struct io_event event = ring->event[head];
+
+        head = (head + 1) % ring->nr;
+        __atomic_store_n(&ring->head, head, __ATOMIC_RELEASE);
+        take_event(e, &event);
+    }
+}
+
+void io_wait(struct blk_engine *e)
+{
+    struct pollfd fd = {.fd = e->completions, .events = POLLIN};
+    eventfd_t count;
+
+    eventfd_read(e->completions, &count);
+    if (e->nr_busy && !io_has_ended(e))
+        poll(&fd, 1, -1);
+    io_reap(e);
 }
 
 bool io_has_ended(const struct blk_engine *e)
 {
-    /* The head of what the kernel maps at the context (fs/aio.c). */
-    const struct {
-        uint32_t id, nr, head, tail, magic;
-    } *ring = (const void *)e->aio;
+    const struct aio_ring *ring = ring_of(e);
 
-    return ring->magic == AIO_RING_MAGIC &&
+    return discard_has_ended(e) ||
            __atomic_load_n(&ring->tail, __ATOMIC_RELAXED) !=
                __atomic_load_n(&ring->head, __ATOMIC_RELAXED);
 }

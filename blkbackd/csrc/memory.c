@@ -41,12 +41,15 @@ bool memory_fetch_segments(struct blk_engine *e, struct blk_request *request)
 /* Neighbours are one vector: a page's end and the next one's beginning. */
 static void add_vector(struct work *work, char *base, size_t bytes)
 {
-    struct iovec *last = &work->iov[work->nr_iov - 1];
+    if (work->nr_iov) {
+        struct iovec *last = &work->iov[work->nr_iov - 1];
 
-    if (work->nr_iov && (char *)last->iov_base + last->iov_len == base)
-        last->iov_len += bytes;
-    else
-        work->iov[work->nr_iov++] = (struct iovec){base, bytes};
+        if ((char *)last->iov_base + last->iov_len == base) {
+            last->iov_len += bytes;
+            return;
+        }
+    }
+    work->iov[work->nr_iov++] = (struct iovec){base, bytes};
 }
 
 bool memory_map(struct blk_engine *e, struct work *work)

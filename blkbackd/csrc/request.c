@@ -129,7 +129,7 @@ int16_t blk_request_decode(uint32_t abi, const void *slot,
     request->sector = field64(byte, layout->sector);
     request->nr_sectors = 0;
     request->nr_segments = 0;
-    request->is_indirect = false;
+    request->is_indirect = request->is_secure = false;
     switch (request->op) {
     case BLKIF_OP_READ:
     case BLKIF_OP_WRITE:
@@ -138,6 +138,7 @@ int16_t blk_request_decode(uint32_t abi, const void *slot,
         return decode_direct(layout, byte, request);
     case BLKIF_OP_DISCARD:
         request->nr_sectors = field64(byte, layout->discard_nr_sectors);
+        request->is_secure = byte[1] & BLKIF_DISCARD_SECURE;
         return BLKIF_RSP_OKAY;
     case BLKIF_OP_INDIRECT:
         return decode_indirect(layout, byte, request);
@@ -182,7 +183,8 @@ int16_t blk_request_check(struct blk_request *request,
     uint64_t block_mask = volume->block_bytes / BLK_SECTOR_BYTES - 1;
 
     if (request->op == BLKIF_OP_DISCARD) {
-        if (!volume->can_discard)
+        if (!volume->can_discard ||
+            (request->is_secure && !volume->can_erase_securely))
             return BLKIF_RSP_EOPNOTSUPP;
         if (volume->is_read_only || !is_within(request, volume))
             return BLKIF_RSP_ERROR;

@@ -30,6 +30,7 @@ struct blk_request {
     uint64_t nr_sectors; /* 0 until blk_request_check(), but for discard */
     uint16_t nr_segments;
     uint8_t op;       /* what is to be done, and what the answer names */
+    bool is_secure;   /* discard: nobody is to read it ever again */
     bool is_indirect; /* segment[] is still to be read from these pages: */
     uint32_t indirect_gref[BLK_MAX_INDIRECT_PAGES];
     struct blk_segment segment[BLK_MAX_SEGMENTS];

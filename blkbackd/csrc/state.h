@@ -4,6 +4,7 @@
 #define BLKBACKD_STATE_H
 
 #include <linux/aio_abi.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -36,6 +37,16 @@ struct work {
     char *bounce;
     uint32_t nr_iov;
     struct iovec iov[BLK_MAX_SEGMENTS];
+    int discard_error;
+};
+
+/* A thread for what Linux does not do asynchronously. */
+struct discarder {
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t is_wanted;
+    bool is_started, is_ending;
+    struct work *todo, **todo_end, *done;
 };
 
 #define BLK_MAX_RING_SLOTS 512
@@ -60,6 +71,8 @@ struct blk_engine {
     int control;          /* eventfd: blk_kick() */
     bool is_kicked;       /* the same, for who does not sleep */
     int completions;      /* eventfd: aio */
+    int64_t look_ns;      /* how long to look before it sleeps */
+    int max_looking;      /* of all engines, at once for long */
     struct blk_exit exit; /* what blk_run() is to come back with */
     uint64_t told[4];     /* errnos that were told, a bit for each */
     struct blk_statistics statistics;
@@ -94,6 +107,7 @@ struct blk_engine {
     struct iocb **batch;  /* for the next io_submit(2) */
     uint32_t nr_batch;
     uint32_t nr_submitted; /* in the kernel */
+    struct discarder discarder;
     char *bounces;
     uint32_t free_bounces; /* a bit for each */
 };
@@ -150,6 +164,15 @@ void memory_take_bounce(struct blk_engine *e, struct work *work);
 void memory_copy_bounce(struct work *work, bool is_from_bounce);
 void memory_let_go(struct blk_engine *e, struct work *work);
 
+/* discard.c */
+void discard_attach(struct blk_engine *e);
+void discard_detach(struct blk_engine *e);
+/* Have it done in its own time; an errno if it cannot be begun. */
+int discard_begin(struct blk_engine *e, struct work *work);
+/* All that have ended since, linked; their errors are in discard_error. */
+struct work *discard_take_done(struct blk_engine *e);
+bool discard_has_ended(const struct blk_engine *e);
+
 /* io.c */
 int io_attach(struct blk_engine *e);
 void io_detach(struct blk_engine *e);
@@ -159,7 +182,9 @@ void io_begin(struct blk_engine *e, struct work *work);
 void io_submit_batch(struct blk_engine *e);
 /* Has something ended that io_reap() has not taken? No system call. */
 bool io_has_ended(const struct blk_engine *e);
-/* Take what has ended, at least so many. */
-void io_reap(struct blk_engine *e, long at_least);
+/* Take what has ended. */
+void io_reap(struct blk_engine *e);
+/* The same, and wait until something has if nothing had. */
+void io_wait(struct blk_engine *e);
 
 #endif

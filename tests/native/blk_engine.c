@@ -223,6 +223,34 @@ TEST(flush_barrier_discard)
     end();
 }
 
+TEST(a_slow_discard_keeps_no_other_waiting)
+{
+    struct blkif_request_discard discard = {BLKIF_OP_DISCARD, 0, 0, 7, 8, 16};
+    struct blkif_request slot = {0};
+
+    begin(512, 0);
+    __atomic_store_n(&fake_is_slow, true, __ATOMIC_RELEASE);
+    memcpy(&slot, &discard, sizeof(discard));
+    put(slot);
+    put(slot);
+    CHECK_EQ(ask(io(BLKIF_OP_READ, 1, 0, DATA, 0, 7)), BLKIF_RSP_OKAY);
+    /* What is to be on the disk before a barrier includes them. */
+    put(io(BLKIF_OP_WRITE_BARRIER, 2, 16, DATA, 0, 7));
+    turn();
+    CHECK_EQ(sring->rsp_prod, 1);
+    __atomic_store_n(&fake_is_slow, false, __ATOMIC_RELEASE);
+    CHECK_EQ(answer(7), BLKIF_RSP_OKAY);
+    CHECK_EQ(answer(7), BLKIF_RSP_OKAY);
+    CHECK_EQ(answer(2), BLKIF_RSP_OKAY);
+    /* And those that are on their way when it is to end are waited for. */
+    put(slot);
+    turn();
+    blk_quiesce(engine);
+    CHECK_EQ(sring->rsp_prod, 5);
+    CHECK(has(8, 0));
+    end();
+}
+
 TEST(a_failing_volume_is_told_once)
 {
     struct blk_exit out;

@@ -7,12 +7,14 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <xenevtchn.h>
 #include <xengnttab.h>
 
 char *fake_memory;
+bool fake_is_slow;
 unsigned int fake_nr_mapped, fake_nr_notified;
 static int memory_fd = -1, bell = -1;
 
@@ -32,6 +34,14 @@ void fake_domain_free(void)
 {
     munmap(fake_memory, FAKE_PAGES * 4096L);
     close(memory_fd);
+}
+
+/* The C library's, but for how long it takes. */
+int fallocate(int fd, int mode, off_t at, off_t bytes)
+{
+    while (__atomic_load_n(&fake_is_slow, __ATOMIC_ACQUIRE))
+        usleep(1000);
+    return (int)syscall(SYS_fallocate, fd, mode, at, bytes);
 }
 
 void fake_send(void)

@@ -7,12 +7,16 @@
 #ifndef TESTS_NATIVE_BLK_FAKES_H
 #define TESTS_NATIVE_BLK_FAKES_H
 
+#include <stdbool.h>
+
 #include <stdint.h>
 
 #define FAKE_PAGES 64
 #define FAKE_PORT 9
 
 extern char *fake_memory;
+/* fallocate(2) does not come back as long as this is so. */
+extern bool fake_is_slow;
 extern unsigned int fake_nr_mapped; /* pages that the engine has mapped */
 extern unsigned int fake_nr_notified;
 

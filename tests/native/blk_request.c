@@ -101,6 +101,19 @@ TEST(discards_and_indirect_requests_in_both)
     }
 }
 
+TEST(a_secure_discard_is_not_a_plain_one)
+{
+    struct blkif_request_discard slot = {BLKIF_OP_DISCARD, 0, 0, 9, 10, 990};
+    struct blk_request request;
+
+    CHECK_EQ(blk_request_decode(BLK_ABI_64, &slot, &request), BLKIF_RSP_OKAY);
+    CHECK(!request.is_secure);
+    slot.flag = BLKIF_DISCARD_SECURE;
+    CHECK_EQ(blk_request_decode(BLK_ABI_64, &slot, &request), BLKIF_RSP_OKAY);
+    CHECK(request.is_secure);
+    CHECK_EQ(blk_request_check(&request, &disk), BLKIF_RSP_EOPNOTSUPP);
+}
+
 TEST(rings_have_the_slots_that_io_ring_h_computes)
 {
     CHECK_EQ(blk_ring_slots(BLK_ABI_64, 1), __CONST_RING_SIZE(blkif, 4096));
@@ -186,6 +199,11 @@ TEST(what_a_volume_cannot)
     CHECK_EQ(blk_request_check(&request, &volume), BLKIF_RSP_OKAY);
     request.op = BLKIF_OP_DISCARD;
     CHECK_EQ(blk_request_check(&request, &volume), BLKIF_RSP_ERROR);
+    volume.is_read_only = 0;
+    request.is_secure = true;
+    CHECK_EQ(blk_request_check(&request, &volume), BLKIF_RSP_EOPNOTSUPP);
+    volume.can_erase_securely = 1;
+    CHECK_EQ(blk_request_check(&request, &volume), BLKIF_RSP_OKAY);
     volume.can_discard = 0;
     CHECK_EQ(blk_request_check(&request, &volume), BLKIF_RSP_EOPNOTSUPP);
     /* A flush of nothing writes nothing. */

@@ -39,7 +39,7 @@ def test_mode(mode: str, writes: bool, shares: bool) -> None:
 
 
 def test_limits() -> None:
-    assert read_limits({}.get) == Limits()
+    assert read_limits(dict[str, str]().get) == Limits()
     nodes = {"iops-total": "500", "bps-total": "4096", "bps-total-max": "9"}
     assert read_limits(nodes.get) == Limits(500, 50, 4096, 9)
 
