@@ -52,10 +52,11 @@ class Frontend:
     process: subprocess.Popen[str]
     pidfd: int
     port: int = 0
+    kind: str = "vbd"
 
     @property
     def backend(self) -> str:
-        return f"/local/domain/0/backend/vbd/{self.domid}/{DEVICE}"
+        return f"/local/domain/0/backend/{self.kind}/{self.domid}/{DEVICE}"
 
     @property
     def path(self) -> str:
