@@ -82,6 +82,12 @@ assert old > 0, "a port of before"
 assert map_foreign(2) == "ok"
 print(toolcore.xentoolcore_restrict_all(1), rights(), flush=True)
 sys.stdin.readline()
+# A handle waits a second for an evtchnd that has just been started.
+while said(evtchn.xenevtchn_bind_unbound_port(xce, 1)) in (
+    "EAGAIN",
+    "ECONNREFUSED",
+):
+    pass
 print(rights(), flush=True)
 # What it had before it may give up.
 print(evtchn.xenevtchn_unbind(xce, old), flush=True)

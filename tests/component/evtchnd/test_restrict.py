@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-from tests.component.evtchnd.daemon import LIMIT_S, TOP, Daemon
+from tests.component.evtchnd.daemon import LIMIT_S, TOP, Client, Daemon
 
 RIGHTS = {
     "port 1": "ok",
@@ -39,6 +39,7 @@ def test_all_but_one_domain_is_given_up(daemon: Daemon) -> None:
         # Nor does another evtchnd give it back.
         daemon.stop()
         daemon.start()
+        Client(daemon.path).close()
         said, _ = process.communicate("again\n", LIMIT_S)
     assert said == f"{RIGHTS}\n0\n"
     assert process.returncode == 0
