@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kvm.ctl import Ctl
 from tests.kvm.diskguest import Disks, make_initrd, make_root, serving
 from tests.kvm.outside import DOMID, Guest, Host, open_host
 from tests.places.rules import limit_s
@@ -129,3 +130,31 @@ def test_a_root_on_qcow2(
     _convert(qcow2, image, "raw")
     assert hashlib.sha256(_file_in(image, "/data")).hexdigest() == inside
     assert _is_clean(image)
+
+
+def test_plugged_in_and_out_while_it_runs(
+    host: Host, disks: Disks, image: Path, tmp_path: Path
+) -> None:
+    guest = _boot(host, disks, image)
+    ctl = Ctl(host)
+    domid = str(DOMID)
+    extra = tmp_path / "extra.img"
+    extra.write_bytes(b"hello from outside\n" + bytes(4 * _MIB))
+    for number in range(3):
+        ctl("block-attach", domid, f"raw:{extra}", "xvdb", "w")
+        guest.do("until [ -b /dev/xvdb ]; do :; done")
+        said = guest.do("head -n 1 /dev/xvdb")
+        assert "hello from outside" in said
+        text = f"number {number} from inside"
+        guest.do(f"echo {text} | dd of=/dev/xvdb bs=512 seek=8 conv=sync,fsync")
+        again = ctl.run("block-attach", domid, f"raw:{extra}", "xvdb", "w")
+        assert again.returncode == 1
+        assert "is there already" in again.stderr
+        ctl("block-detach", domid, "xvdb")
+        guest.do("while [ -b /dev/xvdb ]; do :; done")
+        assert extra.read_bytes()[4096:].startswith(text.encode())
+    missing = ctl.run("block-attach", domid, f"{tmp_path}/none,raw,xvdc,w")
+    assert missing.returncode == 1
+    assert f"{tmp_path}/none" in missing.stderr
+    assert len(ctl("block-list", domid).splitlines()) == 2
+    _power_off(guest)
