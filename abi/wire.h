@@ -70,6 +70,11 @@
 #define EVTCHND_ATTACH 18
 /* The first domain whose number is dom or higher; ESRCH: there is none. */
 #define EVTCHND_DOMAIN_INFO 19
+/*
+ * Host: from now on only ports to and from remote_dom, for the length of the
+ * connection. EACCES: it is restricted already.
+ */
+#define EVTCHND_RESTRICT 20
 
 /* "Any number" in port; "this connection's domain" in dom. */
 #define EVTCHND_ANY_PORT 0

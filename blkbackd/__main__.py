@@ -3,13 +3,16 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import trio
 
+from blkbackd.qdisk import Qdisk, Qemus, is_ours
 from blkbackd.vbd import Vbd
 from xenner.backend.daemon import Backend, run_backend
-from xenner.backend.devices import Devices
+from xenner.backend.devices import Devices, follow_store
 from xenner.backend.status import Form
+from xenner.libxenstore import Store
 
 _LOOK_S = 1.0
 _FORM = Form(
@@ -27,9 +30,27 @@ _FORM = Form(
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns its exit status."""
     backend = Backend(
-        description=__doc__, form=_FORM, make_device=Vbd, beside=_watch_sizes
+        description=__doc__, form=_FORM, make_device=Vbd, beside=_beside
     )
     return run_backend(backend, arguments)
+
+
+async def _beside(devices: Devices) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_watch_sizes, devices)
+        if is_ours():
+            nursery.start_soon(_serve_qdisks)
+
+
+async def _serve_qdisks() -> None:
+    with Store() as store:
+        async with trio.open_nursery() as nursery:
+            qemus = Qemus(store)
+            make = partial(Qdisk, qemus)
+            devices = Devices(store, nursery, "qdisk", make)
+            await nursery.start(follow_store, store, devices)
+            # What goes from now on is seen.
+            await trio.to_thread.run_sync(qemus.release_stale)
 
 
 async def _watch_sizes(devices: Devices) -> None:

@@ -8,6 +8,7 @@ import fcntl
 import mmap
 import os
 import stat
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ _BLKPBSZGET = 0x127B
 _BLKGETSIZE64 = 0x80081272
 _BLKSECDISCARD = 0x127D  # of a first byte and a number of bytes
 _BUFFER_BYTES = 4096
+_UDEV_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,10 @@ def open_volume(
         try:
             fd, reason = _open(path, is_read_only, is_shared)
             on_fail.callback(os.close, fd)
-            if not is_shared:
-                _claim(fd, is_read_only=is_read_only)
             status = os.fstat(fd)
+            if not is_shared:
+                kind = fcntl.LOCK_SH if is_read_only else fcntl.LOCK_EX
+                _claim(fd, kind, is_device=stat.S_ISBLK(status.st_mode))
             if stat.S_ISBLK(status.st_mode):
                 volume = _device(path, fd, status, reason, is_read_only)
             elif stat.S_ISREG(status.st_mode):
@@ -124,9 +127,19 @@ def _open(path: Path, is_read_only: bool, is_shared: bool) -> tuple[int, str]:
     return os.open(path, flags), "the file system refuses O_DIRECT"
 
 
-def _claim(fd: int, *, is_read_only: bool) -> None:
-    kind = fcntl.LOCK_SH if is_read_only else fcntl.LOCK_EX
-    fcntl.flock(fd, kind | fcntl.LOCK_NB)
+def _claim(fd: int, kind: int, *, is_device: bool) -> None:
+    """flock(2) it. BlockingIOError: somebody has it."""
+    end_s = time.monotonic() + (_UDEV_S if is_device else 0)
+    while True:
+        try:
+            fcntl.flock(fd, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # udev locks a device for as long as it looks what is on it.
+            if time.monotonic() >= end_s:
+                raise
+            time.sleep(_UDEV_S / 20)
+        else:
+            return
 
 
 def _ask(fd: int, request: int, kind: str) -> int:

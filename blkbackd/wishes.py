@@ -24,12 +24,10 @@ _DIGITS = 18
 
 
 def parse_params(params: str) -> Path:
-    """The file or device of the node `params`; with phy: one that is not
-    absolute is below /dev, as the block script has it."""
-    kind, colon, rest = params.partition(":")
-    if not colon or kind not in _TYPES:
-        return Path(params)
-    return Path("/dev", rest) if kind == "phy" else Path(rest)
+    """The file or device of the node `params`; one that is not absolute is
+    below /dev, as the block script has it for phy:."""
+    kind, _, rest = params.partition(":")
+    return Path("/dev", rest if kind in _TYPES else params)
 
 
 def may_write(mode: str) -> bool:

@@ -38,6 +38,7 @@ class Type(IntEnum):
     RAISE_VIRQ = abi.EVTCHND_RAISE_VIRQ
     ATTACH = abi.EVTCHND_ATTACH
     DOMAIN_INFO = abi.EVTCHND_DOMAIN_INFO
+    RESTRICT = abi.EVTCHND_RESTRICT
 
 
 @dataclass(frozen=True, slots=True)

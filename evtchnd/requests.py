@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from evtchnd.delivery import HandlePage
-from evtchnd.domains import Role
+from evtchnd.domains import Role, is_guest_domid
 from evtchnd.messages import Reply, Request, Type
 from evtchnd.ports import End, PortError, State
 from evtchnd.switchboard import Handle, Switchboard
@@ -92,7 +92,21 @@ def _dispatch(call: _Call) -> Answer:
     roles, serve = _REQUESTS[Type(call.request.type)]
     if call.handle.peer.role not in roles:
         raise PortError(errno.EPERM)
+    if call.handle.only is not None:
+        _check_restricted(call, call.handle.only)
     return serve(call)
+
+
+def _check_restricted(call: _Call, only: Domid) -> None:
+    """EACCES, as of a restricted /dev/xen/evtchn, for all but its own."""
+    match call.request.type:
+        case Type.CLOSE | Type.LINK | Type.SEND | Type.UNMASK:
+            return
+        case Type.ALLOC_UNBOUND | Type.BIND_INTERDOMAIN:
+            is_own = call.named_domid() == call.domid
+            if is_own and call.remote_domid() == only:
+                return
+    raise PortError(errno.EACCES)
 
 
 def _hello(call: _Call) -> Answer:
@@ -334,6 +348,14 @@ def _domain_info(call: _Call) -> Answer:
     return Answer(Reply(domain=call.board.info(call.request.dom)))
 
 
+def _restrict(call: _Call) -> Answer:
+    domid = call.request.remote_dom
+    if not is_guest_domid(domid):
+        raise PortError(errno.EINVAL)
+    call.handle.only = Domid(domid)
+    return Answer()
+
+
 _ALL = frozenset(Role)
 _HOST = frozenset({Role.HOST, Role.LAUNCHER})
 _LAUNCHER = frozenset({Role.LAUNCHER})
@@ -359,4 +381,5 @@ _REQUESTS: dict[int, tuple[frozenset[Role], Callable[[_Call], Answer]]] = {
     Type.RAISE_VIRQ: (_LAUNCHER, _raise_virq),
     Type.ATTACH: (_DOMAIN, _attach),
     Type.DOMAIN_INFO: (_HOST, _domain_info),
+    Type.RESTRICT: (_HOST, _restrict),
 }

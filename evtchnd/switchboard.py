@@ -31,6 +31,8 @@ class Handle:
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self.page: HandlePage | None = None
+        # The guest that it has restricted itself to.
+        self.only: Domid | None = None
 
     @property
     def is_greeted(self) -> bool:

@@ -51,6 +51,9 @@ class Disk:
     discards: bool = True
     is_direct_io_safe: bool = False
     is_trusted: bool = True
+    format: str = "raw"
+    is_qdisk: bool = False
+    """QEMU serves it, as all that is not raw."""
     line: int = 0
 
 
@@ -100,8 +103,8 @@ def _number_of(kind: str, disk: int, partition: int) -> int | None:
 def parse_disk(text: str, *, line: int = 0) -> Disk:
     """A disk from any of its spellings.
 
-    ValueError for what xl refuses, and for what is not there: other formats
-    than raw, scripts, disks that other domains serve, empty drives.
+    ValueError for what xl refuses, and for what is not there: scripts, disks
+    that other domains serve, empty drives.
     """
     spec = _Spec()
     rest = text.strip()
@@ -214,14 +217,15 @@ def _format(value: str) -> str:
 
 def _checked(spec: _Spec, line: int) -> Disk:
     values = spec.values
-    kind = values.get("format", "raw")
+    kind = str(values.get("format") or "raw")
     target, vdev = str(values.get("target", "")), str(values.get("vdev", ""))
     if kind == "empty" or (values.get("is_cdrom") and not target):
         raise ValueError("a drive without a medium is not there")
-    if kind != "raw":
-        raise ValueError(f"format {kind} is not there, only raw")
     if values.get("backendtype") == "tap":
         raise ValueError("backendtype=tap: there is no blktap")
+    is_qdisk = kind != "raw" or values.get("backendtype") == "qdisk"
+    if is_qdisk and values.get("backendtype") == "phy":
+        raise ValueError(f"backendtype=phy: format {kind} needs qdisk")
     if values.get("specification") == "virtio":
         raise ValueError("specification=virtio: a PV guest has Xen's disks")
     if values.get("script", "block") not in ("block", ""):
@@ -242,5 +246,7 @@ def _checked(spec: _Spec, line: int) -> Disk:
         discards=bool(values.get("discards", True)),
         is_direct_io_safe=bool(values.get("is_direct_io_safe", False)),
         is_trusted=bool(values.get("is_trusted", True)),
+        format=kind,
+        is_qdisk=is_qdisk,
         line=line,
     )

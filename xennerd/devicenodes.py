@@ -36,7 +36,8 @@ def device_nodes(
 
 
 def backend_path(kind: str, domid: Domid, devid: int) -> str:
-    """Where domain 0's half of a device is; `kind` is vbd or vif."""
+    """Where domain 0's half of a device is; `kind` is vbd, qdisk or
+    vif."""
     return f"/local/domain/0/backend/{kind}/{domid}/{devid}"
 
 
@@ -59,14 +60,14 @@ def disk_nodes(domid: Domid, disk: Disk) -> Iterator[Node]:
     kind = "cdrom" if disk.is_cdrom else "disk"
     back = {
         "frontend-id": str(domid),
-        "params": disk.target,
+        "params": _params(disk),
         "script": f"{_SCRIPTS}/block",
         "online": "1",
         "removable": "0",
         "bootable": "1",
         "state": "1",
         "dev": disk.vdev,
-        "type": "phy",
+        "type": "qdisk" if disk.is_qdisk else "phy",
         "mode": "w" if disk.is_writable else "r",
         "device-type": kind,
         "discard-enable": str(int(disk.discards)),
@@ -83,7 +84,21 @@ def disk_nodes(domid: Domid, disk: Disk) -> Iterator[Node]:
         # Old guests do not say what they speak: libxl says it for them.
         "protocol": "x86_64-abi",
     }
-    yield from _device("vbd", domid, disk.devid, front=front, back=back)
+    yield from _device(
+        "vbd",
+        domid,
+        disk.devid,
+        front=front,
+        back=back,
+        back_kind="qdisk" if disk.is_qdisk else "vbd",
+    )
+
+
+def _params(disk: Disk) -> str:
+    """libxl's words for formats are QEMU's but for a raw one's."""
+    if not disk.is_qdisk:
+        return disk.target
+    return f"{'aio' if disk.format == 'raw' else disk.format}:{disk.target}"
 
 
 def vif_nodes(domid: Domid, vif: Vif, *, handle: uuid.UUID) -> Iterator[Node]:
@@ -132,9 +147,10 @@ def _device(
     front: Mapping[str, str],
     back: Mapping[str, str],
     read_only: Mapping[str, str] | None = None,
+    back_kind: str = "",
 ) -> Iterator[Node]:
     front_path = frontend_path(kind, domid, devid)
-    back_path = backend_path(kind, domid, devid)
+    back_path = backend_path(back_kind or kind, domid, devid)
     guests_own = (f"n{domid}", "r0")
     hosts_own = ("n0", f"r{domid}")
     back = {"frontend": front_path, **back}

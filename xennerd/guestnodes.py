@@ -66,7 +66,7 @@ def all_paths(guest: Guest) -> tuple[str, ...]:
         domain_path(guest.domid),
         *(
             f"/local/domain/0/backend/{kind}/{guest.domid}"
-            for kind in ("console", "vbd", "vif")
+            for kind in ("console", "vbd", "qdisk", "vif")
         ),
         f"/vm/{guest.handle}",
         f"/libxl/{guest.domid}",

@@ -4,10 +4,22 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 
 #include <xen/xen.h>
 
 #define PAGE_BYTES 4096
+
+/* Hypercalls are no domain's: none is left, with what Xen's library says. */
+static int restrict_handle(struct active_handle *active, uint32_t domid)
+{
+    xencall_handle *xcall = (xencall_handle *)(void *)active;
+
+    (void)domid;
+    xcall->is_restricted = true;
+    shutdown(xcall->client.fd, SHUT_RDWR);
+    return 0;
+}
 
 xencall_handle *xencall_open(struct xentoollog_logger *logger,
                              unsigned int open_flags)
@@ -28,7 +40,7 @@ xencall_handle *xencall_open(struct xentoollog_logger *logger,
         return NULL;
     }
     evtchnd_discard(&hello);
-    active_handle_add(&xcall->active);
+    active_handle_add(&xcall->active, restrict_handle);
     return xcall;
 }
 
@@ -70,6 +82,10 @@ static long hypercall(xencall_handle *xcall, unsigned int op, uint64_t arg1,
 {
     long rc;
 
+    if (xcall->is_restricted) {
+        errno = ENOTTY;
+        return -1;
+    }
     switch (op) {
     case __HYPERVISOR_domctl:
         rc = do_domctl(xcall, (void *)(uintptr_t)arg1);

@@ -18,6 +18,7 @@
 struct xencall_handle {
     struct active_handle active;
     struct evtchnd_client client;
+    bool is_restricted; /* answers nothing more */
 };
 
 /* Ask evtchnd, once more if the connection was lost. 0 or -errno. */

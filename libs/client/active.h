@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Handles that xentoolcore_restrict_all() (xentoolcore.h) asks to give up all
- * but one domain. Ours cannot be held to that: each says so, so that a caller
- * that wants it ends instead of going on with all its rights.
+ * but one domain. As with Xen's, a restricted handle of libxenevtchn and of
+ * libxenforeignmemory has that domain only, one of libxencall and libxengnttab
+ * nothing more. It is the handle that is held to it: whoever could still open
+ * another one must be kept from that by other means, as Xen says too.
  */
 #ifndef LIBS_ACTIVE_H
 #define LIBS_ACTIVE_H
@@ -10,8 +12,11 @@
 #include <stdint.h>
 
 /* As libxentoolcore has it: three words (xentoolcore_internal.h of Xen). */
+struct active_handle;
+typedef int active_restrict_t(struct active_handle *handle, uint32_t domid);
+
 struct active_handle {
-    int (*restrict_callback)(struct active_handle *handle, uint32_t domid);
+    active_restrict_t *restrict_callback;
     struct {
         struct active_handle *next, **prev;
     } entry;
@@ -19,7 +24,8 @@ struct active_handle {
 
 /* For the length of a handle's life. Nothing where nobody has libxentoolcore
  * loaded: then nobody can restrict either. */
-void active_handle_add(struct active_handle *handle);
+void active_handle_add(struct active_handle *handle,
+                       active_restrict_t *restrict_to);
 void active_handle_remove(struct active_handle *handle);
 
 #endif

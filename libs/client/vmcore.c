@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "abi/layout.h"
@@ -69,6 +70,72 @@ bool vmcore_has_frame(const struct vmcore *core, uint64_t mfn)
     if (gpa >= MACHINE_HOLE_GPA && gpa < MACHINE_HOLE_END_GPA)
         return false;
     return gpa >= M2P_GPA + M2P_ALIGN_BYTES;
+}
+
+static int lock(const struct vmcore *core, short type, uint64_t frame,
+                uint64_t nr_pages)
+{
+    struct flock range = {
+        .l_type = type,
+        .l_whence = SEEK_SET,
+        .l_start = (off_t)(frame * VMCORE_PAGE_BYTES),
+        .l_len = (off_t)(nr_pages * VMCORE_PAGE_BYTES),
+    };
+
+    return fcntl(core->fd, F_OFD_SETLK, &range);
+}
+
+/*
+ * The VM process has its lock for the microseconds that it takes to give back
+ * a few pages. Not F_OFD_SETLKW: one that was taken over may keep it.
+ */
+int vmcore_hold(const struct vmcore *core, uint64_t frame, uint64_t nr_pages)
+{
+    const struct timespec pause = {.tv_nsec = 50 * 1000};
+
+    for (int tries = 1000; lock(core, F_RDLCK, frame, nr_pages); tries--) {
+        if ((errno != EAGAIN && errno != EACCES) || !tries)
+            return -1;
+        nanosleep(&pause, NULL);
+    }
+    return 0;
+}
+
+void vmcore_release(const struct vmcore *core, uint64_t frame,
+                    uint64_t nr_pages)
+{
+    lock(core, F_UNLCK, frame, nr_pages);
+}
+
+bool vmcore_fill(const struct vmcore *core, uint64_t frame, uint64_t nr_pages)
+{
+    int rc;
+
+    do {
+        rc = fallocate(core->fd, 0, (off_t)(frame * VMCORE_PAGE_BYTES),
+                       (off_t)(nr_pages * VMCORE_PAGE_BYTES));
+    } while (rc && errno == EINTR);
+    return !rc || errno == EOPNOTSUPP;
+}
+
+/* Large pages of a tmpfs would count what is behind the file's end as well. */
+bool vmcore_is_whole(const struct vmcore *core)
+{
+    uint64_t bytes = core->bytes;
+    struct stat file;
+
+    if (bytes > MACHINE_HOLE_END_GPA)
+        bytes -= MACHINE_HOLE_END_GPA - MACHINE_HOLE_GPA;
+    return !(bytes % (2 << 20)) && !fstat(core->fd, &file) &&
+           (uint64_t)file.st_blocks * 512 >= bytes;
+}
+
+int vmcore_map_zeros(void *where, int prot, uint64_t nr_pages)
+{
+    void *map = mmap(where, nr_pages * VMCORE_PAGE_BYTES, prot,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+
+    return map == MAP_FAILED ? -1 : 0;
 }
 
 void *vmcore_reserve(void *wanted, uint64_t nr_pages, int flags)

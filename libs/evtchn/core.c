@@ -73,6 +73,29 @@ static void tear_down(xenevtchn_handle *xce)
     errno = saved;
 }
 
+/* EACCES if it is restricted already, EINVAL if that is no guest's number. */
+int xenevtchn_restrict(xenevtchn_handle *xce, domid_t domid)
+{
+    struct evtchnd_request request = {
+        .type = EVTCHND_RESTRICT,
+        .remote_dom = domid,
+    };
+    struct evtchnd_answer answer;
+
+    if (handle_call(xce, &request, &answer))
+        return -1;
+    evtchnd_discard(&answer);
+    xce->only_domid = domid;
+    return 0;
+}
+
+/* The handle is the first that there is in it. */
+static int restrict_handle(struct active_handle *active, uint32_t domid)
+{
+    return xenevtchn_restrict((xenevtchn_handle *)(void *)active,
+                              (domid_t)domid);
+}
+
 xenevtchn_handle *xenevtchn_open(struct xentoollog_logger *logger,
                                  unsigned int flags)
 {
@@ -103,7 +126,7 @@ xenevtchn_handle *xenevtchn_open(struct xentoollog_logger *logger,
         tear_down(xce);
         return NULL;
     }
-    active_handle_add(&xce->active);
+    active_handle_add(&xce->active, restrict_handle);
     return xce;
 }
 
@@ -137,13 +160,6 @@ int xenevtchn_close(xenevtchn_handle *xce)
 int xenevtchn_fd(xenevtchn_handle *xce)
 {
     return xce->epoll;
-}
-
-int xenevtchn_restrict(xenevtchn_handle *xce, domid_t domid)
-{
-    (void)xce, (void)domid;
-    errno = EOPNOTSUPP;
-    return -1;
 }
 
 /* A port that evtchnd made and that could not be taken; errno stays. */

@@ -62,6 +62,7 @@ struct xenevtchn_handle {
     struct active_handle active;
     struct evtchnd_client client;
     pthread_mutex_t lock; /* all below; never held over a request */
+    uint32_t only_domid;  /* restricted to it; 0: not */
     pid_t pid;            /* who opened it: a child may only close */
     int epoll, timer;
     int page_fd, bell;

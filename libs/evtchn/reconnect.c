@@ -62,6 +62,20 @@ out:
     return copies;
 }
 
+static void restrict_again(xenevtchn_handle *xce)
+{
+    struct evtchnd_request request = {
+        .type = EVTCHND_RESTRICT,
+        .dom = EVTCHND_SELF,
+        .remote_dom = xce->only_domid,
+    };
+    struct evtchnd_answer answer;
+
+    if (xce->only_domid &&
+        !evtchnd_call(&xce->client, &request, -1, -1, &answer))
+        evtchnd_discard(&answer);
+}
+
 static void restore(xenevtchn_handle *xce)
 {
     struct port *copies;
@@ -75,6 +89,8 @@ static void restore(xenevtchn_handle *xce)
     for (size_t i = 0; i < nr_ports; i++)
         restore_port(xce, &copies[i]);
     free(copies);
+    /* Last: from then on nothing of other domains is restored. */
+    restrict_again(xce);
     pthread_mutex_lock(&xce->lock);
     arm(xce, EPOLL_CTL_ADD, xce->client.fd, EPOLLRDHUP | EPOLLET,
         SOURCE_SOCKET);

@@ -19,6 +19,7 @@ struct page {
     struct granter *granter;
     uint64_t frame;
     uint32_t ref;
+    bool is_there; /* if not, the mapping has zeros of its own */
 };
 
 struct mapping {
@@ -36,7 +37,8 @@ struct mapping {
 struct xengntdev_handle {
     struct active_handle active;
     pthread_mutex_t lock;
-    int fd; /* nothing comes of it, but callers may ask for one */
+    bool is_restricted; /* maps and copies nothing more */
+    int fd;             /* nothing comes of it, but callers may ask for one */
     struct granter *granters;
     struct mapping *mappings[NR_BUCKETS]; /* by address */
     struct mapping *spare;                /* of one page, to be used again */
@@ -51,6 +53,19 @@ static struct mapping **mapping_at(xengnttab_handle *xgt, const char *address)
     while (*link && (*link)->address != address)
         link = &(*link)->next;
     return link;
+}
+
+/* As Xen's: grants of any domain are the same handle's, so none is left. */
+static int restrict_handle(struct active_handle *active, uint32_t domid)
+{
+    xengnttab_handle *xgt = (xengnttab_handle *)(void *)active;
+
+    (void)domid;
+    pthread_mutex_lock(&xgt->lock);
+    xgt->is_restricted = true;
+    granters_drop_unused(&xgt->granters);
+    pthread_mutex_unlock(&xgt->lock);
+    return 0;
 }
 
 xengnttab_handle *xengnttab_open(struct xentoollog_logger *logger,
@@ -73,7 +88,7 @@ xengnttab_handle *xengnttab_open(struct xentoollog_logger *logger,
     }
     pthread_mutex_init(&xgt->lock, NULL);
     mapper_open();
-    active_handle_add(&xgt->active);
+    active_handle_add(&xgt->active, restrict_handle);
     return xgt;
 }
 
@@ -87,6 +102,7 @@ static void unmap(xengnttab_handle *xgt, struct mapping *mapping,
     for (uint32_t i = 0; i < nr_begun; i++) {
         struct page *page = &mapping->page[i];
 
+        frame_release(page->granter, page->frame);
         grant_end(page->granter, page->ref, mapping->writable);
         granter_put(&xgt->granters, page->granter);
     }
@@ -159,26 +175,35 @@ static int begin_page(xengnttab_handle *xgt, struct mapping *mapping,
                       uint32_t i, uint32_t domid, uint32_t ref)
 {
     struct granter *granter = granter_get(&xgt->granters, domid);
+    bool is_there;
     uint64_t frame;
+    int saved = EINVAL; /* what Linux's gntdev makes of each status */
 
     if (!granter)
         return -1;
-    if (grant_begin(granter, ref, mapping->writable, &frame) != GNTST_okay) {
-        granter_put(&xgt->granters, granter);
-        errno = EINVAL; /* what Linux's gntdev makes of each status */
-        return -1;
+    if (grant_begin(granter, ref, mapping->writable, &frame) != GNTST_okay)
+        goto fail;
+    if (frame_hold(granter, frame, &is_there)) {
+        saved = errno;
+        grant_end(granter, ref, mapping->writable);
+        goto fail;
     }
-    mapping->page[i] = (struct page){granter, frame, ref};
+    mapping->page[i] = (struct page){granter, frame, ref, is_there};
     return 0;
+fail:
+    granter_put(&xgt->granters, granter);
+    errno = saved;
+    return -1;
 }
 
-/* Are the pages neighbours in one domain's memory? */
+/* Are the pages neighbours in one domain's memory, and all there? */
 static bool is_one_run(const struct mapping *mapping)
 {
     const struct page *first = &mapping->page[0];
 
-    for (uint32_t i = 1; i < mapping->nr_pages; i++) {
-        if (mapping->page[i].granter != first->granter ||
+    for (uint32_t i = 0; i < mapping->nr_pages; i++) {
+        if (!mapping->page[i].is_there ||
+            mapping->page[i].granter != first->granter ||
             mapping->page[i].frame != first->frame + i)
             return false;
     }
@@ -195,6 +220,7 @@ static int place(xengnttab_handle *xgt, struct mapping *mapping, int prot)
 {
     struct page *page = mapping->page;
     char *address;
+    int rc;
 
     if (is_one_run(mapping)) {
         address = granter_view(page->granter, prot, page->frame);
@@ -208,9 +234,11 @@ static int place(xengnttab_handle *xgt, struct mapping *mapping, int prot)
         return -1;
     mapping->is_own = true;
     for (uint32_t i = 0; i < mapping->nr_pages; i++) {
-        if (vmcore_map(&page[i].granter->core,
-                       mapping->address + (size_t)i * VMCORE_PAGE_BYTES, prot,
-                       &page[i].frame, 1))
+        address = mapping->address + (size_t)i * VMCORE_PAGE_BYTES;
+        rc = page[i].is_there ? vmcore_map(&page[i].granter->core, address,
+                                           prot, &page[i].frame, 1)
+                              : vmcore_map_zeros(address, prot, 1);
+        if (rc)
             return -1;
     }
     return 0;
@@ -233,6 +261,10 @@ static void *map(xengnttab_handle *xgt, uint32_t nr_pages,
         return NULL;
     }
     pthread_mutex_lock(&xgt->lock);
+    if (xgt->is_restricted) {
+        errno = ENOTTY;
+        goto out;
+    }
     mapping = new_mapping(xgt, nr_pages);
     if (!mapping)
         goto out;
@@ -396,9 +428,15 @@ static int16_t copy_segment(xengnttab_handle *xgt,
 int xengnttab_grant_copy(xengnttab_handle *xgt, uint32_t count,
                          xengnttab_grant_copy_segment_t *segs)
 {
+    int rc = 0;
+
     pthread_mutex_lock(&xgt->lock);
-    for (uint32_t i = 0; i < count; i++)
+    if (xgt->is_restricted) {
+        errno = ENOTTY;
+        rc = -1;
+    }
+    for (uint32_t i = 0; i < count && !rc; i++)
         segs[i].status = copy_segment(xgt, &segs[i]);
     pthread_mutex_unlock(&xgt->lock);
-    return 0;
+    return rc;
 }

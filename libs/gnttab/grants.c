@@ -106,8 +106,23 @@ void granter_free(struct granter *granter)
             munmap(granter->view[i], granter->core.bytes);
     }
     munmap(granter->entries, GRANT_FRAMES_BYTES);
+    holds_free(granter);
     close(granter->core.fd);
     free(granter);
+}
+
+void granters_drop_unused(struct granter **all)
+{
+    struct granter **link = all, *granter;
+
+    while ((granter = *link)) {
+        if (granter->users) {
+            link = &granter->next;
+            continue;
+        }
+        *link = granter->next;
+        granter_free(granter);
+    }
 }
 
 char *granter_view(struct granter *granter, int prot, uint64_t frame)

@@ -13,6 +13,11 @@
 
 #include "libs/client/vmcore.h"
 
+struct hold;
+
+#define NR_HOLD_BUCKETS 256
+#define NR_IDLE_HOLDS 128
+
 /* A domain's memory and its grant table (version 1), for as long as it is. */
 struct granter {
     struct granter *next;
@@ -22,12 +27,16 @@ struct granter {
     unsigned int users;
     char *view[2]; /* all of its memory, read-only and writable; NULL: none */
     int64_t checked_ns; /* when the domain was there last */
+    struct hold *holds[NR_HOLD_BUCKETS];
+    struct hold *idle[NR_IDLE_HOLDS]; /* a ring of what nobody uses now */
+    unsigned int next_idle;
 };
 
 /* By its number; NULL and errno. To be given back with granter_put(). */
 struct granter *granter_get(struct granter **all, uint32_t domid);
 void granter_put(struct granter **all, struct granter *granter);
 void granter_free(struct granter *granter);
+void granters_drop_unused(struct granter **all);
 
 /* Where a frame of its memory is in a view with that PROT_*; NULL and errno. */
 char *granter_view(struct granter *granter, int prot, uint64_t frame);
@@ -39,5 +48,14 @@ char *granter_view(struct granter *granter, int prot, uint64_t frame);
 int16_t grant_begin(struct granter *granter, uint32_t ref, bool writable,
                     uint64_t *frame);
 void grant_end(struct granter *granter, uint32_t ref, bool writable);
+
+/*
+ * holds.c: a frame that is mapped stays with the guest until frame_release().
+ * is_there: it has memory that can be mapped (vmcore_fill()). 0, or -1 and
+ * errno.
+ */
+int frame_hold(struct granter *granter, uint64_t frame, bool *is_there);
+void frame_release(struct granter *granter, uint64_t frame);
+void holds_free(struct granter *granter);
 
 #endif

@@ -95,6 +95,15 @@ def make_initrd(directory: Path, kernel: Path) -> Path:
     return initrd
 
 
+def qemu_environment(base: dict[str, str]) -> dict[str, str]:
+    """With which blkbackd finds Xen's QEMU, installed or unpacked only."""
+    if not (unpacked := TOP / "build/xen-utils/usr").exists():
+        return base
+    path = f"{base['LD_LIBRARY_PATH']}:{unpacked / 'lib/x86_64-linux-gnu'}"
+    program = unpacked / "libexec/xen-qemu-system-i386"
+    return {**base, "LD_LIBRARY_PATH": path, "XENNER_QDISK": str(program)}
+
+
 class Disks:
     """blkbackd, and the nodes that libxl writes for a guest's disks."""
 
@@ -110,7 +119,7 @@ class Disks:
                 [sys.executable, "-m", "blkbackd"],
                 cwd=TOP,
                 env={
-                    **self._host.evtchnd.environment(),
+                    **qemu_environment(self._host.evtchnd.environment()),
                     "XENSTORED_PATH": str(self._host.socket),
                 },
                 stderr=log,
@@ -133,12 +142,20 @@ class Disks:
         return self._log.read_text()
 
     @staticmethod
-    def backend(devid: int) -> str:
-        return f"/local/domain/0/backend/vbd/{DOMID}/{devid}"
+    def backend(devid: int, kind: str = "vbd") -> str:
+        return f"/local/domain/0/backend/{kind}/{DOMID}/{devid}"
 
-    def plug(self, devid: int, name: str, path: Path, mode: str = "w") -> None:
+    def plug(
+        self,
+        devid: int,
+        name: str,
+        path: Path,
+        mode: str = "w",
+        *,
+        is_qcow2: bool = False,
+    ) -> None:
         """Give the guest a disk, as libxl does for `xl block-attach`."""
-        back = self.backend(devid)
+        back = self.backend(devid, "qdisk" if is_qcow2 else "vbd")
         front = f"/local/domain/{DOMID}/device/vbd/{devid}"
         values = {
             f"{front}/backend": back,
@@ -148,13 +165,13 @@ class Disks:
             f"{front}/trusted": "1",
             f"{back}/frontend": front,
             f"{back}/frontend-id": str(DOMID),
-            f"{back}/params": str(path),
+            f"{back}/params": f"qcow2:{path}" if is_qcow2 else str(path),
             f"{back}/script": "/etc/xen/scripts/block",
             f"{back}/online": "1",
             f"{back}/removable": "0",
             f"{back}/bootable": "1",
             f"{back}/dev": name,
-            f"{back}/type": "phy",
+            f"{back}/type": "qdisk" if is_qcow2 else "phy",
             f"{back}/mode": mode,
             f"{back}/device-type": "disk",
             f"{back}/discard-enable": "1",

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -12,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.kvm.ctl import Ctl
 from tests.kvm.diskguest import Disks, make_initrd, make_root, serving
-from tests.kvm.outside import Guest, Host, open_host
+from tests.kvm.outside import DOMID, Guest, Host, open_host
+from tests.places.rules import limit_s
 
 # What the store is asked with, xenstore-utils, the lab's root has not.
 pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
@@ -53,13 +57,22 @@ def disks(host: Host) -> Iterator[Disks]:
         yield disks
 
 
-def _boot(host: Host, disks: Disks, image: Path) -> Guest:
+def _boot(
+    host: Host, disks: Disks, image: Path, *, is_qcow2: bool = False
+) -> Guest:
     guest = host.boot(cmdline="root=/dev/xvda", is_up=False)
     host.wait_node("control/feature-poweroff", "1")
-    disks.plug(XVDA, "xvda", image)
+    disks.plug(XVDA, "xvda", image, is_qcow2=is_qcow2)
     guest.wait_for("FSCK-CLEAN")
     guest.wait_for("XENNER-INIT")
     return guest
+
+
+def _convert(source: Path, target: Path, kind: str) -> None:
+    program = shutil.which("qemu-img")
+    if program is None:
+        pytest.skip("packages: qemu-utils is not installed")
+    subprocess.run([program, "convert", "-O", kind, source, target], check=True)
 
 
 def _power_off(guest: Guest) -> None:
@@ -92,6 +105,56 @@ def test_a_root_on_xvda(host: Host, disks: Disks, image: Path) -> None:
     used = os.stat(image).st_blocks
     guest.do("fstrim /")
     assert (used - os.stat(image).st_blocks) * 512 >= 15 * _MIB
+    # The disk grows under it.
+    os.truncate(image, 96 * _MIB)
+    guest.do(f"until grep -qx {96 << 11} /sys/block/xvda/size; do :; done")
     _power_off(guest)
     assert hashlib.sha256(_file_in(image, "/data")).hexdigest() == inside
     assert _is_clean(image)
+
+
+def test_a_root_on_qcow2(
+    host: Host, disks: Disks, image: Path, tmp_path: Path
+) -> None:
+    qcow2 = tmp_path / "root.qcow2"
+    _convert(image, qcow2, "qcow2")
+    guest = _boot(host, disks, qcow2, is_qcow2=True)
+    guest.do("dd if=/dev/urandom of=/data bs=1M count=4; sync")
+    inside = guest.do("sha256sum /data").split()[0]
+    pid = int((host.directory / f"qdisk.{DOMID}.pid").read_text())
+    pidfd = os.pidfd_open(pid)
+    _power_off(guest)
+    # Its disks' nodes went with it, and QEMU lets go of the image.
+    assert select.select([pidfd], [], [], limit_s(30))[0]
+    os.close(pidfd)
+    _convert(qcow2, image, "raw")
+    assert hashlib.sha256(_file_in(image, "/data")).hexdigest() == inside
+    assert _is_clean(image)
+
+
+def test_plugged_in_and_out_while_it_runs(
+    host: Host, disks: Disks, image: Path, tmp_path: Path
+) -> None:
+    guest = _boot(host, disks, image)
+    ctl = Ctl(host)
+    domid = str(DOMID)
+    extra = tmp_path / "extra.img"
+    extra.write_bytes(b"hello from outside\n" + bytes(4 * _MIB))
+    for number in range(3):
+        ctl("block-attach", domid, f"raw:{extra}", "xvdb", "w")
+        guest.do("until [ -b /dev/xvdb ]; do :; done")
+        said = guest.do("head -n 1 /dev/xvdb")
+        assert "hello from outside" in said
+        text = f"number {number} from inside"
+        guest.do(f"echo {text} | dd of=/dev/xvdb bs=512 seek=8 conv=sync,fsync")
+        again = ctl.run("block-attach", domid, f"raw:{extra}", "xvdb", "w")
+        assert again.returncode == 1
+        assert "is there already" in again.stderr
+        ctl("block-detach", domid, "xvdb")
+        guest.do("while [ -b /dev/xvdb ]; do :; done")
+        assert extra.read_bytes()[4096:].startswith(text.encode())
+    missing = ctl.run("block-attach", domid, f"{tmp_path}/none,raw,xvdc,w")
+    assert missing.returncode == 1
+    assert f"{tmp_path}/none" in missing.stderr
+    assert len(ctl("block-list", domid).splitlines()) == 2
+    _power_off(guest)

@@ -189,6 +189,9 @@ def test_xl_info_is_the_hosts(host: ToolHost) -> None:
 
 
 def test_xen_init_dom0_gives_domain_0_its_name(host: ToolHost) -> None:
+    # Our store makes them itself: without them it is the tool that did it.
+    for node in ("domid", "name"):
+        host.run("xenstore-rm", f"/local/domain/0/{node}")
     host.tool("xen-init-dom0")
     assert host.run("xenstore-read", "/local/domain/0/domid") == "0\n"
     rows = [line.split() for line in host.tool("xl", "list").splitlines()]
@@ -240,6 +243,13 @@ def test_qemu_shows_the_guests_screen(host: ToolHost, tmp_path: Path) -> None:
                 return found.count(byte) > len(found) * 9 // 10
 
             until(shown)
+
+
+def test_qemu_gives_up_what_is_not_the_guests(host: ToolHost) -> None:
+    host.boot()
+    with open_qemu(host, "-xen-domid-restrict") as qemu:
+        # It ends before it answers, were one handle not restricted.
+        qemu.do("query-status")
 
 
 def test_qemu_is_the_guests_keyboard(host: ToolHost) -> None:

@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,43 +12,13 @@ import pytest
 
 from demo.initramfs import make_initramfs
 from tests.component.evtchnd.daemon import TOP
-from tests.kvm.outside import INIT, POWEROFF, Host, open_host
+from tests.kvm.ctl import Ctl
+from tests.kvm.outside import INIT, POWEROFF, open_host
 from tests.places.rules import limit_s
 
 pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
 
 KERNEL = TOP / "build/debian/vmlinuz"
-
-
-class Ctl:
-    """Runs xennerctl on a test's own host."""
-
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        self.environment = {
-            **os.environ,
-            "XENNER_RUNTIME_DIR": str(host.directory),
-            "XENNER_EVTCHND": str(host.evtchnd.path),
-            "XENSTORED_PATH": str(host.socket),
-            "XENNER_LOG_DIR": str(host.directory / "log"),
-        }
-
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "xennerd.ctl", *words],
-            cwd=TOP,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=limit_s(60),
-        )
-
-    def __call__(self, *words: str) -> str:
-        done = self.run(*words)
-        assert done.returncode == 0, f"{words}: {done.stderr}"
-        return done.stdout
 
 
 @pytest.fixture

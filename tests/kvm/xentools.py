@@ -227,7 +227,7 @@ class Qemu:
 
 
 @contextmanager
-def open_qemu(host: ToolHost) -> Iterator[Qemu]:
+def open_qemu(host: ToolHost, *options: str) -> Iterator[Qemu]:
     """As a toolstack starts it beside a PV guest."""
     ours, theirs = socket.socketpair()
     command: list[str | Path] = [
@@ -236,6 +236,7 @@ def open_qemu(host: ToolHost) -> Iterator[Qemu]:
         *("-nodefaults", "-no-user-config", "-name", "web"),
         *("-display", "none", "-mon", "chardev=qmp,mode=control"),
         *("-chardev", f"socket,id=qmp,fd={theirs.fileno()}"),
+        *options,
     ]
     with (
         ours,

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from tests.places.again import run_with_lost
 from tests.places.programs import make_all
 from tests.places.rules import Place, kvm_refusal
 from tests.places.runs import Job, host_job, lab_job, run_job
@@ -84,7 +85,13 @@ def _run(place: Place, arguments: Sequence[str], *, has_kvm: bool) -> Ran:
         except subprocess.CalledProcessError as error:
             # The compiler has said why.
             return Ran(place=place, problem=str(error))
-    return run_job(_job(place, arguments, has_kvm=has_kvm), sys.stdout.buffer)
+
+    def run(again: Sequence[str]) -> Ran:
+        # A test's name is enough; what else was asked for chose it.
+        job = _job(place, again or arguments, has_kvm=has_kvm)
+        return run_job(job, sys.stdout.buffer)
+
+    return run_with_lost(run)
 
 
 def main() -> int:

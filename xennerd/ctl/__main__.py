@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from xenner.errors import ConfigError, HostError
-from xennerd.ctl import acting, creating, files, showing
+from xennerd.ctl import acting, creating, files, plugging, showing
 from xennerd.ctl.command import Command, NoCommandError, find_command, help_text
 from xennerd.ctl.domains import NoDomainError
 
@@ -13,6 +13,7 @@ COMMANDS: dict[str, Command] = {
     **acting.COMMANDS,
     **creating.COMMANDS,
     **files.COMMANDS,
+    **plugging.COMMANDS,
     **showing.COMMANDS,
 }
 # xl's own: verbosity, force, timestamps, progress, dry run.

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from xenner.evtchn import Evtchnd
+from xenner.pagelocks import hold_pages
 from xenner.pending import MappedPending
 from xenner.types import Domid, Port
 from xennerd.store.ports import RingLink
@@ -62,6 +63,7 @@ class Guests:
             size_bytes = os.fstat(fd).st_size
             if not 0 < gfn < size_bytes // PAGE_BYTES:
                 raise OSError(errno.EINVAL, f"page {gfn:#x} is not in {path}")
+            hold_pages(fd, gfn * PAGE_BYTES, PAGE_BYTES)
             return mmap.mmap(fd, PAGE_BYTES, offset=gfn * PAGE_BYTES)
         finally:
             os.close(fd)

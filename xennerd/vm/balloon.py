@@ -3,13 +3,13 @@
 
 The guest's page numbers stay its own: what is given back is what is behind
 them. The vmcore gets holes, which read as zeros, and the tmpfs that it lies
-on has so much more room.
+on has so much more room. A page that another process has mapped stays until
+that process lets go (xenner/pagelocks.py) and goes with a later request.
 """
 
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -21,13 +21,17 @@ from xennerd.vm.layout import PAGE_BYTES, MachineLayout
 from xennerd.vm.vmcore import Vmcore
 
 _MFN_BYTES = 8
+_NR_RETRIED = 64
 
 
 class Balloon:
-    """EMU_REQUEST_BALLOON of one domain; called by its vCPUs' threads."""
+    """EMU_REQUEST_BALLOON of one domain; called by its vCPUs' threads, one at
+    a time."""
 
     def __init__(self, vmcore: Vmcore) -> None:
         self._vmcore = vmcore
+        # Given back by the guest while somebody had them mapped.
+        self._owed: dict[Mfn, None] = {}
 
     def perform(self, request: Any) -> None:
         """Answer a struct emu_request in place.
@@ -55,8 +59,9 @@ class Balloon:
             request.result = -errno.EINVAL
             return
         try:
-            for start, nr_pages in runs(mfns):
-                move(start * PAGE_BYTES, nr_pages * PAGE_BYTES)
+            self._retry_owed()
+            for first, nr_pages in runs(mfns):
+                move(first, nr_pages)
         except OSError:
             request.result = -errno.ENOMEM
         else:
@@ -75,11 +80,24 @@ class Balloon:
         guest_bytes = layout.guest_nr_pages * PAGE_BYTES
         return min(guest_bytes, max(0, guest_bytes + there_bytes - all_bytes))
 
-    def _give(self, start: int, size_bytes: int) -> None:
-        self._vmcore.mem.madvise(mmap.MADV_REMOVE, start, size_bytes)
+    def _give(self, first: Mfn, nr_pages: int) -> None:
+        if self._vmcore.give_back(first * PAGE_BYTES, nr_pages * PAGE_BYTES):
+            return
+        for mfn in map(Mfn, range(first, first + nr_pages)):
+            if not self._vmcore.give_back(mfn * PAGE_BYTES, PAGE_BYTES):
+                self._owed[mfn] = None
 
-    def _take(self, start: int, size_bytes: int) -> None:
+    def _retry_owed(self) -> None:
+        """Those that have waited longest; who still waits goes to the end."""
+        for mfn in list(self._owed)[:_NR_RETRIED]:
+            del self._owed[mfn]
+            self._give(mfn, 1)
+
+    def _take(self, first: Mfn, nr_pages: int) -> None:
+        for mfn in map(Mfn, range(first, first + nr_pages)):
+            self._owed.pop(mfn, None)
         # Now, when it can be refused: the guest's access later cannot.
+        start, size_bytes = first * PAGE_BYTES, nr_pages * PAGE_BYTES
         os.posix_fallocate(self._vmcore.fd, start, size_bytes)
 
 

@@ -27,6 +27,7 @@ from xennerd.guestnodes import (
     domain_path,
     guest_nodes,
 )
+from xennerd.nodewriting import replace_nodes
 from xennerd.vm.channels import GuestChannels, Notifier
 from xennerd.vm.monitorblock import NODES
 
@@ -141,7 +142,8 @@ def _read_all(store: Xenstore, frontend: str) -> dict[str, str]:
 def _introduce(path: Path, guest: Guest) -> None:
     try:
         with Xenstore(path) as store:
-            _write_nodes(store, guest)
+            nodes = chain(guest_nodes(guest), _devices(guest))
+            replace_nodes(store, all_paths(guest), nodes)
             store.introduce(guest.domid, guest.store_mfn, guest.store_port)
     except XenstoreError as error:
         raise HostError(
@@ -155,19 +157,6 @@ def _forget(path: Path, guest: Guest) -> None:
             store.release(guest.domid)
         for node in all_paths(guest):
             store.remove(node)
-
-
-def _write_nodes(store: Xenstore, guest: Guest) -> None:
-    """All of them at once: nobody sees half a guest."""
-    while True:
-        tx = store.start_transaction()
-        for path in all_paths(guest):
-            store.remove(path, tx=tx)
-        for node in chain(guest_nodes(guest), _devices(guest)):
-            store.write(node.path, node.value, tx=tx)
-            store.set_perms(node.path, *node.perms, tx=tx)
-        if store.end_transaction(tx, commits=True):
-            return
 
 
 def _unregister(host: Evtchnd, domid: Domid) -> None:

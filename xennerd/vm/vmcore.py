@@ -19,6 +19,7 @@ from pathlib import Path
 
 from xenner import abi
 from xenner.errors import HostError
+from xenner.pagelocks import taken_pages
 from xenner.types import Domid
 from xennerd.vm.corefile import (
     NOTE_BYTES,
@@ -27,9 +28,11 @@ from xennerd.vm.corefile import (
     core_header,
     prstatus_note,
 )
-from xennerd.vm.layout import MachineLayout
+from xennerd.vm.layout import PAGE_BYTES, MachineLayout
 
 RUNTIME_DIR = Path("/run/xenner")
+
+_CLEAR_BYTES = 256 << 10
 
 _log = logging.getLogger(__name__)
 
@@ -77,15 +80,40 @@ class Vmcore:
         """Zero the guest's memory for a new start; the headers stay valid.
 
         No vCPU may run meanwhile. Raises HostError if the host cannot give
-        the memory back again.
+        the memory back again. What others may have mapped is never a hole:
+        the tables that all look into, and pages that somebody holds.
         """
-        for gpa, size_bytes in self.layout.ram_ranges():
-            start = max(gpa, abi.EMU_IMAGE_GPA)
-            length = gpa + size_bytes - start
-            self.mem.madvise(mmap.MADV_REMOVE, start, length)
+        guest_gpa = self.layout.guest_mfn * PAGE_BYTES
+        with _room_for(self.fd, self.path.parent, self.layout):
+            self._write_zeros(abi.EMU_IMAGE_GPA, guest_gpa - abi.EMU_IMAGE_GPA)
+            for extent in self.layout.extents(0, self.layout.guest_nr_pages):
+                self._clear_range(
+                    extent.mfn * PAGE_BYTES, extent.nr_pages * PAGE_BYTES
+                )
         for vcpu in range(self.nr_vcpus):
             self.set_registers(vcpu, Registers())
         _reserve(self.fd, self.path.parent, self.layout)
+
+    def give_back(self, start: int, size_bytes: int) -> bool:
+        """Make a range holes, unless another process holds part of it."""
+        with taken_pages(self.fd, start, size_bytes) as is_ours:
+            if is_ours:
+                self.mem.madvise(mmap.MADV_REMOVE, start, size_bytes)
+            return is_ours
+
+    def _clear_range(self, start: int, size_bytes: int) -> None:
+        if self.give_back(start, size_bytes):
+            return
+        for at in range(start, start + size_bytes, _CLEAR_BYTES):
+            length = min(_CLEAR_BYTES, start + size_bytes - at)
+            if not self.give_back(at, length):
+                self._write_zeros(at, length)
+
+    def _write_zeros(self, start: int, size_bytes: int) -> None:
+        for at in range(start, start + size_bytes, _CLEAR_BYTES):
+            length = min(_CLEAR_BYTES, start + size_bytes - at)
+            # Not through the mapping: a page that is a hole may find no room.
+            os.pwrite(self.fd, bytes(length), at)
 
     def keep(self) -> None:
         """Leave the file for inspection; the domain's next start removes it.
@@ -286,10 +314,18 @@ def _no_room(runtime_dir: Path, needed: int, free_bytes: int) -> HostError:
 
 def _reserve(fd: int, runtime_dir: Path, layout: MachineLayout) -> None:
     """Set the file's size and have every page of memory allocated."""
-    try:
+    with _room_for(fd, runtime_dir, layout):
         os.ftruncate(fd, layout.size_bytes)
         for gpa, size_bytes in layout.ram_ranges():
             os.posix_fallocate(fd, gpa, size_bytes)
+
+
+@contextmanager
+def _room_for(
+    fd: int, runtime_dir: Path, layout: MachineLayout
+) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.ENOMEM, errno.EDQUOT):
             raise HostError(

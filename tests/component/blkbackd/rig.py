@@ -52,10 +52,11 @@ class Frontend:
     process: subprocess.Popen[str]
     pidfd: int
     port: int = 0
+    kind: str = "vbd"
 
     @property
     def backend(self) -> str:
-        return f"/local/domain/0/backend/vbd/{self.domid}/{DEVICE}"
+        return f"/local/domain/0/backend/{self.kind}/{self.domid}/{DEVICE}"
 
     @property
     def path(self) -> str:
@@ -182,7 +183,13 @@ class Rig:
             "XENSTORED_PATH": str(self.socket),
         }
 
+    @property
+    def status_socket(self) -> Path:
+        return self.evtchnd.runtime_dir / "blkbackd.socket"
+
     def start_blkbackd(self) -> None:
+        # That of one which was killed.
+        self.status_socket.unlink(missing_ok=True)
         with (self.directory / "log").open("a") as log:
             self.blkbackd = subprocess.Popen(
                 [sys.executable, "-m", "blkbackd"],
@@ -204,6 +211,10 @@ class Rig:
     def stop_blkbackd(self) -> None:
         """It answers what it has taken, and ends well."""
         assert self.blkbackd is not None
+        # One that is still starting would die of the signal.
+        end = time.monotonic() + LIMIT_S
+        while not self.status_socket.exists():
+            assert time.monotonic() < end, self.log()
         self.blkbackd.terminate()
         assert self.blkbackd.wait(LIMIT_S) == 0, self.log()
         self.blkbackd = None

@@ -222,7 +222,13 @@ class Rig:
             "XENSTORED_PATH": str(self.socket),
         }
 
+    @property
+    def status_socket(self) -> Path:
+        return self.evtchnd.runtime_dir / "netbackd.socket"
+
     def start_netbackd(self) -> None:
+        # That of one which was killed.
+        self.status_socket.unlink(missing_ok=True)
         with (self.directory / "log").open("a") as log:
             self.netbackd = subprocess.Popen(
                 self.net.command(sys.executable, "-m", "netbackd"),
@@ -238,6 +244,10 @@ class Rig:
     def stop_netbackd(self) -> None:
         """It answers what it has taken, and ends well."""
         assert self.netbackd is not None
+        # One that is still starting would die of the signal.
+        end = time.monotonic() + LIMIT_S
+        while not self.status_socket.exists():
+            assert time.monotonic() < end, self.log()
         self.netbackd.terminate()
         assert self.netbackd.wait(LIMIT_S) == 0, self.log()
         self.netbackd = None

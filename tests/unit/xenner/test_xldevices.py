@@ -3,6 +3,7 @@
 
 import re
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from xenner.xldisk import Disk, parse_disk, vdev_number
 from xenner.xlvif import Rate, Vif, parse_rate, parse_vif, vif_mac
 
 
-def disk(target: str = "/dev/vg/lv", vdev: str = "xvda", **other: bool) -> Disk:
+def disk(target: str = "/dev/vg/lv", vdev: str = "xvda", **other: Any) -> Disk:
     return Disk(target=target, vdev=vdev, devid=vdev_number(vdev), **other)
 
 
@@ -60,6 +61,9 @@ def test_one_disk_in_many_spellings(text: str) -> None:
         ("/a,raw,xvdb,untrusted", disk("/a", "xvdb", is_trusted=False)),
         ("vdev=xvdb,target=/a,b:c=d", disk("/a,b:c=d", "xvdb")),
         ("phy:vg/root,sda,w", disk("vg/root", "sda")),
+        ("/a,qcow2,xvdb", disk("/a", "xvdb", format="qcow2", is_qdisk=True)),
+        ("vhd:/a,xvdb,w", disk("/a", "xvdb", format="vhd", is_qdisk=True)),
+        ("/a,,xvdb,backendtype=qdisk", disk("/a", "xvdb", is_qdisk=True)),
     ],
 )
 def test_what_a_disk_can_be(text: str, wanted: Disk) -> None:
@@ -73,8 +77,7 @@ def test_what_a_disk_can_be(text: str, wanted: Disk) -> None:
         ("/a,raw", "no vdev"),
         ("/a,raw,xvda,rwx", "access 'rwx'"),
         ("/a,raw,xvda,rw,more", "too many"),
-        ("/a,qcow2,xvda", "format qcow2 is not there"),
-        ("vhd:/a,xvda,w", "format vhd is not there"),
+        ("/a,qcow2,xvda,backendtype=phy", "needs qdisk"),
         ("/a,lz4,xvda", "no such format"),
         (",,hdc:cdrom,r", "without a medium"),
         (",empty,hdc,cdrom", "without a medium"),

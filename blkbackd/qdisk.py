@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Disks in QEMU's formats: an unmodified QEMU, Xen's build of it, serves those
+below backend/qdisk, one process for each domain, as xl has it.
+
+The processes outlive us: a guest's disk is not to go because its keeper was
+restarted. Calls block.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xenner.backend.status import Value
+from xenner.errors import HostError
+from xenner.libxenstore import Store
+from xenner.types import Domid
+from xenner.xenbus import XenbusState
+
+_log = logging.getLogger("blkbackd")
+_DEFAULT = "/usr/libexec/xen-qemu-system-i386"
+_OPTIONS = (
+    *("-machine", "xenpv", "-xen-attach", "-nodefaults", "-no-user-config"),
+    *("-nographic", "-monitor", "none", "-serial", "none"),
+)
+
+
+def _runtime() -> Path:
+    return Path(os.environ.get("XENNER_RUNTIME_DIR") or "/run/xenner")
+
+
+@dataclass
+class Qemus:
+    """The processes by their domains. Any thread may call."""
+
+    store: Store
+    _users: dict[Domid, set[str]] = field(default_factory=dict)
+    _pidfds: dict[Domid, int] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def hold(self, domid: Domid, path: str) -> None:
+        """A disk that needs the domain's. HostError: there is none to be had.
+        Twice is once."""
+        with self._lock:
+            users = self._users.setdefault(domid, set())
+            if domid not in self._pidfds:
+                pidfd = _find(domid) or _start(domid)
+                self._pidfds[domid] = pidfd
+                threading.Thread(
+                    target=self._wait, args=(domid, pidfd), daemon=True
+                ).start()
+            users.add(path)
+
+    def release(self, domid: Domid, path: str) -> None:
+        """The disk has gone; with the last one the process is told to end,
+        also if it was one before us who had started it."""
+        with self._lock:
+            self._users.get(domid, set()).discard(path)
+            if self._has_disks(domid):
+                return
+            if (pidfd := self._pidfds.pop(domid, None)) is not None:
+                _tell_to_end(pidfd)
+            elif (pidfd := _find(domid)) is not None:
+                _tell_to_end(pidfd)
+                os.close(pidfd)
+            _pid_file(domid).unlink(missing_ok=True)
+
+    def release_stale(self) -> None:
+        """End those whose last disk went while nobody kept them."""
+        for file in _runtime().glob("qdisk.*.pid"):
+            domid = file.name.split(".")[1]
+            if domid.isdigit():
+                self.release(Domid(int(domid)), "")
+
+    def _has_disks(self, domid: Domid) -> bool:
+        top = f"backend/qdisk/{domid}"
+        return any(
+            self.store.read(f"{top}/{name}/frontend") is not None
+            for name in self.store.children(top)
+        )
+
+    def _wait(self, domid: Domid, pidfd: int) -> None:
+        """Until it has ended. What it served cannot go on then."""
+        select.select([pidfd], [], [])
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        with self._lock:
+            is_told = self._pidfds.get(domid) != pidfd
+            if not is_told:
+                del self._pidfds[domid]
+            paths = [] if is_told else [*self._users.pop(domid)]
+            os.close(pidfd)
+        for path in paths:
+            _refuse(self.store, path, "its QEMU has ended")
+
+
+class Qdisk:
+    """backend/qdisk/<domid>/<devid>: its process makes all of its life."""
+
+    def __init__(
+        self,
+        qemus: Qemus,
+        store: Store,
+        path: str,
+        domid: Domid,
+        _wake: Callable[[], None],
+    ) -> None:
+        self._qemus = qemus
+        self._store = store
+        self._path = path
+        self._domid = domid
+        self._is_held = False
+
+    def step(self) -> bool:
+        """False: the disk is no more."""
+        # Not its state: QEMU may write that once more when all has gone.
+        if self._store.read(f"{self._path}/frontend") is None:
+            self._qemus.release(self._domid, self._path)
+            return False
+        # The toolstack's last node is the state: the others are there.
+        is_whole = self._store.read(f"{self._path}/state") is not None
+        if is_whole and not self._is_held:
+            self._is_held = True
+            try:
+                self._qemus.hold(self._domid, self._path)
+            except HostError as error:
+                _refuse(self._store, self._path, str(error))
+        return True
+
+    def close(self) -> None:
+        """Its process goes on."""
+
+    def statistics(self) -> Mapping[str, Value]:
+        """Those are QEMU's own."""
+        return {}
+
+    def host_changed(self) -> None:
+        """Nothing that it waits for."""
+
+
+def is_ours() -> bool:
+    """On Xen itself libxl starts those processes."""
+    return (_runtime() / "evtchnd.socket").exists()
+
+
+def _refuse(store: Store, path: str, text: str) -> None:
+    """As vbds that are refused."""
+    _log.error("%s: %s", path, text)
+    store.write(f"error/{path}", {"error": text})
+    if store.write_existing(f"{path}/state", int(XenbusState.CLOSED)):
+        store.write(path, {"hotplug-status": "error", "hotplug-error": text})
+
+
+def _tell_to_end(pidfd: int) -> None:
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+
+
+def _pid_file(domid: Domid) -> Path:
+    return _runtime() / f"qdisk.{domid}.pid"
+
+
+def _find(domid: Domid) -> int | None:
+    """The pidfd of one that was started by a blkbackd before us."""
+    try:
+        pid = int(_pid_file(domid).read_text())
+        pidfd = os.pidfd_open(pid)
+    except (OSError, ValueError):
+        return None
+    # Perhaps another process has its number by now.
+    with suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if b"-xen-attach" in words and f"blkbackd-{domid}".encode() in words:
+            return pidfd
+    os.close(pidfd)
+    return None
+
+
+def _start(domid: Domid) -> int:
+    program = os.environ.get("XENNER_QDISK") or _DEFAULT
+    command = [
+        *(program, "-xen-domid", str(domid), "-name", f"blkbackd-{domid}"),
+        *_OPTIONS,
+    ]
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+    except OSError as error:
+        raise HostError(
+            f"{program}: {error.strerror}",
+            "Debian's package qemu-system-xen has it",
+        ) from error
+    pidfd = os.pidfd_open(process.pid)
+    # The descriptor says when it ends; subprocess need not wonder.
+    process.returncode = 0
+    _pid_file(domid).write_text(f"{process.pid}\n")
+    _log.info(
+        "domain %d: QEMU serves its qdisks, process %d", *(domid, process.pid)
+    )
+    return pidfd

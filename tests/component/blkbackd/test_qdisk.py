@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A qcow2 disk, which Debian's QEMU serves on our libraries."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.component.blkbackd.rig import DEVICE, Frontend, Rig, open_rig
+from tests.component.evtchnd.daemon import LIMIT_S, TOP, library
+
+READ, WRITE, BARRIER, FLUSH = range(4)
+OK = "status=0 same=1"
+_XEN = TOP / "build/xen-utils/usr"
+# Root of the package, or where it was only unpacked to.
+_PROGRAMS = (
+    Path("/usr/libexec/xen-qemu-system-i386"),
+    _XEN / "libexec/xen-qemu-system-i386",
+)
+
+
+@pytest.fixture
+def program() -> Path:
+    for path in _PROGRAMS:
+        if path.exists():
+            return path
+    pytest.skip("packages: qemu-system-xen is neither installed nor unpacked")
+
+
+@contextmanager
+def _rig(directory: Path, frontend: Path, qemu: Path) -> Iterator[Rig]:
+    library("xengnttab")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XENNER_QDISK", str(qemu))
+        patch.setattr(
+            Rig,
+            "environment",
+            lambda rig: {
+                **rig.evtchnd.environment(),
+                "XENSTORED_PATH": str(rig.socket),
+                "LD_LIBRARY_PATH": f"{library('xengnttab').parent}:"
+                f"{_XEN / 'lib/x86_64-linux-gnu'}",
+            },
+        )
+        with open_rig(directory, frontend) as rig:
+            try:
+                yield rig
+            finally:
+                for file in directory.glob("qdisk.*.pid"):
+                    with suppress(ProcessLookupError):
+                        _signal(file, signal.SIGKILL)
+
+
+def _signal(file: Path, number: int) -> None:
+    subprocess.run(
+        ["kill", f"-{number}", file.read_text().strip()],
+        capture_output=True,
+        check=False,
+    )
+
+
+def _is_running(pid: str) -> bool:
+    try:
+        # One that has ended may wait for who has started it.
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    if not shutil.which("qemu-img"):
+        pytest.skip("packages: qemu-utils is not installed")
+    path = tmp_path / "disk.qcow2"
+    subprocess.run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", path, "16M"], check=True
+    )
+    return path
+
+
+def _plug(rig: Rig, image: Path) -> Frontend:
+    frontend = rig.start_frontend(7)
+    frontend.kind = "qdisk"
+    rig.store.write(f"{frontend.path}/virtual-device", str(DEVICE))
+    frontend.plug(Path(f"qcow2:{image}"), type="qdisk")
+    return frontend
+
+
+def test_a_qcow2_disk_outlives_its_keeper(
+    tmp_path: Path, frontend_program: Path, program: Path, image: Path
+) -> None:
+    with _rig(tmp_path, frontend_program, program) as rig:
+        frontend = _plug(rig, image)
+        frontend.connect()
+        assert frontend.node("sectors") == str(16 << 11)
+        assert frontend.ask(f"io {WRITE} 2048 8 200") == OK
+        rig.kill_blkbackd()
+        rig.start_blkbackd()
+        assert frontend.ask(f"io {READ} 2048 8 200") == OK
+        assert frontend.ask(f"none {FLUSH}") == "status=0"
+        frontend.close()
+        pid = (rig.evtchnd.runtime_dir / "qdisk.7.pid").read_text().strip()
+        assert _is_running(pid)
+        rig.store.remove(frontend.backend)
+        end = time.monotonic() + LIMIT_S
+        while _is_running(pid):
+            assert time.monotonic() < end
+    read = subprocess.run(
+        ["qemu-io", "-f", "qcow2", "-c", "read -P 200 1M 4k", image],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert "read 4096/4096 bytes" in read
+    assert "failed" not in read
+
+
+def test_a_qemu_that_dies_is_told(
+    tmp_path: Path, frontend_program: Path, program: Path, image: Path
+) -> None:
+    with _rig(tmp_path, frontend_program, program) as rig:
+        frontend = _plug(rig, image)
+        frontend.connect()
+        _signal(rig.evtchnd.runtime_dir / "qdisk.7.pid", signal.SIGKILL)
+        rig.wait_node(f"{frontend.backend}/state", "6")
+        rig.wait_node(f"{frontend.backend}/hotplug-status", "error")
+        rig.wait_log("its QEMU has ended", 1)
+
+
+def test_no_qemu_is_told(
+    tmp_path: Path, frontend_program: Path, image: Path
+) -> None:
+    with _rig(tmp_path, frontend_program, tmp_path / "absent") as rig:
+        frontend = _plug(rig, image)
+        rig.wait_node(f"{frontend.backend}/state", "6")
+        rig.wait_log("package qemu-system-xen has it", 1)

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""block-attach, block-detach, network-attach, network-detach: devices of a
+guest that runs, plugged in and out as libxl does (libxl_device.c)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from xenner.errors import ConfigError, HostError
+from xenner.types import Domid
+from xenner.xenbus import XenbusState, parse_state
+from xenner.xenstore import Xenstore, XenstoreError
+from xenner.xldisk import parse_disk, vdev_number
+from xenner.xlvif import parse_vif
+from xennerd.ctl.command import Command
+from xennerd.ctl.domains import Domain, Places, find_domain
+from xennerd.devicenodes import device_paths, disk_nodes, vif_nodes
+from xennerd.guestnodes import Node
+from xennerd.nodewriting import replace_nodes
+
+# libxl's LIBXL_HOTPLUG_TIMEOUT and LIBXL_DESTROY_TIMEOUT are 40 s and 10 s.
+_ATTACH_LIMIT_S = 40.0
+_DETACH_LIMIT_S = 10.0
+_PAUSE_S = 0.02
+_NOT_CHOSEN = -1
+_READY = (XenbusState.INIT_WAIT, XenbusState.CONNECTED)
+
+
+class _Device:
+    """A guest's device, through one connection to xenstore."""
+
+    def __init__(
+        self, store: Xenstore, kind: str, domid: Domid, devid: int
+    ) -> None:
+        self._store = store
+        self._kind = kind
+        self._domid = domid
+        self._devid = devid
+        # The toolstack's own record: a frontend writes what it likes.
+        self._own = f"/libxl/{domid}/device/{kind}/{devid}"
+        self._name = f"{kind} {devid} of domain {domid}"
+
+    def _read(self, path: str) -> str:
+        try:
+            return self._store.read(path)
+        except XenstoreError as error:
+            if error.name != "ENOENT":
+                raise
+            return ""
+
+    @property
+    def exists(self) -> bool:
+        return bool(self._read(f"{self._own}/backend"))
+
+    def _backend_node(self, name: str) -> str:
+        return self._read(f"{self._read(f'{self._own}/backend')}/{name}")
+
+    @property
+    def mac(self) -> str:
+        """Of an interface; "" for what has none."""
+        return self._read(f"{self._own}/mac")
+
+    def attach(self, nodes: Iterable[Node]) -> None:
+        """Write the nodes and wait until a backend offers the device.
+        HostError: none does, or it has said why not; nothing stays."""
+        if self.exists:
+            raise HostError(f"{self._name} is there already")
+        replace_nodes(self._store, (), nodes)
+        try:
+            self._wait_offer()
+        except HostError:
+            self._remove()
+            raise
+
+    def _wait_offer(self) -> None:
+        end = time.monotonic() + _ATTACH_LIMIT_S
+        while parse_state(self._backend_node("state")) not in _READY:
+            if self._backend_node("hotplug-status") == "error":
+                said = self._backend_node("hotplug-error")
+                raise HostError(f"{self._name}: {said}")
+            if time.monotonic() > end:
+                raise HostError(
+                    f"{self._name}: no backend has answered",
+                    "do its daemons run? systemctl status blkbackd netbackd",
+                )
+            time.sleep(_PAUSE_S)
+
+    def detach(self, *, is_forced: bool) -> None:
+        """Have the guest let go of it, and remove the nodes. HostError: it
+        does not let go, which `is_forced` overrides."""
+        if not self.exists:
+            raise HostError(f"{self._name}: no such device")
+        backend = self._read(f"{self._own}/backend")
+        while True:
+            tx = self._store.start_transaction()
+            self._store.write(f"{backend}/online", "0", tx=tx)
+            closing = str(int(XenbusState.CLOSING))
+            self._store.write(f"{backend}/state", closing, tx=tx)
+            if self._store.end_transaction(tx, commits=True):
+                break
+        end = time.monotonic() + _DETACH_LIMIT_S
+        while parse_state(self._backend_node("state")) not in (
+            XenbusState.CLOSED,
+            XenbusState.UNKNOWN,
+        ):
+            if time.monotonic() > end:
+                if is_forced:
+                    break
+                raise HostError(
+                    f"{self._name}: the guest does not let go of it",
+                    "is it in use? --force takes it away",
+                )
+            time.sleep(_PAUSE_S)
+        self._remove()
+
+    def _remove(self) -> None:
+        backend = self._read(f"{self._own}/backend")
+        paths = device_paths(self._kind, self._domid, self._devid)
+        replace_nodes(self._store, [*paths, backend], ())
+
+
+@contextmanager
+def _xenstore() -> Iterator[Xenstore]:
+    try:
+        with Xenstore(Places.of(os.environ).xenstore) as store:
+            yield store
+    except (OSError, XenstoreError) as error:
+        raise HostError(f"xenstore: {error}") from error
+
+
+def _find(word: str) -> Domain:
+    return find_domain(Places.of(os.environ), word)
+
+
+def _block_attach(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("xennerctl block-attach")
+    parser.add_argument("domain")
+    parser.add_argument("spec", nargs="+")
+    arguments = parser.parse_args(words)
+    try:
+        disk = parse_disk(",".join(arguments.spec))
+    except ValueError as error:
+        raise ConfigError(f"block-attach: {error}") from None
+    domain = _find(arguments.domain)
+    with _xenstore() as store:
+        device = _Device(store, "vbd", domain.domid, disk.devid)
+        device.attach(disk_nodes(domain.domid, disk))
+    return 0
+
+
+def _network_attach(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("xennerctl network-attach")
+    parser.add_argument("domain")
+    parser.add_argument("spec", nargs="*")
+    arguments = parser.parse_args(words)
+    text = ",".join(arguments.spec)
+    try:
+        vif = parse_vif(text, devid=_NOT_CHOSEN)
+    except ValueError as error:
+        raise ConfigError(f"network-attach: {error}") from None
+    domain = _find(arguments.domain)
+    with _xenstore() as store:
+        if vif.devid == _NOT_CHOSEN:
+            taken = _devids(store, domain, "vif")
+            free = next(n for n in range(len(taken) + 1) if n not in taken)
+            vif = replace(vif, devid=free)
+        handle = _handle(domain)
+        nodes = vif_nodes(domain.domid, vif, handle=handle)
+        _Device(store, "vif", domain.domid, vif.devid).attach(nodes)
+    return 0
+
+
+def _handle(domain: Domain) -> uuid.UUID:
+    if not domain.handle:
+        raise HostError(f"{domain.name}: its monitor does not answer")
+    return uuid.UUID(domain.handle)
+
+
+def _devids(store: Xenstore, domain: Domain, kind: str) -> set[int]:
+    names = store.directory(f"/libxl/{domain.domid}/device/{kind}")
+    return set(map(int, names))
+
+
+def _detach(name: str, words: Sequence[str]) -> tuple[Domain, str, bool]:
+    parser = argparse.ArgumentParser(f"xennerctl {name}")
+    parser.add_argument("--force", action="store_true")
+    parser.add_argument("domain")
+    parser.add_argument("device")
+    arguments = parser.parse_args(words)
+    return _find(arguments.domain), arguments.device, arguments.force
+
+
+def _block_detach(words: Sequence[str]) -> int:
+    domain, word, is_forced = _detach("block-detach", words)
+    try:
+        devid = vdev_number(word)
+    except ValueError as error:
+        raise ConfigError(f"block-detach: {error}") from None
+    with _xenstore() as store:
+        device = _Device(store, "vbd", domain.domid, devid)
+        device.detach(is_forced=is_forced)
+    return 0
+
+
+def _network_detach(words: Sequence[str]) -> int:
+    domain, word, is_forced = _detach("network-detach", words)
+    with _xenstore() as store:
+        device = _find_vif(store, domain, word)
+        device.detach(is_forced=is_forced)
+    return 0
+
+
+def _find_vif(store: Xenstore, domain: Domain, word: str) -> _Device:
+    """By number or by its address."""
+    for devid in sorted(_devids(store, domain, "vif")):
+        device = _Device(store, "vif", domain.domid, devid)
+        if word in (str(devid), device.mac):
+            return device
+    raise HostError(f"{domain.name} has no interface {word}")
+
+
+COMMANDS = {
+    "block-attach": Command(
+        _block_attach,
+        "block-attach <Domain> <disk-spec-component(s)>...",
+        "Create a new virtual block device",
+    ),
+    "block-detach": Command(
+        _block_detach,
+        "block-detach [--force] <Domain> <DevId>",
+        "Destroy a domain's virtual block device",
+    ),
+    "network-attach": Command(
+        _network_attach,
+        "network-attach <Domain> [mac=<mac>] [bridge=<bridge>] ...",
+        "Create a new virtual network device",
+    ),
+    "network-detach": Command(
+        _network_detach,
+        "network-detach [--force] <Domain> <DevId|mac>",
+        "Destroy a domain's virtual network device",
+    ),
+}
