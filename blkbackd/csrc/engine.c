@@ -21,6 +21,8 @@
 #define LOOK_NS 15000
 #define LONG_LOOK_NS 100000
 #define FEW_REQUESTS 4
+/* As long as a look and being woken. */
+#define SHORT_SLEEP_NS 300000
 
 /* Engines that take a long look, so that half of the CPUs are left. */
 static int nr_looking;
@@ -178,7 +180,8 @@ static int wait_events(struct blk_engine *e, bool may_sleep)
     if (ppoll(fds, e->nr_busy ? 3 : 2, timeout(e, may_sleep, &limit), NULL) < 0)
         return errno == EINTR ? 0 : -errno;
     if (may_sleep)
-        e->look_ns = clock_ns() - began < LONG_LOOK_NS ? LONG_LOOK_NS : LOOK_NS;
+        e->look_ns =
+            clock_ns() - began < SHORT_SLEEP_NS ? LONG_LOOK_NS : LOOK_NS;
     if (fds[1].revents && !e->exit.why) {
         __atomic_store_n(&e->is_kicked, false, __ATOMIC_RELAXED);
         eventfd_read(e->control, &count);

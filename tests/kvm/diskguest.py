@@ -177,12 +177,14 @@ class Disks:
             f"{back}/discard-enable": "1",
             f"{back}/specification": "xen",
             f"{back}/state": "1",
-            f"{front}/state": "1",
         }
         run = self._host.run
         run("xenstore-write", *(x for pair in values.items() for x in pair))
         run("xenstore-chmod", "-r", front, f"n{DOMID}", "r0")
         run("xenstore-chmod", "-r", back, "n0", f"r{DOMID}")
+        # A guest that runs looks as soon as this is there: then it has to find
+        # the rest, and may read it. libxl has a transaction for that.
+        run("xenstore-write", f"{front}/state", "1")
 
     def unplug(self, devid: int) -> None:
         """Ask for it back, as `xl block-detach` does."""
