@@ -21,6 +21,8 @@ class XenbusState(IntEnum):
     RECONFIGURED = 8
 
 
+# The states in which a frontend's rings may be used.
+_SERVED = frozenset({XenbusState.INITIALISED, XenbusState.CONNECTED})
 _ACTIVE = frozenset(
     {XenbusState.INITIALISED, XenbusState.CONNECTED, XenbusState.CLOSING}
 )
@@ -87,7 +89,8 @@ def next_move(seen: Seen) -> Move | None:
     if wanted is XenbusState.INIT_WAIT and not seen.is_prepared:
         return Move(Act.PREPARE)
     if wanted is XenbusState.CONNECTED and not seen.is_attached:
-        return Move(Act.ATTACH)
+        # A frontend that is in no such state has nothing to attach to.
+        return Move(Act.ATTACH) if seen.frontend in _SERVED else None
     return None if wanted is seen.backend else Move(state=wanted)
 
 
@@ -102,8 +105,7 @@ def _must_detach(seen: Seen) -> bool:
     it still holds, and answers by closing.
     """
     return seen.is_attached and (
-        seen.is_refused
-        or seen.frontend not in (XenbusState.INITIALISED, XenbusState.CONNECTED)
+        seen.is_refused or seen.frontend not in _SERVED
     )
 
 
@@ -118,15 +120,19 @@ def _wanted_state(seen: Seen) -> XenbusState:
         return XenbusState.CLOSING
     if backend is XenbusState.INITIALISING:
         return XenbusState.INIT_WAIT
+    if frontend is XenbusState.UNKNOWN and (
+        backend is XenbusState.INIT_WAIT and seen.is_online
+    ):
+        # Not written yet, or no more, which a toolstack says by `online`.
+        return backend
     if frontend in (XenbusState.CLOSED, XenbusState.UNKNOWN):
         return XenbusState.CLOSED
     if not seen.is_online:
         return backend
-    if backend is XenbusState.CLOSED:
+    if backend in (XenbusState.CLOSED, XenbusState.CONNECTED):
         # A frontend that begins anew: a reboot, or its driver loaded again.
         if frontend is XenbusState.INITIALISING:
             return XenbusState.INIT_WAIT
-        return backend
-    if frontend in (XenbusState.INITIALISED, XenbusState.CONNECTED):
-        return XenbusState.CONNECTED
-    return backend
+        if backend is XenbusState.CLOSED:
+            return backend
+    return XenbusState.CONNECTED if frontend in _SERVED else backend

@@ -21,6 +21,11 @@ from demo.initramfs import BUSYBOX, make_initramfs
 from tests.component.evtchnd.daemon import TOP
 from tests.kvm.outside import DOMID, Host
 from tests.places.rules import limit_s
+from xenner.types import Domid
+from xenner.xenstore import Xenstore
+from xenner.xldisk import Disk
+from xennerd.devicenodes import disk_nodes
+from xennerd.nodewriting import replace_nodes
 
 # In the order in which they need each other.
 _MODULES = (
@@ -155,36 +160,16 @@ class Disks:
         is_qcow2: bool = False,
     ) -> None:
         """Give the guest a disk, as libxl does for `xl block-attach`."""
-        back = self.backend(devid, "qdisk" if is_qcow2 else "vbd")
-        front = f"/local/domain/{DOMID}/device/vbd/{devid}"
-        values = {
-            f"{front}/backend": back,
-            f"{front}/backend-id": "0",
-            f"{front}/virtual-device": str(devid),
-            f"{front}/device-type": "disk",
-            f"{front}/trusted": "1",
-            f"{back}/frontend": front,
-            f"{back}/frontend-id": str(DOMID),
-            f"{back}/params": f"qcow2:{path}" if is_qcow2 else str(path),
-            f"{back}/script": "/etc/xen/scripts/block",
-            f"{back}/online": "1",
-            f"{back}/removable": "0",
-            f"{back}/bootable": "1",
-            f"{back}/dev": name,
-            f"{back}/type": "qdisk" if is_qcow2 else "phy",
-            f"{back}/mode": mode,
-            f"{back}/device-type": "disk",
-            f"{back}/discard-enable": "1",
-            f"{back}/specification": "xen",
-            f"{back}/state": "1",
-        }
-        run = self._host.run
-        run("xenstore-write", *(x for pair in values.items() for x in pair))
-        run("xenstore-chmod", "-r", front, f"n{DOMID}", "r0")
-        run("xenstore-chmod", "-r", back, "n0", f"r{DOMID}")
-        # A guest that runs looks as soon as this is there: then it has to find
-        # the rest, and may read it. libxl has a transaction for that.
-        run("xenstore-write", f"{front}/state", "1")
+        disk = Disk(
+            target=str(path),
+            vdev=name,
+            devid=devid,
+            is_writable=mode == "w",
+            format="qcow2" if is_qcow2 else "raw",
+            is_qdisk=is_qcow2,
+        )
+        with Xenstore(self._host.socket) as store:
+            replace_nodes(store, (), disk_nodes(Domid(DOMID), disk))
 
     def unplug(self, devid: int) -> None:
         """Ask for it back, as `xl block-detach` does."""
