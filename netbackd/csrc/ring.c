@@ -59,6 +59,12 @@ bool ring_is_quiet(struct ring *ring)
     return !ring_producer(ring, &prod) && prod == ring->req_cons;
 }
 
+void ring_store(struct ring *ring)
+{
+    /* The frontend sees the answers before the index that covers them. */
+    __atomic_store_n(&ring->shared->rsp_prod, ring->rsp_prod, __ATOMIC_RELEASE);
+}
+
 bool ring_publish(struct ring *ring)
 {
     uint32_t before = ring->rsp_notified, now = ring->rsp_prod, wanted;
@@ -66,8 +72,7 @@ bool ring_publish(struct ring *ring)
     if (before == now)
         return false;
     ring->rsp_notified = now;
-    /* The frontend sees the answers before the index that covers them. */
-    __atomic_store_n(&ring->shared->rsp_prod, now, __ATOMIC_RELEASE);
+    ring_store(ring);
     /* It sees the index before we look whether it went to sleep. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     wanted = __atomic_load_n(&ring->shared->rsp_event, __ATOMIC_RELAXED);

@@ -45,6 +45,13 @@ int ring_producer(const struct ring *ring, uint32_t *prod);
  */
 bool ring_is_quiet(struct ring *ring);
 
+/*
+ * Have the frontend find the responses, if it looks. After each packet: they
+ * stand where their requests stood, and whoever comes after us, had we been
+ * killed, would take them for requests.
+ */
+void ring_store(struct ring *ring);
+
 /* Have the frontend see the responses. True: it wants an event for them. */
 bool ring_publish(struct ring *ring);
 

@@ -273,11 +273,14 @@ int rx_take(struct net_engine *e)
     for (int i = 0; i < BUDGET && !e->why; i++) {
         if (top_up(e))
             return -EPROTO;
-        if (e->held_bytes && deliver_bounce(e, e->held_bytes))
+        if (e->held_bytes && deliver_bounce(e, e->held_bytes)) {
             e->held_bytes = 0;
+            ring_store(&e->rx);
+        }
         e->is_starved = e->held_bytes || !nr_buffers(e);
         if (e->is_starved || !take_packet(e))
             break;
+        ring_store(&e->rx);
         if (e->rx.rsp_prod - e->rx.rsp_notified >= MAX_UNPUBLISHED)
             engine_publish(e);
     }

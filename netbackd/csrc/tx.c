@@ -318,6 +318,7 @@ int tx_take(struct net_engine *e)
         if (status == NETIF_RSP_ERROR)
             COUNT(e, tx_refused, 1);
         answer(e, &slots, status);
+        ring_store(&e->tx);
         if (e->tx.rsp_prod - e->tx.rsp_notified >= MAX_UNPUBLISHED)
             engine_publish(e);
     }

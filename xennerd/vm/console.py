@@ -26,6 +26,8 @@ LEAVE = b"\x1d"
 
 _CHUNK_BYTES = 1024
 _PTY_PATIENCE_S = 1.0
+# unix(7): sun_path without its last zero.
+_PATH_MAX_BYTES = 107
 
 _log = logging.getLogger("xenner.console")
 
@@ -233,20 +235,34 @@ def _open_pty(link: Path) -> Iterator[int]:
 
 @asynccontextmanager
 async def _listen(path: Path) -> AsyncIterator[trio.SocketListener]:
-    listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Who sees the path can connect: it gets its name when it listens.
+    unready = path.with_name(f".{os.getpid()}")
     try:
         _remove_dead_socket(path)
-        await listener.bind(str(path))
+        if len(os.fsencode(path)) > _PATH_MAX_BYTES:
+            raise OSError("AF_UNIX path too long")
+        unready.unlink(missing_ok=True)
+        listener.bind(str(unready))
         listener.listen(1)
+        # Not renamed: a living one's name is not taken away from it.
+        path.hardlink_to(unready)
+        unready.unlink()
+    except FileExistsError as error:
+        listener.close()
+        unready.unlink()
+        raise HostError(f"socket {path}: Address already in use") from error
     except OSError as error:
         listener.close()
+        unready.unlink(missing_ok=True)
         # A path that is too long has no errno.
         reason = error.strerror or error
         raise HostError(f"socket {path}: {reason}") from error
+    stream = trio.socket.from_stdlib_socket(listener)
     try:
-        yield trio.SocketListener(listener)
+        yield trio.SocketListener(stream)
     finally:
-        listener.close()
+        stream.close()
         path.unlink(missing_ok=True)
 
 
