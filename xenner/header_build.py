@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Make xennerd.vm._vcpu from csrc/vcpu.h.
+"""Make a Python module of a C header's structures, functions and numbers.
 
-vcpu_build.py SOURCE_ROOT OUTPUT.c
+header_build.py SOURCE_ROOT HEADER MODULE OUTPUT.c
 """
 
 import re
@@ -11,27 +11,27 @@ from pathlib import Path
 
 import cffi
 
-HEADER = "xennerd/vm/csrc/vcpu.h"
 _CONSTANT = re.compile(r"^#define ([A-Z][A-Z0-9_]*) [0-9]+$", re.M)
 
 
 def main() -> None:
-    root, output = Path(sys.argv[1]), Path(sys.argv[2])
+    root, header, module, output = sys.argv[1:]
+    path = Path(root, header)
     declarations = subprocess.run(
-        ["cc", "-E", "-P", "-DABI_NO_INCLUDES", str(root / HEADER)],
+        ["cc", "-E", "-P", "-DABI_NO_INCLUDES", str(path)],
         check=True,
         capture_output=True,
         text=True,
     ).stdout
-    constants = _CONSTANT.findall((root / HEADER).read_text())
+    constants = _CONSTANT.findall(path.read_text())
     builder = cffi.FFI()
     builder.cdef(
         declarations + "".join(f"#define {name} ...\n" for name in constants)
     )
-    builder.set_source("xennerd.vm._vcpu", f'#include "{HEADER}"\n')
-    builder.emit_c_code(str(output))
+    builder.set_source(module, f'#include "{header}"\n')
+    builder.emit_c_code(output)
     # cffi leaves an unchanged file alone; the build compares times.
-    output.touch()
+    Path(output).touch()
 
 
 if __name__ == "__main__":
