@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The socket to listen on: the service manager's, or one at a path."""
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from xenner.errors import HostError
+from xenner.listening import listen_at
 
 _FIRST_FD = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
 
@@ -25,18 +27,21 @@ def open_listener(path: Path) -> Iterator[socket.socket]:
         with handed_over:
             yield handed_over
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        try:
-            _remove_dead(path)
-            listener.bind(str(path))
-            # Who connects is asked for credentials: see domains.py.
-            path.chmod(0o666)
-            listener.listen(128)
-        except OSError as error:
+    try:
+        # Who connects is asked for credentials: see domains.py.
+        listener = listen_at(
+            path, socket.SOCK_SEQPACKET, mode=0o666, backlog=128
+        )
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE and path.is_socket():
             raise HostError(
-                f"cannot listen on {path}: {error.strerror}",
-                "name another place with --socket",
+                f"somebody listens on {path} already", "end that one first"
             ) from error
+        raise HostError(
+            f"cannot listen on {path}: {error.strerror or error}",
+            "name another place with --socket",
+        ) from error
+    with listener:
         try:
             yield listener
         finally:
@@ -54,17 +59,3 @@ def _handed_over() -> socket.socket | None:
         sock.detach()
         raise HostError("the service manager's socket is not SOCK_SEQPACKET")
     return sock
-
-
-def _remove_dead(path: Path) -> None:
-    if not path.is_socket():
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-        else:
-            raise HostError(
-                f"somebody listens on {path} already", "end that one first"
-            )

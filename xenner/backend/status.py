@@ -16,6 +16,7 @@ from pathlib import Path
 import trio
 
 from xenner.errors import HostError
+from xenner.listening import listen_at
 
 _LIMIT_S = 5.0
 
@@ -53,21 +54,18 @@ async def serve_status(
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer until cancelled. HostError: the socket cannot be made."""
-    listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with listener:
-        try:
-            # That of one which was killed; two at a time there are not.
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
-            await listener.bind(str(path))
-        except OSError as error:
-            raise HostError(f"{path}: {error.strerror}") from error
-        path.chmod(0o600)
-        listener.listen(8)
-        task_status.started()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # That of one which was killed; two at a time there are not.
+        path.unlink(missing_ok=True)
+        listener = listen_at(path, mode=0o600, backlog=8)
+    except OSError as error:
+        raise HostError(f"{path}: {error.strerror or error}") from error
+    task_status.started()
+    with trio.socket.from_stdlib_socket(listener) as stream:
         try:
             await trio.serve_listeners(
-                partial(_answer, read), [trio.SocketListener(listener)]
+                partial(_answer, read), [trio.SocketListener(stream)]
             )
         finally:
             path.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import TypeVar
 import trio
 
 from xenner.errors import HostError
+from xenner.listening import listen_at
 from xenner.types import Domid
 from xennerd.store.loop import OpenRing, StoreLoop
 from xennerd.store.requests import handle
@@ -129,30 +129,13 @@ def open_listener(path: Path) -> Iterator[socket.socket]:
     A socket that nobody listens on any more is replaced. HostError if the
     path cannot be had.
     """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
     try:
-        _remove_dead(path)
-        listener.bind(str(path))
-        listener.listen(_BACKLOG)
+        listener = listen_at(path, mode=0o600, backlog=_BACKLOG)
     except OSError as error:
-        listener.close()
         reason = error.strerror or str(error)
         raise HostError(f"socket {path}: {reason}") from error
-    finally:
-        os.umask(mask)
     try:
         yield listener
     finally:
         listener.close()
         path.unlink(missing_ok=True)
-
-
-def _remove_dead(path: Path) -> None:
-    if not path.is_socket():
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()

@@ -7,7 +7,6 @@ never its vCPUs, and costs no memory.
 
 import logging
 import os
-import socket
 import sys
 import termios
 import tty
@@ -20,14 +19,13 @@ import trio
 
 from xenner.concurrency import run_abandonable
 from xenner.errors import ConfigError, HostError
+from xenner.listening import listen_at
 
 LEAVE = b"\x1d"
 """Ctrl-], as in `xl console`."""
 
 _CHUNK_BYTES = 1024
 _PTY_PATIENCE_S = 1.0
-# unix(7): sun_path without its last zero.
-_PATH_MAX_BYTES = 107
 
 _log = logging.getLogger("xenner.console")
 
@@ -176,7 +174,7 @@ async def open_console(spec: str, *, link: Path) -> AsyncIterator[Sink]:
             with _open_pty(link) as fd:
                 yield PtySink(fd)
         case "unix" if rest:
-            async with _listen(Path(rest.split(",")[0])) as listener:
+            async with listen_unix(Path(rest.split(",")[0])) as listener:
                 yield SocketSink(listener)
         case _:
             raise ConfigError(
@@ -234,27 +232,12 @@ def _open_pty(link: Path) -> Iterator[int]:
 
 
 @asynccontextmanager
-async def _listen(path: Path) -> AsyncIterator[trio.SocketListener]:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # Who sees the path can connect: it gets its name when it listens.
-    unready = path.with_name(f".{os.getpid()}")
+async def listen_unix(path: Path) -> AsyncIterator[trio.SocketListener]:
+    """One client at a time waits to be accepted. HostError: the path cannot
+    be had."""
     try:
-        _remove_dead_socket(path)
-        if len(os.fsencode(path)) > _PATH_MAX_BYTES:
-            raise OSError("AF_UNIX path too long")
-        unready.unlink(missing_ok=True)
-        listener.bind(str(unready))
-        listener.listen(1)
-        # Not renamed: a living one's name is not taken away from it.
-        path.hardlink_to(unready)
-        unready.unlink()
-    except FileExistsError as error:
-        listener.close()
-        unready.unlink()
-        raise HostError(f"socket {path}: Address already in use") from error
+        listener = listen_at(path, backlog=1)
     except OSError as error:
-        listener.close()
-        unready.unlink(missing_ok=True)
         # A path that is too long has no errno.
         reason = error.strerror or error
         raise HostError(f"socket {path}: {reason}") from error
@@ -264,17 +247,3 @@ async def _listen(path: Path) -> AsyncIterator[trio.SocketListener]:
     finally:
         stream.close()
         path.unlink(missing_ok=True)
-
-
-def _remove_dead_socket(path: Path) -> None:
-    """A socket that nobody listens on any more is in the way."""
-    if not path.is_socket():
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-
-
-listen_unix = _listen
