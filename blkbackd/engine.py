@@ -103,7 +103,7 @@ class Engine:
         c_volume.is_read_only = volume.is_read_only
         c_volume.is_device = volume.is_device
         c_volume.can_discard = volume.discard_bytes > 0
-        c_volume.can_erase_securely = volume.can_erase_securely()
+        c_volume.can_erase_securely = volume.can_erase_securely
         c_volume.nr_sectors = volume.nr_sectors
         if limiter is not None:
             c_volume.limiter = limiter.pointer

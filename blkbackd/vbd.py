@@ -129,7 +129,7 @@ class Vbd(Device):
         # anew, or whose driver has, is not connected yet: nothing that was in
         # flight is of its ring, though grants and port may be the same.
         uuid = self._store.read(f"/local/domain/{self._domid}/vm")
-        seen = self._seen()
+        seen = self._seen
         self._record = open_record(
             "-".join(self.path.split("/")[2:]),
             (uuid, ring),
@@ -164,7 +164,7 @@ class Vbd(Device):
         if volume.discard_bytes:
             values["discard-granularity"] = volume.discard_bytes
             values["discard-alignment"] = 0
-            values["discard-secure"] = int(volume.can_erase_securely())
+            values["discard-secure"] = int(volume.can_erase_securely)
         return values
 
     def _detach(self) -> None:

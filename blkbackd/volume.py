@@ -43,23 +43,13 @@ class Volume:
     is_device: bool
     is_read_only: bool
     discard_bytes: int
+    can_erase_securely: bool = False
     buffered_reason: str = ""
     device: str = ""
     """MM:mm in hexadecimal, of a block device."""
 
     def close(self) -> None:
         os.close(self.fd)
-
-    def can_erase_securely(self) -> bool:
-        """Has the device secure discard? Linux has no node for that, but says
-        so (block/ioctl.c) before it refuses a range that is not aligned."""
-        if not self.is_device or not self.discard_bytes:
-            return False
-        try:
-            fcntl.ioctl(self.fd, _BLKSECDISCARD, array.array("Q", [1, 1]))
-        except OSError as error:
-            return error.errno == errno.EINVAL
-        return False
 
     def nr_sectors_now(self) -> int:
         """OSError: it has gone."""
@@ -107,7 +97,7 @@ def open_volume(
             raise HostError(f"{path}: {error.strerror}") from error
         on_fail.pop_all()
     if not may_discard or is_read_only:
-        return replace(volume, discard_bytes=0)
+        return replace(volume, discard_bytes=0, can_erase_securely=False)
     return volume
 
 
@@ -152,6 +142,16 @@ def _size_bytes(fd: int, is_device: bool) -> int:
     return _ask(fd, _BLKGETSIZE64, "Q") if is_device else os.fstat(fd).st_size
 
 
+def _can_erase_securely(fd: int) -> bool:
+    """Has the device secure discard? Linux has no node for that, but says so
+    (block/ioctl.c) before it refuses a range that is not aligned."""
+    try:
+        fcntl.ioctl(fd, _BLKSECDISCARD, array.array("Q", [1, 1]))
+    except OSError as error:
+        return error.errno == errno.EINVAL
+    return False
+
+
 def _device(
     path: Path, fd: int, status: os.stat_result, reason: str, is_read_only: bool
 ) -> Volume:
@@ -160,6 +160,7 @@ def _device(
     queue = Path(f"/sys/dev/block/{major}:{minor}")
     if not (queue / "queue").exists():
         queue = (queue / "..").resolve()  # a partition
+    discard_bytes = _number(queue / "queue/discard_granularity")
     return Volume(
         path=path,
         fd=fd,
@@ -169,7 +170,8 @@ def _device(
         memory_align=1 if reason else block,
         is_device=True,
         is_read_only=is_read_only,
-        discard_bytes=_number(queue / "queue/discard_granularity"),
+        discard_bytes=discard_bytes,
+        can_erase_securely=discard_bytes > 0 and _can_erase_securely(fd),
         buffered_reason=reason,
         device=f"{major:x}:{minor:x}",
     )

@@ -42,7 +42,7 @@ class Device(ABC):
         self._frontend = ""
         # What was refused, and the nodes that it was refused for.
         self._refused: tuple[str | None, ...] | None = None
-        self._frontend_state = XenbusState.UNKNOWN
+        self._seen = Seen(XenbusState.UNKNOWN, XenbusState.UNKNOWN, False)
         self._end: str | None = None
 
     # --- what each kind has of its own ---
@@ -96,7 +96,7 @@ class Device(ABC):
     def step(self) -> bool:
         """Do what the nodes ask for; False: the device is no more."""
         self._find_frontend()
-        while (move := next_move(self._seen())) is not None:
+        while (move := next_move(self._look())) is not None:
             if move.state is not None:
                 self._set_state(move.state)
             match move.act:
@@ -138,7 +138,8 @@ class Device(ABC):
             for name in self.watched:
                 self._store.watch(f"{frontend}/{name}", self.path)
 
-    def _seen(self) -> Seen:
+    def _look(self) -> Seen:
+        """What is there now; kept, for the act that follows from it."""
         frontend = XenbusState.UNKNOWN
         if self._frontend:
             frontend = parse_state(self._frontend_node("state"))
@@ -147,8 +148,7 @@ class Device(ABC):
             self._end = None
         if self._refused is not None and self._may_retry(frontend):
             self._refused = None
-        self._frontend_state = frontend
-        return Seen(
+        self._seen = Seen(
             backend=parse_state(self._node("state")),
             frontend=frontend,
             is_online=self._node("online") == "1",
@@ -156,12 +156,13 @@ class Device(ABC):
             is_attached=self.is_attached,
             is_refused=self._refused is not None,
         )
+        return self._seen
 
     def _may_retry(self, frontend: XenbusState) -> bool:
         """Has the toolstack written something else, or the guest booted
         anew?"""
         return self._refused != self._reasons() or (
-            frontend is XenbusState.INITIALISING is not self._frontend_state
+            frontend is XenbusState.INITIALISING is not self._seen.frontend
         )
 
     def _reasons(self) -> tuple[str | None, ...]:
