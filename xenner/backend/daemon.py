@@ -90,20 +90,16 @@ def _serve(backend: Backend) -> None:
     logging.basicConfig(
         format=f"{backend.form.daemon}: %(message)s", level=logging.INFO
     )
+    failed: BaseException | None = None
     try:
         with Store() as store:
             concurrency.run(partial(_serve_until_told, backend, store))
-    except BaseExceptionGroup as group:
-        raise _first_of(group) from group
-
-
-def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What went wrong first; a failure of the host before all else."""
-    rest = group.subgroup(HostError) or group
-    error: BaseException = rest
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    except* HostError as group:
+        failed = group
+    while isinstance(failed, BaseExceptionGroup):
+        failed = failed.exceptions[0]
+    if failed is not None:
+        raise failed
 
 
 async def _serve_until_told(backend: Backend, store: Store) -> None:
