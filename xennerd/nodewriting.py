@@ -3,10 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from xenner.xenstore import Xenstore
 from xennerd.guestnodes import Node
+
+
+def in_transaction(store: Xenstore, act: Callable[[int], None]) -> None:
+    """Do `act`, which gets the transaction's number, until nobody else has
+    changed the same meanwhile. XenstoreError."""
+    while True:
+        tx = store.start_transaction()
+        act(tx)
+        if store.end_transaction(tx, commits=True):
+            return
 
 
 def replace_nodes(
@@ -15,12 +25,12 @@ def replace_nodes(
     """Remove what is at `gone` and write `nodes`: nobody sees the half of
     it. XenstoreError."""
     gone, nodes = list(gone), list(nodes)
-    while True:
-        tx = store.start_transaction()
+
+    def act(tx: int) -> None:
         for path in gone:
             store.remove(path, tx=tx)
         for node in nodes:
             store.write(node.path, node.value, tx=tx)
             store.set_perms(node.path, *node.perms, tx=tx)
-        if store.end_transaction(tx, commits=True):
-            return
+
+    in_transaction(store, act)

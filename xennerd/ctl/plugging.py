@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from xenner.errors import ConfigError, HostError
 from xenner.types import Domid
@@ -22,7 +23,7 @@ from xennerd.ctl.command import Command
 from xennerd.ctl.domains import Domain, Places, find_domain
 from xennerd.devicenodes import device_paths, disk_nodes, vif_nodes
 from xennerd.guestnodes import Node
-from xennerd.nodewriting import replace_nodes
+from xennerd.nodewriting import in_transaction, replace_nodes
 
 # libxl's LIBXL_HOTPLUG_TIMEOUT and LIBXL_DESTROY_TIMEOUT are 40 s and 10 s.
 _ATTACH_LIMIT_S = 40.0
@@ -97,13 +98,7 @@ class _Device:
         if not self.exists:
             raise HostError(f"{self._name}: no such device")
         backend = self._read(f"{self._own}/backend")
-        while True:
-            tx = self._store.start_transaction()
-            self._store.write(f"{backend}/online", "0", tx=tx)
-            closing = str(int(XenbusState.CLOSING))
-            self._store.write(f"{backend}/state", closing, tx=tx)
-            if self._store.end_transaction(tx, commits=True):
-                break
+        in_transaction(self._store, partial(self._ask_back, backend))
         end = time.monotonic() + _DETACH_LIMIT_S
         while parse_state(self._backend_node("state")) not in (
             XenbusState.CLOSED,
@@ -118,6 +113,11 @@ class _Device:
                 )
             time.sleep(_PAUSE_S)
         self._remove()
+
+    def _ask_back(self, backend: str, tx: int) -> None:
+        closing = str(int(XenbusState.CLOSING))
+        self._store.write(f"{backend}/online", "0", tx=tx)
+        self._store.write(f"{backend}/state", closing, tx=tx)
 
     def _remove(self) -> None:
         backend = self._read(f"{self._own}/backend")
