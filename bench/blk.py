@@ -19,11 +19,11 @@ from pathlib import Path
 
 from bench.results import AbsentError, Result, in_turn, median
 from bench.xenstore import cpu_s
+from tests.component.backend import number
 from tests.component.blkbackd.rig import (
     Frontend,
     Rig,
     build_frontend,
-    number,
     open_rig,
 )
 
@@ -60,14 +60,14 @@ class Place:
 
     def ours(self, load: Load) -> tuple[float, float]:
         """Requests in a second, and CPU seconds for each."""
-        assert self.rig.blkbackd is not None
-        before_s = cpu_s(self.rig.blkbackd.pid)
+        assert self.rig.backend is not None
+        before_s = cpu_s(self.rig.backend.pid)
         answer = self.frontend.ask(
             f"bench {int(load.is_write)} {load.block_bytes} {load.depth}"
             f" {_SECONDS} {_FILE_BYTES // _SECTOR_BYTES}"
             f" {int(load.is_sequential)}"
         )
-        used_s = cpu_s(self.rig.blkbackd.pid) - before_s
+        used_s = cpu_s(self.rig.backend.pid) - before_s
         requests = number(answer, "requests")
         return requests / number(answer, "seconds"), used_s / requests
 

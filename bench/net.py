@@ -17,12 +17,12 @@ from pathlib import Path
 
 from bench.results import AbsentError, Result, in_turn, median
 from bench.xenstore import cpu_s
+from tests.component.backend import number
 from tests.component.netbackd.namespace import Namespace, open_namespace
 from tests.component.netbackd.rig import (
     Frontend,
     Rig,
     build_frontend,
-    number,
     open_rig,
 )
 
@@ -133,8 +133,8 @@ class Meter:
 
 
 def _ours(place: Place, meter: Meter, run: Callable[[], str]) -> float:
-    assert place.rig.netbackd is not None
-    pid = place.rig.netbackd.pid
+    assert place.rig.backend is not None
+    pid = place.rig.backend.pid
     before_s = cpu_s(pid)
     answer = run()
     used_s = cpu_s(pid) - before_s

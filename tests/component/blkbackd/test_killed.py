@@ -20,8 +20,8 @@ def test_killed_again_and_again(
     frontend.tell(f"verify 16000 {32 * min(nr_pages, 4)}")
     for number in range(1, _NR_REPORTS):
         assert frontend.hear() == f"at={2000 * number}"
-        rig.kill_blkbackd()
-        rig.start_blkbackd()
+        rig.kill_backend()
+        rig.start_backend()
     assert frontend.hear() == "at=16000"
     assert frontend.hear() == "answers=16000 wrong=0"
 
@@ -32,8 +32,8 @@ def test_a_restart_under_load(rig: Rig, frontend: Frontend) -> None:
         assert frontend.hear() == f"at={1000 * number}"
         # One that is still starting would die of the signal.
         rig.wait_log(": connected", number)
-        rig.stop_blkbackd()
-        rig.start_blkbackd()
+        rig.stop_backend()
+        rig.start_backend()
     assert frontend.hear() == "at=8000"
     assert frontend.hear() == "answers=8000 wrong=0"
 

@@ -101,8 +101,8 @@ def test_a_qcow2_disk_outlives_its_keeper(
         frontend.connect()
         assert frontend.node("sectors") == str(16 << 11)
         assert frontend.ask(f"io {WRITE} 2048 8 200") == OK
-        rig.kill_blkbackd()
-        rig.start_blkbackd()
+        rig.kill_backend()
+        rig.start_backend()
         assert frontend.ask(f"io {READ} 2048 8 200") == OK
         assert frontend.ask(f"none {FLUSH}") == "status=0"
         frontend.close()

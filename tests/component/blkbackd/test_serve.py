@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.component.backend import number
 from tests.component.blkbackd.conftest import DISK_BYTES
-from tests.component.blkbackd.rig import Frontend, Rig, number
+from tests.component.blkbackd.rig import Frontend, Rig
 from xenner.xenbus import XenbusState
 
 READ, WRITE, BARRIER, FLUSH = range(4)
@@ -133,11 +134,11 @@ def test_another_file_after_one_that_was_refused(rig: Rig, disk: Path) -> None:
 def test_a_restart_between_requests(rig: Rig, frontend: Frontend) -> None:
     """What was in the ring before the new one came is served by it."""
     assert frontend.ask(f"io {WRITE} 0 8 77") == OK
-    rig.stop_blkbackd()
+    rig.stop_backend()
     assert frontend.backend_state() is XenbusState.CONNECTED
     for sector in (0, 8, 16):
         assert frontend.ask(f"later {sector}") == "asked"
-    rig.start_blkbackd()
+    rig.start_backend()
     assert frontend.ask("answers") == "answers=3"
     assert frontend.ask(f"io {READ} 0 8 77") == OK
 

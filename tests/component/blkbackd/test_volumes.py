@@ -7,7 +7,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +15,10 @@ from typing import Any
 
 import pytest
 
+from tests.component.backend import BackendRig
 from tests.component.blkbackd.conftest import DISK_BYTES
 from tests.component.blkbackd.rig import DEVICE, Frontend, Rig
-from tests.component.evtchnd.daemon import LIMIT_S, TOP
+from tests.component.evtchnd.daemon import LIMIT_S
 from xenner.xenbus import XenbusState
 
 READ, WRITE, BARRIER, FLUSH = range(4)
@@ -65,19 +65,8 @@ def _error_of(frontend: Frontend) -> str:
     return frontend.rig.read(f"/local/domain/0/{path}") or ""
 
 
-def _status(rig: Rig, *options: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-m", "blkbackd", "--status", *options],
-        cwd=TOP,
-        env=rig.environment(),
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-
-
-def _row(rig: Rig) -> dict[str, Any]:
-    rows = json.loads(_status(rig, "--json"))
+def _row(rig: BackendRig) -> dict[str, Any]:
+    rows = json.loads(rig.status("--json"))
     row: dict[str, Any] = rows[f"backend/vbd/7/{DEVICE}"]
     return row
 
@@ -200,10 +189,10 @@ def test_status(frontend: Frontend) -> None:
     assert (row["writes"], row["write_bytes"]) == (1, 8192)
     assert sum(row["read_latency"]) == sum(row["flush_latency"]) == 1
     assert (row["depth"], row["max_depth"]) == (0, 1)
-    table = _status(frontend.rig).splitlines()
+    table = frontend.rig.status().splitlines()
     assert table[0].split()[:3] == ["vbd", "reads", "read_bytes"]
     assert table[1].split()[:3] == [f"vbd7.{DEVICE}", "1", "4096"]
-    text = _status(frontend.rig, "--prometheus")
+    text = frontend.rig.status("--prometheus")
     labels = f'domid="7",devid="{DEVICE}"'
     assert f"blkbackd_write_bytes_total{{{labels}}} 8192" in text
     assert "# TYPE blkbackd_depth gauge" in text

@@ -64,7 +64,7 @@ def test_slots(frontend: Frontend, slots: str) -> None:
 def test_lies_in_headers(
     frontend: Frontend, flags: int, gso: str, data: bytes
 ) -> None:
-    with frontend.rig.net.packets(frontend.tap) as raw:
+    with frontend.net.packets(frontend.tap) as raw:
         answer = frontend.ask(f"send 0 {flags} {gso} 4096 {data.hex()}")
         assert set(answer.removeprefix("status=").split()) == {"-1"}
         assert _is_well(frontend)

@@ -6,15 +6,13 @@ import os
 import re
 import select
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
 import pytest
 
-from tests.component.evtchnd.daemon import TOP
+from tests.component.backend import number
 from tests.component.netbackd.frames import (
     GUEST_MAC,
     TCP,
@@ -26,7 +24,7 @@ from tests.component.netbackd.frames import (
     tcp,
     udp,
 )
-from tests.component.netbackd.rig import Frontend, Rig, number
+from tests.component.netbackd.rig import Frontend, Rig
 from xenner.xenbus import XenbusState
 
 CSUM_BLANK = 1
@@ -60,7 +58,7 @@ def _next(raw: socket.socket, *, to: bytes = b"\xff" * 6) -> bytes:
 @contextmanager
 def open_wire(frontend: Frontend) -> Iterator[BinaryIO]:
     """A bridge, and a port at which the kernel has to finish each frame."""
-    net = frontend.rig.net
+    net = frontend.net
     with net.tap("wire") as wire:
         net.ip("link add br0 type bridge")
         for name in (frontend.tap, "wire"):
@@ -95,7 +93,7 @@ def test_the_nodes_of_a_connected_vif(frontend: Frontend) -> None:
     assert frontend.node("feature-split-event-channels") == "1"
     assert frontend.node("feature-ctrl-ring") == "0"
     assert frontend.node("hotplug-status") == "connected"
-    link = json.loads(frontend.rig.net.ip(f"-j link show {frontend.tap}"))[0]
+    link = json.loads(frontend.net.ip(f"-j link show {frontend.tap}"))[0]
     assert link["mtu"] == 1500
     assert "LOWER_UP" in link["flags"]
 
@@ -168,7 +166,7 @@ def test_large_tcp_is_cut_on_its_way(frontend: Frontend, family: int) -> None:
 
 def test_large_tcp_for_the_guest(frontend: Frontend) -> None:
     """Through the host's own stack: it comes uncut."""
-    net = frontend.rig.net
+    net = frontend.net
     net.ip(f"addr add 10.9.0.1/24 dev {frontend.tap}")
     net.ip(f"neigh add 10.9.0.2 lladdr {_mac()} dev {frontend.tap}")
     data = frame(b"\0" * 100)
@@ -214,21 +212,13 @@ def test_status(rig: Rig, frontend: Frontend) -> None:
     for _ in range(3):
         assert _send(frontend, data) == OK
 
-    def ask(*options: str) -> str:
-        return subprocess.run(
-            [sys.executable, "-m", "netbackd", "--status", *options],
-            cwd=TOP,
-            env=rig.environment(),
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-
-    row = json.loads(ask("--json"))["backend/vif/320/0"]
+    row = json.loads(rig.status("--json"))["backend/vif/320/0"]
     assert (row["tx_packets"], row["tx_bytes"]) == (3, 300)
-    assert "vif320.0" in ask()
+    assert "vif320.0" in rig.status()
     labels = '{domid="320",devid="0"}'
-    assert f"\nnetbackd_tx_bytes_total{labels} 300\n" in ask("--prometheus")
+    assert f"\nnetbackd_tx_bytes_total{labels} 300\n" in rig.status(
+        "--prometheus"
+    )
 
 
 def test_many_queues(rig: Rig) -> None:
@@ -303,12 +293,12 @@ def test_a_restart(rig: Rig, frontend: Frontend, is_killed: bool) -> None:
     data = frame(b"restart" * 20)
     assert _send(frontend, data) == OK
     if is_killed:
-        rig.kill_netbackd()
+        rig.kill_backend()
     else:
-        rig.stop_netbackd()
+        rig.stop_backend()
     assert rig.taps() == [frontend.tap]
     frontend.wait_carrier(False)
-    rig.start_netbackd()
+    rig.start_backend()
     frontend.wait_carrier()
     with rig.net.packets(frontend.tap) as raw:
         assert _send(frontend, data) == OK
@@ -320,9 +310,9 @@ def test_a_restart(rig: Rig, frontend: Frontend, is_killed: bool) -> None:
 def test_a_tap_whose_device_went_meanwhile(
     rig: Rig, frontend: Frontend
 ) -> None:
-    rig.kill_netbackd()
+    rig.kill_backend()
     rig.store.remove(frontend.backend)
-    rig.start_netbackd()
+    rig.start_backend()
     rig.wait_log("is no more")
     other = rig.start_frontend(321)
     other.plug()
