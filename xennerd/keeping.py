@@ -15,7 +15,14 @@ from xenner.xlcfg import DomainConfig
 from xennerd.burial import bury
 from xennerd.journal import Event, Subject, set_up_logging, tell
 from xennerd.policy import Verdict, last_starts, verdict_for
-from xennerd.records import Record, read_record, remove_record, write_record
+from xennerd.records import (
+    Record,
+    list_records,
+    read_record,
+    remove_record,
+    write_record,
+)
+from xennerd.tools.vmcores import is_owned
 from xennerd.vm.keeper import End
 from xennerd.vm.vmcore import Vmcore
 
@@ -132,6 +139,16 @@ def unit_of_process() -> str:
         return ""
     match = re.search(r"/(xenner@[^/\n]+\.service)(?:/|$)", text, re.M)
     return match[1] if match else ""
+
+
+def killed_domid(runtime_dir: Path, name: str) -> Domid | None:
+    """The number that the domain had when its process was killed, if it is
+    to go on with that; None: it was not."""
+    for record in list_records(runtime_dir):
+        is_dead = not is_owned(runtime_dir / f"vmcore.{record.domid}")
+        if record.name == name and not record.end and is_dead:
+            return record.domid
+    return None
 
 
 def planned_record(

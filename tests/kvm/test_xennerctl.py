@@ -14,6 +14,7 @@ from demo.initramfs import make_initramfs
 from tests.component.evtchnd.daemon import TOP
 from tests.kvm.ctl import Ctl
 from tests.kvm.outside import INIT, POWEROFF, open_host
+from tests.kvm.supervisor import open_xennerd
 from tests.places.rules import limit_s
 
 pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
@@ -31,7 +32,7 @@ def ctl(tmp_path: Path) -> Iterator[Ctl]:
         f"name='web'\nkernel='{KERNEL}'\nramdisk='{disk}'\n"
         "memory=192\nvcpus=2\nextra='console=hvc0 panic=-1 quiet'\n"
     )
-    with open_host(tmp_path, KERNEL, disk) as host:
+    with open_host(tmp_path, KERNEL, disk) as host, open_xennerd(tmp_path):
         ctl = Ctl(host)
         yield ctl
         for row in rows(ctl("list")):

@@ -78,7 +78,9 @@ def test_store_and_backends_run_with_what_they_may(backends: None) -> None:
         assert restarts.strip() == "0", unit
 
 
-@pytest.mark.parametrize("name", ["xenstored", "blkbackd", "netbackd"])
+@pytest.mark.parametrize(
+    "name", ["xennerd", "xenstored", "blkbackd", "netbackd"]
+)
 def test_they_may_do_little(name: str) -> None:
     unit = str(SYSTEM / f"{name}.service")
     done = run("systemd-analyze", "verify", unit)

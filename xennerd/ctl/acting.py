@@ -22,8 +22,8 @@ from xennerd.ctl.domains import (
     monitor_path,
 )
 from xennerd.guestnodes import domain_path
+from xennerd.qmp.client import QmpClient
 from xennerd.records import remove_record
-from xennerd.tools.qmpclient import QmpClient
 from xennerd.tools.staleness import LivesError, claimed
 
 
