@@ -28,6 +28,8 @@ class Event(StrEnum):
 
     RUNNING = "6fd80cbf5b0e4cb4b3f4b64bb2f0b2f1"
     ENDED = "2f1c5f52bf3b4a2c8c7c6a5e0a8b3d42"
+    AGAIN = "5b0b41fbf8e44e4d9b0f5c5f6d0d7c11"
+    LEFT = "c0d3b5c2f6c2485f8f9d2f7a7f9f1e52"
     CRASHED = "a97cf3c8a9e84c60b80c8f0b2f5f6f0d"
 
 
@@ -51,7 +53,7 @@ def tell(event: Event, text: str, subject: Subject, **fields: str) -> None:
     if send is None:
         print(f"xenner: {subject.name}: {text}", file=sys.stderr, flush=True)
         return
-    is_bad = event is Event.CRASHED
+    is_bad = event in (Event.CRASHED, Event.LEFT)
     send(
         f"{subject.name}: {text}",
         MESSAGE_ID=event.value,

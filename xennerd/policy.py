@@ -17,22 +17,31 @@ _INTERVAL_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What to do, in this order."""
+    """What to do, in this order; `action` is the file's word for it."""
 
+    action: Action
     dumps: bool = False
     keeps: bool = False
     """The dead domain stays, with its memory, until it is destroyed."""
+    renames: bool = False
+    """It stays under another number and name: the new one has its own."""
     restarts: bool = False
+    is_braked: bool = False
+    """It would be started again if it had not been so often."""
 
 
-_ACTIONS = {
-    Action.DESTROY: Verdict(),
-    Action.RESTART: Verdict(restarts=True),
-    Action.RENAME_RESTART: Verdict(keeps=True, restarts=True),
-    Action.PRESERVE: Verdict(keeps=True),
-    Action.COREDUMP_DESTROY: Verdict(dumps=True),
-    Action.COREDUMP_RESTART: Verdict(dumps=True, restarts=True),
+_VERDICTS = {
+    verdict.action: verdict
+    for verdict in (
+        Verdict(Action.DESTROY),
+        Verdict(Action.RESTART, restarts=True),
+        Verdict(Action.RENAME_RESTART, keeps=True, renames=True, restarts=True),
+        Verdict(Action.PRESERVE, keeps=True),
+        Verdict(Action.COREDUMP_DESTROY, dumps=True),
+        Verdict(Action.COREDUMP_RESTART, dumps=True, restarts=True),
+    )
 }
+_CRASHES = (ShutdownReason.CRASH, ShutdownReason.WATCHDOG)
 
 
 def action_for(config: DomainConfig, reason: ShutdownReason) -> Action:
@@ -44,12 +53,39 @@ def action_for(config: DomainConfig, reason: ShutdownReason) -> Action:
     return config.on_crash
 
 
-def is_too_often(starts_s: Sequence[float], *, now_s: float) -> bool:
-    """The brake: `starts_s` are the last starts on the clock of `now_s`."""
-    recent = [at for at in starts_s if now_s - at < _INTERVAL_S]
+def verdict_for(
+    config: DomainConfig,
+    reason: ShutdownReason,
+    *,
+    starts_s: Sequence[float],
+    now_s: float,
+    is_asked: bool = False,
+) -> Verdict:
+    """What to do with a domain that ended for `reason`.
+
+    `starts_s` are its last starts, on the clock of `now_s`. `is_asked`: whoever
+    runs it wants it to end, so nothing starts it again, and an end that is no
+    crash is the one that was wanted.
+    """
+    if is_asked and reason not in _CRASHES:
+        return _VERDICTS[Action.DESTROY]
+    verdict = _VERDICTS[action_for(config, reason)]
+    is_braked = verdict.restarts and _is_too_often(starts_s, now_s)
+    return Verdict(
+        action=verdict.action,
+        dumps=verdict.dumps,
+        keeps=verdict.keeps,
+        renames=verdict.renames and not is_asked and not is_braked,
+        restarts=verdict.restarts and not is_asked and not is_braked,
+        is_braked=is_braked and not is_asked,
+    )
+
+
+def last_starts(starts_s: Sequence[float], now_s: float) -> tuple[float, ...]:
+    """With the start of this moment; no more than are looked at."""
+    return (*starts_s[1 - MAX_STARTS :], now_s)
+
+
+def _is_too_often(starts_s: Sequence[float], now_s: float) -> bool:
+    recent = [at for at in starts_s if 0 <= now_s - at < _INTERVAL_S]
     return len(recent) >= MAX_STARTS
-
-
-def verdict_for(config: DomainConfig, reason: ShutdownReason) -> Verdict:
-    """What to do with a domain that ended for `reason`."""
-    return _ACTIONS[action_for(config, reason)]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 import select
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +22,9 @@ from xennerd.ctl.domains import (
     monitor_path,
 )
 from xennerd.guestnodes import domain_path
+from xennerd.records import remove_record
 from xennerd.tools.qmpclient import QmpClient
+from xennerd.tools.staleness import LivesError, claimed
 
 
 def _places() -> Places:
@@ -81,6 +84,7 @@ def _ask_to_end(name: str, request: str, words: Sequence[str]) -> int:
         if arguments.all
         else [find_domain(places, word) for word in arguments.domain]
     )
+    chosen = [domain for domain in chosen if not domain.end]
     for domain in chosen:
         _write(domain, "control/shutdown", request)
     if arguments.wait and request == "poweroff":
@@ -101,9 +105,25 @@ def _destroy(words: Sequence[str]) -> int:
     parser.add_argument("-f", action="store_true")
     parser.add_argument("domain")
     domain = find_domain(_places(), parser.parse_args(words).domain)
+    if domain.end:
+        _remove_dead(domain)
+        return 0
     _execute(domain, "quit")
     _wait_end([domain])
     return 0
+
+
+def _remove_dead(domain: Domain) -> None:
+    """One that stays; nothing of it is outside the runtime directory."""
+    runtime_dir = _places().runtime_dir
+    try:
+        with claimed(domain.domid, runtime_dir) as vmcore:
+            remove_record(runtime_dir, domain.domid)
+            vmcore.unlink(missing_ok=True)
+    except OSError as error:
+        raise HostError(f"{domain.name}: {error.strerror}") from error
+    except LivesError as error:
+        raise HostError(str(error)) from error
 
 
 def _pause(words: Sequence[str]) -> int:
@@ -160,8 +180,21 @@ def _rename(words: Sequence[str]) -> int:
 def _dump_core(words: Sequence[str]) -> int:
     domain, (file,) = _one("dump-core", words, "file")
     path = Path(file).absolute()
+    if domain.end:
+        _copy(_places().runtime_dir / f"vmcore.{domain.domid}", path)
+        return 0
     _execute(domain, "dump-guest-memory", paging=False, protocol=f"file:{path}")
     return 0
+
+
+def _copy(vmcore: Path, target: Path) -> None:
+    """A dead guest's memory is a core as it is."""
+    try:
+        with vmcore.open("rb") as source, target.open("wb") as copy:
+            target.chmod(0o600)
+            shutil.copyfileobj(source, copy, 1 << 20)
+    except OSError as error:
+        raise HostError(f"{target}: {error.strerror}") from error
 
 
 COMMANDS = {

@@ -80,7 +80,7 @@ def _start(
         start_at = output.tell()
         child = subprocess.Popen(
             [
-                *(sys.executable, "-m", "xennerd.start", "--keep"),
+                *(sys.executable, "-m", "xennerd.start"),
                 *("--runtime-dir", places.runtime_dir),
                 *("--evtchnd", places.evtchnd),
                 *("--xenstore", places.xenstore),

@@ -2,7 +2,8 @@
 """The domains of this host: which there are, and what each says of itself.
 
 Nothing is kept: the lock on a vmcore says who lives, the monitor how it is,
-xenstore what it is called. So nothing has to be found again after a restart.
+xenstore what it is called, and its record what of it stays when it is dead. So
+nothing has to be found again after a restart.
 """
 
 from __future__ import annotations
@@ -22,9 +23,14 @@ from xenner.errors import HostError
 from xenner.types import Domid
 from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.guestnodes import domain_path
+from xennerd.records import read_record
 from xennerd.tools.qmpclient import QmpClient
 from xennerd.tools.vmcores import is_locked, list_domids
 from xennerd.vm.host import default_runtime_dir
+from xennerd.vm.vmcore import is_kept
+
+CRASHES = ("crash", "watchdog")
+"""The ends that are none of the guest's own."""
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -79,7 +85,8 @@ class Vcpu:
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """A living domain at one moment. Memory is what it has now, MiB."""
+    """A domain at one moment. Memory is what it has now, MiB. `end`: why it
+    is dead, and stays; its time and its processors are none."""
 
     domid: Domid
     name: str
@@ -92,10 +99,13 @@ class Domain:
     uptime_s: float = 0.0
     pid: int = 0
     vcpus: tuple[Vcpu, ...] = ()
+    end: str = ""
 
     @property
     def state(self) -> str:
         """xl's six letters. A paused one is neither running nor blocked."""
+        if self.end:
+            return "---sc-" if self.end in CRASHES else "---s--"
         if self.is_ending:
             return "-----d"
         if self.is_paused:
@@ -105,7 +115,8 @@ class Domain:
 
 
 def list_domains(places: Places) -> list[Domain]:
-    """The living domains in order; domain 0 is not among them."""
+    """The living domains and the dead that stay, in order; domain 0 is not
+    among them."""
     return [
         domain
         for domid in list_domids(places.runtime_dir)
@@ -133,7 +144,7 @@ def _look(places: Places, domid: Domid) -> Domain | None:
         return None
     try:
         if not is_locked(fd):
-            return None
+            return _look_at_dead(places, domid, os.fstat(fd))
     finally:
         os.close(fd)
     name = _name(places, domid)
@@ -145,6 +156,22 @@ def _look(places: Places, domid: Domid) -> Domain | None:
     except HostError:
         # It has no monitor, or ends at this moment.
         return Domain(domid, name or "(null)", is_ending=not path.exists())
+
+
+def _look_at_dead(
+    places: Places, domid: Domid, status: os.stat_result
+) -> Domain | None:
+    record = read_record(places.runtime_dir, domid)
+    if record is None or not record.end or not is_kept(status):
+        return None
+    return Domain(
+        domid=domid,
+        name=record.name,
+        handle=record.handle,
+        memory_mib=status.st_blocks * 512 >> 20,
+        max_memory_mib=record.memory_mib,
+        end=record.end,
+    )
 
 
 def _name(places: Places, domid: Domid) -> str:

@@ -69,7 +69,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--kept",
         action="store_true",
-        help="also the vmcores that were kept on purpose",
+        help="also dead domains that were kept on purpose",
     )
     parser.add_argument(
         "--only",
@@ -77,7 +77,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=Kind,
         choices=list(Kind),
         metavar="KIND",
-        help="only vmcore, socket, link, tap, cgroup or xenstore",
+        help="only " + ", ".join(Kind),
     )
     parser.add_argument("--json", action="store_true", help="one line of JSON")
     for name, default in (

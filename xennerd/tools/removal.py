@@ -35,7 +35,7 @@ def remove(thing: Thing, places: Places) -> None:
             _remove_cgroup(Path(thing.name))
         case Kind.SOCKET:
             _remove_socket(Path(thing.name))
-        case Kind.LINK | Kind.VMCORE:
+        case Kind.LINK | Kind.RECORD | Kind.VMCORE:
             Path(thing.name).unlink(missing_ok=True)
 
 

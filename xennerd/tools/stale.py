@@ -20,6 +20,7 @@ class Kind(StrEnum):
     CGROUP = "cgroup"
     LINK = "link"
     SOCKET = "socket"
+    RECORD = "record"
     VMCORE = "vmcore"
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from xenner.errors import HostError
 from xenner.types import Domid
 from xenner.xenstore import Xenstore, XenstoreError
+from xennerd.records import list_records, record_path
 from xennerd.tools.stale import (
     Kind,
     Thing,
@@ -24,6 +24,7 @@ from xennerd.tools.stale import (
     domid_of_tap,
 )
 from xennerd.tools.vmcores import list_domids
+from xennerd.vm.vmcore import is_kept
 
 _BACKENDS = "/local/domain/0/backend"
 
@@ -42,7 +43,10 @@ class Places:
 
 def find_things(places: Places) -> tuple[list[Thing], list[str]]:
     """All of them, stale or not; and what could not be looked at."""
-    things = [*_vmcores(places), *_beside(places), *_cgroups(places)]
+    things = [
+        *(*_vmcores(places), *_records(places)),
+        *(*_beside(places), *_cgroups(places)),
+    ]
     notes = []
     if _is_xen(places):
         notes.append("this host runs Xen: its xenstore and vifs are not ours")
@@ -71,9 +75,18 @@ def _vmcores(places: Places) -> Iterator[Thing]:
                 domid,
                 str(path),
                 size_bytes=status.st_blocks * 512,
-                # Read-only: Vmcore.keep().
-                is_kept=not status.st_mode & stat.S_IWUSR,
+                is_kept=is_kept(status),
             )
+
+
+def _records(places: Places) -> Iterator[Thing]:
+    for record in list_records(places.runtime_dir):
+        yield Thing(
+            Kind.RECORD,
+            record.domid,
+            str(record_path(places.runtime_dir, record.domid)),
+            is_kept=bool(record.end),
+        )
 
 
 def _beside(places: Places) -> Iterator[Thing]:

@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ import trio
 from xenner import concurrency, service
 from xenner.concurrency import run_abandonable
 from xenner.errors import ConfigError, HostError
-from xenner.types import Domid, ShutdownReason
+from xenner.types import Domid
 from xennerd.vm import daemon
 from xennerd.vm._vcpu import lib
 from xennerd.vm.console import LeaveConsole, Sink, open_console
@@ -33,6 +32,7 @@ from xennerd.vm.domain import (
 )
 from xennerd.vm.emu_image import emu_image
 from xennerd.vm.host import cpuid_for, default_runtime_dir, detect_quirks
+from xennerd.vm.keeper import End, Keeper, Unkept
 from xennerd.vm.kernel import load_kernel
 from xennerd.vm.kernelcache import KernelCache, default_cache_dir
 from xennerd.vm.kvm import Kvm
@@ -52,27 +52,24 @@ from xennerd.vm.vmcore import (
 _log = logging.getLogger("xenner")
 
 
-EndHook = Callable[[ShutdownReason, Path], None]
-"""Called when the guest has ended by itself and is not started again here,
-with its vmcore, which is there until it returns."""
+STOP_LIMIT_S = 75.0
+"""How long a guest that was asked to power off may take before it is ended.
+
+Less than TimeoutStopSec= of units/xenner@.service: whoever is killed leaves
+its nodes, and who serves them, behind.
+"""
 
 
 def run_session(
-    options: Options,
-    *,
-    started_at: float,
-    on_logging: Callable[[], None] | None = None,
-    on_running: Callable[[], None] | None = None,
-    on_end: EndHook | None = None,
+    options: Options, *, started_at: float, keeper: Keeper | None = None
 ) -> int:
     """Run the guest that was asked for; raises ConfigError, HostError.
 
-    `on_logging` may replace what logging is set up to, `on_running` is called
-    once, when the guest runs.
+    `keeper` says what becomes of it when it ends; without one the options do.
     """
+    keeper = keeper or Unkept(options)
     _set_up_logging(options.topics)
-    if on_logging is not None:
-        on_logging()
+    keeper.set_up_logging()
     images = load_images(options)
     try:
         layout = machine_layout(options.memory_bytes // 4096)
@@ -81,11 +78,12 @@ def run_session(
     runtime_dir = options.runtime_dir or default_runtime_dir()
     _check_fits(images, options)
     with ExitStack() as stack:
-        on_ready: Callable[[], None] = on_running or _nothing
+        in_background = None
         if options.is_daemon:
-            on_ready = daemon.go_to_background()
+            in_background = daemon.go_to_background()
         kvm = stack.enter_context(Kvm())
         domid, vmcore = _enter_vmcore(stack, options, layout, runtime_dir)
+        keeper.own(domid)
         if options.pidfile is not None:
             stack.enter_context(daemon.pidfile(options.pidfile))
         plan = _plan(options, kvm, domid=domid)
@@ -110,9 +108,10 @@ def run_session(
             outside=outside,
             images=images,
             started_at=started_at,
-            on_ready=on_ready,
-            on_end=on_end,
+            keeper=keeper,
         )
+        if in_background is not None:
+            session.when_ready.append(in_background)
         del images  # The session drops them when they are in the guest.
         try:
             return concurrency.run(session.run)
@@ -164,10 +163,9 @@ class Session:
         outside: Outside | None,
         images: Images,
         started_at: float,
-        on_ready: Callable[[], None],
-        on_end: EndHook | None = None,
+        keeper: Keeper,
     ) -> None:
-        self._on_end = on_end
+        self._keeper = keeper
         self._options = options
         self._plan = plan
         self._vmcore = vmcore
@@ -177,8 +175,10 @@ class Session:
         self._machine: Machine | None = None
         self._is_reset = False
         self._images: Images | None = images
+        self._is_asked = False
         self._started_at = started_at
-        self._on_ready = on_ready
+        self.when_ready = [keeper.run]
+        """Called once, when the guest runs."""
         self.controls = Controls(
             name=plan.name,
             domid=plan.domid,
@@ -253,30 +253,27 @@ class Session:
                     self._machine = None
                     self._show_trace(machine)
                     self._show_statistics(machine)
+                is_next = self._is_reset
                 if outcome is not None:
                     self._status = report_end(machine, outcome)
-                    self.controls.ended(
-                        outcome.reason,
-                        reboots=self._options.is_reboot_allowed,
-                    )
+                    end = End(outcome.reason, is_asked=self._is_asked)
+                    is_next = self._keeper.decide(end)
+                    self.controls.ended(outcome.reason, reboots=is_next)
                     if self._outside is not None:
                         self._outside.tell_end(outcome.reason)
-            reboots = (
-                outcome is not None
-                and outcome.reason is ShutdownReason.REBOOT
-                and self._options.is_reboot_allowed
-            )
-            if not reboots and not self._is_reset:
-                if outcome is not None and self._on_end is not None:
-                    self._on_end(outcome.reason, self._vmcore.path)
+            if outcome is not None:
+                # The guest is at rest, and its memory as it ended.
+                await trio.to_thread.run_sync(self._keeper.settle, self._vmcore)
+            if not is_next:
                 return
             is_stopped = False
             self._vmcore.clear()
 
     def _ready(self) -> None:
         service.notify("READY=1", f"STATUS={self._status_line()}")
-        self._on_ready()
-        self._on_ready = _nothing
+        for tell in self.when_ready:
+            tell()
+        self.when_ready.clear()
 
     def _status_line(self) -> str:
         """For the service manager: as true in an hour as it is now."""
@@ -326,7 +323,6 @@ class Session:
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """The first asks the guest if somebody can; the next one ends it."""
-        is_asked = False
         with trio.open_signal_receiver(
             signal.SIGTERM, signal.SIGINT, signal.SIGHUP
         ) as signals:
@@ -334,9 +330,9 @@ class Session:
             async for number in signals:
                 name = signal.Signals(number).name
                 service.notify("STOPPING=1")
-                if not is_asked and self._is_listening():
+                if not self._is_asked and self._is_listening():
                     _log.info("%s: asking the guest to power off", name)
-                    is_asked = True
+                    self._is_asked = True
                     self._tasks.start_soon(self._ask_or_quit)
                     continue
                 _log.info("%s: ending", name)
@@ -357,8 +353,10 @@ class Session:
         return True
 
     async def _ask_or_quit(self) -> None:
-        if not await self._ask():
-            self._quit()
+        if await self._ask():
+            await trio.sleep(STOP_LIMIT_S)
+            _log.warning("it has not powered off: ended")
+        await self._end_by_signal()
 
     async def _ask(self) -> bool:
         """Ask the guest to power off. False: xenstore is not there."""
@@ -370,10 +368,6 @@ class Session:
             _log.warning("cannot ask the guest to power off: %s", error)
             return False
         return True
-
-
-def _nothing() -> None:
-    pass
 
 
 def _plan(

@@ -13,6 +13,7 @@ import logging
 import mmap
 import os
 import resource
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -62,7 +63,6 @@ class Vmcore:
         self.mem = mem
         self.layout = layout
         self.nr_vcpus = nr_vcpus
-        self.is_kept = False
 
     def set_registers(self, vcpu: int, registers: Registers) -> None:
         """Show a stopped or crashed vCPU's registers to who opens the core."""
@@ -115,13 +115,15 @@ class Vmcore:
             # Not through the mapping: a page that is a hole may find no room.
             os.pwrite(self.fd, bytes(length), at)
 
-    def keep(self) -> None:
-        """Leave the file for inspection; the domain's next start removes it.
 
-        It is read-only from then on, by which xenner-cleanup knows it.
-        """
-        os.fchmod(self.fd, 0o400)
-        self.is_kept = True
+def keep(path: Path) -> None:
+    """Let a dead domain's file stay, with its number, until it is removed."""
+    path.chmod(0o400)
+
+
+def is_kept(status: os.stat_result) -> bool:
+    """Does it stay? Then nobody writes to it."""
+    return not status.st_mode & stat.S_IWUSR
 
 
 @contextmanager
@@ -161,17 +163,18 @@ def open_vmcore(
 
 
 def find_free_domid(runtime_dir: Path = RUNTIME_DIR) -> Domid:
-    """The lowest domid from 1 that has no vmcore of a living process.
+    """The lowest domid from 1 that has no vmcore of a living process, nor of
+    a dead one that stays.
 
     Only a hint: open_vmcore() decides, and may lose a race for it.
     """
     domid = 1
-    while _is_locked(runtime_dir / f"vmcore.{domid}"):
+    while _is_taken(runtime_dir / f"vmcore.{domid}"):
         domid += 1
     return Domid(domid)
 
 
-def _is_locked(path: Path) -> bool:
+def _is_taken(path: Path) -> bool:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -180,11 +183,11 @@ def _is_locked(path: Path) -> bool:
         return True  # Not ours to read: somebody's, so not free.
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return is_kept(os.fstat(fd))
     except BlockingIOError:
         return True
     finally:
         os.close(fd)
-    return False
 
 
 def _open_directory(runtime_dir: Path) -> int:
@@ -214,7 +217,8 @@ def _open_nameless(runtime_dir: Path) -> int:
 
 
 def _remove_dead(path: Path, domid: Domid) -> None:
-    """Remove a vmcore whose process is gone; HostError if it is not."""
+    """Remove a vmcore whose process is gone; HostError if it is not, or if
+    the domain stays."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -225,6 +229,11 @@ def _remove_dead(path: Path, domid: Domid) -> None:
         ) from error
     try:
         _lock_dead(fd)
+        if is_kept(os.fstat(fd)):
+            raise DomidTakenError(
+                f"domain {domid} has ended and stays ({path})",
+                f"xennerctl destroy {domid} removes it",
+            )
         # Somebody else may have replaced it since: then it is not dead.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(fd), os.lstat(path)):
@@ -265,7 +274,7 @@ def _publish(fd: int, dirfd: int, *, path: Path, domid: Domid) -> None:
 
 
 def _unlink_unless_kept(vmcore: Vmcore) -> None:
-    if vmcore.is_kept:
+    if is_kept(os.fstat(vmcore.fd)):
         return
     # Removed by hand meanwhile, or even replaced: then it is not ours.
     with suppress(FileNotFoundError):

@@ -23,7 +23,12 @@ from xenner.types import Domid
 from xennerd.vm import vmcore as vmcore_module
 from xennerd.vm.corefile import KernelView, Registers
 from xennerd.vm.layout import machine_layout
-from xennerd.vm.vmcore import find_free_domid, open_vmcore
+from xennerd.vm.vmcore import (
+    DomidTakenError,
+    find_free_domid,
+    keep,
+    open_vmcore,
+)
 
 LAYOUT = machine_layout(256)
 DOMID = Domid(7)
@@ -202,11 +207,17 @@ def test_keep(tmp_path: Path) -> None:
     with open_vmcore(
         DOMID, layout=LAYOUT, nr_vcpus=1, runtime_dir=tmp_path
     ) as core:
-        core.keep()
+        keep(core.path)
     assert _readelf(tmp_path / "vmcore.7").count("NT_PRSTATUS") == 1
-    with open_vmcore(DOMID, layout=LAYOUT, nr_vcpus=1, runtime_dir=tmp_path):
+    with (
+        pytest.raises(DomidTakenError, match="stays"),
+        open_vmcore(DOMID, layout=LAYOUT, nr_vcpus=1, runtime_dir=tmp_path),
+    ):
         pass
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == ["vmcore.7"]
+    assert find_free_domid(tmp_path) == 1
+    (tmp_path / "vmcore.7").rename(tmp_path / "vmcore.1")
+    assert find_free_domid(tmp_path) == 2
 
 
 def test_removed_by_hand(tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a domain file's words mean for a guest that ended."""
 
+from dataclasses import asdict
+from typing import Any
+
 import pytest
 
 from xenner.types import ShutdownReason
 from xenner.xlcfg import Action, DomainConfig, parse_config
-from xennerd.policy import Verdict, action_for, is_too_often, verdict_for
+from xennerd.policy import Verdict, action_for, last_starts, verdict_for
 from xennerd.slices import slice_properties
-from xennerd.start import kept_warnings
 
 
 def config(more: str = "") -> DomainConfig:
@@ -30,27 +32,72 @@ def test_each_end_has_its_key(reason: ShutdownReason, action: Action) -> None:
     assert action_for(given, reason) is action
 
 
+def verdict(word: str, **more: Any) -> Verdict:
+    arguments: dict[str, Any] = {"starts_s": (), "now_s": 105.0, **more}
+    return verdict_for(
+        config(f"on_crash='{word}'"), ShutdownReason.CRASH, **arguments
+    )
+
+
 @pytest.mark.parametrize(
     ("word", "wanted"),
     [
-        ("destroy", Verdict()),
-        ("restart", Verdict(restarts=True)),
-        ("rename-restart", Verdict(keeps=True, restarts=True)),
-        ("preserve", Verdict(keeps=True)),
-        ("coredump-destroy", Verdict(dumps=True)),
-        ("coredump-restart", Verdict(dumps=True, restarts=True)),
+        ("destroy", set()),
+        ("restart", {"restarts"}),
+        ("rename-restart", {"keeps", "renames", "restarts"}),
+        ("preserve", {"keeps"}),
+        ("coredump-destroy", {"dumps"}),
+        ("coredump-restart", {"dumps", "restarts"}),
     ],
 )
-def test_each_word(word: str, wanted: Verdict) -> None:
-    given = config(f"on_crash='{word}'")
-    assert verdict_for(given, ShutdownReason.CRASH) == wanted
+def test_each_word(word: str, wanted: set[str]) -> None:
+    found = asdict(verdict(word))
+    assert found.pop("action") == word
+    assert {name for name, value in found.items() if value} == wanted
 
 
 def test_the_brake() -> None:
-    starts = [100.0, 101.0, 102.0, 103.0, 104.0]
-    assert is_too_often(starts, now_s=105.0)
-    assert not is_too_often(starts, now_s=161.0)
-    assert not is_too_often(starts[1:], now_s=105.0)
+    starts = (100.0, 101.0, 102.0, 103.0, 104.0)
+    braked = verdict("restart", starts_s=starts)
+    assert braked.is_braked
+    assert not braked.restarts
+    assert verdict("restart", starts_s=starts, now_s=161.0).restarts
+    assert verdict("restart", starts_s=starts[1:]).restarts
+    # A clock that was set back is no start in the future.
+    assert verdict("restart", starts_s=starts, now_s=50.0).restarts
+    # What stays, stays where it is: nothing takes its number.
+    kept = verdict("rename-restart", starts_s=starts)
+    assert kept.keeps
+    assert not kept.renames
+    assert not verdict("preserve", starts_s=starts).is_braked
+
+
+def test_the_last_starts() -> None:
+    assert last_starts((), 9.0) == (9.0,)
+    assert last_starts((1.0, 2.0, 3.0, 4.0, 5.0), 9.0) == (
+        *(2.0, 3.0, 4.0, 5.0),
+        9.0,
+    )
+
+
+@pytest.mark.parametrize("word", list(Action))
+def test_who_was_asked_to_end_is_not_started_again(word: str) -> None:
+    crashed = verdict(word, is_asked=True)
+    assert not crashed.restarts
+    assert not crashed.renames
+    assert (crashed.dumps, crashed.keeps) == (
+        verdict(word).dumps,
+        verdict(word).keeps,
+    )
+    for reason in (ShutdownReason.POWEROFF, ShutdownReason.REBOOT):
+        asked = verdict_for(
+            config(f"on_poweroff='{word}';on_reboot='{word}'"),
+            reason,
+            starts_s=(),
+            now_s=0.0,
+            is_asked=True,
+        )
+        assert asked == Verdict(Action.DESTROY)
 
 
 def test_limits() -> None:
@@ -67,10 +114,3 @@ def test_limits() -> None:
     assert properties["CPUQuota"] == "50%"
     assert properties["AllowedCPUs"] == "0,2"
     assert slice_properties(config("cpu_weight=65535"))["CPUWeight"] == "10000"
-
-
-def test_no_dead_domain_stays() -> None:
-    assert kept_warnings(config()) == []
-    assert kept_warnings(config("on_crash='preserve'")) == [
-        "on_crash: preserve: the dead domain does not stay"
-    ]

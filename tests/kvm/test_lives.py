@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a domain file's on_... keys make of a guest that ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.component.evtchnd.daemon import TOP
+from tests.guests.build import guest_path
+from tests.kvm.ctl import Ctl
+from tests.kvm.outside import open_host
+from tests.places.rules import limit_s
+from xennerd.records import Record, list_records
+
+pytestmark = [
+    pytest.mark.kvm,
+    pytest.mark.places("host"),
+    pytest.mark.usefixtures("guests_built"),
+]
+
+_ENDING = guest_path("ending", "high")
+_DOMID = 7
+
+
+@pytest.fixture
+def ctl(tmp_path: Path) -> Iterator[Ctl]:
+    with open_host(tmp_path, _ENDING, tmp_path / "none") as host:
+        yield Ctl(host)
+
+
+def command(ctl: Ctl, end: str, keys: str) -> list[str | Path]:
+    """The program of a unit, for a guest that ends at once."""
+    host = ctl.host
+    file = host.directory / "web.cfg"
+    file.write_text(
+        f"name='web'\nkernel='{_ENDING}'\nmemory=16\nextra='end={end}'\n{keys}"
+    )
+    return [
+        *(sys.executable, "-m", "xennerd.start", "--domid", str(_DOMID)),
+        *("--runtime-dir", host.directory, "--evtchnd", host.evtchnd.path),
+        *("--xenstore", host.socket, "--dump-dir", host.directory / "dump"),
+        file,
+    ]
+
+
+def start(ctl: Ctl, end: str, keys: str) -> subprocess.CompletedProcess[str]:
+    """Until it has ended for good."""
+    return subprocess.run(
+        command(ctl, end, keys),
+        cwd=TOP,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=limit_s(60),
+    )
+
+
+def records(ctl: Ctl) -> list[Record]:
+    return list_records(ctl.host.directory)
+
+
+def left(ctl: Ctl) -> list[str]:
+    """What of domains stands in the runtime directory."""
+    return sorted(
+        name
+        for name in os.listdir(ctl.host.directory)
+        if name.startswith(("vmcore.", "domain.", "monitor.", "console."))
+    )
+
+
+def test_preserved(ctl: Ctl) -> None:
+    done = start(ctl, "crash", "on_crash='preserve'")
+    assert done.returncode == 1
+    assert "has ended: crash, which means preserve" in done.stderr
+    assert left(ctl) == ["domain.7", "vmcore.7"]
+    heading, row = ctl("list").splitlines()[0], ctl("list", "web").split()[-6:]
+    assert heading.startswith("Name")
+    assert (row[0], row[1], row[4]) == ("web", "7", "---sc-")
+
+    again = start(ctl, "poweroff", "")
+    assert again.returncode == 1
+    assert "domain 7 has ended and stays" in again.stderr
+    assert "xennerctl destroy 7" in again.stderr
+    assert left(ctl) == ["domain.7", "vmcore.7"]
+
+    core = ctl.host.directory / "copy"
+    ctl("dump-core", "web", str(core))
+    assert core.read_bytes() == (ctl.host.directory / "vmcore.7").read_bytes()
+    ctl("destroy", "web")
+    assert left(ctl) == []
+    assert start(ctl, "poweroff", "").returncode == 0
+    assert left(ctl) == []
+
+
+def test_renamed_and_started_again_until_it_is_too_often(ctl: Ctl) -> None:
+    done = start(ctl, "crash", "on_crash='rename-restart'")
+    assert done.returncode == 1
+    assert done.stderr.count("has ended: crash") == 5
+    assert done.stderr.count("is started again") == 4
+    assert done.stderr.count("ends too often, is left alone") == 1
+    found = records(ctl)
+    assert [record.end for record in found] == ["crash"] * 5
+    # The last one has its own name and number still.
+    assert {record.domid for record in found} == {1, 2, 3, 4, _DOMID}
+    assert found[-1].name == "web"
+    assert all(record.name.startswith("web-20") for record in found[:-1])
+    assert len({record.handle for record in found}) == 1
+    for record in found:
+        ctl("destroy", str(record.domid))
+    assert left(ctl) == []
+
+
+@pytest.mark.parametrize(
+    ("end", "key"), [("reboot", "on_reboot"), ("poweroff", "on_poweroff")]
+)
+def test_started_again_until_it_is_too_often(
+    ctl: Ctl, end: str, key: str
+) -> None:
+    done = start(ctl, end, f"{key}='restart'")
+    assert done.returncode == 1
+    assert done.stderr.count(f"has ended: {end}, which means restart") == 5
+    assert done.stderr.count("is started again") == 4
+    assert left(ctl) == []
+
+
+def test_a_core_and_again(ctl: Ctl) -> None:
+    done = start(ctl, "crash", "on_crash='coredump-restart'")
+    assert done.returncode == 1
+    assert left(ctl) == []
+    # Those of one second have one name: the first has it.
+    cores = list((ctl.host.directory / "dump").iterdir())
+    assert cores
+    assert len(cores) == done.stderr.count("core in ") - done.stderr.count(
+        "no core in "
+    )
+    assert all(core.read_bytes()[:4] == b"\x7fELF" for core in cores)
+
+
+def test_who_is_told_to_end_does_not_start_again(ctl: Ctl) -> None:
+    words = command(ctl, "idle", "on_poweroff='restart'")
+    with subprocess.Popen(
+        words, cwd=TOP, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stderr is not None
+            assert any(b"is running" in line for line in process.stderr)
+            assert json.loads(ctl("list", "--json", "web"))[0]["end"] == ""
+            # This guest never listens: it is asked, and ended by the next.
+            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=limit_s(20))
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert left(ctl) == []

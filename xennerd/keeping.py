@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A guest of a domain file, kept going as the file says, in its own process."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+from xenner.types import Domid, ShutdownReason
+from xenner.xlcfg import DomainConfig
+from xennerd.burial import bury
+from xennerd.journal import Event, Subject, set_up_logging, tell
+from xennerd.policy import Verdict, last_starts, verdict_for
+from xennerd.records import Record, read_record, remove_record, write_record
+from xennerd.vm.keeper import End
+from xennerd.vm.vmcore import Vmcore
+
+_CGROUP = Path("/proc/self/cgroup")
+
+
+class FileKeeper:
+    """A Keeper: writes the domain's record, tells its story, has its end
+    follow from the file's on_... keys."""
+
+    def __init__(
+        self,
+        config: DomainConfig,
+        record: Record,
+        *,
+        runtime_dir: Path,
+        dump_dir: Path,
+    ) -> None:
+        """`record` is as planned_record() made it."""
+        self._config = config
+        self._record = record
+        self._runtime_dir = runtime_dir
+        self._dump_dir = dump_dir
+        self._is_owner = False
+        self._verdict: Verdict | None = None
+        self.is_anew = False
+        """The dead domain stays: another process has to start it again."""
+        self.is_left = False
+        """It ended too often to be started again."""
+
+    @property
+    def _subject(self) -> Subject:
+        record = self._record
+        return Subject(record.domid, record.name, record.handle)
+
+    def set_up_logging(self) -> None:
+        """The journal, with the domain's fields."""
+        set_up_logging(self._subject)
+
+    def own(self, domid: Domid) -> None:
+        """The record is written."""
+        self._is_owner = True
+        self._write_start()
+
+    def run(self) -> None:
+        """The story begins."""
+        tell(Event.RUNNING, "is running", self._subject)
+
+    def decide(self, end: End) -> bool:
+        """By the file; an end that was asked for is one."""
+        now_s = time.time()
+        self._verdict = verdict = verdict_for(
+            self._config,
+            end.reason,
+            starts_s=self._record.starts_s,
+            now_s=now_s,
+            is_asked=end.is_asked,
+        )
+        word = end.reason.name.lower().replace("_", "-")
+        self._record = replace(self._record, end=word, ended_s=now_s)
+        is_crash = end.reason in (ShutdownReason.CRASH, ShutdownReason.WATCHDOG)
+        tell(
+            Event.CRASHED if is_crash else Event.ENDED,
+            f"has ended: {word}, which means {verdict.action}",
+            self._subject,
+            XENNER_REASON=word,
+        )
+        self.is_left = verdict.is_braked
+        if self.is_left:
+            tell(Event.LEFT, "ends too often, is left alone", self._subject)
+        # In its own memory, if that is not to stay as it is.
+        return verdict.restarts and not verdict.keeps
+
+    def settle(self, vmcore: Vmcore) -> None:
+        """A core, and what stays. Then the next start, if there is one."""
+        verdict = self._verdict
+        assert verdict is not None
+        bury(
+            self._record,
+            verdict,
+            runtime_dir=self._runtime_dir,
+            dump_dir=self._dump_dir,
+        )
+        if verdict.keeps and not verdict.renames:
+            # What stays has the record now.
+            self._is_owner = False
+        self.is_anew = verdict.restarts and verdict.keeps
+        if verdict.restarts:
+            tell(Event.AGAIN, "is started again", self._subject)
+            self._record = replace(self._record, end="", ended_s=0.0)
+            if self.is_anew:
+                # Its next process counts the start.
+                write_record(self._runtime_dir, self._record)
+            else:
+                self._write_start()
+
+    def close(self) -> None:
+        """The process ends, and its number is anybody's."""
+        if self._is_owner and not self.is_anew:
+            remove_record(self._runtime_dir, self._record.domid)
+
+    def _write_start(self) -> None:
+        starts_s = last_starts(self._record.starts_s, time.time())
+        self._record = replace(self._record, starts_s=starts_s)
+        write_record(self._runtime_dir, self._record)
+
+
+def unit_of_process() -> str:
+    """The service manager's unit of this process if it is one of ours, by
+    its cgroup (cgroups(7)); else empty."""
+    try:
+        text = _CGROUP.read_text()
+    except OSError:
+        return ""
+    match = re.search(r"/(xenner@[^/\n]+\.service)(?:/|$)", text, re.M)
+    return match[1] if match else ""
+
+
+def planned_record(
+    config: DomainConfig,
+    domid: Domid,
+    *,
+    runtime_dir: Path,
+    file: Path,
+    settings: str,
+) -> Record:
+    """The record of a domain that this process is about to start. One that
+    was killed goes on with its UUID, and so with its addresses, and with the
+    starts that it had."""
+    before = read_record(runtime_dir, domid)
+    if before is not None and (before.name != config.name or before.end):
+        before = None
+    handle = str(config.handle or uuid.uuid4())
+    if before is not None and not config.handle:
+        handle = before.handle
+    return Record(
+        domid=domid,
+        name=config.name,
+        handle=handle,
+        file=str(file),
+        settings=settings,
+        unit=unit_of_process(),
+        pid=os.getpid(),
+        memory_mib=config.memory_mib,
+        nr_vcpus=config.nr_vcpus,
+        starts_s=before.starts_s if before else (),
+    )

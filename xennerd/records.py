@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is written down of a domain, beside its vmcore: domain.<domid>.
+
+The domain's own process writes it when the number is its own, and removes it
+when it ends. A record whose domain does not live is that of one that was
+killed, or, with an `end`, of one that stays until somebody destroys it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from xenner.errors import HostError
+from xenner.types import Domid
+
+_NAME = re.compile(r"domain\.([1-9][0-9]{0,4})")
+_MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A domain as its file had it. Times are of the wall clock, seconds.
+
+    `file` and `settings` are what it is started from, `unit` is the service
+    manager's that it runs in, empty: none. `end`: why it is dead, and stays.
+    """
+
+    domid: Domid
+    name: str
+    handle: str
+    file: str
+    settings: str = ""
+    unit: str = ""
+    pid: int = 0
+    memory_mib: int = 0
+    nr_vcpus: int = 1
+    starts_s: tuple[float, ...] = ()
+    end: str = ""
+    ended_s: float = 0.0
+
+
+def record_path(runtime_dir: Path, domid: Domid) -> Path:
+    """Where a domain's record is."""
+    return runtime_dir / f"domain.{domid}"
+
+
+def write_record(runtime_dir: Path, record: Record) -> None:
+    """Whole or not at all. HostError: it could not be written."""
+    path = record_path(runtime_dir, record.domid)
+    unready = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unready.write_text(json.dumps(asdict(record)) + "\n")
+        unready.rename(path)
+    except OSError as error:
+        with suppress(OSError):
+            unready.unlink()
+        raise HostError(f"cannot write {path}: {error.strerror}") from error
+
+
+def remove_record(runtime_dir: Path, domid: Domid) -> None:
+    """One that is gone already is fine."""
+    record_path(runtime_dir, domid).unlink(missing_ok=True)
+
+
+def read_record(runtime_dir: Path, domid: Domid) -> Record | None:
+    """None: there is none, or none that can be read."""
+    try:
+        with record_path(runtime_dir, domid).open("rb") as file:
+            value = json.loads(file.read(_MAX_BYTES))
+    except (OSError, ValueError):
+        return None
+    return _checked(value, domid)
+
+
+def list_records(runtime_dir: Path) -> list[Record]:
+    """In the order of domains."""
+    return sorted(_records(runtime_dir), key=lambda record: record.domid)
+
+
+def _records(runtime_dir: Path) -> Iterator[Record]:
+    try:
+        names = os.listdir(runtime_dir)
+    except FileNotFoundError:
+        return
+    for name in names:
+        if match := _NAME.fullmatch(name):
+            record = read_record(runtime_dir, Domid(int(match[1])))
+            if record is not None:
+                yield record
+
+
+def _checked(value: Any, domid: Domid) -> Record | None:
+    """What stands in a file may be anybody's, and of any version."""
+    if not isinstance(value, dict) or value.get("domid") != domid:
+        return None
+    starts = value.get("starts_s", [])
+    if not isinstance(starts, list):
+        return None
+    known = {field.name for field in fields(Record)}
+    words = {name: v for name, v in value.items() if name in known}
+    words["starts_s"] = tuple(starts)
+    try:
+        record = Record(**words)
+    except TypeError:
+        return None
+    texts = (record.name, record.handle, record.file, record.settings)
+    numbers = (record.pid, record.memory_mib, record.nr_vcpus, record.ended_s)
+    is_right = all(
+        isinstance(text, str) for text in (*texts, record.end, record.unit)
+    ) and all(isinstance(n, int | float) for n in (*numbers, *starts))
+    return record if is_right else None
