@@ -2,8 +2,9 @@
 """bench/clock: how far a guest's wall clock gets from the host's.
 
 A guest says its time every five seconds, over XENNER_CLOCK_S seconds (600 is
-what SPECIFICATION.md promises; a minute otherwise). The console's own delay is
-counted in.
+what SPECIFICATION.md promises; a minute otherwise). What it says arrives late,
+by the console's delay and by ours on a busy machine, never early: of the
+samples of half a minute the one that was heard soonest counts.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from bench.machines import TOP, initramfs, ours_command, running
 from bench.results import Result, median
 
 _LIMIT_MS = 50.0
+_NR_TOGETHER = 6
 
 
 def offset() -> Result:
@@ -40,10 +42,14 @@ def offset() -> Result:
             match = re.search(rb"CLOCK-([0-9.]+)-", guest.console)
             assert match is not None, guest.console[-200:]
             found_ms.append((float(match[1]) - now_s) * 1e3)
+    soonest_ms = [
+        max(found_ms[at : at + _NR_TOGETHER])
+        for at in range(0, len(found_ms), _NR_TOGETHER)
+    ]
     return Result(
         "clock",
         "offset",
-        max(map(abs, found_ms)),
+        max(map(abs, soonest_ms)),
         _LIMIT_MS,
         "promised",
         "ms",
@@ -51,9 +57,10 @@ def offset() -> Result:
         {
             "length_s": length_s,
             "samples": len(found_ms),
-            "first_ms": round(found_ms[0], 3),
-            "last_ms": round(found_ms[-1], 3),
-            "median_ms": round(median(found_ms), 3),
+            "first_ms": round(soonest_ms[0], 3),
+            "last_ms": round(soonest_ms[-1], 3),
+            "median_ms": round(median(soonest_ms), 3),
+            "latest_ms": round(min(found_ms), 3),
         },
     )
 
