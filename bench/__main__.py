@@ -6,7 +6,7 @@ A case alone is `boot/tcg`.
 
 import sys
 
-from bench import blk, boot, clock, evtchn, net, xenstore
+from bench import blk, boot, clock, evtchn, net, supervisor, xenstore
 from bench.results import report
 
 _BENCHES = {
@@ -15,6 +15,7 @@ _BENCHES = {
     "clock": clock.CASES,
     "evtchn": evtchn.CASES,
     "net": net.CASES,
+    "supervisor": supervisor.CASES,
     "xenstore": xenstore.CASES,
 }
 

@@ -19,11 +19,11 @@ from xenner.backend.devices import Devices, MakeDevice, follow_store
 from xenner.backend.status import (
     Form,
     fetch_status,
-    serve_status,
     socket_path,
     to_prometheus,
     to_table,
 )
+from xenner.backend.statusserver import serve_status
 from xenner.errors import HostError
 from xenner.libxenstore import Store
 

@@ -25,8 +25,8 @@ from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.guestnodes import domain_path
 from xennerd.qmp.client import QmpClient
 from xennerd.records import read_record
+from xennerd.runtimedir import default_runtime_dir
 from xennerd.tools.vmcores import is_locked, list_domids
-from xennerd.vm.host import default_runtime_dir
 from xennerd.vm.vmcore import is_kept
 
 CRASHES = ("crash", "watchdog")

@@ -14,9 +14,10 @@ import trio
 
 from xenner import concurrency
 from xenner.errors import HostError
-from xenner.evtchn import Evtchnd, keep_connected
+from xenner.evtchn import Evtchnd
 from xenner.listening import open_listener
 from xenner.service import notify
+from xenner.settling import keep_connected
 from xennerd.store.guests import Guests
 from xennerd.store.loop import OpenRing
 from xennerd.store.server import serve_store

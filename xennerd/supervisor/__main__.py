@@ -22,13 +22,13 @@ from xenner.errors import HostError
 from xenner.listening import listen_at
 from xennerd.burial import DUMP_DIR
 from xennerd.qmp.server import serve_stream
+from xennerd.runtimedir import default_runtime_dir
 from xennerd.supervisor.aftermath import Aftermath
 from xennerd.supervisor.control import Control
 from xennerd.supervisor.daemons import Daemon, stop_all
 from xennerd.supervisor.domains import Domains
 from xennerd.supervisor.launcher import ByHand, BySystemd, Launcher
 from xennerd.supervisor.programs import Places, environment, programs
-from xennerd.vm.host import default_runtime_dir
 
 GROUP = "xenner"
 """Its members may ask us, besides root."""

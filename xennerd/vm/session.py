@@ -19,6 +19,7 @@ from xenner import concurrency, service
 from xenner.concurrency import run_abandonable
 from xenner.errors import ConfigError, HostError
 from xenner.types import Domid
+from xennerd.runtimedir import default_runtime_dir
 from xennerd.vm import daemon
 from xennerd.vm._vcpu import lib
 from xennerd.vm.console import LeaveConsole, Sink, open_console
@@ -31,7 +32,7 @@ from xennerd.vm.domain import (
     run_machine,
 )
 from xennerd.vm.emu_image import emu_image
-from xennerd.vm.host import cpuid_for, default_runtime_dir, detect_quirks
+from xennerd.vm.host import cpuid_for, detect_quirks
 from xennerd.vm.keeper import End, Keeper, Unkept
 from xennerd.vm.kernel import load_kernel
 from xennerd.vm.kernelcache import KernelCache, default_cache_dir
