@@ -49,7 +49,8 @@ class FileKeeper:
         self._is_owner = False
         self._verdict: Verdict | None = None
         self.is_anew = False
-        """The dead domain stays: another process has to start it again."""
+        """It cannot be started again in its own memory: that stays as it is,
+        or the domain has another file now."""
         self.is_left = False
         """It ended too often to be started again."""
 
@@ -83,6 +84,9 @@ class FileKeeper:
         )
         word = end.reason.name.lower().replace("_", "-")
         self._record = replace(self._record, end=word, ended_s=now_s)
+        self.is_anew = verdict.restarts and (
+            verdict.keeps or self._is_updated()
+        )
         is_crash = end.reason in (ShutdownReason.CRASH, ShutdownReason.WATCHDOG)
         tell(
             Event.CRASHED if is_crash else Event.ENDED,
@@ -93,8 +97,7 @@ class FileKeeper:
         self.is_left = verdict.is_braked
         if self.is_left:
             tell(Event.LEFT, "ends too often, is left alone", self._subject)
-        # In its own memory, if that is not to stay as it is.
-        return verdict.restarts and not verdict.keeps
+        return verdict.restarts and not self.is_anew
 
     def settle(self, vmcore: Vmcore) -> None:
         """A core, and what stays. Then the next start, if there is one."""
@@ -109,7 +112,6 @@ class FileKeeper:
         if verdict.keeps and not verdict.renames:
             # What stays has the record now.
             self._is_owner = False
-        self.is_anew = verdict.restarts and verdict.keeps
         if verdict.restarts:
             tell(Event.AGAIN, "is started again", self._subject)
             self._record = replace(self._record, end="", ended_s=0.0)
@@ -118,6 +120,21 @@ class FileKeeper:
                 write_record(self._runtime_dir, self._record)
             else:
                 self._write_start()
+
+    def _is_updated(self) -> bool:
+        """`xennerctl config-update` writes into the record."""
+        now = read_record(self._runtime_dir, self._record.domid)
+        if now is None or _source(now) == _source(self._record):
+            return False
+        self._record = replace(
+            self._record, file=now.file, settings=now.settings
+        )
+        return True
+
+    @property
+    def record(self) -> Record:
+        """As it is written down now."""
+        return self._record
 
     def close(self) -> None:
         """The process ends, and its number is anybody's."""
@@ -128,6 +145,10 @@ class FileKeeper:
         starts_s = last_starts(self._record.starts_s, time.time())
         self._record = replace(self._record, starts_s=starts_s)
         write_record(self._runtime_dir, self._record)
+
+
+def _source(record: Record) -> tuple[str, str]:
+    return record.file, record.settings
 
 
 def unit_of_process() -> str:

@@ -21,6 +21,7 @@ from xenner.types import Domid
 from xenner.xlcfg import DomainConfig, parse_config
 from xennerd.burial import DUMP_DIR
 from xennerd.keeping import FileKeeper, killed_domid, planned_record
+from xennerd.records import Record
 from xennerd.slices import slice_properties
 from xennerd.vm.host import default_runtime_dir
 from xennerd.vm.options import Options
@@ -138,7 +139,7 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
     finally:
         keeper.close()
     if keeper.is_anew:
-        _start_anew(sys.argv[1:] if words is None else words, domid)
+        _start_anew(arguments, keeper.record)
     return 1 if keeper.is_left else status
 
 
@@ -160,12 +161,22 @@ def _choose_domid(arguments: argparse.Namespace, name: str) -> Domid:
     return killed_domid(runtime_dir, name) or find_free_domid(runtime_dir)
 
 
-def _start_anew(words: Sequence[str], domid: Domid) -> None:
+def _start_anew(arguments: argparse.Namespace, record: Record) -> None:
     """The same program in the same process: the service manager's is still
-    the one that it started. The dead domain has another number now."""
-    again = [word for word in words if word != "--paused"]
-    number = ("--domid", str(domid))
-    os.execv(sys.executable, [sys.executable, "-m", _MODULE, *again, *number])
+    the one that it started."""
+    options = {
+        "--domid": record.domid,
+        "--set": record.settings,
+        "--runtime-dir": arguments.runtime_dir,
+        "--dump-dir": arguments.dump_dir,
+        "--evtchnd": arguments.evtchnd,
+        "--xenstore": arguments.xenstore,
+    }
+    words = [f"{name}={value}" for name, value in options.items()]
+    os.execv(
+        sys.executable,
+        [sys.executable, "-m", _MODULE, *words, record.file],
+    )
 
 
 def _set_limits(instance: str, config: DomainConfig) -> None:

@@ -153,6 +153,9 @@ class Controls(Commands):
         table = {name: without_arguments(run) for name, run in simple.items()}
         return table | {
             "balloon": Command(self._balloon, {"value": number}),
+            "x-xenner-memory-limit": Command(
+                self._limit_memory, {"value": number}
+            ),
             "getfd": Command(get_fd, {"fdname": text}),
             "closefd": Command(close_fd, {"fdname": text}),
             "dump-guest-memory": Command(self._dump_memory, _DUMP_PARAMETERS),
@@ -246,6 +249,13 @@ class Controls(Commands):
     def _query_balloon(self) -> Any:
         self._balloon_store()
         return {"actual": self.machine().memory_bytes()}
+
+    def _limit_memory(self, arguments: dict[str, Any], _: Caller) -> Any:
+        """What the guest takes from now on, until it starts anew."""
+        if not 0 < arguments["value"] <= self.memory_bytes:
+            raise QmpError("Parameter 'value' expects a size")
+        self.machine().balloon.limit_bytes = arguments["value"]
+        return {}
 
     def _balloon_store(self) -> GuestStore:
         if self.store is None:
