@@ -6,14 +6,14 @@ A case alone is `boot/tcg`.
 
 import sys
 
-from bench import blk, boot, evtchn, net, xenstore
+from bench import blk, boot, evtchn, net, xennic, xenstore
 from bench.results import report
 
 _BENCHES = {
     "blk": blk.CASES,
     "boot": boot.CASES,
     "evtchn": evtchn.CASES,
-    "net": net.CASES,
+    "net": {**net.CASES, **xennic.CASES},
     "xenstore": xenstore.CASES,
 }
 
