@@ -166,6 +166,7 @@ def end(pid: int) -> None:
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
         if not select.select([pidfd], [], [], 10)[0]:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            select.select([pidfd], [], [])
     finally:
         os.close(pidfd)
 

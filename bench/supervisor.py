@@ -4,18 +4,19 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
 
-from bench.boot import daemonized_peer, end, peer_serial, pss_beyond
+from bench.boot import daemonized_peer, peer_serial, pss_beyond
 from bench.machines import (
     IDLE_MARKER,
     KERNEL,
@@ -74,18 +75,28 @@ class Suite:
         )
         self.ask("domain-create", file=str(file))
 
-    def guests(self) -> list[int]:
-        """Their processes."""
+    def guests(self) -> dict[int, int]:
+        """Their processes, by their numbers."""
         domains = self.ask("query-domains")
         assert isinstance(domains, list)
-        return [domain["pid"] for domain in domains]
+        return {domain["domid"]: domain["pid"] for domain in domains}
+
+    def destroy(self, domid: int) -> None:
+        """As `xennerctl destroy`, until its process is gone."""
+        pidfd = os.pidfd_open(self.guests()[domid])
+        try:
+            with QmpClient(self.directory / f"monitor.{domid}") as monitor:
+                monitor.execute("quit")
+            select.select([pidfd], [], [])
+        finally:
+            os.close(pidfd)
 
     def everybody(self) -> list[int]:
         """All processes of the suite."""
         daemons = self.ask("query-daemons")
         assert isinstance(daemons, list)
         pids = [daemon["pid"] for daemon in daemons]
-        return [self.process.pid, *pids, *self.guests()]
+        return [self.process.pid, *pids, *self.guests().values()]
 
 
 @contextmanager
@@ -115,8 +126,8 @@ def suite() -> Iterator[Suite]:
             yield made
         finally:
             with suppress(HostError):
-                for pid in made.guests():
-                    end(pid)
+                for domid in made.guests():
+                    made.destroy(domid)
             process.terminate()
             process.wait()
 
@@ -175,12 +186,11 @@ def start() -> Result:
     -daemonize, which returns at the same point."""
 
     def ours() -> float:
-        before = set(made.guests())
         started_at = time.monotonic()
         made.create(f"guest{next(numbers)}")
         took_s = time.monotonic() - started_at
-        for pid in set(made.guests()) - before:
-            end(pid)
+        for domid in made.guests():
+            made.destroy(domid)
         return took_s
 
     numbers = count()
@@ -258,14 +268,14 @@ def _wait_idle(made: Suite) -> None:
     """Until a second costs little."""
     deadline = time.monotonic() + 2 * _START_LIMIT_S
     while time.monotonic() < deadline:
-        before_s = _cpu_s(made.guests())
+        before_s = _cpu_s(made.guests().values())
         time.sleep(1)
-        if _cpu_s(made.guests()) - before_s < 0.5:
+        if _cpu_s(made.guests().values()) - before_s < 0.5:
             return
     raise AbsentError("the guests do not become idle here")
 
 
-def _cpu_s(pids: list[int]) -> float:
+def _cpu_s(pids: Iterable[int]) -> float:
     """User and system time, proc_pid_stat(5)."""
     ticks = 0
     for pid in pids:
