@@ -76,6 +76,7 @@ class Guest:
     """A running xenner, its console in our hands."""
 
     process: subprocess.Popen[bytes]
+    runtime_dir: Path | None = None
     console: str = ""
     _seen: int = 0
 
@@ -86,10 +87,27 @@ class Guest:
         while (at := self.console.find(text, self._seen)) < 0:
             left_s = deadline - time.monotonic()
             if left_s < 0 or not self._read(left_s):
-                pytest.fail(f"no {text!r} on the console:\n{self.console}")
+                pytest.fail(
+                    f"no {text!r} on the console:\n{self.console}\n"
+                    f"{self._counters()}"
+                )
         end = at + len(text)
         said, self._seen = self.console[self._seen : end], end
         return said
+
+    def _counters(self) -> str:
+        """What emu and KVM have counted, twice: does anything move?"""
+        if self.runtime_dir is None:
+            return ""
+        command = [
+            *(sys.executable, "-m", "xennerd.tools.stats", "--watch=1"),
+            *("--count=2", "--runtime-dir", str(self.runtime_dir)),
+            str(DOMID),
+        ]
+        done = subprocess.run(
+            command, cwd=TOP, capture_output=True, text=True, timeout=60
+        )
+        return done.stdout + done.stderr
 
     def _read(self, timeout_s: float) -> bool:
         assert self.process.stdout is not None
@@ -184,7 +202,8 @@ class Host:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-            )
+            ),
+            self.directory,
         )
         self.guests.append(guest)
         if is_up:
