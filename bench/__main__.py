@@ -6,12 +6,13 @@ A case alone is `boot/tcg`.
 
 import sys
 
-from bench import blk, boot, evtchn, net, xennic, xenstore
+from bench import blk, boot, clock, evtchn, net, xennic, xenstore
 from bench.results import report
 
 _BENCHES = {
     "blk": blk.CASES,
     "boot": boot.CASES,
+    "clock": clock.CASES,
     "evtchn": evtchn.CASES,
     "net": {**net.CASES, **xennic.CASES},
     "xenstore": xenstore.CASES,

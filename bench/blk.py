@@ -3,16 +3,20 @@
 
 fio does the same reads and writes with libaio and O_DIRECT and nothing else:
 it is the limit. A frontend in C drives blkbackd, without a guest. CPU time is
-blkbackd's alone, and fio's.
+blkbackd's alone, and fio's. QEMU's own backend of Xen's disks, on the same
+libraries, has the same frontend. Debian's build cannot be asked for O_DIRECT:
+its open file is given it from outside.
 """
 
+import ctypes
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +30,7 @@ from tests.component.blkbackd.rig import (
     build_frontend,
     open_rig,
 )
+from tests.component.blkbackd.xenqemu import end_qemus, find_qemu
 
 _BENCH = "blk"
 _DOMID = 319
@@ -35,6 +40,7 @@ _RING_PAGES = 4
 _SECONDS = 1.0
 _ROUNDS = 5
 _SECTOR_BYTES = 512
+_PIDFD_GETFD = 438  # asm/unistd_64.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,99 +55,191 @@ class Load:
     def is_sequential(self) -> bool:
         return self.block_bytes > 4096
 
+    @property
+    def kind(self) -> str:
+        return "write" if self.is_write else "read"
+
+    def fio_options(self) -> list[str]:
+        """What any fio is told of it."""
+        return [
+            *("--direct=1", "--ioengine=libaio", "--output-format=json"),
+            f"--rw={'' if self.is_sequential else 'rand'}{self.kind}",
+            *(f"--bs={self.block_bytes}", f"--iodepth={self.depth}"),
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A connected disk, and the file behind it."""
+    """Connected disks, alike, and the files behind them."""
 
     rig: Rig
-    frontend: Frontend
-    disk: Path
+    frontends: Sequence[Frontend]
+    files: Sequence[Path]
+
+    def rate(self, load: Load, frontends: Sequence[Frontend]) -> float:
+        """Requests in a second of these frontends, all at once."""
+        nr_sectors = _FILE_BYTES // len(self.files) // _SECTOR_BYTES
+        for frontend in frontends:
+            frontend.tell(
+                f"bench {int(load.is_write)} {load.block_bytes} {load.depth}"
+                f" {_SECONDS} {nr_sectors} {int(load.is_sequential)}"
+            )
+        answers = [frontend.hear() for frontend in frontends]
+        return sum(
+            number(x, "requests") / number(x, "seconds") for x in answers
+        )
 
     def ours(self, load: Load) -> tuple[float, float]:
         """Requests in a second, and CPU seconds for each."""
         assert self.rig.backend is not None
         before_s = cpu_s(self.rig.backend.pid)
-        answer = self.frontend.ask(
-            f"bench {int(load.is_write)} {load.block_bytes} {load.depth}"
-            f" {_SECONDS} {_FILE_BYTES // _SECTOR_BYTES}"
-            f" {int(load.is_sequential)}"
-        )
+        rate = self.rate(load, self.frontends)
         used_s = cpu_s(self.rig.backend.pid) - before_s
-        requests = number(answer, "requests")
-        return requests / number(answer, "seconds"), used_s / requests
+        return rate, used_s / (rate * _SECONDS)
 
     def fio(self, load: Load) -> tuple[float, float]:
-        """The same of fio's."""
-        kind = "write" if load.is_write else "read"
+        """The same of fio's, with a job for each file."""
+        jobs = [
+            word
+            for i, file in enumerate(self.files)
+            for word in (f"--name=peer{i}", f"--filename={file}")
+        ]
         done = subprocess.run(
             [
-                *("fio", "--name=peer", f"--filename={self.disk}"),
-                *("--direct=1", "--ioengine=libaio", "--time_based"),
-                f"--rw={'' if load.is_sequential else 'rand'}{kind}",
-                *(f"--bs={load.block_bytes}", f"--iodepth={load.depth}"),
-                *(f"--runtime={_SECONDS}s", "--output-format=json"),
+                *("fio", "--time_based", f"--runtime={_SECONDS}s"),
+                *(*load.fio_options(), "--group_reporting", *jobs),
             ],
             check=True,
             capture_output=True,
             text=True,
         )
         job = json.loads(done.stdout)["jobs"][0]
-        rate = float(job[kind]["iops"])
+        rate = float(job[load.kind]["iops"])
         busy = (job["usr_cpu"] + job["sys_cpu"]) / 100
         return rate, busy / rate
 
 
-@contextmanager
-def open_place() -> Iterator[Place]:
-    """blkbackd with a connected frontend on a file that is all there.
+def write_file(path: Path, size_bytes: int) -> None:
+    """A file that is all there."""
+    with path.open("wb") as file:
+        for _ in range(size_bytes // _CHUNK_BYTES):
+            file.write(os.urandom(_CHUNK_BYTES))
+        os.fsync(file.fileno())
 
-    AbsentError without fio, or where the file cannot be had with O_DIRECT.
+
+@contextmanager
+def open_place(*kinds: str) -> Iterator[Place]:
+    """blkbackd with a connected frontend for each of `kinds`, "vbd" or
+    "qdisk", on as many files.
+
+    AbsentError without fio, or where the files cannot be had with O_DIRECT.
     """
     if shutil.which("fio") is None:
         raise AbsentError("fio is not installed")
     with (
         tempfile.TemporaryDirectory(prefix="xenner-bench.") as files,
         tempfile.TemporaryDirectory(dir="/dev/shm") as runtime,
+        ExitStack() as stack,
     ):
-        disk = Path(files) / "disk"
-        with disk.open("wb") as file:
-            for _ in range(_FILE_BYTES // _CHUNK_BYTES):
-                file.write(os.urandom(_CHUNK_BYTES))
-            os.fsync(file.fileno())
-        with open_rig(Path(runtime), build_frontend(Path(runtime))) as rig:
-            frontend = rig.start_frontend(_DOMID)
-            frontend.plug(disk)
-            frontend.connect(nr_pages=_RING_PAGES)
-            if "is not O_DIRECT" in rig.log():
-                raise AbsentError(f"no O_DIRECT in {files}")
-            yield Place(rig, frontend, disk)
+        rig = stack.enter_context(
+            open_rig(Path(runtime), build_frontend(Path(runtime)))
+        )
+        stack.callback(end_qemus, Path(runtime))
+        place = Place(rig, frontends := [], paths := [])
+        for i, kind in enumerate(kinds):
+            paths.append(path := Path(files) / f"disk{i}")
+            write_file(path, _FILE_BYTES // len(kinds))
+            frontends.append(_connect(rig, _DOMID + i, kind, path))
+        if "is not O_DIRECT" in rig.log():
+            raise AbsentError(f"no O_DIRECT in {files}")
+        yield place
 
 
-def _rate(case: str, load: Load) -> Result:
+def _connect(rig: Rig, domid: int, kind: str, path: Path) -> Frontend:
+    frontend = rig.start_frontend(domid)
+    if kind == "vbd":
+        frontend.plug(path)
+    elif find_qemu() is None:
+        raise AbsentError("Debian's qemu-system-xen is not here")
+    else:
+        frontend.plug_qdisk("raw", path)
+    frontend.connect(nr_pages=_RING_PAGES)
+    return frontend
+
+
+def _measured(
+    case: str,
+    load: Load,
+    ours: Callable[[], float],
+    peer: Callable[[], float],
+    peer_name: str,
+) -> Result:
     """Requests in a second, or MiB in a second of large ones."""
     scale = load.block_bytes / (1 << 20) if load.is_sequential else 1.0
-    with open_place() as place:
-        ours, peers = in_turn(
-            lambda: place.ours(load)[0] * scale,
-            lambda: place.fio(load)[0] * scale,
-            rounds=_ROUNDS,
-        )
+    all_ours, all_peers = in_turn(
+        lambda: ours() * scale, lambda: peer() * scale, rounds=_ROUNDS
+    )
     return Result(
         _BENCH,
         case,
-        median(ours),
-        median(peers),
-        "fio",
+        median(all_ours),
+        median(all_peers),
+        peer_name,
         "MiB/s" if load.is_sequential else "IOPS",
         "higher",
-        _extra(ours, peers),
+        _extra(all_ours, all_peers),
     )
+
+
+def _rate(case: str, load: Load, nr_disks: int = 1) -> Result:
+    with open_place(*["vbd"] * nr_disks) as place:
+        return _measured(
+            case,
+            load,
+            lambda: place.ours(load)[0],
+            lambda: place.fio(load)[0],
+            "fio",
+        )
+
+
+def _qdisk(case: str, load: Load) -> Result:
+    with open_place("vbd", "qdisk") as place:
+        ours, peer = place.frontends
+        pid_file = place.rig.evtchnd.runtime_dir / f"qdisk.{peer.domid}.pid"
+        _make_direct(int(pid_file.read_text()), place.files[1])
+        return _measured(
+            case,
+            load,
+            lambda: place.rate(load, [ours]),
+            lambda: place.rate(load, [peer]),
+            "qemu-qdisk",
+        )
+
+
+def _make_direct(pid: int, path: Path) -> None:
+    """O_DIRECT for a file that another process has open. AbsentError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    pidfd = os.pidfd_open(pid)
+    try:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            if os.readlink(entry) != str(path):
+                continue
+            fd = libc.syscall(_PIDFD_GETFD, pidfd, int(entry.name), 0)
+            if fd < 0:
+                reason = os.strerror(ctypes.get_errno())
+                raise AbsentError(f"pidfd_getfd: {reason}")
+            flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+            fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_DIRECT)
+            os.close(fd)
+            return
+    finally:
+        os.close(pidfd)
+    raise AbsentError(f"process {pid} has not opened {path}")
 
 
 def _cpu(load: Load) -> Result:
     """CPU time of a request."""
-    with open_place() as place:
+    with open_place("vbd") as place:
         ours, peers = in_turn(
             lambda: place.ours(load)[1] * 1e6,
             lambda: place.fio(load)[1] * 1e6,
@@ -177,6 +275,11 @@ def _cases() -> dict[str, Callable[[], Result]]:
     for kind in ("read", "write"):
         loads[f"fio-128k-{kind}"] = Load(kind == "write", 128 << 10, 32)
     cases = {name: partial(_rate, name, load) for name, load in loads.items()}
+    many = "fio-16disks"
+    cases[many] = partial(_rate, many, Load(False, 4096, 8), 16)
+    for kind in ("read", "write"):
+        name = f"qdisk-4k-{kind}-qd32"
+        cases[name] = partial(_qdisk, name, Load(kind == "write", 4096, 32))
     return {**cases, "cpu-4k-qd32": partial(_cpu, Load(False, 4096, 32))}
 
 

@@ -3,6 +3,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 
 import trio
@@ -43,9 +44,8 @@ async def _beside(devices: Devices) -> None:
 
 
 async def _serve_qdisks() -> None:
-    with Store() as store:
+    with Store() as store, closing(Qemus(store)) as qemus:
         async with trio.open_nursery() as nursery:
-            qemus = Qemus(store)
             make = partial(Qdisk, qemus)
             devices = Devices(store, nursery, "qdisk", make)
             await nursery.start(follow_store, store, devices)

@@ -45,6 +45,12 @@ class Qemus:
     _users: dict[Domid, set[str]] = field(default_factory=dict)
     _pidfds: dict[Domid, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _is_closed: bool = False
+
+    def close(self) -> None:
+        """The store is not touched again. The processes go on."""
+        with self._lock:
+            self._is_closed = True
 
     def hold(self, domid: Domid, path: str) -> None:
         """A disk that needs the domain's. HostError: there is none to be had.
@@ -98,8 +104,9 @@ class Qemus:
                 del self._pidfds[domid]
             paths = [] if is_told else [*self._users.pop(domid)]
             os.close(pidfd)
-        for path in paths:
-            _refuse(self.store, path, "its QEMU has ended")
+            # The store may be gone as soon as the lock is let go.
+            for path in () if self._is_closed else paths:
+                _refuse(self.store, path, "its QEMU has ended")
 
 
 class Qdisk:

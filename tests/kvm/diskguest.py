@@ -6,18 +6,22 @@ The kernel and its modules are Debian's; the root is busybox on ext4.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from demo.initramfs import BUSYBOX, make_initramfs
+from tests.component.blkbackd.xenqemu import qemu_environment
 from tests.component.evtchnd.daemon import TOP
 from tests.kvm.outside import DOMID, Host
 from tests.places.rules import limit_s
@@ -42,14 +46,16 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev 2>/dev/null
 for module in {" ".join(_MODULES)}; do insmod /modules/$module.ko; done
 device=$(sed 's/.*root=\\([^ ]*\\).*/\\1/' /proc/cmdline)
+init=$(sed -n 's/.* init=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
 until [ -b $device ]; do sleep 0.1; done
 e2fsck -f -n $device && echo FSCK-CLEAN
 mkdir /new
 mount -t ext4 $device /new
-mount --move /proc /new/proc
-mount --move /sys /new/sys
-mount --move /dev /new/dev
-exec switch_root /new /sbin/init
+# systemd has units from here as well.
+mount -t tmpfs tmpfs /new/run
+cp -r /given/* /new/run 2>/dev/null
+for directory in proc sys dev; do mount --move /$directory /new/$directory; done
+exec switch_root /new ${{init:-/sbin/init}}
 """
 _ROOT_INIT = """\
 #!/bin/sh
@@ -58,7 +64,8 @@ stty -echo
 echo XENNER-INIT
 exec sh
 """
-_DIRECTORIES = ("bin", "dev", "proc", "sbin", "sys", "tmp")
+_DIRECTORIES = ("bin", "dev", "proc", "run", "sbin", "sys", "tmp")
+_NOTHING: Mapping[str, bytes] = {}
 
 
 def make_root(directory: Path, device: Path, *, init: str = _ROOT_INIT) -> None:
@@ -79,13 +86,16 @@ def make_root(directory: Path, device: Path, *, init: str = _ROOT_INIT) -> None:
     )
 
 
-def make_initrd(directory: Path, kernel: Path) -> Path:
-    """The initramfs that finds the root."""
+def make_initrd(
+    directory: Path, kernel: Path, given: Mapping[str, bytes] = _NOTHING
+) -> Path:
+    """The initramfs that finds the root, and puts `given` below its /run."""
     modules = kernel.parent / "modules"
     files = {
         f"modules/{name}.ko": (modules / f"{name}.ko").read_bytes()
         for name in _MODULES
     }
+    files |= {f"given/{name}": data for name, data in given.items()}
     program = shutil.which("e2fsck")
     if program is None:
         pytest.skip("packages: e2fsprogs is not installed")
@@ -100,13 +110,21 @@ def make_initrd(directory: Path, kernel: Path) -> Path:
     return initrd
 
 
-def qemu_environment(base: dict[str, str]) -> dict[str, str]:
-    """With which blkbackd finds Xen's QEMU, installed or unpacked only."""
-    if not (unpacked := TOP / "build/xen-utils/usr").exists():
-        return base
-    path = f"{base['LD_LIBRARY_PATH']}:{unpacked / 'lib/x86_64-linux-gnu'}"
-    program = unpacked / "libexec/xen-qemu-system-i386"
-    return {**base, "LD_LIBRARY_PATH": path, "XENNER_QDISK": str(program)}
+def file_in(image: Path, name: str) -> bytes:
+    """A file of an ext4 that nobody has mounted."""
+    return subprocess.run(
+        ["debugfs", "-R", f"cat {name}", image], check=True, capture_output=True
+    ).stdout
+
+
+def is_clean(image: Path) -> bool:
+    """Is it an ext4 that needs no repair?"""
+    return (
+        subprocess.run(
+            ["e2fsck", "-f", "-n", image], capture_output=True, check=False
+        ).returncode
+        == 0
+    )
 
 
 class Disks:
@@ -145,6 +163,29 @@ class Disks:
 
     def log(self) -> str:
         return self._log.read_text()
+
+    def statistics(self, devid: int) -> dict[str, int]:
+        """The counters of the blkbackd that runs; none before it is up and
+        serves that disk."""
+        path = self._host.directory / "blkbackd.socket"
+        with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
+            client.connect(str(path))
+            parts = iter(lambda: client.recv(65536), b"")
+            counters = json.loads(b"".join(parts))
+            device = f"backend/vbd/{DOMID}/{devid}"
+            found: dict[str, int] = counters.get(device, {})
+            return found
+        return {}
+
+    def wait_requests(self, devid: int, count: int) -> None:
+        """Until it has served so many reads and writes since it started."""
+        end = time.monotonic() + limit_s(60)
+        while True:
+            now = self.statistics(devid)
+            if now.get("reads", 0) + now.get("writes", 0) >= count:
+                return
+            assert time.monotonic() < end, f"{now}: {self.log()}"
+            time.sleep(0.02)
 
     @staticmethod
     def backend(devid: int, kind: str = "vbd") -> str:

@@ -15,7 +15,14 @@ from pathlib import Path
 import pytest
 
 from tests.kvm.ctl import Ctl
-from tests.kvm.diskguest import Disks, make_initrd, make_root, serving
+from tests.kvm.diskguest import (
+    Disks,
+    file_in,
+    is_clean,
+    make_initrd,
+    make_root,
+    serving,
+)
 from tests.kvm.outside import DOMID, Guest, Host, open_host
 from tests.places.rules import limit_s
 
@@ -80,22 +87,6 @@ def _power_off(guest: Guest) -> None:
     assert guest.end()[0] == 0
 
 
-def _file_in(image: Path, name: str) -> bytes:
-    """A file of an ext4 that nobody has mounted."""
-    return subprocess.run(
-        ["debugfs", "-R", f"cat {name}", image], check=True, capture_output=True
-    ).stdout
-
-
-def _is_clean(image: Path) -> bool:
-    return (
-        subprocess.run(
-            ["e2fsck", "-f", "-n", image], capture_output=True, check=False
-        ).returncode
-        == 0
-    )
-
-
 def test_a_root_on_xvda(host: Host, disks: Disks, image: Path) -> None:
     guest = _boot(host, disks, image)
     said = guest.do("dd if=/dev/urandom of=/data bs=1M count=16; sync")
@@ -109,8 +100,8 @@ def test_a_root_on_xvda(host: Host, disks: Disks, image: Path) -> None:
     os.truncate(image, 96 * _MIB)
     guest.do(f"until grep -qx {96 << 11} /sys/block/xvda/size; do :; done")
     _power_off(guest)
-    assert hashlib.sha256(_file_in(image, "/data")).hexdigest() == inside
-    assert _is_clean(image)
+    assert hashlib.sha256(file_in(image, "/data")).hexdigest() == inside
+    assert is_clean(image)
 
 
 def test_a_root_on_qcow2(
@@ -128,8 +119,8 @@ def test_a_root_on_qcow2(
     assert select.select([pidfd], [], [], limit_s(30))[0]
     os.close(pidfd)
     _convert(qcow2, image, "raw")
-    assert hashlib.sha256(_file_in(image, "/data")).hexdigest() == inside
-    assert _is_clean(image)
+    assert hashlib.sha256(file_in(image, "/data")).hexdigest() == inside
+    assert is_clean(image)
 
 
 def test_plugged_in_and_out_while_it_runs(

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The suite's own units under a real systemd, as a package installs them."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.places.rules import limit_s
 from tests.system.conftest import output_of, run
 from xenner.evtchn import Evtchnd
 from xenner.types import Domid
@@ -13,6 +15,7 @@ from xenner.types import Domid
 SYSTEM = Path("/usr/lib/systemd/system")
 BACKENDS = ("blkbackd.service", "netbackd.service")
 SOCKET = Path("/run/xenner/evtchnd.socket")
+STORE = Path("/run/xenstored/socket")
 
 
 def state_of(unit: str) -> str:
@@ -28,8 +31,8 @@ def evtchnd_socket() -> Iterator[Path]:
 
 
 def test_systemd_finds_no_fault_in_them() -> None:
-    units = sorted(str(path) for path in SYSTEM.glob("evtchnd.*"))
-    assert len(units) == 2
+    names = ("evtchnd.service", "evtchnd.socket", "xenstored.socket")
+    units = [str(SYSTEM / name) for name in names]
     done = run("systemd-analyze", "verify", *units)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -75,7 +78,9 @@ def test_store_and_backends_run_with_what_they_may(backends: None) -> None:
         assert restarts.strip() == "0", unit
 
 
-@pytest.mark.parametrize("name", ["xenstored", "blkbackd", "netbackd"])
+@pytest.mark.parametrize(
+    "name", ["xennerd", "xenstored", "blkbackd", "netbackd"]
+)
 def test_they_may_do_little(name: str) -> None:
     unit = str(SYSTEM / f"{name}.service")
     done = run("systemd-analyze", "verify", unit)
@@ -104,6 +109,47 @@ def test_nobody_is_refused_during_a_restart(evtchnd_socket: Path) -> None:
     assert state_of("evtchnd.socket") == "active"
     with Evtchnd(evtchnd_socket):
         assert state_of("evtchnd.service") == "active"
+
+
+@pytest.fixture
+def store_socket() -> Iterator[None]:
+    output_of("systemctl", "start", "xenstored.socket")
+    yield
+    output_of(
+        *("systemctl", "stop", "xenstored.socket", "xenstored.service"),
+        *("evtchnd.socket", "evtchnd.service"),
+    )
+    assert not STORE.exists()
+
+
+def test_xens_client_starts_the_store(store_socket: None) -> None:
+    assert state_of("xenstored.service") == "inactive"
+    assert output_of("xenstore-read", "/local/domain/0/domid") == "0\n"
+    assert state_of("xenstored.service") == "active"
+    # The next one has what this one had.
+    output_of("xenstore-write", "/tool/kept", "yes")
+    output_of("systemctl", "stop", "xenstored.service")
+    assert STORE.is_socket()
+    assert output_of("xenstore-read", "/tool/kept") == "yes\n"
+    output_of("xenstore-rm", "/tool/kept")
+
+
+def test_xenstore_ls_and_watch(store_socket: None) -> None:
+    lines = output_of("xenstore-ls", "-fp", "/local/domain").splitlines()
+    assert '/local/domain/0/domid = "0"   (n0)' in lines
+    with subprocess.Popen(
+        ["xenstore-watch", "-n", "2", "/tool/seen"], stdout=subprocess.PIPE
+    ) as watch:
+        try:
+            assert watch.stdout is not None
+            # The first event says that the watch is there.
+            assert watch.stdout.readline() == b"/tool/seen\n"
+            output_of("xenstore-write", "/tool/seen/below", "1")
+            assert watch.stdout.readline() == b"/tool/seen/below\n"
+            assert watch.wait(limit_s(30)) == 0
+        finally:
+            watch.kill()
+    output_of("xenstore-rm", "/tool/seen")
 
 
 def test_evtchnd_is_nobody(evtchnd_socket: Path) -> None:

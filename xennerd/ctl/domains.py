@@ -23,8 +23,8 @@ from xenner.errors import HostError
 from xenner.types import Domid
 from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.guestnodes import domain_path
+from xennerd.qmp.client import QmpClient
 from xennerd.records import read_record
-from xennerd.tools.qmpclient import QmpClient
 from xennerd.tools.vmcores import is_locked, list_domids
 from xennerd.vm.host import default_runtime_dir
 from xennerd.vm.vmcore import is_kept

@@ -6,7 +6,7 @@ import logging
 import signal
 import socket
 import sys
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -15,18 +15,27 @@ import trio
 from xenner import concurrency
 from xenner.errors import HostError
 from xenner.evtchn import Evtchnd, keep_connected
+from xenner.listening import open_listener
 from xenner.service import notify
 from xennerd.store.guests import Guests
 from xennerd.store.loop import OpenRing
-from xennerd.store.server import open_listener, serve_store
+from xennerd.store.server import serve_store
 from xennerd.store.statefile import StateFile
+
+_BACKLOG = 64
 
 
 def main() -> None:
     """Parse, serve, turn errors into one line and a status."""
     parser = argparse.ArgumentParser("xennerd.store", description=__doc__)
     add = parser.add_argument
-    add("--socket", type=Path, required=True, help="where clients connect")
+    add(
+        "--socket",
+        type=Path,
+        required=True,
+        help="where clients connect, unless the service manager hands a socket"
+        " over",
+    )
     add("--state", type=Path, help="directory to come back from")
     add("--evtchnd", type=Path, help="evtchnd's socket: serve guests' rings")
     add(
@@ -40,7 +49,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="xenstore: %(message)s")
     try:
         with ExitStack() as stack:
-            listener = stack.enter_context(open_listener(arguments.socket))
+            listener = stack.enter_context(_open_socket(arguments.socket))
             evtchnd = open_ring = None
             if arguments.evtchnd is not None:
                 evtchnd = stack.enter_context(Evtchnd(arguments.evtchnd))
@@ -60,6 +69,12 @@ def main() -> None:
     except HostError as error:
         print(f"xenstore: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _open_socket(path: Path) -> AbstractContextManager[socket.socket]:
+    """Who can connect is privileged: only the socket's owner can."""
+    kind = socket.SOCK_STREAM
+    return open_listener(path, kind, mode=0o600, backlog=_BACKLOG)
 
 
 async def _serve_until_signal(

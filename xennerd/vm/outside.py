@@ -59,11 +59,17 @@ class Outside:
         self, vm: Notifier, *, vmcore_fd: int, event_fd: int
     ) -> GuestChannels:
         """The guest's ports from a start of day on: none yet."""
-        self.guest.attach(
-            vmcore_fd=vmcore_fd,
-            pending_gpa=abi.EMU_PENDING_GPA,
-            event_fd=event_fd,
-        )
+        # Opened anew (proc_pid_fd(5)): ours has the lock which says that we
+        # live, and others keep what they get for as long as they like.
+        fd = os.open(f"/proc/self/fd/{vmcore_fd}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self.guest.attach(
+                vmcore_fd=fd,
+                pending_gpa=abi.EMU_PENDING_GPA,
+                event_fd=event_fd,
+            )
+        finally:
+            os.close(fd)
         return GuestChannels(self.guest, vm, lock=self._lock, domid=self.domid)
 
     @contextmanager

@@ -13,6 +13,7 @@ from tests.component.backend import (
     open_store,
     register,
 )
+from tests.component.blkbackd.xenqemu import qemu_environment
 from tests.component.evtchnd.daemon import open_daemon
 from xenner.xenbus import XenbusState
 from xenner.xenstore import Xenstore
@@ -57,6 +58,12 @@ class Frontend(FrontendProcess):
         }
         self.write_nodes(values)
 
+    def plug_qdisk(self, kind: str, image: Path) -> None:
+        """The same for one that QEMU is to serve."""
+        self.kind = "qdisk"
+        self.rig.store.write(f"{self.path}/virtual-device", str(DEVICE))
+        self.plug(Path(f"{kind}:{image}"), type="qdisk")
+
     def connect(self, *, nr_pages: int = 1, bits: int = 64) -> None:
         """As a frontend's driver: a ring, its nodes, and until both are 4."""
         self.wait_backend(XenbusState.INIT_WAIT)
@@ -84,6 +91,9 @@ class Rig(BackendRig):
     """What is running."""
 
     daemon = "blkbackd"
+
+    def environment(self) -> dict[str, str]:
+        return qemu_environment(super().environment())
 
     def start_frontend(self, domid: int) -> Frontend:
         """A domain, with nothing in xenstore yet."""

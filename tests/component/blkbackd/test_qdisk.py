@@ -4,33 +4,26 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.component.blkbackd.rig import DEVICE, Frontend, Rig, open_rig
-from tests.component.evtchnd.daemon import LIMIT_S, TOP, library
+from tests.component.blkbackd.rig import Frontend, Rig, open_rig
+from tests.component.blkbackd.xenqemu import end_qemus, find_qemu
+from tests.component.evtchnd.daemon import LIMIT_S, library
 
 READ, WRITE, BARRIER, FLUSH = range(4)
 OK = "status=0 same=1"
-_XEN = TOP / "build/xen-utils/usr"
-# Root of the package, or where it was only unpacked to.
-_PROGRAMS = (
-    Path("/usr/libexec/xen-qemu-system-i386"),
-    _XEN / "libexec/xen-qemu-system-i386",
-)
 
 
 @pytest.fixture
 def program() -> Path:
-    for path in _PROGRAMS:
-        if path.exists():
-            return path
+    if (path := find_qemu()) is not None:
+        return path
     pytest.skip("packages: qemu-system-xen is neither installed nor unpacked")
 
 
@@ -39,31 +32,11 @@ def _rig(directory: Path, frontend: Path, qemu: Path) -> Iterator[Rig]:
     library("xengnttab")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XENNER_QDISK", str(qemu))
-        patch.setattr(
-            Rig,
-            "environment",
-            lambda rig: {
-                **rig.evtchnd.environment(),
-                "XENSTORED_PATH": str(rig.socket),
-                "LD_LIBRARY_PATH": f"{library('xengnttab').parent}:"
-                f"{_XEN / 'lib/x86_64-linux-gnu'}",
-            },
-        )
         with open_rig(directory, frontend) as rig:
             try:
                 yield rig
             finally:
-                for file in directory.glob("qdisk.*.pid"):
-                    with suppress(ProcessLookupError):
-                        _signal(file, signal.SIGKILL)
-
-
-def _signal(file: Path, number: int) -> None:
-    subprocess.run(
-        ["kill", f"-{number}", file.read_text().strip()],
-        capture_output=True,
-        check=False,
-    )
+                end_qemus(directory)
 
 
 def _is_running(pid: str) -> bool:
@@ -87,9 +60,7 @@ def image(tmp_path: Path) -> Path:
 
 def _plug(rig: Rig, image: Path) -> Frontend:
     frontend = rig.start_frontend(7)
-    frontend.kind = "qdisk"
-    rig.store.write(f"{frontend.path}/virtual-device", str(DEVICE))
-    frontend.plug(Path(f"qcow2:{image}"), type="qdisk")
+    frontend.plug_qdisk("qcow2", image)
     return frontend
 
 
@@ -128,7 +99,7 @@ def test_a_qemu_that_dies_is_told(
     with _rig(tmp_path, frontend_program, program) as rig:
         frontend = _plug(rig, image)
         frontend.connect()
-        _signal(rig.evtchnd.runtime_dir / "qdisk.7.pid", signal.SIGKILL)
+        end_qemus(rig.evtchnd.runtime_dir)
         rig.wait_node(f"{frontend.backend}/state", "6")
         rig.wait_node(f"{frontend.backend}/hotplug-status", "error")
         rig.wait_log("its QEMU has ended", 1)
