@@ -4,8 +4,10 @@
 import itertools
 import json
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from tests.component.netbackd.frames import frame
 from tests.component.netbackd.rig import Frontend, Rig
@@ -14,7 +16,10 @@ from xenner.xenbus import XenbusState
 
 
 def _counters(rig: Rig, frontend: Frontend) -> dict[str, int]:
-    rows: dict[str, dict[str, int]] = json.loads(rig.status("--json"))
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(rig.status_socket))
+        text = b"".join(iter(partial(client.recv, 65536), b""))
+    rows: dict[str, dict[str, int]] = json.loads(text)
     return rows[frontend.backend.removeprefix("/local/domain/0/")]
 
 
