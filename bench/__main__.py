@@ -6,7 +6,16 @@ A case alone is `boot/tcg`.
 
 import sys
 
-from bench import blk, boot, clock, evtchn, net, xennic, xenstore
+from bench import (
+    blk,
+    boot,
+    clock,
+    evtchn,
+    net,
+    supervisor,
+    xennic,
+    xenstore,
+)
 from bench.results import report
 
 _BENCHES = {
@@ -15,6 +24,7 @@ _BENCHES = {
     "clock": clock.CASES,
     "evtchn": evtchn.CASES,
     "net": {**net.CASES, **xennic.CASES},
+    "supervisor": supervisor.CASES,
     "xenstore": xenstore.CASES,
 }
 
