@@ -130,6 +130,9 @@ char *granter_view(struct granter *granter, int prot, uint64_t frame)
     char **view = &granter->view[prot & PROT_WRITE ? 1 : 0];
     void *map;
 
+    /* The processor cannot write what it cannot read. QEMU maps so. */
+    if (prot == PROT_WRITE)
+        prot |= PROT_READ;
     if (prot != PROT_READ && prot != (PROT_READ | PROT_WRITE))
         return NULL;
     if (!*view) {
