@@ -251,9 +251,9 @@ struct emu_shared {
     /* Domain handle (uuid), as XENVER_guest_handle returns it. */
     uint8_t handle[16];
 
-    uint32_t flags; /* EMU_FLAG_* */
-    uint32_t reserved;
-    uint64_t xcr0; /* what the guest may enable, 0: no XSAVE */
+    uint32_t flags;     /* EMU_FLAG_* */
+    uint32_t is_paused; /* live, for who looks on: no vCPU is let run */
+    uint64_t xcr0;      /* what the guest may enable, 0: no XSAVE */
     uint64_t tsc_khz;
     struct emu_clock clock; /* live */
 

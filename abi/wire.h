@@ -71,8 +71,8 @@
 /* The first domain whose number is dom or higher; ESRCH: there is none. */
 #define EVTCHND_DOMAIN_INFO 19
 /*
- * Host: from now on only ports to and from remote_dom, for the length of the
- * connection. EACCES: it is restricted already.
+ * Host: from now on only the ports that it has and those that remote_dom
+ * offers, for the length of the connection. EACCES: it is restricted already.
  */
 #define EVTCHND_RESTRICT 20
 

@@ -5,16 +5,19 @@ import argparse
 import logging
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import trio
 
-from evtchnd.listener import open_listener
 from evtchnd.server import Server
 from xenner.errors import HostError
+from xenner.listening import open_listener
 from xenner.service import notify
+from xenner.watchdog import feed_watchdog
 
 _DEFAULT_SOCKET = Path("/run/xenner/evtchnd.socket")
 
@@ -25,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="evtchnd: %(message)s", level=logging.INFO)
     _raise_limit()
     try:
-        with open_listener(options.socket) as listener:
+        with _open_socket(options.socket) as listener:
             trusted_uids = frozenset(options.trust_uid)
             server = Server(listener, trusted_uids=trusted_uids)
             trio.run(_serve_until_told, server)
@@ -33,6 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"evtchnd: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _open_socket(path: Path) -> AbstractContextManager[socket.socket]:
+    """Everybody may connect, and is asked for credentials: domains.py."""
+    kind = socket.SOCK_SEQPACKET
+    return open_listener(path, kind, mode=0o666, backlog=128)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,6 +69,7 @@ async def _serve_until_told(server: Server) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(server.serve)
             notify("READY=1")
+            nursery.start_soon(feed_watchdog, server.prove)
             async for _number in signals:
                 nursery.cancel_scope.cancel()
 

@@ -98,14 +98,13 @@ def _dispatch(call: _Call) -> Answer:
 
 
 def _check_restricted(call: _Call, only: Domid) -> None:
-    """EACCES, as of a restricted /dev/xen/evtchn, for all but its own."""
+    """EACCES, as of a restricted /dev/xen/evtchn, for all but what there is
+    and what that domain offers."""
     match call.request.type:
         case Type.CLOSE | Type.LINK | Type.SEND | Type.UNMASK:
             return
-        case Type.ALLOC_UNBOUND | Type.BIND_INTERDOMAIN:
-            is_own = call.named_domid() == call.domid
-            if is_own and call.remote_domid() == only:
-                return
+        case Type.BIND_INTERDOMAIN if call.remote_domid() == only:
+            return
     raise PortError(errno.EACCES)
 
 

@@ -1,14 +1,80 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Unix sockets that listen at a path."""
+"""Unix sockets to listen on: at a path, or the service manager's."""
 
 import errno
 import os
 import socket
-from contextlib import suppress
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from xenner.errors import HostError
 
 # unix(7): sun_path without its last zero.
 _PATH_MAX_BYTES = 107
+_UCRED = struct.Struct("3i")
+_FIRST_FD = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
+_KIND_NAMES = {
+    socket.SOCK_STREAM: "SOCK_STREAM",
+    socket.SOCK_SEQPACKET: "SOCK_SEQPACKET",
+}
+
+
+@contextmanager
+def open_listener(
+    path: Path, kind: socket.SocketKind, *, mode: int, backlog: int
+) -> Iterator[socket.socket]:
+    """Own a daemon's listening socket for the length of the block.
+
+    One that the service manager hands over (sd_listen_fds(3)) comes before
+    `path`, and stays with it. A path is removed afterwards. HostError: somebody
+    listens there, no socket can be made, or what was handed over is no
+    listening Unix socket of that kind.
+    """
+    listener = _handed_over(kind)
+    if listener is not None:
+        with listener:
+            yield listener
+        return
+    try:
+        listener = listen_at(path, kind, mode=mode, backlog=backlog)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE and path.is_socket():
+            raise HostError(
+                f"somebody listens on {path} already", "end that one first"
+            ) from error
+        raise HostError(
+            f"cannot listen on {path}: {error.strerror or error}",
+            "name another place with --socket",
+        ) from error
+    with listener:
+        try:
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _handed_over(kind: socket.SocketKind) -> socket.socket | None:
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return None
+    if os.environ.get("LISTEN_FDS") != "1":
+        raise HostError("one socket is expected from the service manager")
+    try:
+        sock = socket.socket(fileno=_FIRST_FD)
+    except OSError as error:
+        raise HostError(
+            f"the service manager's descriptor: {error.strerror}"
+        ) from error
+    sock.set_inheritable(False)
+    if sock.family != socket.AF_UNIX or sock.type != kind:
+        reason = f"is no Unix socket of {_KIND_NAMES[kind]}"
+    elif not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        reason = "does not listen"
+    else:
+        return sock
+    sock.detach()
+    raise HostError(f"the service manager's socket {reason}")
 
 
 def listen_at(
@@ -59,3 +125,20 @@ def _remove_dead(path: Path, kind: socket.SocketKind) -> None:
             probe.connect(str(path))
         except ConnectionRefusedError:
             path.unlink()
+
+
+def listener_of(
+    path: Path, kind: socket.SocketKind = socket.SOCK_STREAM
+) -> int | None:
+    """Who listens on a Unix socket: unix(7)'s SO_PEERCRED of a connection is
+    the listener's. None: nobody does."""
+    with socket.socket(socket.AF_UNIX, kind) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+            raw = probe.getsockopt(
+                socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size
+            )
+        except OSError:
+            return None
+    return int(_UCRED.unpack(raw)[0]) or None

@@ -15,7 +15,14 @@ from xenner.xlcfg import DomainConfig
 from xennerd.burial import bury
 from xennerd.journal import Event, Subject, set_up_logging, tell
 from xennerd.policy import Verdict, last_starts, verdict_for
-from xennerd.records import Record, read_record, remove_record, write_record
+from xennerd.records import (
+    Record,
+    list_records,
+    read_record,
+    remove_record,
+    write_record,
+)
+from xennerd.tools.vmcores import is_owned
 from xennerd.vm.keeper import End
 from xennerd.vm.vmcore import Vmcore
 
@@ -42,7 +49,8 @@ class FileKeeper:
         self._is_owner = False
         self._verdict: Verdict | None = None
         self.is_anew = False
-        """The dead domain stays: another process has to start it again."""
+        """It cannot be started again in its own memory: that stays as it is,
+        or the domain has another file now."""
         self.is_left = False
         """It ended too often to be started again."""
 
@@ -76,6 +84,9 @@ class FileKeeper:
         )
         word = end.reason.name.lower().replace("_", "-")
         self._record = replace(self._record, end=word, ended_s=now_s)
+        self.is_anew = verdict.restarts and (
+            verdict.keeps or self._is_updated()
+        )
         is_crash = end.reason in (ShutdownReason.CRASH, ShutdownReason.WATCHDOG)
         tell(
             Event.CRASHED if is_crash else Event.ENDED,
@@ -86,8 +97,7 @@ class FileKeeper:
         self.is_left = verdict.is_braked
         if self.is_left:
             tell(Event.LEFT, "ends too often, is left alone", self._subject)
-        # In its own memory, if that is not to stay as it is.
-        return verdict.restarts and not verdict.keeps
+        return verdict.restarts and not self.is_anew
 
     def settle(self, vmcore: Vmcore) -> None:
         """A core, and what stays. Then the next start, if there is one."""
@@ -102,7 +112,6 @@ class FileKeeper:
         if verdict.keeps and not verdict.renames:
             # What stays has the record now.
             self._is_owner = False
-        self.is_anew = verdict.restarts and verdict.keeps
         if verdict.restarts:
             tell(Event.AGAIN, "is started again", self._subject)
             self._record = replace(self._record, end="", ended_s=0.0)
@@ -111,6 +120,21 @@ class FileKeeper:
                 write_record(self._runtime_dir, self._record)
             else:
                 self._write_start()
+
+    def _is_updated(self) -> bool:
+        """`xennerctl config-update` writes into the record."""
+        now = read_record(self._runtime_dir, self._record.domid)
+        if now is None or _source(now) == _source(self._record):
+            return False
+        self._record = replace(
+            self._record, file=now.file, settings=now.settings
+        )
+        return True
+
+    @property
+    def record(self) -> Record:
+        """As it is written down now."""
+        return self._record
 
     def close(self) -> None:
         """The process ends, and its number is anybody's."""
@@ -123,6 +147,10 @@ class FileKeeper:
         write_record(self._runtime_dir, self._record)
 
 
+def _source(record: Record) -> tuple[str, str]:
+    return record.file, record.settings
+
+
 def unit_of_process() -> str:
     """The service manager's unit of this process if it is one of ours, by
     its cgroup (cgroups(7)); else empty."""
@@ -132,6 +160,16 @@ def unit_of_process() -> str:
         return ""
     match = re.search(r"/(xenner@[^/\n]+\.service)(?:/|$)", text, re.M)
     return match[1] if match else ""
+
+
+def killed_domid(runtime_dir: Path, name: str) -> Domid | None:
+    """The number that the domain had when its process was killed, if it is
+    to go on with that; None: it was not."""
+    for record in list_records(runtime_dir):
+        is_dead = not is_owned(runtime_dir / f"vmcore.{record.domid}")
+        if record.name == name and not record.end and is_dead:
+            return record.domid
+    return None
 
 
 def planned_record(

@@ -20,9 +20,10 @@ from xenner.errors import ConfigError, HostError
 from xenner.types import Domid
 from xenner.xlcfg import DomainConfig, parse_config
 from xennerd.burial import DUMP_DIR
-from xennerd.keeping import FileKeeper, planned_record
+from xennerd.keeping import FileKeeper, killed_domid, planned_record
+from xennerd.records import Record
+from xennerd.runtimedir import default_runtime_dir
 from xennerd.slices import slice_properties
-from xennerd.vm.host import default_runtime_dir
 from xennerd.vm.options import Options
 from xennerd.vm.session import run_session
 from xennerd.vm.vmcore import find_free_domid
@@ -34,9 +35,14 @@ XENSTORE = Path("/run/xenstored/socket")
 _MODULE = "xennerd.start"
 
 
-def config_path(instance: str, directory: Path = CONFIG_DIR) -> Path:
-    """The file of a unit's instance; what has a slash is a path itself."""
-    return Path(instance) if "/" in instance else directory / f"{instance}.cfg"
+def config_path(instance: str, *, runtime_dir: Path) -> Path:
+    """The file of a unit's instance: the operator's, or one that xennerd has
+    written for it. What has a slash is a path itself."""
+    if "/" in instance:
+        return Path(instance)
+    path = CONFIG_DIR / f"{instance}.cfg"
+    own = runtime_dir / "config" / path.name
+    return own if own.exists() and not path.exists() else path
 
 
 def options_for(
@@ -93,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 def run(words: Sequence[str] | None, *, started_at: float) -> int:
     """Run the guest to its end; raises ConfigError, HostError."""
     arguments = _parser().parse_args(words)
-    path = config_path(arguments.instance)
+    path = config_path(arguments.instance, runtime_dir=arguments.runtime_dir)
     extra = arguments.set
     if arguments.name:
         extra += f"\nname='{arguments.name}'"
@@ -105,7 +111,7 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
         return 0
     for warning in config.warnings:
         print(f"xenner-start: warning: {warning}", file=sys.stderr)
-    domid = _choose_domid(arguments)
+    domid = _choose_domid(arguments, config.name)
     record = planned_record(
         config,
         domid,
@@ -133,7 +139,7 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
     finally:
         keeper.close()
     if keeper.is_anew:
-        _start_anew(sys.argv[1:] if words is None else words, domid)
+        _start_anew(arguments, keeper.record)
     return 1 if keeper.is_left else status
 
 
@@ -145,21 +151,32 @@ def _read(path: Path) -> str:
         raise ConfigError(str(reason), file=path) from None
 
 
-def _choose_domid(arguments: argparse.Namespace) -> Domid:
+def _choose_domid(arguments: argparse.Namespace, name: str) -> Domid:
     if arguments.domid is not None:
         return Domid(arguments.domid)
     if arguments.instance.isdigit():
         return Domid(int(arguments.instance))
-    arguments.runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-    return find_free_domid(arguments.runtime_dir)
+    runtime_dir = arguments.runtime_dir
+    runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+    return killed_domid(runtime_dir, name) or find_free_domid(runtime_dir)
 
 
-def _start_anew(words: Sequence[str], domid: Domid) -> None:
+def _start_anew(arguments: argparse.Namespace, record: Record) -> None:
     """The same program in the same process: the service manager's is still
-    the one that it started. The dead domain has another number now."""
-    again = [word for word in words if word != "--paused"]
-    number = ("--domid", str(domid))
-    os.execv(sys.executable, [sys.executable, "-m", _MODULE, *again, *number])
+    the one that it started."""
+    options = {
+        "--domid": record.domid,
+        "--set": record.settings,
+        "--runtime-dir": arguments.runtime_dir,
+        "--dump-dir": arguments.dump_dir,
+        "--evtchnd": arguments.evtchnd,
+        "--xenstore": arguments.xenstore,
+    }
+    words = [f"{name}={value}" for name, value in options.items()]
+    os.execv(
+        sys.executable,
+        [sys.executable, "-m", _MODULE, *words, record.file],
+    )
 
 
 def _set_limits(instance: str, config: DomainConfig) -> None:

@@ -19,13 +19,18 @@ bool is_known_version(uint32_t version)
     return version >= 0x14 && version <= 0x18;
 }
 
+/* A paused one may be blocked as well: then it waits for two things. */
 static uint32_t flags_of(const struct evtchnd_domain *domain,
                          const struct usage *usage)
 {
+    uint32_t flags = usage->is_paused ? XEN_DOMINF_paused : 0;
+
     if (domain->flags & EVTCHND_DOMAIN_SHUTDOWN)
-        return XEN_DOMINF_shutdown | (domain->shutdown & 0xff)
-                                         << XEN_DOMINF_shutdownshift;
-    return usage->nr_running ? XEN_DOMINF_running : XEN_DOMINF_blocked;
+        return flags | XEN_DOMINF_shutdown |
+               (domain->shutdown & 0xff) << XEN_DOMINF_shutdownshift;
+    if (usage->nr_unblocked)
+        return flags | (usage->is_paused ? 0 : XEN_DOMINF_running);
+    return flags | (usage->nr_vcpus ? XEN_DOMINF_blocked : 0);
 }
 
 static void fill(struct xen_domctl_getdomaininfo *info,
@@ -97,7 +102,7 @@ static long vcpu_info(xencall_handle *xcall, uint32_t domid,
     if (vcpu_usage(&usage, &domain, op->vcpu))
         return -ESRCH; /* Xen's for a vCPU that is not there */
     op->online = usage.is_online;
-    op->blocked = usage.is_online && !usage.is_running;
+    op->blocked = usage.is_blocked;
     op->running = usage.is_running;
     op->cpu_time = usage.cpu_ns;
     op->cpu = usage.cpu;

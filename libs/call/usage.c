@@ -73,6 +73,13 @@ static uint64_t count_pages(const struct vmcore *core,
     return n < nr_pages ? n : nr_pages;
 }
 
+/* False before the domain's start of day: there is nothing to be read. */
+static bool read_shared(const struct vmcore *core, struct emu_shared *shared)
+{
+    return read_core(core, shared, sizeof(*shared), EMU_SHARED_GPA) &&
+           shared->magic == EMU_ABI_MAGIC && shared->version == EMU_ABI_VERSION;
+}
+
 static bool read_vcpu(const struct vmcore *core, uint32_t vcpu, uint32_t *state)
 {
     return vcpu < EMU_MAX_VCPUS &&
@@ -86,10 +93,11 @@ static void count_vcpus(const struct vmcore *core, struct usage *usage,
 {
     uint32_t state;
 
-    usage->nr_vcpus = usage->nr_running = 0;
+    usage->nr_vcpus = usage->nr_unblocked = 0;
     for (uint32_t i = 0; i < nr_vcpus && read_vcpu(core, i, &state); i++) {
         usage->nr_vcpus += !!(state & EMU_VCPU_UP);
-        usage->nr_running += state & EMU_VCPU_UP && !(state & EMU_VCPU_BLOCKED);
+        usage->nr_unblocked +=
+            state & EMU_VCPU_UP && !(state & EMU_VCPU_BLOCKED);
     }
 }
 
@@ -102,15 +110,14 @@ void domain_usage(struct usage *usage, const struct evtchnd_domain *domain)
         .nr_pages = domain->nr_pages,
         .cpu_ns = process_ns(domain->pid),
         .nr_vcpus = domain->nr_vcpus,
-        .nr_running = 1,
+        .nr_unblocked = 1,
     };
     if (vmcore_open(&core, domain->domid, true))
         return;
-    /* Before its start of day there is nothing to be read. */
-    if (read_core(&core, &shared, sizeof(shared), EMU_SHARED_GPA) &&
-        shared.magic == EMU_ABI_MAGIC && shared.version == EMU_ABI_VERSION) {
+    if (read_shared(&core, &shared)) {
         usage->nr_pages = count_pages(&core, &shared, domain->nr_pages);
         count_vcpus(&core, usage, domain->nr_vcpus);
+        usage->is_paused = shared.is_paused;
     }
     close(core.fd);
 }
@@ -135,9 +142,12 @@ static uint64_t host_ns(void)
 
 void host_usage(struct usage *usage)
 {
-    usage->nr_pages = host_nr_pages();
-    usage->cpu_ns = host_ns();
-    usage->nr_vcpus = usage->nr_running = host_nr_cpus();
+    *usage = (struct usage){
+        .nr_pages = host_nr_pages(),
+        .cpu_ns = host_ns(),
+        .nr_vcpus = host_nr_cpus(),
+        .nr_unblocked = host_nr_cpus(),
+    };
 }
 
 /* The thread of that name; the VM process calls those of its vCPUs "vcpuN". */
@@ -197,7 +207,9 @@ int vcpu_usage(struct vcpu_usage *usage, const struct evtchnd_domain *domain,
                uint32_t vcpu)
 {
     uint32_t state = EMU_VCPU_UP, tid;
+    struct emu_shared shared;
     struct vmcore core;
+    bool is_paused = false;
     char name[16];
 
     *usage = (struct vcpu_usage){.cpu = vcpu};
@@ -211,10 +223,12 @@ int vcpu_usage(struct vcpu_usage *usage, const struct evtchnd_domain *domain,
         return -1;
     if (!vmcore_open(&core, domain->domid, true)) {
         read_vcpu(&core, vcpu, &state);
+        is_paused = read_shared(&core, &shared) && shared.is_paused;
         close(core.fd);
     }
     usage->is_online = state & EMU_VCPU_UP;
-    usage->is_running = usage->is_online && !(state & EMU_VCPU_BLOCKED);
+    usage->is_blocked = usage->is_online && state & EMU_VCPU_BLOCKED;
+    usage->is_running = usage->is_online && !usage->is_blocked && !is_paused;
     snprintf(name, sizeof(name), "vcpu%u", vcpu);
     tid = find_thread(domain->pid, name);
     if (tid)

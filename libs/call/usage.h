@@ -17,11 +17,13 @@ struct usage {
     uint64_t nr_pages; /* without those that its balloon has given back */
     uint64_t cpu_ns;   /* of all its CPUs together, since its start */
     uint32_t nr_vcpus; /* that are up */
-    uint32_t nr_running;
+    uint32_t nr_unblocked;
+    bool is_paused; /* by its VM process: no vCPU runs */
 };
 
 struct vcpu_usage {
-    bool is_online, is_running;
+    bool is_online, is_blocked;
+    bool is_running; /* neither blocked nor paused */
     uint64_t cpu_ns;
     uint32_t cpu; /* of the host, where it ran last */
 };

@@ -100,7 +100,7 @@ static unsigned int take_fds(struct evtchnd_answer *answer, const int *fds,
     return missing;
 }
 
-static int receive_reply(int fd, bool cloexec, struct evtchnd_answer *answer)
+static int receive_reply(int fd, struct evtchnd_answer *answer)
 {
     union ancillary ancillary;
     struct iovec data = {&answer->reply, sizeof(answer->reply)};
@@ -114,7 +114,7 @@ static int receive_reply(int fd, bool cloexec, struct evtchnd_answer *answer)
     ssize_t received;
 
     do {
-        received = recvmsg(fd, &message, cloexec ? MSG_CMSG_CLOEXEC : 0);
+        received = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
     } while (received < 0 && errno == EINTR);
     if (received < 0)
         return -1;
@@ -159,7 +159,7 @@ int evtchnd_call(struct evtchnd_client *client, struct evtchnd_request *request,
         goto out;
     }
     if (send_request(client->fd, request, fds, nr_fds) ||
-        receive_reply(client->fd, client->cloexec, answer))
+        receive_reply(client->fd, answer))
         goto out;
     if (answer->reply.error) {
         errno = (int)answer->reply.error;
@@ -243,6 +243,19 @@ int evtchnd_connect(struct evtchnd_client *client, bool cloexec, int page,
         return 0;
     pthread_mutex_destroy(&client->lock);
     return -1;
+}
+
+void evtchnd_adopt(struct evtchnd_client *client)
+{
+    pthread_mutex_init(&client->lock, NULL);
+    client->fd = -1;
+    client->cloexec = false;
+}
+
+void evtchnd_forget(struct evtchnd_client *client)
+{
+    client->fd = -1;
+    evtchnd_disconnect(client);
 }
 
 void evtchnd_disconnect(struct evtchnd_client *client)

@@ -42,6 +42,11 @@ int evtchnd_reconnect(struct evtchnd_client *client, int page, int bell,
 
 void evtchnd_disconnect(struct evtchnd_client *client);
 
+/* A client without a connection, for a caller that has one to put into fd. */
+void evtchnd_adopt(struct evtchnd_client *client);
+/* The end of a client, and not of its connection. */
+void evtchnd_forget(struct evtchnd_client *client);
+
 /*
  * Ask. in and out go with the request unless they are -1. EMFILE: a
  * descriptor of the reply had no room here; the rest of it is closed.

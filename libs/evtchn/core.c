@@ -3,6 +3,7 @@
 #include "handle.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -16,6 +17,35 @@
 #ifndef XENEVTCHN_NO_CLOEXEC
 #define XENEVTCHN_NO_CLOEXEC (1U << 0)
 #endif
+
+int keep_over_exec(const xenevtchn_handle *xce, int fd)
+{
+    return xce->client.cloexec ? 0 : fcntl(fd, F_SETFD, 0);
+}
+
+/* All of it there, and nothing in it. */
+xenevtchn_handle *handle_new(void)
+{
+    xenevtchn_handle *xce = calloc(1, sizeof(*xce));
+
+    if (!xce)
+        return NULL;
+    pthread_mutex_init(&xce->lock, NULL);
+    xce->pid = getpid();
+    xce->page = MAP_FAILED;
+    xce->epoll = xce->timer = xce->page_fd = xce->bell = -1;
+    xce->last_ready = &xce->first_ready;
+    return xce;
+}
+
+void handle_free(xenevtchn_handle *xce)
+{
+    int saved = errno;
+
+    pthread_mutex_destroy(&xce->lock);
+    free(xce);
+    errno = saved;
+}
 
 static int set_up(xenevtchn_handle *xce, struct evtchnd_answer *hello,
                   bool cloexec)
@@ -39,11 +69,14 @@ static int set_up(xenevtchn_handle *xce, struct evtchnd_answer *hello,
     xce->page_fd = hello->page;
     xce->bell = hello->bell;
     hello->page = hello->bell = -1;
+    if (keep_over_exec(xce, xce->page_fd) || keep_over_exec(xce, xce->bell))
+        return -1;
     xce->page = mmap(NULL, sizeof(*xce->page), PROT_READ | PROT_WRITE,
                      MAP_SHARED, xce->page_fd, 0);
     if (xce->page == MAP_FAILED)
         return -1;
-    if (arm(xce, EPOLL_CTL_ADD, xce->bell, EPOLLIN | EPOLLET, SOURCE_PAGE) ||
+    if (arm(xce, EPOLL_CTL_ADD, xce->bell, EPOLLIN | EPOLLET,
+            SOURCE_PAGE | (uint32_t)xce->page_fd) ||
         arm(xce, EPOLL_CTL_ADD, xce->timer, EPOLLIN | EPOLLET, SOURCE_TIMER) ||
         arm(xce, EPOLL_CTL_ADD, xce->client.fd, EPOLLRDHUP | EPOLLET,
             SOURCE_SOCKET))
@@ -68,8 +101,7 @@ static void tear_down(xenevtchn_handle *xce)
     close_if_open(xce->bell);
     close_if_open(xce->timer);
     close_if_open(xce->epoll);
-    pthread_mutex_destroy(&xce->lock);
-    free(xce);
+    handle_free(xce);
     errno = saved;
 }
 
@@ -86,7 +118,9 @@ int xenevtchn_restrict(xenevtchn_handle *xce, domid_t domid)
         return -1;
     evtchnd_discard(&answer);
     xce->only_domid = domid;
-    return 0;
+    /* Who adopts it finds it there. */
+    return arm(xce, EPOLL_CTL_MOD, xce->client.fd, EPOLLRDHUP | EPOLLET,
+               SOURCE_SOCKET | domid);
 }
 
 /* The handle is the first that there is in it. */
@@ -94,6 +128,11 @@ static int restrict_handle(struct active_handle *active, uint32_t domid)
 {
     return xenevtchn_restrict((xenevtchn_handle *)(void *)active,
                               (domid_t)domid);
+}
+
+void handle_listed(xenevtchn_handle *xce)
+{
+    active_handle_add(&xce->active, restrict_handle);
 }
 
 xenevtchn_handle *xenevtchn_open(struct xentoollog_logger *logger,
@@ -108,17 +147,11 @@ xenevtchn_handle *xenevtchn_open(struct xentoollog_logger *logger,
         errno = EINVAL;
         return NULL;
     }
-    xce = calloc(1, sizeof(*xce));
+    xce = handle_new();
     if (!xce)
         return NULL;
-    pthread_mutex_init(&xce->lock, NULL);
-    xce->pid = getpid();
-    xce->page = MAP_FAILED;
-    xce->epoll = xce->timer = xce->page_fd = xce->bell = -1;
-    xce->last_ready = &xce->first_ready;
     if (evtchnd_connect(&xce->client, cloexec, -1, -1, &hello)) {
-        pthread_mutex_destroy(&xce->lock);
-        free(xce);
+        handle_free(xce);
         return NULL;
     }
     if (set_up(xce, &hello, cloexec)) {
@@ -126,17 +159,8 @@ xenevtchn_handle *xenevtchn_open(struct xentoollog_logger *logger,
         tear_down(xce);
         return NULL;
     }
-    active_handle_add(&xce->active, restrict_handle);
+    handle_listed(xce);
     return xce;
-}
-
-/* A handle is more than one descriptor, so none makes one. */
-xenevtchn_handle *xenevtchn_fdopen(struct xentoollog_logger *logger, int fd,
-                                   unsigned int open_flags)
-{
-    (void)logger, (void)fd, (void)open_flags;
-    errno = ENOSYS;
-    return NULL;
 }
 
 int xenevtchn_close(xenevtchn_handle *xce)

@@ -74,10 +74,20 @@ struct xenevtchn_handle {
     bool is_rung;        /* our own ring of bell is on its way */
 };
 
-/* What epoll_event.data.u64 says besides a port's number. */
-#define SOURCE_PAGE (UINT64_C(1) << 32)
-#define SOURCE_SOCKET (UINT64_C(2) << 32)
+/* What epoll_event.data.u64 says: a port's number, or one of these. */
+#define SOURCE_PAGE (UINT64_C(1) << 32)   /* its bell; page_fd below */
+#define SOURCE_SOCKET (UINT64_C(2) << 32) /* only_domid below */
 #define SOURCE_TIMER (UINT64_C(3) << 32)
+#define SOURCE_KINDS (UINT64_C(3) << 32)
+
+/* core.c */
+xenevtchn_handle *handle_new(void);
+/* The structure alone. */
+void handle_free(xenevtchn_handle *xce);
+/* From now on libxentoolcore knows it. */
+void handle_listed(xenevtchn_handle *xce);
+/* A descriptor that evtchnd sent goes through exec(2) if the handle does. */
+int keep_over_exec(const xenevtchn_handle *xce, int fd);
 
 /* ports.c */
 struct port *port_find(xenevtchn_handle *xce, uint32_t number);

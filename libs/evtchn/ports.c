@@ -155,7 +155,8 @@ struct port *port_open(xenevtchn_handle *xce, struct evtchnd_answer *answer)
     port->out = answer->out;
     /* Before its peer is looked at: a change in between is seen next time. */
     port->generation = generation(xce);
-    if (arm(xce, EPOLL_CTL_ADD, port->in, EPOLLIN | EPOLLONESHOT, number))
+    if (keep_over_exec(xce, port->in) ||
+        arm(xce, EPOLL_CTL_ADD, port->in, EPOLLIN | EPOLLONESHOT, number))
         goto fail;
     answer->in = answer->out = -1;
     port->next = *bucket_of(xce, number);

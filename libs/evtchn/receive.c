@@ -117,7 +117,7 @@ static bool take_events(xenevtchn_handle *xce, const struct epoll_event *events,
     *was_rung = false;
 
     for (int i = 0; i < nr_events; i++) {
-        switch (events[i].data.u64) {
+        switch (events[i].data.u64 & SOURCE_KINDS) {
         case SOURCE_PAGE:
             *was_rung = xce->is_rung;
             xce->is_rung = false;

@@ -93,7 +93,7 @@ static void restore(xenevtchn_handle *xce)
     restrict_again(xce);
     pthread_mutex_lock(&xce->lock);
     arm(xce, EPOLL_CTL_ADD, xce->client.fd, EPOLLRDHUP | EPOLLET,
-        SOURCE_SOCKET);
+        SOURCE_SOCKET | xce->only_domid);
     if (xce->first_ready)
         make_readable(xce);
     pthread_mutex_unlock(&xce->lock);

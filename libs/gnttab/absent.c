@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What a library of that name must have and no daemon uses: dma-bufs, and
- * pages that the host grants to a guest.
+ * What a library of that name must have and no daemon uses, with the errno of
+ * Xen's own library on a Linux that has neither: dma-bufs (ENOTTY, of
+ * /dev/xen/gntdev without CONFIG_XEN_GNTDEV_DMABUF) and pages that the host
+ * grants to a guest (ENOENT: no /dev/xen/gntalloc).
  */
 #include <errno.h>
 #include <stddef.h>
@@ -10,7 +12,7 @@
 
 static int absent(void)
 {
-    errno = ENOSYS;
+    errno = ENOTTY;
     return -1;
 }
 
@@ -46,7 +48,7 @@ xengntshr_handle *xengntshr_open(struct xentoollog_logger *logger,
                                  unsigned int open_flags)
 {
     (void)logger, (void)open_flags;
-    absent();
+    errno = ENOENT;
     return NULL;
 }
 

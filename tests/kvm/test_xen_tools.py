@@ -23,6 +23,7 @@ from tests.kvm.outside import (
     POWEROFF,
     xenstore_tools,
 )
+from tests.kvm.qmp import qmp
 from tests.kvm.xentools import (
     Device,
     StoreKind,
@@ -126,6 +127,11 @@ def test_a_guest_on_xens_own_store(
         )
 
 
+def _list(host: ToolHost) -> str:
+    """`xl list`, with single spaces."""
+    return " ".join(host.tool("xl", "list").split())
+
+
 def _row(host: ToolHost) -> list[str]:
     """The guest's of `xl list -v`: name, id, MiB, vCPUs, state, seconds..."""
     said = host.tool("xl", "list", "-v")
@@ -148,6 +154,34 @@ def test_xl_list_tells_what_is(host: ToolHost) -> None:
     until(lambda: _row(host)[4] == "-b----")
     assert host.tool("xl", "domid", "web").strip() == str(DOMID)
     assert host.tool("xl", "domname", str(DOMID)).strip() == "web"
+
+
+def test_xl_list_tells_of_a_pause(host: ToolHost, runtime: Path) -> None:
+    monitor = runtime / "monitor"
+    guest = host.boot("-monitor", f"unix:{monitor}")
+    with qmp(monitor) as ask:
+        ask("stop")
+        # One that waited for an event when it was paused still does.
+        assert _row(host)[4] in ("--p---", "-bp---")
+        said = host.tool("xl", "vcpu-list", str(DOMID)).splitlines()[1]
+        assert said.split()[4] in ("---", "-b-")
+        ask("cont")
+        until(lambda: _row(host)[4] in ("r-----", "-b----"))
+    guest.do("true")
+
+
+def test_xl_list_tells_of_one_that_is_to_begin(
+    host: ToolHost, runtime: Path
+) -> None:
+    monitor = runtime / "monitor"
+    guest = host.boot("-S", "-monitor", f"unix:{monitor}", is_up=False)
+    # Its place among the others comes after its monitor.
+    until(lambda: f"web {DOMID} " in _list(host))
+    assert _row(host)[4] == "--p---"
+    with qmp(monitor) as ask:
+        ask("cont")
+        guest.wait_for("XENNER-INIT")
+    assert _row(host)[4] in ("r-----", "-b----")
 
 
 def test_xl_list_follows_the_balloon(host: ToolHost) -> None:

@@ -14,7 +14,9 @@ from demo.initramfs import make_initramfs
 from tests.component.evtchnd.daemon import TOP
 from tests.kvm.ctl import Ctl
 from tests.kvm.outside import INIT, POWEROFF, open_host
+from tests.kvm.supervisor import open_xennerd
 from tests.places.rules import limit_s
+from xennerd.qmp.client import QmpClient
 
 pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
 
@@ -31,7 +33,7 @@ def ctl(tmp_path: Path) -> Iterator[Ctl]:
         f"name='web'\nkernel='{KERNEL}'\nramdisk='{disk}'\n"
         "memory=192\nvcpus=2\nextra='console=hvc0 panic=-1 quiet'\n"
     )
-    with open_host(tmp_path, KERNEL, disk) as host:
+    with open_host(tmp_path, KERNEL, disk) as host, open_xennerd(tmp_path):
         ctl = Ctl(host)
         yield ctl
         for row in rows(ctl("list")):
@@ -76,6 +78,20 @@ def test_a_life_by_its_commands(ctl: Ctl) -> None:
     assert rows(ctl("list", "web"))[0][4] == "--p---"
     ctl("unpause", "web")
     assert rows(ctl("list", "web"))[0][4] in ("r-----", "-b----")
+    (again, top) = json.loads(ctl("top", "--json", "-i", "1"))
+    assert (again["name"], top["name"]) == ("Domain-0", "web")
+    assert (top["nr_vcpus"], top["max_memory_kib"]) == (2, 192 << 10)
+    assert len(ctl("top", "-b", "-i", "2", "-d", "0.1").splitlines()) == 6
+
+    ctl("mem-set", "web", "160")
+    ctl("mem-max", "web", "170")
+    refused = ctl.run("mem-set", "web", "180")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "between 1 and 170 MiB" in refused.stderr
+    refused = ctl.run("mem-max", "web", "150")
+    assert "between its target, 160 MiB" in refused.stderr
+    assert "web" in ctl("complete", "destroy", "").splitlines()
+
     ctl("rename", "web", "shop")
     assert ctl("domname", domid) == "shop\n"
     core = ctl.host.directory / "core"
@@ -111,6 +127,28 @@ def test_a_reboot_is_seen_by_the_time_used(ctl: Ctl) -> None:
     wait_time(ctl, lambda used_s: used_s >= 3.0)
     ctl("reboot", "web")
     wait_time(ctl, lambda used_s: used_s < 3.0)
+
+
+def test_what_is_updated_counts_from_the_next_start_on(ctl: Ctl) -> None:
+    file = str(ctl.host.directory / "web.cfg")
+    ctl("create", file, "vcpus=1")
+    other = ctl.host.directory / "other.cfg"
+    other.write_text("name='other'\nkernel='/k'\n")
+    refused = ctl.run("config-update", "web", str(other))
+    assert "is of 'other', not of 'web'" in refused.stderr
+    ctl("config-update", "web", file, "vcpus=2", "memory=160")
+    before = rows(ctl("list", "web"))[0]
+    assert before[2:4] == ["192", "1"]
+    with QmpClient(ctl.host.directory / f"monitor.{before[1]}") as monitor:
+        handle = monitor.execute("query-uuid")
+    ctl("reboot", "web")
+    deadline = time.monotonic() + limit_s(60)
+    wanted = ["web", before[1], "160", "2"]
+    # For a moment between two processes there is none.
+    while wanted not in [row[:4] for row in rows(ctl("list"))]:
+        assert time.monotonic() < deadline
+    with QmpClient(ctl.host.directory / f"monitor.{before[1]}") as monitor:
+        assert monitor.execute("query-uuid") == handle
 
 
 def test_info_as_ganeti_reads_it(ctl: Ctl) -> None:

@@ -84,7 +84,9 @@ TEST(errors_are_xens)
     CHECK_FAILS(xenevtchn_restrict(p.one, 0), EINVAL);
     errno = 0;
     CHECK(!xenevtchn_open(NULL, 2) && errno == EINVAL);
-    CHECK(!xenevtchn_fdopen(NULL, 0, 0) && errno == ENOSYS);
+    CHECK(!xenevtchn_fdopen(NULL, xenevtchn_fd(p.one), 1) && errno == EINVAL);
+    CHECK(!xenevtchn_fdopen(NULL, 0, 0) && errno == EINVAL);
+    CHECK(!xenevtchn_fdopen(NULL, 9999, 0) && errno == EBADF);
     close_pair(&p);
     CHECK_EQ(xenevtchn_close(NULL), 0);
 }
@@ -165,6 +167,48 @@ TEST(a_child_may_close_only)
     CHECK_EQ(status, 0);
     CHECK_EQ(xenevtchn_notify(p.other, (uint32_t)p.remote), 0);
     CHECK_EQ(xenevtchn_pending(p.one), p.port);
+    close_pair(&p);
+}
+
+/* What a program finds that was executed in this one's place. */
+static int adopted(int fd, struct pair *p)
+{
+    xenevtchn_handle *xce = xenevtchn_fdopen(NULL, fd, 0);
+
+    if (!xce || xenevtchn_fd(xce) != fd)
+        return 1;
+    /* The event that nobody had taken yet, and no second one. */
+    if (!is_readable(xce) || xenevtchn_pending(xce) != p->port ||
+        is_readable(xce) || xenevtchn_unmask(xce, (uint32_t)p->port) ||
+        is_readable(xce))
+        return 2;
+    for (int i = 0; i < 3; i++) {
+        if (xenevtchn_notify(xce, (uint32_t)p->port) ||
+            xenevtchn_pending(p->other) != p->remote ||
+            xenevtchn_unmask(p->other, (uint32_t)p->remote) ||
+            xenevtchn_notify(p->other, (uint32_t)p->remote) ||
+            xenevtchn_pending(xce) != p->port ||
+            xenevtchn_unmask(xce, (uint32_t)p->port))
+            return 3;
+    }
+    if (xenevtchn_bind_unbound_port(xce, 0) <= 0 ||
+        xenevtchn_unbind(xce, (uint32_t)p->port))
+        return 4;
+    return xenevtchn_close(xce) ? 5 : 0;
+}
+
+TEST(a_descriptor_is_the_whole_handle)
+{
+    struct pair p = open_pair();
+    int status;
+    pid_t child;
+
+    CHECK_EQ(xenevtchn_notify(p.other, (uint32_t)p.remote), 0);
+    child = fork();
+    if (!child)
+        _exit(adopted(xenevtchn_fd(p.one), &p));
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
     close_pair(&p);
 }
 

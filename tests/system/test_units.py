@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The suite's own units under a real systemd, as a package installs them."""
 
-from collections.abc import Iterator
+import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.places.rules import limit_s
 from tests.system.conftest import output_of, run
 from xenner.evtchn import Evtchnd
 from xenner.types import Domid
@@ -13,6 +16,9 @@ from xenner.types import Domid
 SYSTEM = Path("/usr/lib/systemd/system")
 BACKENDS = ("blkbackd.service", "netbackd.service")
 SOCKET = Path("/run/xenner/evtchnd.socket")
+STORE = Path("/run/xenstored/socket")
+DEFAULTS = Path("/etc/default/xenner")
+XEN = Path(__file__).resolve().parents[2] / "build/xen-utils/usr/lib"
 
 
 def state_of(unit: str) -> str:
@@ -28,8 +34,8 @@ def evtchnd_socket() -> Iterator[Path]:
 
 
 def test_systemd_finds_no_fault_in_them() -> None:
-    units = sorted(str(path) for path in SYSTEM.glob("evtchnd.*"))
-    assert len(units) == 2
+    names = ("evtchnd.service", "evtchnd.socket", "xenstored.socket")
+    units = [str(SYSTEM / name) for name in names]
     done = run("systemd-analyze", "verify", *units)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -75,7 +81,9 @@ def test_store_and_backends_run_with_what_they_may(backends: None) -> None:
         assert restarts.strip() == "0", unit
 
 
-@pytest.mark.parametrize("name", ["xenstored", "blkbackd", "netbackd"])
+@pytest.mark.parametrize(
+    "name", ["xennerd", "xenstored", "blkbackd", "netbackd"]
+)
 def test_they_may_do_little(name: str) -> None:
     unit = str(SYSTEM / f"{name}.service")
     done = run("systemd-analyze", "verify", unit)
@@ -104,6 +112,92 @@ def test_nobody_is_refused_during_a_restart(evtchnd_socket: Path) -> None:
     assert state_of("evtchnd.socket") == "active"
     with Evtchnd(evtchnd_socket):
         assert state_of("evtchnd.service") == "active"
+
+
+@pytest.fixture
+def store_socket() -> Iterator[None]:
+    output_of("systemctl", "start", "xenstored.socket")
+    yield
+    output_of(
+        *("systemctl", "stop", "xenstored.socket", "xenstored.service"),
+        *("evtchnd.socket", "evtchnd.service"),
+    )
+    assert not STORE.exists()
+
+
+def test_xens_client_starts_the_store(store_socket: None) -> None:
+    assert state_of("xenstored.service") == "inactive"
+    assert output_of("xenstore-read", "/local/domain/0/domid") == "0\n"
+    assert state_of("xenstored.service") == "active"
+    # The next one has what this one had.
+    output_of("xenstore-write", "/tool/kept", "yes")
+    output_of("systemctl", "stop", "xenstored.service")
+    assert STORE.is_socket()
+    assert output_of("xenstore-read", "/tool/kept") == "yes\n"
+    output_of("xenstore-rm", "/tool/kept")
+
+
+def test_xenstore_ls_and_watch(store_socket: None) -> None:
+    lines = output_of("xenstore-ls", "-fp", "/local/domain").splitlines()
+    assert '/local/domain/0/domid = "0"   (n0)' in lines
+    with subprocess.Popen(
+        ["xenstore-watch", "-n", "2", "/tool/seen"], stdout=subprocess.PIPE
+    ) as watch:
+        try:
+            assert watch.stdout is not None
+            # The first event says that the watch is there.
+            assert watch.stdout.readline() == b"/tool/seen\n"
+            output_of("xenstore-write", "/tool/seen/below", "1")
+            assert watch.stdout.readline() == b"/tool/seen/below\n"
+            assert watch.wait(limit_s(30)) == 0
+        finally:
+            watch.kill()
+    output_of("xenstore-rm", "/tool/seen")
+
+
+@pytest.fixture
+def configured() -> Iterator[Callable[[str], None]]:
+    """Writes the line that says whose store it is."""
+    drop_in = Path("/run/systemd/system/xenstored.service.d/libraries.conf")
+
+    def write(line: str) -> None:
+        drop_in.parent.mkdir(parents=True)
+        # It is not installed as its package would do it.
+        ours = "/usr/lib/x86_64-linux-gnu/xenner"
+        drop_in.write_text(
+            f"[Service]\nEnvironment=LD_LIBRARY_PATH={ours}:"
+            f"{XEN}/x86_64-linux-gnu\n"
+        )
+        DEFAULTS.write_text(f"{line}\n")
+        output_of("systemctl", "daemon-reload")
+
+    yield write
+    DEFAULTS.unlink()
+    drop_in.unlink()
+    drop_in.parent.rmdir()
+    output_of("systemctl", "daemon-reload")
+
+
+@pytest.mark.parametrize("name", ["xenstored", "oxenstored"])
+def test_one_line_makes_it_xens_store(
+    name: str, configured: Callable[[str], None], store_socket: None
+) -> None:
+    program = XEN / "xen-4.17/bin" / name
+    if not program.exists():
+        pytest.skip(f"packages: {name} is not unpacked: run tools/setup")
+    configured(f"XENNER_XENSTORED={program}")
+    output_of("systemctl", "start", "xenstored.service")
+    group = output_of(
+        "systemctl", "show", "-PControlGroup", "xenstored.service"
+    )
+    pids = Path(f"/sys/fs/cgroup{group.strip()}/cgroup.procs").read_text()
+    programs = {os.readlink(f"/proc/{pid}/exe") for pid in pids.split()}
+    assert str(program) in programs
+    output_of("xenstore-write", "/tool/x", "1")
+    assert output_of("xenstore-read", "/tool/x") == "1\n"
+    output_of("systemctl", "stop", "xenstored.service")
+    result = output_of("systemctl", "show", "-PResult", "xenstored.service")
+    assert result == "success\n"
 
 
 def test_evtchnd_is_nobody(evtchnd_socket: Path) -> None:

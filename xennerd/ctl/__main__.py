@@ -5,7 +5,16 @@ import sys
 from collections.abc import Sequence
 
 from xenner.errors import ConfigError, HostError
-from xennerd.ctl import acting, creating, files, plugging, showing
+from xennerd.ctl import (
+    acting,
+    completing,
+    creating,
+    files,
+    plugging,
+    showing,
+    top,
+    updating,
+)
 from xennerd.ctl.command import Command, NoCommandError, find_command, help_text
 from xennerd.ctl.domains import NoDomainError
 
@@ -15,7 +24,10 @@ COMMANDS: dict[str, Command] = {
     **files.COMMANDS,
     **plugging.COMMANDS,
     **showing.COMMANDS,
+    **top.COMMANDS,
+    **updating.COMMANDS,
 }
+COMMANDS["complete"] = completing.complete_command(COMMANDS)
 # xl's own: verbosity, force, timestamps, progress, dry run.
 _GLOBAL_OPTIONS = frozenset({"-v", "-vv", "-vvv", "-f", "-t", "-T", "-N"})
 

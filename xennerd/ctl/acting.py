@@ -22,8 +22,8 @@ from xennerd.ctl.domains import (
     monitor_path,
 )
 from xennerd.guestnodes import domain_path
+from xennerd.qmp.client import QmpClient
 from xennerd.records import remove_record
-from xennerd.tools.qmpclient import QmpClient
 from xennerd.tools.staleness import LivesError, claimed
 
 
@@ -161,10 +161,16 @@ def parse_mib(text: str) -> int:
 def _mem_set(words: Sequence[str]) -> int:
     domain, (size,) = _one("mem-set", words, "size")
     size_mib = parse_mib(size)
-    if not 0 < size_mib <= domain.max_memory_mib:
-        raise HostError(
-            f"{domain.name}: between 1 and {domain.max_memory_mib} MiB"
-        )
+    most_mib = domain.max_memory_mib
+    with (
+        suppress(OSError, XenstoreError),
+        Xenstore(_places().xenstore) as store,
+    ):
+        # mem-max may have set less.
+        node = f"{domain_path(domain.domid)}/memory/static-max"
+        most_mib = min(most_mib, int(store.read(node)) >> 10)
+    if not 0 < size_mib <= most_mib:
+        raise HostError(f"{domain.name}: between 1 and {most_mib} MiB")
     _write(domain, "memory/target", str(size_mib << 10))
     return 0
 

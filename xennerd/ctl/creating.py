@@ -6,24 +6,22 @@ from __future__ import annotations
 import argparse
 import os
 import select
-import socket
-import subprocess
 import sys
 import termios
 import tty
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from xenner.errors import HostError
-from xenner.xlcfg import DomainConfig
 from xennerd.ctl.command import Command
 from xennerd.ctl.domains import Domain, Places, find_domain, list_domains
 from xennerd.ctl.files import read_config, warn
-from xennerd.vm.console import LEAVE
+from xennerd.qmp.client import QmpClient, QmpRefusedError
+from xennerd.vm.escape import LEAVE
 
-_READY_LIMIT_S = 120.0
+# Longer than xennerd gives the guest.
+_READY_LIMIT_S = 150.0
 
 
 def _create(words: Sequence[str]) -> int:
@@ -53,80 +51,27 @@ def _create(words: Sequence[str]) -> int:
     places = Places.of(os.environ)
     if any(config.name == other.name for other in list_domains(places)):
         raise HostError(f'Domain with name "{config.name}" already exists.')
-    _start(places, config, Path(file), extra, is_paused=arguments.is_paused)
+    _start(places, Path(file), extra, is_paused=arguments.is_paused)
     if arguments.console:
         return _attach(places, find_domain(places, config.name))
     return 0
 
 
-def _start(
-    places: Places,
-    config: DomainConfig,
-    file: Path,
-    extra: str,
-    *,
-    is_paused: bool,
-) -> None:
-    """A process of its own, which we leave when the guest runs."""
-    places.log_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-    log = places.log_dir / f"guest-{config.name}.log"
-    with ExitStack() as stack:
-        directory = stack.enter_context(TemporaryDirectory(prefix="xenner-"))
-        ready = stack.enter_context(
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        )
-        ready.bind(f"{directory}/notify")
-        output = stack.enter_context(log.open("ab"))
-        start_at = output.tell()
-        child = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "xennerd.start"),
-                *("--runtime-dir", places.runtime_dir),
-                *("--evtchnd", places.evtchnd),
-                *("--xenstore", places.xenstore),
-                *(f"--set={extra}", *(["--paused"] if is_paused else [])),
-                file.absolute(),
-            ],
-            env=_environment(f"{directory}/notify"),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-        if _is_ready(ready, child):
-            # It is nobody's child when we are gone.
-            child.returncode = 0
-            return
-    with log.open("rb") as text:
-        text.seek(start_at)
-        lines = text.read().decode(errors="replace").splitlines()
-    reason = lines[-1] if lines else "no word of it"
-    raise HostError(f"{reason.removeprefix('xenner-start: ')} (log: {log})")
-
-
-def _environment(notify: str) -> dict[str, str]:
-    environment = {**os.environ, "NOTIFY_SOCKET": notify}
-    environment.pop("JOURNAL_STREAM", None)
-    return environment
-
-
-def _is_ready(ready: socket.socket, child: subprocess.Popen[bytes]) -> bool:
-    """Wait for the guest's first instruction, or for the end of the child."""
-    pidfd = os.pidfd_open(child.pid)
+def _start(places: Places, file: Path, extra: str, *, is_paused: bool) -> None:
+    """Returns when the guest runs; xennerd has it then."""
+    path = places.runtime_dir / "xennerd.socket"
     try:
-        while True:
-            found, _, _ = select.select(
-                [ready.fileno(), pidfd], [], [], _READY_LIMIT_S
+        with QmpClient(
+            path, server="xennerd", limit_s=_READY_LIMIT_S
+        ) as daemon:
+            daemon.execute(
+                "domain-create",
+                file=str(file.absolute()),
+                settings=extra,
+                paused=is_paused,
             )
-            if ready.fileno() not in found:
-                if not found:
-                    child.terminate()
-                child.wait()
-                return False
-            if b"READY=1" in ready.recv(4096).split(b"\n"):
-                return True
-    finally:
-        os.close(pidfd)
+    except QmpRefusedError as error:
+        raise HostError(error.reason) from None
 
 
 def _console(words: Sequence[str]) -> int:

@@ -23,7 +23,9 @@ def read_config(path: Path, *, extra: str = "") -> DomainConfig:
         raise ConfigError(str(error.strerror), file=path) from None
     except UnicodeDecodeError:
         raise ConfigError("not a text file (UTF-8)", file=path) from None
-    return parse_config(text, file=str(path), extra=extra)
+    return parse_config(
+        text, file=str(path), extra=extra, default_name=path.stem
+    )
 
 
 def warn(config: DomainConfig) -> None:

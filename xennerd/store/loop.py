@@ -26,10 +26,16 @@ from xennerd.store.store import Domain, Store
 _log = logging.getLogger("xenner.store")
 
 _ACCEPTS_PER_TURN = 16
-# A guest's way from our reply to its next request takes about 50 us.
+# A guest's way from our reply to its next request takes about 50 us, and as
+# much again and more where we sleep meanwhile and are woken.
 _SPIN_NS = 100_000
-# So many requests in a row came as quickly as that.
+_BRISK_NS = 300_000
+# So many requests in a row came as quickly as that: at first, after so many in
+# a row that we did not sleep for, and at most, after failures.
 _BRISK_AFTER = 16
+_BRISK_AGAIN_AFTER = 2
+_GOOD_RUN = 32
+_BRISK_AFTER_MAX = 256
 
 Port = SocketPort | RingPort
 OpenRing = Callable[[Domain], RingLink]
@@ -64,6 +70,8 @@ class StoreLoop:
         self._is_stopping = False
         self._is_crowded = False
         self._nr_brisk = 0
+        self._brisk_after = _BRISK_AFTER
+        self._nr_spun = 0
         # With one processor it would be the client's that we take.
         self._spin_ns = _SPIN_NS if len(os.sched_getaffinity(0)) > 1 else 0
         self._calls: deque[Callable[[], None]] = deque()
@@ -122,17 +130,27 @@ class StoreLoop:
         poll = self.epoll.poll
         if self._busy:
             return poll(0)
-        until_ns = time.monotonic_ns() + self._spin_ns
-        if self._nr_brisk >= _BRISK_AFTER:
+        start_ns = time.monotonic_ns()
+        if self._nr_brisk >= self._brisk_after:
+            until_ns = start_ns + self._spin_ns
             while time.monotonic_ns() < until_ns:
                 if ready := poll(0):
+                    self._nr_spun += 1
                     return ready
-            self._nr_brisk = 0
+            self._end_spinning()
             return poll(-1)
         ready = poll(-1)
-        is_brisk = time.monotonic_ns() < until_ns
+        is_brisk = time.monotonic_ns() - start_ns < _BRISK_NS
         self._nr_brisk = self._nr_brisk + 1 if is_brisk else 0
         return ready
+
+    def _end_spinning(self) -> None:
+        """It was in vain, this time: look how often it was not."""
+        if self._nr_spun >= _GOOD_RUN:
+            self._brisk_after = _BRISK_AGAIN_AFTER
+        else:
+            self._brisk_after = min(2 * self._brisk_after, _BRISK_AFTER_MAX)
+        self._nr_brisk = self._nr_spun = 0
 
     def _turn(self) -> None:
         """What comes after the requests: who was late, journal, replies."""

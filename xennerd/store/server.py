@@ -4,16 +4,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import trio
 
-from xenner.errors import HostError
-from xenner.listening import listen_at
 from xenner.types import Domid
 from xennerd.store.loop import OpenRing, StoreLoop
 from xennerd.store.requests import handle
@@ -21,8 +17,6 @@ from xennerd.store.statefile import StateFile
 from xennerd.store.store import Store
 
 T = TypeVar("T")
-
-_BACKLOG = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,22 +114,3 @@ async def serve_store(
         task_status.started(StoreHandle(loop))
         # It returns after `stop`, whatever trio would have it do.
         await trio.to_thread.run_sync(loop.run, limiter=trio.CapacityLimiter(1))
-
-
-@contextmanager
-def open_listener(path: Path) -> Iterator[socket.socket]:
-    """A listening socket that only its owner can connect to.
-
-    A socket that nobody listens on any more is replaced. HostError if the
-    path cannot be had.
-    """
-    try:
-        listener = listen_at(path, mode=0o600, backlog=_BACKLOG)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise HostError(f"socket {path}: {reason}") from error
-    try:
-        yield listener
-    finally:
-        listener.close()
-        path.unlink(missing_ok=True)

@@ -102,7 +102,9 @@ def _beside(places: Places) -> Iterator[Thing]:
                 yield Thing(Kind.LINK, domid, str(path))
                 yield from _led_to(path, domid, places)
         elif path.is_socket():
-            yield Thing(Kind.SOCKET, None, str(path), holder=_listener(path))
+            # A guest's monitor, or a daemon's.
+            domid = domid_of_link(path.name)
+            yield Thing(Kind.SOCKET, domid, str(path), holder=_listener(path))
 
 
 def _led_to(link: Path, domid: Domid, places: Places) -> Iterator[Thing]:

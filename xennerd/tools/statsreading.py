@@ -13,7 +13,7 @@ from typing import Any
 from xenner import abi
 from xenner.errors import HostError
 from xenner.types import Domid
-from xennerd.tools.qmpclient import QmpClient
+from xennerd.qmp.client import QmpClient
 from xennerd.tools.vmcores import VmcoreView
 from xennerd.vm import recorder
 

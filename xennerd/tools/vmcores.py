@@ -63,6 +63,19 @@ def is_locked(fd: int) -> bool:
     return False
 
 
+def is_owned(path: Path) -> bool:
+    """Is there such a vmcore, and does its owner live? One that is not ours
+    to read has none that we know of."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return is_locked(fd)
+    finally:
+        os.close(fd)
+
+
 @contextmanager
 def open_view(path: Path) -> Iterator[VmcoreView]:
     """Look into a vmcore, or into a copy of one.

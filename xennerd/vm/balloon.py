@@ -30,6 +30,8 @@ class Balloon:
 
     def __init__(self, vmcore: Vmcore) -> None:
         self._vmcore = vmcore
+        self.limit_bytes: int | None = None
+        """The guest takes no more than this; what it has it keeps."""
         # Given back by the guest while somebody had them mapped.
         self._owed: dict[Mfn, None] = {}
 
@@ -94,11 +96,15 @@ class Balloon:
             self._give(mfn, 1)
 
     def _take(self, first: Mfn, nr_pages: int) -> None:
+        size_bytes = nr_pages * PAGE_BYTES
+        if self.limit_bytes is not None:
+            had_bytes = self.actual_bytes() - len(self._owed) * PAGE_BYTES
+            if had_bytes + size_bytes > self.limit_bytes:
+                raise OSError(errno.ENOMEM, "the domain's limit")
         for mfn in map(Mfn, range(first, first + nr_pages)):
             self._owed.pop(mfn, None)
         # Now, when it can be refused: the guest's access later cannot.
-        start, size_bytes = first * PAGE_BYTES, nr_pages * PAGE_BYTES
-        os.posix_fallocate(self._vmcore.fd, start, size_bytes)
+        os.posix_fallocate(self._vmcore.fd, first * PAGE_BYTES, size_bytes)
 
 
 def guest_mfns(data: bytes, layout: MachineLayout) -> list[Mfn]:

@@ -234,6 +234,7 @@ class Machine:
             console_port=self.console_port,
             store_port=self.store_port,
             flags=abi.EMU_FLAG_EVTCHND if self.channels else 0,
+            is_paused=not self.gate.is_open,
         )
         return build_domain(
             self.vmcore,
@@ -245,8 +246,10 @@ class Machine:
         )
 
     def shared_clock(self) -> Any:
-        shared = abi.view("emu_shared", self.vmcore.mem, abi.EMU_SHARED_GPA)
-        return shared.clock
+        return self._shared().clock
+
+    def _shared(self) -> Any:
+        return abi.view("emu_shared", self.vmcore.mem, abi.EMU_SHARED_GPA)
 
     def open_pump(self, sink: Sink) -> ConsolePump | None:
         """What moves the console's bytes; None: that is xenconsoled's work.
@@ -288,6 +291,7 @@ class Machine:
 
     def pause(self) -> None:
         """Stop all vCPUs and show their registers in the vmcore."""
+        self._shared().is_paused = True
         self.gate.set_open(False)
         for vcpu in self.vcpus:
             vcpu.kick()
@@ -295,6 +299,7 @@ class Machine:
             self.publish_registers()
 
     def resume(self) -> None:
+        self._shared().is_paused = False
         self.gate.set_open(True)
 
     def end(self) -> None:

@@ -51,6 +51,7 @@ class Domain:
     store_port: int = 0
     # abi.EMU_FLAG_*
     flags: int = 0
+    is_paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,7 @@ def pack_emu_shared(
     shared.store_port = domain.store_port
     shared.handle = domain.handle
     shared.flags = domain.flags
+    shared.is_paused = domain.is_paused
     shared.xcr0 = domain.xcr0
     shared.tsc_khz = domain.tsc_khz
     write_clock(shared.clock, domain.clock)

@@ -7,9 +7,8 @@ Commands, errors and events are those of QEMU's qapi/*.json.
 from __future__ import annotations
 
 import os
-import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,39 +17,24 @@ import trio
 from xenner.concurrency import run_abandonable
 from xenner.errors import HostError
 from xenner.types import Domid, ShutdownReason
-from xennerd.vm.domain import Machine
-from xennerd.vm.monitorblock import block_info
-from xennerd.vm.monitordump import Dump, DumpStatus, copy_core, open_target
-from xennerd.vm.monitorfds import Caller, close_fd, get_fd
-from xennerd.vm.monitorrequest import (
+from xennerd.qmp.commands import Command, Commands, without_arguments
+from xennerd.qmp.fds import Caller, close_fd, get_fd
+from xennerd.qmp.request import (
     ErrorClass,
     Parameter,
     QmpError,
-    Request,
-    check_arguments,
-    command_not_found,
 )
+from xennerd.vm.domain import Machine
+from xennerd.vm.monitorblock import block_info
+from xennerd.vm.monitordump import Dump, DumpStatus, copy_core, open_target
 from xennerd.vm.monitorstats import query_schemas, query_stats, vcpu_path
 
-VERSION = {
-    "qemu": {"major": 0, "minor": 1, "micro": 0},
-    "package": "xenner",
-}
 EVENTS = (
     "BALLOON_CHANGE DUMP_COMPLETED GUEST_PANICKED POWERDOWN RESET RESUME "
     "SHUTDOWN STOP WATCHDOG"
 ).split()
 # QEMU's own limit for this event.
 _BALLOON_EVENT_S = 1.0
-_LAST_WORDS_S = 1.0
-
-
-class Listener(Protocol):
-    """Somebody who is told of events."""
-
-    def post(self, message: dict[str, Any]) -> None: ...
-
-    async def wait_idle(self) -> None: ...
 
 
 class GuestStore(Protocol):
@@ -59,14 +43,6 @@ class GuestStore(Protocol):
     def set_memory_target(self, kib: int) -> None: ...
 
     def vbd_nodes(self) -> dict[int, dict[str, str]]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Command:
-    """`run` takes the arguments, checked, and who asks."""
-
-    run: Callable[[dict[str, Any], Caller], Any]
-    parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
 
 _DUMP_PARAMETERS = {
@@ -85,7 +61,7 @@ _STATS_PARAMETERS = {
 
 
 @dataclass
-class Controls:
+class Controls(Commands):
     """What a monitor can ask of its session, and whom to tell of events."""
 
     name: str
@@ -100,30 +76,17 @@ class Controls:
     memory_bytes: int = 0
     """What the guest can have at most."""
     store: GuestStore | None = None
-    clients: list[Listener] = field(default_factory=list)
-    is_quitting: bool = False
     _dump: Dump = field(default_factory=Dump)
     _balloon_moved: trio.Event = field(default_factory=trio.Event)
 
     def __post_init__(self) -> None:
-        self._commands = self._table()
+        super().__init__(self._table(), events=EVENTS)
+
+    def heard_quit(self) -> None:
+        """Whoever asked for it knows that it is done."""
+        self.quit()
 
     # --- events ---------------------------------------------------------------
-
-    def emit(self, event: str, **data: Any) -> None:
-        """Tell every client; one that does not read loses its events."""
-        now = time.time()
-        message: dict[str, Any] = {
-            "event": event,
-            "timestamp": {
-                "seconds": int(now),
-                "microseconds": int(now % 1 * 1_000_000),
-            },
-        }
-        if data:
-            message["data"] = data
-        for client in self.clients:
-            client.post(message)
 
     def ended(self, reason: ShutdownReason, *, reboots: bool = True) -> None:
         """Emit what QEMU emits for such an end."""
@@ -141,12 +104,6 @@ class Controls:
                     return
         self.emit("SHUTDOWN", guest=True, reason=cause)
 
-    async def wait_told(self) -> None:
-        """Until every client that reads has had its events."""
-        with trio.move_on_after(_LAST_WORDS_S):
-            for client in list(self.clients):
-                await client.wait_idle()
-
     def balloon_moved(self) -> None:
         """The guest gave memory back or took some."""
         self._balloon_moved.set()
@@ -163,28 +120,16 @@ class Controls:
 
     # --- commands -------------------------------------------------------------
 
-    async def execute(self, request: Request, caller: Caller) -> Any:
-        """Do it; the value to return. QmpError: it cannot be done."""
-        command = self._commands.get(request.name)
-        if command is None:
-            raise command_not_found(request.name)
-        check_arguments(request.arguments, command.parameters)
-        result = command.run(request.arguments, caller)
-        return await result if isinstance(result, Awaitable) else result
-
     def machine(self) -> Machine:
         machine = self.current()
         if machine is None:
             raise QmpError("the guest is not running")
         return machine
 
-    def _table(self) -> dict[str, _Command]:
+    def _table(self) -> dict[str, Command]:
         text, number = Parameter(str), Parameter(int)
         provider = Parameter(str, is_optional=True)
         simple: dict[str, Callable[[], Any]] = {
-            "query-version": lambda: VERSION,
-            "query-commands": lambda: _names(("qmp_capabilities", *table)),
-            "query-events": lambda: _names(EVENTS),
             "query-name": lambda: {"name": self.name},
             "query-uuid": lambda: {"UUID": str(self.handle)},
             "query-kvm": lambda: {"enabled": True, "present": True},
@@ -205,19 +150,20 @@ class Controls:
             "system_powerdown": self._system_powerdown,
             "x-xenner-statistics": lambda: self.machine().statistics(),
         }
-        table = {
-            "balloon": _Command(self._balloon, {"value": number}),
-            "getfd": _Command(get_fd, {"fdname": text}),
-            "closefd": _Command(close_fd, {"fdname": text}),
-            "dump-guest-memory": _Command(self._dump_memory, _DUMP_PARAMETERS),
-            "query-stats": _Command(self._query_stats, _STATS_PARAMETERS),
-            "query-stats-schemas": _Command(
+        table = {name: without_arguments(run) for name, run in simple.items()}
+        return table | {
+            "balloon": Command(self._balloon, {"value": number}),
+            "x-xenner-memory-limit": Command(
+                self._limit_memory, {"value": number}
+            ),
+            "getfd": Command(get_fd, {"fdname": text}),
+            "closefd": Command(close_fd, {"fdname": text}),
+            "dump-guest-memory": Command(self._dump_memory, _DUMP_PARAMETERS),
+            "query-stats": Command(self._query_stats, _STATS_PARAMETERS),
+            "query-stats-schemas": Command(
                 self._query_schemas, {"provider": provider}
             ),
         }
-        for name, run in simple.items():
-            table[name] = _Command(_without_arguments(run))
-        return table
 
     def _query_status(self) -> Any:
         machine = self.current()
@@ -304,6 +250,13 @@ class Controls:
         self._balloon_store()
         return {"actual": self.machine().memory_bytes()}
 
+    def _limit_memory(self, arguments: dict[str, Any], _: Caller) -> Any:
+        """What the guest takes from now on, until it starts anew."""
+        if not 0 < arguments["value"] <= self.memory_bytes:
+            raise QmpError("Parameter 'value' expects a size")
+        self.machine().balloon.limit_bytes = arguments["value"]
+        return {}
+
     def _balloon_store(self) -> GuestStore:
         if self.store is None:
             raise QmpError(
@@ -360,16 +313,6 @@ class Controls:
             raise QmpError(error)
         self.emit("DUMP_COMPLETED", result=dump.result())
         return {}
-
-
-def _without_arguments(
-    run: Callable[[], Any],
-) -> Callable[[dict[str, Any], Caller], Any]:
-    return lambda _arguments, _caller: run()
-
-
-def _names(names: Any) -> list[dict[str, str]]:
-    return [{"name": name} for name in names]
 
 
 async def _ask(call: Callable[..., Any], *arguments: object) -> Any:

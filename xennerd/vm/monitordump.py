@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from xennerd.vm.monitorrequest import QmpError
+from xennerd.qmp.request import QmpError
 
 _CHUNK_BYTES = 16 << 20
 # Of a pipe's reader, which holds the guest up meanwhile.

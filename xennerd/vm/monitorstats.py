@@ -7,6 +7,7 @@ QEMU's qapi/stats.json has the form. Here only the provider "kvm" is there.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from xennerd.qmp.request import QmpError
 from xennerd.vm.kvmstats import (
     Descriptor,
     Kind,
@@ -14,7 +15,6 @@ from xennerd.vm.kvmstats import (
     read_descriptors,
     read_values,
 )
-from xennerd.vm.monitorrequest import QmpError
 
 _KINDS = {
     Kind.CUMULATIVE: "cumulative",

@@ -16,7 +16,8 @@ import trio
 
 from xenner import abi
 from xenner.errors import HostError
-from xenner.evtchn import Evtchnd, EvtchndError, keep_connected
+from xenner.evtchn import Evtchnd, EvtchndError
+from xenner.settling import keep_connected
 from xenner.types import Domid, Port, ShutdownReason
 from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.devicenodes import device_nodes
@@ -59,11 +60,17 @@ class Outside:
         self, vm: Notifier, *, vmcore_fd: int, event_fd: int
     ) -> GuestChannels:
         """The guest's ports from a start of day on: none yet."""
-        self.guest.attach(
-            vmcore_fd=vmcore_fd,
-            pending_gpa=abi.EMU_PENDING_GPA,
-            event_fd=event_fd,
-        )
+        # Opened anew (proc_pid_fd(5)): ours has the lock which says that we
+        # live, and others keep what they get for as long as they like.
+        fd = os.open(f"/proc/self/fd/{vmcore_fd}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self.guest.attach(
+                vmcore_fd=fd,
+                pending_gpa=abi.EMU_PENDING_GPA,
+                event_fd=event_fd,
+            )
+        finally:
+            os.close(fd)
         return GuestChannels(self.guest, vm, lock=self._lock, domid=self.domid)
 
     @contextmanager

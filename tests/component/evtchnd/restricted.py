@@ -19,6 +19,7 @@ ffi.cdef(
     int xentoolcore_restrict_all(uint32_t domid);
     void *xenevtchn_open(void *logger, unsigned int flags);
     int xenevtchn_bind_unbound_port(void *, uint32_t domid);
+    int xenevtchn_bind_interdomain(void *, uint32_t domid, uint32_t port);
     int xenevtchn_bind_virq(void *, unsigned int virq);
     int xenevtchn_unbind(void *, uint32_t port);
     int xenevtchn_restrict(void *, uint16_t domid);
@@ -65,8 +66,9 @@ def map_foreign(domid: int) -> str:
 
 def rights() -> dict[str, str]:
     return {
-        "port 1": said(evtchn.xenevtchn_bind_unbound_port(xce, 1)),
-        "port 2": said(evtchn.xenevtchn_bind_unbound_port(xce, 2)),
+        "port 1": said(evtchn.xenevtchn_bind_interdomain(xce, 1, 1)),
+        "port 2": said(evtchn.xenevtchn_bind_interdomain(xce, 2, 1)),
+        "unbound": said(evtchn.xenevtchn_bind_unbound_port(xce, 1)),
         "virq": said(evtchn.xenevtchn_bind_virq(xce, 3)),
         "page 1": map_foreign(1),
         "page 2": map_foreign(2),

@@ -7,6 +7,7 @@ import signal
 import socket
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.component.evtchnd.daemon import (
     Daemon,
     library,
 )
+from tests.places.rules import limit_s
 from xenner import abi
 
 # Where the package has it, or where it was only unpacked to.
@@ -163,9 +165,11 @@ def _flags(vmcore: Path) -> int:
 _RSP, _REQ_PROD, _RSP_CONS, _RSP_PROD = 1024, 2052, 2056, 2060
 
 
-def test_a_guest_reads_over_its_ring(
+@pytest.fixture
+def store_port(
     store: Store, daemon: Daemon, guest_process: GuestProcess, vmcore: Path
-) -> None:
+) -> Iterator[int]:
+    """The guest is introduced; its port for the ring. It has a node domid."""
     with Client(daemon.path) as launcher:
         guest_process.register(launcher)
         assert guest_process.ask(f"attach {vmcore}") == "error=0"
@@ -175,21 +179,64 @@ def test_a_guest_reads_over_its_ring(
         introduce = f"1\0{_STORE_MFN}\0{port}\0".encode()
         assert store.request(_XS_INTRODUCE, introduce)[0] == _XS_INTRODUCE
         assert _flags(vmcore) & 0x18 == 0x18  # GTF_reading, GTF_writing
-        body = b"domid\0"
-        request = _HEADER.pack(_XS_READ, 5, 0, len(body)) + body
         store.run("xenstore-write", "/local/domain/1/domid", "1")
         store.run("xenstore-chmod", "/local/domain/1/domid", "n1")
-        _write_page(vmcore, 0, request)
-        _write_page(vmcore, _REQ_PROD, struct.pack("<I", len(request)))
-        reply = _HEADER.pack(_XS_READ, 5, 0, 1) + b"1"
-        assert guest_process.ask("ring") == "rung"
-        # One interrupt for each piece that it wrote: wait for the last.
-        while int.from_bytes(_read_page(vmcore, _RSP_PROD, 4), "little") < len(
-            reply
-        ):
-            assert guest_process.ask("irq") != "silence"
-        assert _read_page(vmcore, _RSP, len(reply)) == reply
-        assert guest_process.ask(f"pending {port}") == "1"
+        yield port
+
+
+def _read_as_guest(guest: GuestProcess, vmcore: Path, nth: int) -> None:
+    """Its node over its ring, for the nth time from 0 on."""
+    body = b"domid\0"
+    request = _HEADER.pack(_XS_READ, 5, 0, len(body)) + body
+    reply = _HEADER.pack(_XS_READ, 5, 0, 1) + b"1"
+    _write_page(vmcore, nth * len(request), request)
+    end = (nth + 1) * len(request)
+    _write_page(vmcore, _REQ_PROD, struct.pack("<I", end))
+    assert guest.ask("ring") == "rung"
+    # One interrupt for each piece that it wrote: wait for the last.
+    at, end = nth * len(reply), (nth + 1) * len(reply)
+    while int.from_bytes(_read_page(vmcore, _RSP_PROD, 4), "little") < end:
+        assert guest.ask("irq") != "silence"
+    assert _read_page(vmcore, _RSP + at, len(reply)) == reply
+    _write_page(vmcore, _RSP_CONS, struct.pack("<I", end))
+
+
+def test_a_guest_reads_over_its_ring(
+    store_port: int, guest_process: GuestProcess, vmcore: Path
+) -> None:
+    _read_as_guest(guest_process, vmcore, 0)
+    assert guest_process.ask(f"pending {store_port}") == "1"
+
+
+def _nr_fds(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def test_it_updates_itself(
+    store: Store, store_port: int, guest_process: GuestProcess, vmcore: Path
+) -> None:
+    """exec(2) in its place: the guest goes on, no descriptor is left over."""
+    control = _found("usr/lib/xen-4.17/bin/xenstore-control")
+    program = os.readlink(f"/proc/{store.pid}/exe")
+    nr_fds = 0
+    for life in range(3):
+        _read_as_guest(guest_process, vmcore, life)
+        store.run(str(control), "live-update", program)
+        nr_fds = nr_fds or _nr_fds(store.pid)
+    assert "-U" in Path(f"/proc/{store.pid}/cmdline").read_text().split("\0")
+    # The connection of who asked is let go a moment later.
+    deadline = time.monotonic() + limit_s(20)
+    while _nr_fds(store.pid) > nr_fds:
+        assert time.monotonic() < deadline
+    _read_as_guest(guest_process, vmcore, 3)
+    watch = ["xenstore-watch", "-n", "2", "@releaseDomain"]
+    with subprocess.Popen(
+        watch, env=store.environment, stdout=subprocess.PIPE
+    ) as watcher:
+        assert watcher.stdout is not None
+        assert watcher.stdout.readline() == b"@releaseDomain\n"
+        guest_process.end()
+        assert watcher.stdout.readline() == b"@releaseDomain\n"
 
 
 def test_it_hears_of_a_domains_end(

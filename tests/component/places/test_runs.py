@@ -16,7 +16,7 @@ from tests.places.runs import TOP, Job, lab_job, run_job
 
 PYTEST = [sys.executable, "-m", "pytest", "-q"]
 # A small file of the fastest floor, and what the places differ in.
-SAMPLE = "tests/unit/vm/test_jsonstream.py"
+SAMPLE = "tests/unit/xennerd/test_jsonstream.py"
 WHOLE = [SAMPLE, "tests/component/vm", "tests/kvm", "tests/system"]
 
 

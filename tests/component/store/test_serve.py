@@ -12,9 +12,10 @@ import pytest
 import trio
 
 from tests.component.store.conftest import PATIENCE_S, Peer
+from xenner.listening import listen_at
 from xenner.types import Domid
 from xennerd.store.ports import RingLink
-from xennerd.store.server import StoreHandle, open_listener, serve_store
+from xennerd.store.server import StoreHandle, serve_store
 from xennerd.store.statefile import StateFile
 from xennerd.store.store import Domain
 from xennerd.store.wire import MessageType, message
@@ -135,7 +136,7 @@ async def test_restored_domain_whose_ring_is_gone_is_released(
 
 
 async def test_guest_on_a_socket(tmp_path: Path) -> None:
-    with open_listener(tmp_path / "socket") as listener:
+    with listen_at(tmp_path / "socket", backlog=1) as listener:
         async with trio.open_nursery() as nursery:
             handle: StoreHandle = await nursery.start(serve_store, listener)
             ours, theirs = socket.socketpair()
@@ -155,7 +156,7 @@ async def test_guest_on_a_socket(tmp_path: Path) -> None:
 
 async def test_death_and_release_are_told(tmp_path: Path) -> None:
     with (
-        open_listener(tmp_path / "socket") as listener,
+        listen_at(tmp_path / "socket", backlog=1) as listener,
         socket.socket(socket.AF_UNIX) as sock,
     ):
         sock.settimeout(PATIENCE_S)

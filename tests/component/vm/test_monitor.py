@@ -22,7 +22,8 @@ from tests.component.vm.monitor_rig import (
     serving,
 )
 from xenner.types import ShutdownReason
-from xennerd.vm.monitor import MAX_CLIENTS, Client, serve_monitor
+from xennerd.qmp.server import MAX_CLIENTS, Client
+from xennerd.vm.monitor import serve_monitor
 
 
 async def test_greeting_then_capabilities_then_commands(

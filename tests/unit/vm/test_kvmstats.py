@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from xennerd.qmp.request import QmpError
 from xennerd.vm.kvmstats import Kind, Unit, read_descriptors, read_stats
-from xennerd.vm.monitorrequest import QmpError
 from xennerd.vm.monitorstats import query_schemas, query_stats
 
 _NAME_BYTES = 48

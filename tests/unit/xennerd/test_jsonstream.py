@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xennerd.vm.jsonstream import JsonSplitter, TooLongError
+from xennerd.qmp.jsonstream import JsonSplitter, TooLongError
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

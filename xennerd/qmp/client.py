@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A client of a VM process's monitor. Calls block, for a moment."""
+"""A client of a VM process's monitor, or of xennerd. Calls block."""
 
 from __future__ import annotations
 
@@ -17,29 +17,41 @@ _MAX_ANSWER_BYTES = 4 << 20
 
 
 class QmpRefusedError(HostError):
-    """The monitor answered with an error."""
+    """The server answered with an error, whose description is `reason`."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where}: {reason}")
+        self.reason = reason
 
 
 class QmpClient:
     """A connection, its capabilities negotiated; events are passed over."""
 
-    def __init__(self, path: Path) -> None:
-        """HostError if nobody answers there."""
-        self._path = path
+    def __init__(
+        self,
+        path: Path,
+        *,
+        server: str = "monitor",
+        hint: str = "",
+        limit_s: float = _LIMIT_S,
+    ) -> None:
+        """`server` is what errors call it, `hint` what helps when nobody
+        answers there (HostError), `limit_s` how long it may take."""
+        self._where = f"{server} at {path}"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         with ExitStack() as on_fail:
             on_fail.callback(self._socket.close)
-            self._socket.settimeout(_LIMIT_S)
+            self._socket.settimeout(limit_s)
             try:
                 self._socket.connect(str(path))
             except OSError as error:
                 raise HostError(
-                    f"monitor at {path}: {error.strerror or error}"
+                    f"{self._where}: {error.strerror or error}", hint
                 ) from error
             self._lines = self._socket.makefile("rb")
             on_fail.callback(self._lines.close)
             if "QMP" not in self._receive():
-                raise HostError(f"monitor at {path}: this is not QMP")
+                raise HostError(f"{self._where}: this is not QMP")
             self.execute("qmp_capabilities")
             on_fail.pop_all()
 
@@ -70,7 +82,7 @@ class QmpClient:
                 return message["return"]
             if isinstance(problem := message.get("error"), dict):
                 raise QmpRefusedError(
-                    f"monitor at {self._path}: {name}: {problem.get('desc')}"
+                    f"{self._where}: {name}", str(problem.get("desc"))
                 )
 
     def _receive(self) -> dict[str, Any]:
@@ -80,14 +92,10 @@ class QmpClient:
         except OSError as error:
             raise self._gone(error) from error
         except ValueError as error:
-            raise HostError(
-                f"monitor at {self._path}: this is not QMP"
-            ) from error
+            raise HostError(f"{self._where}: this is not QMP") from error
         if not isinstance(message, dict):
-            raise HostError(f"monitor at {self._path} closed the connection")
+            raise HostError(f"{self._where} closed the connection")
         return message
 
     def _gone(self, error: OSError) -> HostError:
-        return HostError(
-            f"monitor at {self._path}: {error.strerror or 'no answer'}"
-        )
+        return HostError(f"{self._where}: {error.strerror or 'no answer'}")

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from xennerd.vm.monitorrequest import QmpError
+from xennerd.qmp.request import QmpError
 
 _MAX_NAMED_FDS = 16
 

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""xennerd by hand: it starts all that a guest needs, and whatever is killed
+comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.component.evtchnd.daemon import LIBS, TOP, library
+from tests.guests.build import guest_path
+from tests.kvm.supervisor import Xennerd, open_xennerd
+from tests.places.rules import limit_s
+from xenner.xenstore import Xenstore
+from xennerd.qmp.client import QmpRefusedError
+
+pytestmark = [
+    pytest.mark.kvm,
+    pytest.mark.places("host"),
+    pytest.mark.usefixtures("guests_built"),
+]
+
+_IDLE = guest_path("ending", "high")
+_DAEMONS = ("evtchnd", "xenstored", "blkbackd", "netbackd")
+
+
+@pytest.fixture
+def xennerd(tmp_path: Path) -> Iterator[Xennerd]:
+    library("xenevtchn")
+    with open_xennerd(tmp_path) as xennerd:
+        try:
+            yield xennerd
+        finally:
+            # Nothing says any more that they are to be started again.
+            (tmp_path / "web.cfg").unlink(missing_ok=True)
+            for domain in living(xennerd):
+                with suppress(ProcessLookupError):
+                    kill(domain["pid"])
+            xennerd.wait_for(lambda: not living(xennerd))
+
+
+def domains(xennerd: Xennerd) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = xennerd.ask("query-domains")
+    return found
+
+
+def living(xennerd: Xennerd) -> list[dict[str, Any]]:
+    return [d for d in domains(xennerd) if d["state"] == "running"]
+
+
+def create(xennerd: Xennerd, keys: str = "") -> dict[str, Any]:
+    file = xennerd.directory / "web.cfg"
+    file.write_text(
+        f"name='web'\nkernel='{_IDLE}'\nmemory=16\nextra='end=idle'\n{keys}"
+    )
+    found: dict[str, Any] = xennerd.ask("domain-create", file=str(file))
+    return found
+
+
+def pids(xennerd: Xennerd) -> dict[str, int]:
+    return {d["name"]: d["pid"] for d in xennerd.ask("query-daemons")}
+
+
+def wait_restarted(xennerd: Xennerd, name: str, before: int) -> None:
+    xennerd.wait_for(lambda: pids(xennerd)[name] not in (0, before))
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_whatever_is_killed_comes_back(xennerd: Xennerd) -> None:
+    first = pids(xennerd)
+    assert tuple(first) == _DAEMONS
+    assert all(first.values())
+    before = create(xennerd, "on_crash='restart'")
+    assert (before["name"], before["state"]) == ("web", "running")
+
+    kill(before["pid"])
+    xennerd.wait_for(
+        lambda: [d["pid"] for d in living(xennerd)] not in ([], [before["pid"]])
+    )
+    log = xennerd.directory / "log/guest-web.log"
+    xennerd.wait_for(lambda: log.read_text().count("is running") == 2)
+    (after,) = domains(xennerd)
+    for same in ("domid", "uuid", "name", "file"):
+        assert after[same] == before[same]
+    assert len(after["starts"]) == 2
+
+    for name in _DAEMONS:
+        kill(first[name])
+        wait_restarted(xennerd, name, first[name])
+    assert [d["pid"] for d in living(xennerd)] == [after["pid"]]
+
+    second = pids(xennerd)
+    xennerd.kill()
+    xennerd.start()
+    assert pids(xennerd) == second
+    assert [d["pid"] for d in living(xennerd)] == [after["pid"]]
+    # It watches what it has found as well as what it starts.
+    kill(after["pid"])
+    xennerd.wait_for(
+        lambda: [d["pid"] for d in living(xennerd)] not in ([], [after["pid"]])
+    )
+
+
+@pytest.mark.parametrize(
+    ("action", "names"),
+    [
+        ("destroy", set()),
+        ("preserve", {"domain.1", "vmcore.1"}),
+        ("coredump-destroy", set()),
+    ],
+)
+def test_a_killed_one_that_is_not_started_again(
+    xennerd: Xennerd, action: str, names: set[str]
+) -> None:
+    domain = create(xennerd, f"on_crash='{action}'")
+    assert domain["domid"] == 1
+    kill(domain["pid"])
+    xennerd.wait_for(lambda: not living(xennerd))
+
+    def left() -> set[str]:
+        return {
+            path.name
+            for path in xennerd.directory.iterdir()
+            if path.name.endswith(".1")
+        }
+
+    xennerd.wait_for(lambda: left() == names)
+    with Xenstore(xennerd.directory / "xenstore") as store:
+        xennerd.wait_for(lambda: "1" not in store.directory("/local/domain"))
+    ends = [(d["state"], d["end"]) for d in domains(xennerd)]
+    assert ends == ([("ended", "killed")] if names else [])
+    dump = xennerd.directory / "dump"
+    assert dump.exists() == (action == "coredump-destroy")
+    if dump.exists():
+        (core,) = dump.iterdir()
+        assert core.read_bytes()[:4] == b"\x7fELF"
+
+
+def test_guests_and_their_daemons_outlive_it(xennerd: Xennerd) -> None:
+    create(xennerd)
+    running = pids(xennerd)
+    xennerd.stop()
+    assert "guests run on" in xennerd.log()
+    xennerd.start()
+    assert pids(xennerd) == running
+
+
+def test_what_it_refuses(xennerd: Xennerd) -> None:
+    create(xennerd)
+    file = xennerd.directory / "bad.cfg"
+    file.write_text("name='bad'\nkernel='/none'\n")
+    for arguments, complaint in (
+        ({"file": str(xennerd.directory / "web.cfg")}, "already exists"),
+        ({"file": "web.cfg"}, "path from the root"),
+        ({"file": "/none.cfg"}, "/none.cfg: No such file"),
+        ({"file": str(file)}, "/none: cannot read the kernel"),
+        ({"file": str(file), "settings": "kernel="}, "a value"),
+        ({"file": str(file), "domid": 0x7FF0}, "between 1 and"),
+    ):
+        with pytest.raises(QmpRefusedError, match=complaint):
+            xennerd.ask("domain-create", **arguments)
+    assert [d["name"] for d in domains(xennerd)] == ["web"]
+    again = run(xennerd.directory)
+    assert again.returncode == 1
+    assert "is an xennerd running?" in again.stderr
+    assert len(again.stderr.splitlines()) == 1
+
+
+def run(directory: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "xennerd.supervisor"),
+            *("--runtime-dir", directory, "--xenstore", directory / "xenstore"),
+        ],
+        cwd=TOP,
+        env={**os.environ, "LD_LIBRARY_PATH": str(LIBS), **more},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=limit_s(60),
+    )
+
+
+def test_what_does_not_start_is_named_and_nothing_stays(tmp_path: Path) -> None:
+    library("xenevtchn")
+    # The store finds no place to listen.
+    (tmp_path / "xenstore").mkdir()
+    done = run(tmp_path)
+    assert done.returncode == 1
+    assert "xennerd: xenstored does not start: status 1" in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"xenstore"}

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a shell offers after what has been typed."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from xennerd.ctl.__main__ import COMMANDS
+from xennerd.ctl.completing import candidates
+
+USAGES = {name: command.usage for name, command in COMMANDS.items()}
+SCRIPT = Path(__file__).resolve().parents[3] / "xennerd/ctl/xennerctl.bash"
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        (["shu"], ["shutdown"]),
+        (["block-"], ["block-attach", "block-detach", "block-list"]),
+        (["destroy", ""], ["shop", "web"]),
+        (["destroy", "w"], ["web"]),
+        (["shutdown", "-w", "s"], ["shop"]),
+        (["dump-core", "web", ""], []),
+        (["list", "--j"], ["--json"]),
+        (["create", ""], []),
+        (["nothing", ""], []),
+    ],
+)
+def test_candidates(typed: list[str], found: list[str]) -> None:
+    names = ["web", "shop"]
+    assert candidates(typed, USAGES, names=lambda: names) == found
+
+
+def test_nothing_typed_is_every_command() -> None:
+    assert candidates([], USAGES, names=list) == sorted(USAGES)
+
+
+def test_commands_that_take_a_domain_say_so() -> None:
+    """The word in the usage is what completion goes by."""
+    of_none = {"create", "check", "complete", "info", "top"}
+    for name, usage in USAGES.items():
+        found = candidates([name, ""], USAGES, names=lambda: ["web"])
+        assert found == ([] if name in of_none else ["web"]), usage
+
+
+def test_bash_offers_it(tmp_path: Path) -> None:
+    program = tmp_path / "xennerctl"
+    program.write_text('#!/bin/sh\nprintf "%s\\n" $# "$1" "$2" two\\ words\n')
+    program.chmod(0o755)
+    done = subprocess.run(
+        [
+            *("bash", "-c"),
+            f"source {SCRIPT}; COMP_WORDS=(xennerctl list '' more); "
+            f"COMP_CWORD=2; _xennerctl {program}; "
+            "printf '<%s>' \"${COMPREPLY[@]}\"",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "<3><complete><list><two words>"

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Guests as units, with a systemctl that writes down what it is asked."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.unit.xennerd.test_records import RECORD
+from xenner.errors import HostError
+from xennerd.supervisor.launcher import BySystemd, Order
+from xennerd.supervisor.programs import Places, environment
+
+_SYSTEMCTL = """\
+#!/bin/sh
+echo "$@" >> {directory}/asked
+cat {directory}/run/config/*.options >> {directory}/options 2>/dev/null
+cat {directory}/answer 2>/dev/null
+exit $(cat {directory}/status 2>/dev/null || echo 0)
+"""
+
+
+class Rig:
+    """A host whose systemd is a script."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        (directory / "bin").mkdir()
+        program = directory / "bin/systemctl"
+        program.write_text(_SYSTEMCTL.format(directory=directory))
+        program.chmod(0o755)
+        for name in ("etc", "run"):
+            (directory / name).mkdir()
+        places = Places(directory / "run", directory / "xs", directory / "lib")
+        self.launcher = BySystemd(places, config_dir=directory / "etc")
+
+    def asked(self) -> list[str]:
+        return (self.directory / "asked").read_text().splitlines()
+
+    def file(self, name: str) -> Path:
+        path = self.directory / name
+        path.write_text("name='web'\nmemory=64\n")
+        return path
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    return Rig(tmp_path)
+
+
+def test_an_operators_file_is_its_unit(rig: Rig) -> None:
+    rig.launcher.start(Order("web", rig.file("etc/7.cfg")))
+    assert rig.asked() == ["start xenner@7.service"]
+    assert not (rig.directory / "run/config").exists()
+
+
+def test_any_other_file_is_written_down_for_a_unit(rig: Rig) -> None:
+    order = Order("web", rig.file("a.cfg"), "memory=32", is_paused=True)
+    rig.launcher.start(order)
+    assert rig.asked() == ["start xenner@web.service"]
+    own = rig.directory / "run/config/web.cfg"
+    assert own.read_text() == "name='web'\nmemory=64\n\nmemory=32\n"
+    # The option was there for as long as the unit started.
+    assert "--paused" in (rig.directory / "options").read_text()
+    assert [path.name for path in own.parent.iterdir()] == ["web.cfg"]
+    # Started again, it is what stands there already.
+    rig.launcher.start(Order("web", own))
+    assert rig.asked()[1:] == ["start xenner@web.service"]
+    rig.launcher.forget(replace(RECORD, file=str(own)))
+    assert not own.exists()
+    rig.launcher.forget(RECORD)
+
+
+def test_settings_make_it_another_one(rig: Rig) -> None:
+    rig.launcher.start(Order("web", rig.file("etc/7.cfg"), "memory=32"))
+    assert rig.asked() == ["start xenner@web.service"]
+
+
+@pytest.mark.parametrize("name", ["a b", "../x", "-a", "a@b", ""])
+def test_a_name_that_no_unit_has(rig: Rig, name: str) -> None:
+    with pytest.raises(HostError, match="no unit can have such a name"):
+        rig.launcher.start(Order(name, rig.file("a.cfg")))
+
+
+def test_a_name_that_is_anothers(rig: Rig) -> None:
+    rig.file("etc/web.cfg")
+    with pytest.raises(HostError, match=r"is the guest of .*etc/web\.cfg"):
+        rig.launcher.start(Order("web", rig.file("a.cfg")))
+
+
+def test_a_unit_that_does_not_start(rig: Rig) -> None:
+    (rig.directory / "status").write_text("1")
+    with pytest.raises(HostError, match="journalctl -u xenner@7"):
+        rig.launcher.start(Order("web", rig.file("etc/7.cfg")))
+
+
+@pytest.mark.parametrize(
+    ("answer", "was_asked"),
+    [
+        ("failed\ntimeout", True),
+        ("inactive\nsuccess", True),
+        ("failed\nsignal", False),
+        ("failed\noom-kill", False),
+        ("failed\nwatchdog", False),
+    ],
+)
+def test_who_killed_it(rig: Rig, answer: str, was_asked: bool) -> None:
+    (rig.directory / "answer").write_text(answer)
+    assert rig.launcher.was_asked(RECORD) is was_asked
+    assert rig.asked() == ["show -P ActiveState -P Result xenner@7.service"]
+
+
+def test_where_the_daemons_look(tmp_path: Path) -> None:
+    places = Places(tmp_path / "run", tmp_path / "xs", tmp_path / "lib")
+    (tmp_path / "libxenevtchn.so.1").touch()
+    inherited = {
+        "LD_LIBRARY_PATH": f"/none:{tmp_path}",
+        "NOTIFY_SOCKET": "/ours",
+        "PATH": "/bin",
+    }
+    assert environment(places, inherited) == {
+        "LD_LIBRARY_PATH": f"/none:{tmp_path}",
+        "PATH": "/bin",
+        "XENNER_RUNTIME_DIR": str(tmp_path / "run"),
+        "XENSTORED_PATH": str(tmp_path / "xs"),
+    }

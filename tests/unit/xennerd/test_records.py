@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is written down of domains, and what may stand there instead."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from xenner.errors import HostError
+from xenner.types import Domid
+from xennerd.records import (
+    Record,
+    list_records,
+    read_record,
+    record_path,
+    remove_record,
+    write_record,
+)
+
+RECORD = Record(
+    domid=Domid(7),
+    name="web",
+    handle="12345678-9abc-4def-8123-456789abcdef",
+    file="/etc/xenner/7.cfg",
+    settings="memory=64",
+    unit="xenner@7.service",
+    pid=12,
+    memory_mib=64,
+    nr_vcpus=2,
+    starts_s=(1.5, 2.5),
+)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    write_record(tmp_path, RECORD)
+    assert read_record(tmp_path, Domid(7)) == RECORD
+    other = replace(RECORD, domid=Domid(3), end="crash", ended_s=9.0)
+    write_record(tmp_path, other)
+    (tmp_path / "domain.x").write_text("no domain's")
+    assert list_records(tmp_path) == [other, RECORD]
+    assert len(list(tmp_path.iterdir())) == 3
+    remove_record(tmp_path, Domid(7))
+    remove_record(tmp_path, Domid(7))
+    assert list_records(tmp_path) == [other]
+    assert list_records(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"domid": 7}',
+        json.dumps(asdict(replace(RECORD, domid=Domid(8)))),
+        json.dumps({**asdict(RECORD), "name": 5}),
+        json.dumps({**asdict(RECORD), "pid": "12"}),
+        json.dumps({**asdict(RECORD), "starts_s": 5}),
+        json.dumps({**asdict(RECORD), "starts_s": ["now"]}),
+        "\udcff",
+    ],
+)
+def test_what_is_no_record(tmp_path: Path, text: str) -> None:
+    data = text.encode(errors="surrogateescape")
+    record_path(tmp_path, Domid(7)).write_bytes(data)
+    assert read_record(tmp_path, Domid(7)) is None
+    assert list_records(tmp_path) == []
+
+
+def test_another_version_may_know_more(tmp_path: Path) -> None:
+    text = json.dumps({**asdict(RECORD), "colour": "green"})
+    record_path(tmp_path, Domid(7)).write_text(text)
+    assert read_record(tmp_path, Domid(7)) == RECORD
+
+
+def test_one_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="cannot write"):
+        write_record(tmp_path / "none", RECORD)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What domains use between two moments, and how it is shown."""
+
+from dataclasses import replace
+
+from xenner.types import Domid
+from xennerd.ctl.domains import Domain, Vcpu
+from xennerd.ctl.top import Sample, lines, rows
+
+HOST = Domain(Domid(0), "Domain-0", memory_mib=3072, max_memory_mib=4096)
+WEB = Domain(
+    Domid(7),
+    "web",
+    memory_mib=512,
+    max_memory_mib=1024,
+    cpu_s=10.0,
+    vcpus=(Vcpu(0, 1, True, 10.0),),
+)
+BEFORE = Sample(
+    100.0,
+    (HOST, WEB),
+    {
+        "backend/vbd/7/51712": {
+            **{"reads": 3, "read_bytes": 4096, "writes": 1},
+            **{"write_bytes": 512, "throttled": 2},
+        },
+        "backend/vbd/70/51712": {"reads": 1000},
+    },
+    {
+        "backend/vif/7/0": {"tx_bytes": 4096, "rx_bytes": 1023},
+        "backend/vif/7/1": {"tx_bytes": 1024, "rx_bytes": 1},
+    },
+)
+
+
+def test_of_one_moment() -> None:
+    host, web = rows(None, BEFORE)
+    assert (host.name, host.nr_vbds, host.nr_vifs) == ("Domain-0", 0, 0)
+    assert (web.cpu_s, web.cpu_percent) == (10.0, 0.0)
+    assert (web.memory_kib, web.memory_percent) == (512 << 10, 12.5)
+    assert (web.nr_vbds, web.vbd_oo, web.vbd_reads, web.vbd_writes) == (
+        *(1, 2),
+        *(3, 1),
+    )
+    assert (web.vbd_read_sectors, web.vbd_write_sectors) == (8, 1)
+    assert (web.nr_vifs, web.tx_kib, web.rx_kib) == (2, 5, 1)
+
+
+def test_between_two() -> None:
+    later = Sample(104.0, (HOST, replace(WEB, cpu_s=13.0)), {}, {})
+    assert rows(BEFORE, later)[1].cpu_percent == 75.0
+    # A guest that has rebooted begins with none, and has used no less.
+    again = Sample(104.0, (HOST, replace(WEB, cpu_s=0.5)), {}, {})
+    assert rows(BEFORE, again)[1].cpu_percent == 0.0
+    new = Sample(104.0, (HOST, replace(WEB, domid=Domid(8))), {}, {})
+    assert rows(BEFORE, new)[1].cpu_percent == 0.0
+    same = rows(BEFORE, BEFORE)[1]
+    assert same.cpu_percent == 0.0
+
+
+def test_the_table_is_xentops() -> None:
+    head, host, web = lines(rows(None, BEFORE))
+    assert head.split()[:6] == [
+        *("NAME", "STATE", "CPU(sec)", "CPU(%)"),
+        *("MEM(k)", "MEM(%)"),
+    ]
+    assert len(head.split()) == len(host.split()) == len(web.split()) == 18
+    assert len(head) == len(host) == len(web)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""mem-max, config-update: what a domain may have, now and from its next
+start on."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from xenner.errors import HostError
+from xenner.xenstore import Xenstore, XenstoreError
+from xennerd.ctl.acting import parse_mib
+from xennerd.ctl.command import Command
+from xennerd.ctl.domains import Places, find_domain, monitor_path
+from xennerd.ctl.files import read_config, warn
+from xennerd.guestnodes import domain_path
+from xennerd.qmp.client import QmpClient
+from xennerd.records import read_record, write_record
+
+
+def _mem_max(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("xennerctl mem-max")
+    parser.add_argument("domain")
+    parser.add_argument("size")
+    arguments = parser.parse_args(words)
+    places = Places.of(os.environ)
+    domain = find_domain(places, arguments.domain)
+    size_mib = parse_mib(arguments.size)
+    top = f"{domain_path(domain.domid)}/memory"
+    try:
+        with Xenstore(places.xenstore) as store:
+            # libxl's rule: what the guest is to have now it may have.
+            target_mib = int(store.read(f"{top}/target")) >> 10
+            if not target_mib <= size_mib <= domain.max_memory_mib:
+                raise HostError(
+                    f"{domain.name}: between its target, {target_mib} MiB, and "
+                    f"what it was started with, {domain.max_memory_mib} MiB"
+                )
+            with QmpClient(monitor_path(places, domain.domid)) as monitor:
+                monitor.execute("x-xenner-memory-limit", value=size_mib << 20)
+            store.write(f"{top}/static-max", str(size_mib << 10))
+    except (OSError, XenstoreError) as error:
+        raise HostError(f"xenstore: {error}") from error
+    return 0
+
+
+def _config_update(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("xennerctl config-update")
+    parser.add_argument("-f", "--defconfig", help="the file, by an option")
+    parser.add_argument("-d", "--debug", action="store_true")
+    parser.add_argument("domain")
+    parser.add_argument("file", nargs="?")
+    parser.add_argument("settings", nargs="*", metavar="key=value")
+    arguments = parser.parse_args(words)
+    settings = list(arguments.settings)
+    if arguments.defconfig and arguments.file:
+        settings.insert(0, arguments.file)
+    file = arguments.defconfig or arguments.file
+    if not file:
+        parser.error("which file?")
+    places = Places.of(os.environ)
+    domain = find_domain(places, arguments.domain)
+    extra = "\n".join(settings)
+    path = Path(file).absolute()
+    config = read_config(path, extra=extra)
+    warn(config)
+    record = read_record(places.runtime_dir, domain.domid)
+    if record is None:
+        raise HostError(
+            f"{domain.name}: was started without a domain file",
+            "it has no configuration that could be used again",
+        )
+    if config.name != record.name:
+        raise HostError(f"{file} is of {config.name!r}, not of {record.name!r}")
+    write_record(
+        places.runtime_dir, replace(record, file=str(path), settings=extra)
+    )
+    return 0
+
+
+COMMANDS = {
+    "mem-max": Command(
+        _mem_max,
+        "mem-max <Domain> <MemMB['b'[bytes]|'k'|'m'|'g'|'t']>",
+        "Set the maximum amount reserved for a domain",
+    ),
+    "config-update": Command(
+        _config_update,
+        "config-update <Domain> <ConfigFile> [key=value ...]",
+        "Update a running domain's saved configuration, used when it is "
+        "started again",
+    ),
+}

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""xennerd: starts guests, watches them, and does what their files say when
+one is killed. By hand it also runs the daemons that serve them."""
+
+from __future__ import annotations
+
+import argparse
+import grp
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from xenner import concurrency, service
+from xenner.concurrency import run_abandonable
+from xenner.errors import HostError
+from xenner.listening import listen_at
+from xenner.watchdog import feed_watchdog
+from xennerd.burial import DUMP_DIR
+from xennerd.qmp.client import QmpClient
+from xennerd.qmp.server import serve_stream
+from xennerd.runtimedir import default_runtime_dir
+from xennerd.supervisor.aftermath import Aftermath
+from xennerd.supervisor.control import Control
+from xennerd.supervisor.daemons import Daemon, stop_all
+from xennerd.supervisor.domains import Domains
+from xennerd.supervisor.launcher import ByHand, BySystemd, Launcher
+from xennerd.supervisor.programs import Places, environment, programs
+
+GROUP = "xenner"
+"""Its members may ask us, besides root."""
+
+_BACKLOG = 16
+
+_log = logging.getLogger("xennerd")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program; returns its exit status."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(format="xennerd: %(message)s", level=logging.INFO)
+    places = Places(options.runtime_dir, options.xenstore, options.state_dir)
+    # Xen's libraries in this process look there.
+    os.environ["XENSTORED_PATH"] = str(places.xenstore)
+    error: BaseException | None = None
+    try:
+        places.runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        places.xenstore.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        concurrency.run(partial(_serve, places, options))
+    except* (HostError, OSError) as group:
+        error = _first(group)
+    if error is not None:
+        print(f"xennerd: {error}", file=sys.stderr)
+    return 0 if error is None else 1
+
+
+def _first(group: BaseException) -> BaseException:
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("xennerd", description=__doc__)
+    add = parser.add_argument
+    add(
+        "--units",
+        action="store_true",
+        help="guests are units of systemd, and so are the daemons",
+    )
+    for name, default, text in (
+        ("--runtime-dir", default_runtime_dir(), "where domains' memory is"),
+        (
+            "--xenstore",
+            Path(os.environ.get("XENSTORED_PATH") or "/run/xenstored/socket"),
+            "xenstore's socket",
+        ),
+        ("--state-dir", Path("/var/lib/xenstored"), "what xenstore keeps"),
+        ("--dump-dir", DUMP_DIR, "where cores go"),
+        ("--log-dir", Path("/var/log/xenner"), "what guests' processes say"),
+    ):
+        add(
+            name,
+            type=Path,
+            default=default,
+            metavar="PATH",
+            help=f"{text} (%(default)s)",
+        )
+    return parser
+
+
+async def _serve(places: Places, options: argparse.Namespace) -> None:
+    """Until told to end. Guests live on, and by hand the daemons with them
+    if there are any."""
+    control = Control()
+    daemons: list[Daemon] = []
+    launcher: Launcher = BySystemd(places)
+    if not options.units:
+        inherited = environment(places, os.environ)
+        launcher = ByHand(
+            places, environment=inherited, log_dir=options.log_dir
+        )
+        daemons = [
+            Daemon(
+                program,
+                environment=inherited,
+                on_change=control.daemon_changed,
+            )
+            for program in programs(places)
+        ]
+    domains = Domains(
+        places.runtime_dir,
+        launcher=launcher,
+        aftermath=Aftermath(places, options.dump_dir),
+        emit=control.emit,
+    )
+    path = places.runtime_dir / "xennerd.socket"
+    async with _listening(path) as listener:
+        try:
+            await _serve_until_told(path, listener, control, daemons, domains)
+        finally:
+            with trio.CancelScope(shield=True):
+                await _leave(daemons, domains)
+
+
+async def _serve_until_told(
+    path: Path,
+    listener: trio.SocketListener,
+    control: Control,
+    daemons: Sequence[Daemon],
+    domains: Domains,
+) -> None:
+    with trio.open_signal_receiver(
+        signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+    ) as signals:
+        async with trio.open_nursery() as nursery:
+            serve = partial(serve_stream, commands=control)
+            nursery.start_soon(trio.serve_listeners, serve, [listener])
+            for daemon in daemons:
+                await nursery.start(daemon.keep_running)
+            control.serve(domains)
+            nursery.start_soon(domains.follow)
+            service.notify("READY=1")
+            prove = partial(run_abandonable, _ask, path)
+            nursery.start_soon(feed_watchdog, prove)
+            _log.info("ready")
+            async for _number in signals:
+                nursery.cancel_scope.cancel()
+
+
+def _ask(path: Path) -> None:
+    """What a client of ours does; that of the watchdog is one."""
+    with QmpClient(path, server="xennerd") as client:
+        client.execute("query-protocol")
+
+
+async def _leave(daemons: Sequence[Daemon], domains: Domains) -> None:
+    if daemons and domains.is_any_alive():
+        _log.warning(
+            "guests run on, and the daemons that serve them: the next "
+            "xennerd finds them"
+        )
+        return
+    await stop_all(daemons)
+
+
+@asynccontextmanager
+async def _listening(path: Path) -> AsyncIterator[trio.SocketListener]:
+    """The control socket, for root and our group. HostError: somebody has
+    it."""
+    try:
+        listener = listen_at(path, mode=0o600, backlog=_BACKLOG)
+    except OSError as error:
+        raise HostError(
+            f"{path}: {error.strerror or error}", "is an xennerd running?"
+        ) from error
+    stream = trio.socket.from_stdlib_socket(listener)
+    try:
+        _let_group_in(path)
+        yield trio.SocketListener(stream)
+    finally:
+        stream.close()
+        path.unlink(missing_ok=True)
+
+
+def _let_group_in(path: Path) -> None:
+    """Where there is no such group, or it is not ours to give, root alone."""
+    try:
+        os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
+    except (KeyError, PermissionError):
+        return
+    path.chmod(0o660)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a domain's process leaves when it is killed. Calls block."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from xenner.errors import ConfigError
+from xenner.types import ShutdownReason
+from xenner.xlcfg import Action, DomainConfig, parse_config
+from xennerd.burial import bury
+from xennerd.journal import Event, Subject, tell
+from xennerd.policy import Verdict, verdict_for
+from xennerd.records import Record, remove_record
+from xennerd.supervisor.programs import Places
+from xennerd.tools import stalefinding
+from xennerd.tools.removal import remove
+from xennerd.tools.stale import Kind, judge
+from xennerd.tools.staleness import claimed
+
+_log = logging.getLogger("xennerd")
+
+
+@dataclass(frozen=True, slots=True)
+class Aftermath:
+    """Sees to what killed domains leave."""
+
+    places: Places
+    dump_dir: Path
+
+    def settle(self, record: Record, *, is_asked: bool) -> Verdict:
+        """Do for a domain whose process was killed what its own would have
+        done; the verdict says whether it is to be started again.
+
+        `is_asked`: whoever runs it wanted it to end. LivesError: its number
+        lives again. HostError, OSError: it could not be done.
+        """
+        runtime_dir = self.places.runtime_dir
+        now_s = time.time()
+        with claimed(record.domid, runtime_dir):
+            verdict = self._decide(record, now_s=now_s, is_asked=is_asked)
+            _tell(record, verdict)
+            bury(
+                replace(record, end="killed", ended_s=now_s),
+                verdict,
+                runtime_dir=runtime_dir,
+                dump_dir=self.dump_dir,
+            )
+            self._remove_rest(record)
+            if not verdict.keeps or verdict.renames:
+                remove_record(runtime_dir, record.domid)
+        return verdict
+
+    def _decide(
+        self, record: Record, *, now_s: float, is_asked: bool
+    ) -> Verdict:
+        config = read_config(record)
+        if config is None:
+            return Verdict(Action.DESTROY)
+        return verdict_for(
+            config,
+            ShutdownReason.CRASH,
+            starts_s=record.starts_s,
+            now_s=now_s,
+            is_asked=is_asked,
+        )
+
+    def _remove_rest(self, record: Record) -> None:
+        """Its nodes, so that backends let go, and what is beside its memory;
+        its cgroup is the service manager's."""
+        places = stalefinding.Places(
+            self.places.runtime_dir, self.places.xenstore, self.places.evtchnd
+        )
+        things, notes = stalefinding.find_things(places)
+        for note in notes:
+            _log.warning("%s: %s", record.name, note)
+        own = [
+            thing
+            for thing in things
+            if thing.domid == record.domid
+            and thing.kind not in (Kind.CGROUP, Kind.RECORD, Kind.TAP)
+        ]
+        for verdict in judge(
+            own, live=frozenset(), removes_kept=False, doubt=""
+        ):
+            if verdict.is_removable:
+                remove(verdict.thing, places)
+
+
+def read_config(record: Record) -> DomainConfig | None:
+    """The file that the domain was started from, as it is now. None: it is
+    not there any more, or wrong now; that is told of."""
+    try:
+        return parse_config(
+            Path(record.file).read_text(),
+            file=record.file,
+            extra=record.settings,
+            default_name=Path(record.file).stem,
+        )
+    except OSError as error:
+        _log.error("%s: %s: %s", record.name, record.file, error.strerror)
+    except (ConfigError, UnicodeDecodeError) as error:
+        _log.error("%s: %s", record.name, error)
+    return None
+
+
+def _tell(record: Record, verdict: Verdict) -> None:
+    subject = Subject(record.domid, record.name, record.handle)
+    tell(
+        Event.CRASHED,
+        f"its process was killed, which means {verdict.action}",
+        subject,
+        XENNER_REASON="killed",
+    )
+    if verdict.is_braked:
+        tell(Event.LEFT, "ends too often, is left alone", subject)
+    elif verdict.restarts:
+        tell(Event.AGAIN, "is started again", subject)

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What can be asked of xennerd: docs/protocol.md has it for its clients."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any
+
+from xenner.errors import ConfigError, HostError
+from xenner.types import Domid
+from xenner.xlcfg import DomainConfig, parse_config
+from xennerd.qmp.commands import Command, Commands, without_arguments
+from xennerd.qmp.fds import Caller
+from xennerd.qmp.request import Parameter, QmpError
+from xennerd.records import Record
+from xennerd.supervisor.daemons import State
+from xennerd.supervisor.domains import Domains
+from xennerd.supervisor.launcher import Order
+
+EVENTS = ("DAEMON_ENDED", "DAEMON_STARTED", "DOMAIN_ENDED", "DOMAIN_STARTED")
+PROTOCOL = 1
+"""Counts what clients would notice; see docs/protocol.md."""
+
+_MAX_DOMID = 0x7FEF
+
+
+class Control(Commands):
+    """xennerd's commands. The daemons' states are kept here for those that
+    ask; under systemd there are none."""
+
+    def __init__(self) -> None:
+        self._domains: Domains | None = None
+        self._daemons: dict[str, State] = {}
+        text, flag = Parameter(str), Parameter(bool, is_optional=True)
+        super().__init__(
+            {
+                "query-protocol": without_arguments(
+                    lambda: {"version": PROTOCOL}
+                ),
+                "query-domains": without_arguments(self._query_domains),
+                "query-daemons": without_arguments(self._query_daemons),
+                "domain-create": Command(
+                    self._create,
+                    {
+                        "file": text,
+                        "settings": Parameter(str, is_optional=True),
+                        "paused": flag,
+                        "domid": Parameter(int, is_optional=True),
+                    },
+                ),
+            },
+            events=EVENTS,
+        )
+
+    def serve(self, domains: Domains) -> None:
+        """From now on there are domains to ask for."""
+        self._domains = domains
+
+    def daemon_changed(self, state: State) -> None:
+        """One has come or gone; tell of it."""
+        self._daemons[state.name] = state
+        event = "DAEMON_STARTED" if state.pid else "DAEMON_ENDED"
+        self.emit(event, name=state.name, pid=state.pid)
+
+    def _query_domains(self) -> Any:
+        domains = self._ready()
+        return [
+            _described(record, is_alive=domains.is_alive(record))
+            for record in domains.records()
+        ]
+
+    def _query_daemons(self) -> Any:
+        return [
+            {
+                "name": state.name,
+                "pid": state.pid,
+                "running": bool(state.pid),
+                "restarts": state.nr_restarts,
+            }
+            for state in self._daemons.values()
+        ]
+
+    async def _create(self, arguments: dict[str, Any], _caller: Caller) -> Any:
+        domains = self._ready()
+        order = _checked_order(arguments)
+        for record in domains.records():
+            if record.name == order.name and domains.is_alive(record):
+                raise QmpError(
+                    f'Domain with name "{order.name}" already exists.'
+                )
+        await _done(domains.start(order))
+        for record in domains.records():
+            if record.name == order.name and domains.is_alive(record):
+                return _described(record, is_alive=True)
+        raise QmpError(f"{order.name} has started and ended")
+
+    def _ready(self) -> Domains:
+        if self._domains is None:
+            raise QmpError("xennerd is starting: ask again in a moment")
+        return self._domains
+
+
+def _checked_order(arguments: dict[str, Any]) -> Order:
+    file = Path(arguments["file"])
+    settings = arguments.get("settings", "")
+    domid = arguments.get("domid")
+    if not file.is_absolute():
+        raise QmpError(f"{file}: xennerd needs a path from the root on")
+    if domid is not None and not 0 < domid <= _MAX_DOMID:
+        raise QmpError(f"domid {domid}: between 1 and {_MAX_DOMID}")
+    return Order(
+        name=_read(file, settings).name,
+        file=file,
+        settings=settings,
+        domid=None if domid is None else Domid(domid),
+        is_paused=arguments.get("paused", False),
+    )
+
+
+def _read(file: Path, settings: str) -> DomainConfig:
+    try:
+        text = file.read_text()
+        return parse_config(
+            text, file=str(file), extra=settings, default_name=file.stem
+        )
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", "not a text file (UTF-8)")
+        raise QmpError(f"{file}: {reason}") from None
+    except ConfigError as error:
+        raise QmpError(str(error)) from None
+
+
+async def _done(call: Awaitable[None]) -> None:
+    try:
+        await call
+    except (ConfigError, HostError) as error:
+        raise QmpError(str(error)) from None
+
+
+def _described(record: Record, *, is_alive: bool) -> dict[str, Any]:
+    state = "running" if is_alive else "ended" if record.end else "killed"
+    return {
+        "domid": record.domid,
+        "name": record.name,
+        "uuid": record.handle,
+        "state": state,
+        "end": record.end,
+        "file": record.file,
+        "settings": record.settings,
+        "unit": record.unit,
+        "pid": record.pid if is_alive else 0,
+        "memory-mib": record.memory_mib,
+        "vcpus": record.nr_vcpus,
+        "starts": list(record.starts_s),
+    }

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How a domain's process comes to be: the one place where running by hand
+and under systemd differ."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+from xenner.errors import ConfigError, HostError
+from xenner.types import Domid
+from xennerd.records import Record
+from xennerd.supervisor.programs import Places
+
+_READY_LIMIT_S = 120.0
+_EXIT_CONFIG = 2
+_SETTLED_LIMIT_S = 10.0
+_SETTLED_LOOK_S = 0.05
+_CONFIG_DIR = Path("/etc/xenner")
+# systemd.unit(5), but for what has to be escaped.
+_INSTANCE = re.compile(r"[A-Za-z0-9_.:][A-Za-z0-9_.:-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A guest to be started. `file` is absolute; `settings` win over it.
+    `domid` None: one that is free, or the file's name."""
+
+    name: str
+    file: Path
+    settings: str = ""
+    domid: Domid | None = None
+    is_paused: bool = False
+
+
+class Launcher(Protocol):
+    """Calls block, and may be made in several threads."""
+
+    def start(self, order: Order) -> None:
+        """Return when the guest runs, or is paused before its first
+        instruction. HostError: it does not, and why; ConfigError: nor will
+        it."""
+
+    def was_asked(self, record: Record) -> bool:
+        """Did whoever runs a domain that was killed want it to end?"""
+
+    def forget(self, record: Record) -> None:
+        """A domain has ended, and is not started again."""
+
+
+class ByHand:
+    """Processes of ours, which outlive us, each with a log of its own."""
+
+    def __init__(
+        self, places: Places, *, environment: Mapping[str, str], log_dir: Path
+    ) -> None:
+        self._places = places
+        self._environment = environment
+        self._log_dir = log_dir
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    def start(self, order: Order) -> None:
+        """The log has the reason if it does not start."""
+        self._log_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        log = self._log_dir / f"guest-{order.name}.log"
+        with ExitStack() as stack:
+            directory = stack.enter_context(TemporaryDirectory("xennerd"))
+            ready = stack.enter_context(
+                socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            )
+            ready.bind(f"{directory}/notify")
+            output = stack.enter_context(log.open("ab"))
+            begin = output.tell()
+            child = subprocess.Popen(
+                [str(word) for word in self._words(order)],
+                env={
+                    **self._environment,
+                    "NOTIFY_SOCKET": f"{directory}/notify",
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+            if _is_ready(ready, child):
+                self._children.append(child)
+                return
+        with log.open("rb") as file:
+            file.seek(begin)
+            lines = file.read().decode(errors="replace").splitlines()
+        reason = lines[-1] if lines else "no word of it"
+        text = f"{reason.removeprefix('xenner-start: ')} (log: {log})"
+        raise (
+            ConfigError(text)
+            if child.returncode == _EXIT_CONFIG
+            else HostError(text)
+        )
+
+    def was_asked(self, record: Record) -> bool:
+        """Who kills a process does not say why."""
+        return False
+
+    def forget(self, record: Record) -> None:
+        """Those that have ended are nobody's zombies."""
+        self._children = [
+            child for child in self._children if child.poll() is None
+        ]
+
+    def _words(self, order: Order) -> list[str | Path]:
+        places = self._places
+        domid = () if order.domid is None else ("--domid", str(order.domid))
+        return [
+            *(sys.executable, "-m", "xennerd.start"),
+            *("--runtime-dir", places.runtime_dir),
+            *("--evtchnd", places.evtchnd, "--xenstore", places.xenstore),
+            *(f"--set={order.settings}", *domid),
+            *(["--paused"] if order.is_paused else []),
+            order.file,
+        ]
+
+
+def _is_ready(ready: socket.socket, child: subprocess.Popen[bytes]) -> bool:
+    """Wait for the guest's first instruction, or for the end of the child."""
+    pidfd = os.pidfd_open(child.pid)
+    try:
+        while True:
+            found, _, _ = select.select(
+                [ready.fileno(), pidfd], [], [], _READY_LIMIT_S
+            )
+            if ready.fileno() not in found:
+                if not found:
+                    child.terminate()
+                child.wait()
+                return False
+            if b"READY=1" in ready.recv(4096).split(b"\n"):
+                return True
+    finally:
+        os.close(pidfd)
+
+
+class BySystemd:
+    """Units: xenner@NAME.service, of the file /etc/xenner/NAME.cfg or of one
+    that we write for it."""
+
+    def __init__(
+        self, places: Places, *, config_dir: Path = _CONFIG_DIR
+    ) -> None:
+        self._config_dir = config_dir
+        self._own_dir = places.runtime_dir / "config"
+
+    def start(self, order: Order) -> None:
+        """The journal has the reason if it does not start."""
+        instance = self._instance(order)
+        options = self._own_dir / f"{instance}.options"
+        if order.is_paused:
+            self._write(options, "XENNER_START_OPTIONS=--paused\n")
+        try:
+            done = _systemctl("start", f"xenner@{instance}.service")
+        finally:
+            with suppress(FileNotFoundError):
+                options.unlink()
+        if done.returncode:
+            raise HostError(
+                done.stderr.strip().partition("\n")[0],
+                f"journalctl -u xenner@{instance}",
+            )
+
+    def was_asked(self, record: Record) -> bool:
+        """A unit that was killed because it took too long to stop was
+        stopping. The service manager learns of the end as we do."""
+        deadline_s = time.monotonic() + _SETTLED_LIMIT_S
+        state = result = ""
+        while time.monotonic() < deadline_s:
+            done = _systemctl(
+                "show", "-P", "ActiveState", "-P", "Result", record.unit
+            )
+            state, _, result = done.stdout.strip().partition("\n")
+            if state in ("inactive", "failed"):
+                break
+            time.sleep(_SETTLED_LOOK_S)
+        return result in ("timeout", "success")
+
+    def forget(self, record: Record) -> None:
+        """What we wrote for it goes."""
+        if Path(record.file).parent == self._own_dir:
+            Path(record.file).unlink(missing_ok=True)
+
+    def _instance(self, order: Order) -> str:
+        """The unit's, whose file is there."""
+        known = (self._config_dir, self._own_dir)
+        is_known = order.file.parent in known and order.file.suffix == ".cfg"
+        if is_known and not order.settings:
+            return order.file.stem
+        if not _INSTANCE.fullmatch(order.name):
+            raise HostError(f"{order.name}: no unit can have such a name")
+        taken = self._config_dir / f"{order.name}.cfg"
+        if taken.exists():
+            raise HostError(
+                f"xenner@{order.name} is the guest of {taken}",
+                "give this one another name",
+            )
+        text = order.file.read_text(errors="replace")
+        self._write(
+            self._own_dir / f"{order.name}.cfg",
+            f"{text}\n{order.settings}\n",
+        )
+        return order.name
+
+    def _write(self, path: Path, text: str) -> None:
+        try:
+            path.parent.mkdir(mode=0o755, exist_ok=True)
+            path.write_text(text)
+        except OSError as error:
+            raise HostError(f"{path}: {error.strerror}") from error
+
+
+def _systemctl(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["systemctl", *words], capture_output=True, text=True, check=False
+    )

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The daemons that serve guests, as xennerd runs them by hand. Pure, but for
+the search for our libraries."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import xenner
+from xenner.errors import HostError
+
+_LIBRARY = "libxenevtchn.so.1"
+_LIBRARY_DIRS = (
+    # A working tree, a virtual environment, a package.
+    Path(xenner.__file__).parents[1] / "build/meson/libs",
+    Path(sys.prefix) / "lib/x86_64-linux-gnu/xenner",
+    Path("/usr/local/lib/x86_64-linux-gnu/xenner"),
+    Path("/usr/lib/x86_64-linux-gnu/xenner"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the daemons of one host meet."""
+
+    runtime_dir: Path
+    xenstore: Path
+    state_dir: Path
+
+    @property
+    def evtchnd(self) -> Path:
+        """Where the drop-in libraries look for it as well."""
+        return self.runtime_dir / "evtchnd.socket"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """`door` is the socket that it answers on, of type `kind`."""
+
+    name: str
+    words: tuple[str, ...]
+    door: Path
+    kind: socket.SocketKind = socket.SOCK_STREAM
+
+
+def programs(places: Places) -> list[Program]:
+    """In the order in which they need each other."""
+    python = (sys.executable, "-m")
+    evtchnd = ("--evtchnd", str(places.evtchnd))
+    runtime = ("--runtime-dir", str(places.runtime_dir))
+    return [
+        Program(
+            "evtchnd",
+            (*python, "evtchnd", "--socket", str(places.evtchnd)),
+            places.evtchnd,
+            socket.SOCK_SEQPACKET,
+        ),
+        Program(
+            "xenstored",
+            (
+                *(*python, "xennerd.store", *evtchnd, *runtime),
+                *("--socket", str(places.xenstore)),
+                *("--state", str(places.state_dir)),
+            ),
+            places.xenstore,
+        ),
+        *(
+            Program(
+                name, (*python, name), places.runtime_dir / f"{name}.socket"
+            )
+            for name in ("blkbackd", "netbackd")
+        ),
+    ]
+
+
+def environment(places: Places, inherited: Mapping[str, str]) -> dict[str, str]:
+    """What tells the programs, and Xen's libraries in them, where to look.
+    HostError: our libraries are not found."""
+    search = inherited.get("LD_LIBRARY_PATH", "")
+    if not any(_has_library(Path(word)) for word in search.split(":") if word):
+        search = f"{_library_dir()}{':' if search else ''}{search}"
+    found = {
+        **inherited,
+        "LD_LIBRARY_PATH": search,
+        "XENNER_RUNTIME_DIR": str(places.runtime_dir),
+        "XENSTORED_PATH": str(places.xenstore),
+    }
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+        found.pop(name, None)
+    return found
+
+
+def _library_dir() -> Path:
+    for directory in _LIBRARY_DIRS:
+        if _has_library(directory):
+            return directory
+    raise HostError(
+        f"cannot find the drop-in {_LIBRARY}",
+        "LD_LIBRARY_PATH can name its directory",
+    )
+
+
+def _has_library(directory: Path) -> bool:
+    return os.path.exists(directory / _LIBRARY)
