@@ -16,9 +16,9 @@ from tests.kvm.diskguest import (
     is_clean,
     make_initrd,
     make_root,
-    serving,
 )
 from tests.kvm.outside import open_host
+from tests.kvm.supervisor import open_xennerd
 from tests.places.rules import limit_s
 
 pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
@@ -62,15 +62,15 @@ def test_reboot_crash_and_poweroff(
     )
     with (
         open_host(tmp_path, debian_kernel, initrd) as host,
-        serving(host) as disks,
+        open_xennerd(tmp_path) as xennerd,
     ):
         ctl = Ctl(host)
         ctl("create", str(file))
         end = time.monotonic() + limit_s(240)
         # Between two boots there may be no domain for a moment.
-        while disks.log().count(": disconnected") < 3 or _is_any(ctl):
-            assert time.monotonic() < end, disks.log()
+        while xennerd.log().count(": disconnected") < 3 or _is_any(ctl):
+            assert time.monotonic() < end, xennerd.log()
             time.sleep(0.1)
-        assert disks.log().count(": connected") == 3
+        assert xennerd.log().count(": connected") == 3
     assert file_in(image, "/boots") == b"boot\n" * 3
     assert is_clean(image)
