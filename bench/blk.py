@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from bench.blkguest import open_guest
 from bench.results import AbsentError, Result, in_turn, median
 from bench.xenstore import cpu_s
 from tests.component.backend import number
@@ -97,26 +98,27 @@ class Place:
         used_s = cpu_s(self.rig.backend.pid) - before_s
         return rate, used_s / (rate * _SECONDS)
 
-    def fio(self, load: Load) -> tuple[float, float]:
-        """The same of fio's, with a job for each file."""
-        jobs = [
-            word
-            for i, file in enumerate(self.files)
-            for word in (f"--name=peer{i}", f"--filename={file}")
-        ]
-        done = subprocess.run(
-            [
-                *("fio", "--time_based", f"--runtime={_SECONDS}s"),
-                *(*load.fio_options(), "--group_reporting", *jobs),
-            ],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        job = json.loads(done.stdout)["jobs"][0]
-        rate = float(job[load.kind]["iops"])
-        busy = (job["usr_cpu"] + job["sys_cpu"]) / 100
-        return rate, busy / rate
+
+def fio(load: Load, files: Sequence[Path]) -> tuple[float, float]:
+    """The same of fio's, with a job for each file."""
+    jobs = [
+        word
+        for i, file in enumerate(files)
+        for word in (f"--name=peer{i}", f"--filename={file}")
+    ]
+    done = subprocess.run(
+        [
+            *("fio", "--time_based", f"--runtime={_SECONDS}s"),
+            *(*load.fio_options(), "--group_reporting", *jobs),
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    job = json.loads(done.stdout)["jobs"][0]
+    rate = float(job[load.kind]["iops"])
+    busy = (job["usr_cpu"] + job["sys_cpu"]) / 100
+    return rate, busy / rate
 
 
 def write_file(path: Path, size_bytes: int) -> None:
@@ -197,7 +199,7 @@ def _rate(case: str, load: Load, nr_disks: int = 1) -> Result:
             case,
             load,
             lambda: place.ours(load)[0],
-            lambda: place.fio(load)[0],
+            lambda: fio(load, place.files)[0],
             "fio",
         )
 
@@ -214,6 +216,24 @@ def _qdisk(case: str, load: Load) -> Result:
             lambda: place.rate(load, [peer]),
             "qemu-qdisk",
         )
+
+
+def _guest(case: str, load: Load) -> Result:
+    with tempfile.TemporaryDirectory(prefix="xenner-bench.") as files:
+        file = Path(files) / "disk"
+        write_file(file, _FILE_BYTES)
+        timed = ("--time_based", f"--runtime={_SECONDS}s")
+        options = ("--filename=/dev/xvdb", *load.fio_options())
+        with open_guest(file) as guest:
+            result = _measured(
+                case,
+                load,
+                lambda: float(guest.fio(*options, *timed)[load.kind]["iops"]),
+                lambda: fio(load, [file])[0],
+                "fio on the host",
+            )
+            result.extra["per_request"] = guest.per_request(*options)
+            return result
 
 
 def _make_direct(pid: int, path: Path) -> None:
@@ -242,7 +262,7 @@ def _cpu(load: Load) -> Result:
     with open_place("vbd") as place:
         ours, peers = in_turn(
             lambda: place.ours(load)[1] * 1e6,
-            lambda: place.fio(load)[1] * 1e6,
+            lambda: fio(load, place.files)[1] * 1e6,
             rounds=_ROUNDS,
         )
     return Result(
@@ -280,6 +300,8 @@ def _cases() -> dict[str, Callable[[], Result]]:
     for kind in ("read", "write"):
         name = f"qdisk-4k-{kind}-qd32"
         cases[name] = partial(_qdisk, name, Load(kind == "write", 4096, 32))
+        name = f"guest-4k-{kind}-qd32"
+        cases[name] = partial(_guest, name, Load(kind == "write", 4096, 32))
     return {**cases, "cpu-4k-qd32": partial(_cpu, Load(False, 4096, 32))}
 
 

@@ -17,12 +17,10 @@ from lab.root import find_root
 
 # The shell is all that is wanted of systemd, and what each unit needs. To look
 # at all devices once more takes seconds.
-SYSTEMD = (
+CMDLINE = (
     "root=/dev/xvda systemd.unit=test-shell.service "
     "systemd.mask=systemd-udev-trigger.service systemd.show_status=0 quiet"
 )
-SHELL_ONLY = "root=/dev/xvda init=/run/test-shell quiet"
-"""The same system without its init, in half the time."""
 _SHELL = """\
 #!/bin/sh
 export PATH=/usr/sbin:/usr/bin PS1=

@@ -27,7 +27,7 @@ from tests.kvm.outside import DOMID, Host
 from tests.places.rules import limit_s
 from xenner.types import Domid
 from xenner.xenstore import Xenstore
-from xenner.xldisk import Disk
+from xenner.xldisk import parse_disk
 from xennerd.devicenodes import disk_nodes
 from xennerd.nodewriting import replace_nodes
 
@@ -179,7 +179,7 @@ class Disks:
 
     def wait_requests(self, devid: int, count: int) -> None:
         """Until it has served so many reads and writes since it started."""
-        end = time.monotonic() + limit_s(60)
+        end = time.monotonic() + limit_s(120)
         while True:
             now = self.statistics(devid)
             if now.get("reads", 0) + now.get("writes", 0) >= count:
@@ -201,16 +201,22 @@ class Disks:
         is_qcow2: bool = False,
     ) -> None:
         """Give the guest a disk, as libxl does for `xl block-attach`."""
-        disk = Disk(
-            target=str(path),
-            vdev=name,
-            devid=devid,
-            is_writable=mode == "w",
-            format="qcow2" if is_qcow2 else "raw",
-            is_qdisk=is_qcow2,
-        )
+        kind = "qcow2" if is_qcow2 else "raw"
+        assert self.plug_spelled(f"{path},{kind},{name},{mode}") == devid
+
+    def plug_spelled(self, text: str) -> int:
+        """The same for one that is spelled as in a domain file; its devid."""
+        disk = parse_disk(text)
         with Xenstore(self._host.socket) as store:
             replace_nodes(store, (), disk_nodes(Domid(DOMID), disk))
+        return disk.devid
+
+    def remove(self, devid: int) -> None:
+        """Its nodes go, whatever it does, as for `block-detach --force`."""
+        self._host.run("xenstore-rm", self.backend(devid))
+        self._host.run(
+            "xenstore-rm", f"/local/domain/{DOMID}/device/vbd/{devid}"
+        )
 
     def unplug(self, devid: int) -> None:
         """Ask for it back, as `xl block-detach` does."""
@@ -218,10 +224,7 @@ class Disks:
         self._host.run("xenstore-write", f"{back}/online", "0")
         self._host.run("xenstore-write", f"{back}/state", "5")
         self.wait_state(devid, "6")
-        self._host.run("xenstore-rm", back)
-        self._host.run(
-            "xenstore-rm", f"/local/domain/{DOMID}/device/vbd/{devid}"
-        )
+        self.remove(devid)
 
     def wait_state(self, devid: int, value: str) -> None:
         """Until the backend's state is this."""
