@@ -14,10 +14,14 @@ from pathlib import Path
 import trio
 
 from xenner import concurrency
+from xenner.concurrency import run_abandonable
 from xenner.errors import ConfigError, HostError
-from xenner.evtchn import Evtchnd, keep_connected
+from xenner.evtchn import Evtchnd
 from xenner.listening import open_listener
 from xenner.service import notify
+from xenner.settling import keep_connected
+from xenner.watchdog import feed_watchdog
+from xenner.xenstore import Xenstore
 from xennerd.store.guests import Guests
 from xennerd.store.instead import VARIABLE, run_instead
 from xennerd.store.loop import OpenRing
@@ -85,6 +89,7 @@ def _run(arguments: argparse.Namespace) -> None:
             partial(
                 _serve_until_signal,
                 listener,
+                path=arguments.socket,
                 state=state,
                 open_ring=open_ring,
                 evtchnd=evtchnd,
@@ -101,10 +106,12 @@ def _open_socket(path: Path) -> AbstractContextManager[socket.socket]:
 async def _serve_until_signal(
     listener: socket.socket,
     *,
+    path: Path,
     state: StateFile | None,
     open_ring: OpenRing | None,
     evtchnd: Evtchnd | None,
 ) -> None:
+    prove = partial(run_abandonable, _ask, path)
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as caught:
             await nursery.start(
@@ -114,8 +121,15 @@ async def _serve_until_signal(
                 nursery.start_soon(keep_connected, evtchnd)
             print("listening", flush=True)
             notify("READY=1")
+            nursery.start_soon(feed_watchdog, prove)
             await anext(caught)
             nursery.cancel_scope.cancel()
+
+
+def _ask(path: Path) -> None:
+    """What a client of ours does; that of the watchdog is one."""
+    with Xenstore(path) as store:
+        store.directory("/")
 
 
 if __name__ == "__main__":

@@ -10,13 +10,12 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import socket
-import struct
 import subprocess
 import time
 from pathlib import Path
 
 from xenner.errors import ConfigError, HostError
+from xenner.listening import listener_of
 from xenner.service import notify
 
 VARIABLE = "XENNER_XENSTORED"
@@ -68,7 +67,8 @@ def run_instead(line: str, path: Path, *, runtime_dir: Path) -> None:
         is_told.pass_on_to(child)
         if _wait_ready(child, path):
             print("listening", flush=True)
-            notify("READY=1")
+            # It feeds no watchdog: none is to wait for it (sd_notify(3)).
+            notify("READY=1", "WATCHDOG_USEC=0")
         status = child.wait()
     if not is_told:
         raise HostError(f"{name} has ended: status {status}")
@@ -115,24 +115,10 @@ def _wait_ready(child: subprocess.Popen[bytes], path: Path) -> bool:
     """Until it answers; False: it has ended. HostError: it does neither."""
     until_s = time.monotonic() + _READY_LIMIT_S
     while child.poll() is None:
-        if _listener_of(path) == child.pid:
+        if listener_of(path) == child.pid:
             return True
         if time.monotonic() > until_s:
             child.kill()
             raise HostError(f"nobody answers at {path}")
         time.sleep(_LOOK_S)
     return False
-
-
-def _listener_of(path: Path) -> int:
-    """Who listens there, by the kernel's word; 0: nobody."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return 0
-        data = probe.getsockopt(
-            socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")
-        )
-    pid: int = struct.unpack("iII", data)[0]
-    return pid
