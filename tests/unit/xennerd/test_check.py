@@ -74,3 +74,14 @@ def test_help_and_unknown_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["frobnicate"]) == 1
     assert capsys.readouterr().err == "xennerctl: command not implemented\n"
     assert main([]) == 1
+
+
+def test_through_a_link_it_is_xl(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["/usr/local/sbin/xl", "help"])
+    assert main() == 0
+    assert capsys.readouterr().out.startswith("Usage xl [-v]")
+    monkeypatch.setattr("sys.argv", ["/usr/local/sbin/xl", "nothing"])
+    assert main() == 1
+    assert capsys.readouterr().err == "xl: command not implemented\n"

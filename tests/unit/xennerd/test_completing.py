@@ -60,3 +60,15 @@ def test_bash_offers_it(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout == "<3><complete><list><two words>"
+
+
+def test_bash_does_so_for_xl_too() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"source {SCRIPT}; complete -p xl xennerctl"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [
+        *("complete -F _xennerctl xl", "complete -F _xennerctl xennerctl"),
+    ]
