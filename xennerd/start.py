@@ -21,6 +21,7 @@ from xenner.types import Domid
 from xenner.xlcfg import DomainConfig, parse_config
 from xennerd.burial import DUMP_DIR
 from xennerd.keeping import FileKeeper, killed_domid, planned_record
+from xennerd.plugged import with_plugged
 from xennerd.records import Record
 from xennerd.slices import slice_properties
 from xennerd.vm.host import default_runtime_dir
@@ -120,7 +121,7 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
         settings=extra,
     )
     options = options_for(
-        config,
+        with_plugged(config, record.plugged),
         domid,
         runtime_dir=arguments.runtime_dir,
         evtchnd=arguments.evtchnd,
