@@ -4,6 +4,7 @@
 import errno
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from xenner.errors import HostError
 
 # unix(7): sun_path without its last zero.
 _PATH_MAX_BYTES = 107
+_UCRED = struct.Struct("3i")
 _FIRST_FD = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
 _KIND_NAMES = {
     socket.SOCK_STREAM: "SOCK_STREAM",
@@ -123,3 +125,20 @@ def _remove_dead(path: Path, kind: socket.SocketKind) -> None:
             probe.connect(str(path))
         except ConnectionRefusedError:
             path.unlink()
+
+
+def listener_of(
+    path: Path, kind: socket.SocketKind = socket.SOCK_STREAM
+) -> int | None:
+    """Who listens on a Unix socket: unix(7)'s SO_PEERCRED of a connection is
+    the listener's. None: nobody does."""
+    with socket.socket(socket.AF_UNIX, kind) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+            raw = probe.getsockopt(
+                socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size
+            )
+        except OSError:
+            return None
+    return int(_UCRED.unpack(raw)[0]) or None

@@ -23,8 +23,8 @@ from xennerd.burial import DUMP_DIR
 from xennerd.keeping import FileKeeper, killed_domid, planned_record
 from xennerd.plugged import with_plugged
 from xennerd.records import Record
+from xennerd.runtimedir import default_runtime_dir
 from xennerd.slices import slice_properties
-from xennerd.vm.host import default_runtime_dir
 from xennerd.vm.options import Options
 from xennerd.vm.session import run_session
 from xennerd.vm.vmcore import find_free_domid
