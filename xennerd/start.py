@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xenner.errors import ConfigError, HostError
+from xenner.settings import Console, GuestSettings, load_settings
 from xenner.types import Domid
 from xenner.xlcfg import DomainConfig, parse_config
 from xennerd.burial import DUMP_DIR
@@ -34,6 +35,7 @@ EVTCHND = Path("/run/xenner/evtchnd.socket")
 XENSTORE = Path("/run/xenstored/socket")
 
 _MODULE = "xennerd.start"
+_DEFAULT = GuestSettings()
 
 
 def config_path(instance: str, *, runtime_dir: Path) -> Path:
@@ -55,6 +57,7 @@ def options_for(
     xenstore: Path,
     handle: uuid.UUID,
     is_stopped: bool = False,
+    guests: GuestSettings = _DEFAULT,
 ) -> Options:
     """What the VM process is asked for. Pure."""
     return Options(
@@ -66,7 +69,7 @@ def options_for(
         name=config.name,
         handle=handle,
         domid=domid,
-        serial="pty",
+        serial=_serial(guests),
         monitor=f"unix:{runtime_dir}/monitor.{domid}",
         is_stopped=is_stopped,
         runtime_dir=runtime_dir,
@@ -75,6 +78,12 @@ def options_for(
         disks=config.disks,
         vifs=config.vifs,
     )
+
+
+def _serial(guests: GuestSettings) -> str:
+    if guests.console is Console.XENCONSOLED:
+        return "xenconsoled"
+    return "pty,log" if guests.console_to_journal else "pty"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -128,6 +137,7 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
         xenstore=arguments.xenstore,
         handle=uuid.UUID(record.handle),
         is_stopped=arguments.paused,
+        guests=load_settings().guests,
     )
     keeper = FileKeeper(
         config,

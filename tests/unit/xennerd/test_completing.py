@@ -38,7 +38,7 @@ def test_nothing_typed_is_every_command() -> None:
 
 def test_commands_that_take_a_domain_say_so() -> None:
     """The word in the usage is what completion goes by."""
-    of_none = {"create", "check", "complete", "info", "top"}
+    of_none = {"create", "check", "check-config", "complete", "info", "top"}
     for name, usage in USAGES.items():
         found = candidates([name, ""], USAGES, names=lambda: ["web"])
         assert found == ([] if name in of_none else ["web"]), usage
