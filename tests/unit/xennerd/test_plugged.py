@@ -11,6 +11,7 @@ import pytest
 from xenner.errors import ConfigError
 from xenner.types import Domid
 from xenner.xlcfg import parse_config
+from xennerd.keeping import planned_record
 from xennerd.plugged import remember, with_device, with_plugged
 from xennerd.records import Record, read_record, write_record
 
@@ -73,3 +74,25 @@ def test_remembered(tmp_path: Path) -> None:
     # A guest without a file is not started again.
     remember(tmp_path, Domid(8), "vif", 0)
     assert read_record(tmp_path, Domid(8)) is None
+
+
+def test_one_that_was_killed_has_them_again(tmp_path: Path) -> None:
+    plugged = ("vbd 51728 /a,raw,xvdb,w",)
+    record = Record(Domid(7), "web", "", "/etc/xenner/7.cfg", plugged=plugged)
+
+    def planned() -> Record:
+        return planned_record(
+            CONFIG,
+            Domid(7),
+            runtime_dir=tmp_path,
+            file=Path("/etc/xenner/7.cfg"),
+            settings="",
+        )
+
+    write_record(tmp_path, record)
+    assert planned().plugged == plugged
+    # Another domain's, or a dead one's that stays, are not its own.
+    write_record(tmp_path, replace(record, name="db"))
+    assert planned().plugged == ()
+    write_record(tmp_path, replace(record, end="crash"))
+    assert planned().plugged == ()
