@@ -14,9 +14,10 @@ from pathlib import Path
 import trio
 
 from evtchnd.server import Server
-from xenner.errors import HostError
+from xenner.errors import ConfigError, HostError
 from xenner.listening import open_listener
 from xenner.service import notify
+from xenner.settings import load_settings
 from xenner.watchdog import feed_watchdog
 
 _DEFAULT_SOCKET = Path("/run/xenner/evtchnd.socket")
@@ -25,16 +26,21 @@ _DEFAULT_SOCKET = Path("/run/xenner/evtchnd.socket")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns its exit status."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(format="evtchnd: %(message)s", level=logging.INFO)
-    _raise_limit()
     try:
+        settings = load_settings()
+        logging.basicConfig(format="evtchnd: %(message)s", level=settings.level)
+        _raise_limit()
+        trusted = (*options.trust_uid, *settings.evtchnd.trust_uids)
         with _open_socket(options.socket) as listener:
-            trusted_uids = frozenset(options.trust_uid)
-            server = Server(listener, trusted_uids=trusted_uids)
+            server = Server(
+                listener,
+                trusted_uids=frozenset(trusted),
+                nofile=settings.evtchnd.max_fds or None,
+            )
             trio.run(_serve_until_told, server)
-    except HostError as error:
+    except (HostError, ConfigError) as error:
         print(f"evtchnd: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, ConfigError) else 1
     return 0
 
 

@@ -122,12 +122,16 @@ class FileKeeper:
                 self._write_start()
 
     def _is_updated(self) -> bool:
-        """`xennerctl config-update` writes into the record."""
+        """`xennerctl config-update` writes into the record, and who plugs
+        devices."""
         now = read_record(self._runtime_dir, self._record.domid)
         if now is None or _source(now) == _source(self._record):
             return False
         self._record = replace(
-            self._record, file=now.file, settings=now.settings
+            self._record,
+            file=now.file,
+            settings=now.settings,
+            plugged=now.plugged,
         )
         return True
 
@@ -147,8 +151,8 @@ class FileKeeper:
         write_record(self._runtime_dir, self._record)
 
 
-def _source(record: Record) -> tuple[str, str]:
-    return record.file, record.settings
+def _source(record: Record) -> tuple[str, str, tuple[str, ...]]:
+    return record.file, record.settings, record.plugged
 
 
 def unit_of_process() -> str:
@@ -200,4 +204,5 @@ def planned_record(
         memory_mib=config.memory_mib,
         nr_vcpus=config.nr_vcpus,
         starts_s=before.starts_s if before else (),
+        plugged=before.plugged if before else (),
     )

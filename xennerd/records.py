@@ -44,6 +44,8 @@ class Record:
     starts_s: tuple[float, ...] = ()
     end: str = ""
     ended_s: float = 0.0
+    plugged: tuple[str, ...] = ()
+    """Devices, a line for each (plugged.py)."""
 
 
 def record_path(runtime_dir: Path, domid: Domid) -> Path:
@@ -101,11 +103,13 @@ def _checked(value: Any, domid: Domid) -> Record | None:
     if not isinstance(value, dict) or value.get("domid") != domid:
         return None
     starts = value.get("starts_s", [])
-    if not isinstance(starts, list):
+    plugged = value.get("plugged", [])
+    if not isinstance(starts, list) or not isinstance(plugged, list):
         return None
     known = {field.name for field in fields(Record)}
     words = {name: v for name, v in value.items() if name in known}
     words["starts_s"] = tuple(starts)
+    words["plugged"] = tuple(plugged)
     try:
         record = Record(**words)
     except TypeError:
@@ -113,6 +117,7 @@ def _checked(value: Any, domid: Domid) -> Record | None:
     texts = (record.name, record.handle, record.file, record.settings)
     numbers = (record.pid, record.memory_mib, record.nr_vcpus, record.ended_s)
     is_right = all(
-        isinstance(text, str) for text in (*texts, record.end, record.unit)
+        isinstance(text, str)
+        for text in (*texts, record.end, record.unit, *plugged)
     ) and all(isinstance(n, int | float) for n in (*numbers, *starts))
     return record if is_right else None

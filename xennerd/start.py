@@ -17,10 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xenner.errors import ConfigError, HostError
+from xenner.settings import Console, GuestSettings, load_settings
 from xenner.types import Domid
 from xenner.xlcfg import DomainConfig, parse_config
 from xennerd.burial import DUMP_DIR
 from xennerd.keeping import FileKeeper, killed_domid, planned_record
+from xennerd.plugged import with_plugged
 from xennerd.records import Record
 from xennerd.runtimedir import default_runtime_dir
 from xennerd.slices import slice_properties
@@ -33,6 +35,7 @@ EVTCHND = Path("/run/xenner/evtchnd.socket")
 XENSTORE = Path("/run/xenstored/socket")
 
 _MODULE = "xennerd.start"
+_DEFAULT = GuestSettings()
 
 
 def config_path(instance: str, *, runtime_dir: Path) -> Path:
@@ -54,6 +57,7 @@ def options_for(
     xenstore: Path,
     handle: uuid.UUID,
     is_stopped: bool = False,
+    guests: GuestSettings = _DEFAULT,
 ) -> Options:
     """What the VM process is asked for. Pure."""
     return Options(
@@ -65,7 +69,7 @@ def options_for(
         name=config.name,
         handle=handle,
         domid=domid,
-        serial="pty",
+        serial=_serial(guests),
         monitor=f"unix:{runtime_dir}/monitor.{domid}",
         is_stopped=is_stopped,
         runtime_dir=runtime_dir,
@@ -74,6 +78,12 @@ def options_for(
         disks=config.disks,
         vifs=config.vifs,
     )
+
+
+def _serial(guests: GuestSettings) -> str:
+    if guests.console is Console.XENCONSOLED:
+        return "xenconsoled"
+    return "pty,log" if guests.console_to_journal else "pty"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -120,13 +130,14 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
         settings=extra,
     )
     options = options_for(
-        config,
+        with_plugged(config, record.plugged),
         domid,
         runtime_dir=arguments.runtime_dir,
         evtchnd=arguments.evtchnd,
         xenstore=arguments.xenstore,
         handle=uuid.UUID(record.handle),
         is_stopped=arguments.paused,
+        guests=load_settings().guests,
     )
     keeper = FileKeeper(
         config,

@@ -54,6 +54,27 @@ def started(
                 process.kill()
 
 
+@pytest.mark.places("host")
+def test_the_console_is_in_the_log_too(xenner: Xenner, tmp_path: Path) -> None:
+    file = tmp_path / "console"
+    done = subprocess.run(
+        [
+            *xenner.command(_ENDING, "-append", "end=poweroff"),
+            *("-serial", f"file:{file},log"),
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=limit_s(60),
+    )
+    assert done.returncode == 0, done.stderr
+    said = file.read_text().replace("\r", "").splitlines()
+    assert any(line.startswith("verdict:") for line in said)
+    for line in filter(None, said):
+        assert f"xenner.guest: {line}" in done.stderr.splitlines()
+
+
 @pytest.mark.parametrize("end", ["loop", "idle"])
 @pytest.mark.parametrize(
     "number",

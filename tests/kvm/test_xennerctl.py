@@ -151,6 +151,37 @@ def test_what_is_updated_counts_from_the_next_start_on(ctl: Ctl) -> None:
         assert monitor.execute("query-uuid") == handle
 
 
+def vdevs(ctl: Ctl) -> list[str]:
+    # For a moment between two processes there is no such domain.
+    lines = ctl.run("block-list", "web").stdout.splitlines()[1:]
+    return [line.split()[0] for line in lines]
+
+
+def test_what_is_plugged_in_stays_over_a_reboot(ctl: Ctl) -> None:
+    directory = ctl.host.directory
+    for name in ("first", "second"):
+        (directory / name).write_bytes(bytes(1 << 20))
+    file = str(directory / "web.cfg")
+    ctl("create", file, f"disk=['{directory}/first,raw,xvda,w']")
+    ctl("block-attach", "web", f"{directory}/second,raw,xvdb,r")
+    assert vdevs(ctl) == ["51712", "51728"]
+    domid = ctl("domid", "web").strip()
+    record = directory / f"domain.{domid}"
+    nr_starts = len(json.loads(record.read_text())["starts_s"])
+    ctl("reboot", "web")
+    deadline = time.monotonic() + limit_s(60)
+    # The start is counted before the guest has its nodes.
+    while len(json.loads(record.read_text())["starts_s"]) == nr_starts:
+        assert time.monotonic() < deadline
+    while vdevs(ctl) != ["51712", "51728"]:
+        assert time.monotonic() < deadline
+    # One that is created anew is as its file has it.
+    ctl("destroy", "web")
+    ctl("create", "-p", file)
+    assert rows(ctl("list", "web"))
+    assert vdevs(ctl) == []
+
+
 def test_info_as_ganeti_reads_it(ctl: Ctl) -> None:
     pairs = [line.split(":", 1) for line in ctl("info").splitlines()]
     facts = {key.strip(): value.strip() for key, value in pairs}

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.kvm, pytest.mark.places("container")]
 DOMID = 361
 UNIT = f"xenner@{DOMID}.service"
 FILE = Path(f"/etc/xenner/{DOMID}.cfg")
+SETTINGS = Path("/etc/xenner/xenner.toml")
 KERNEL = Path(__file__).resolve().parents[2] / "build/debian/vmlinuz"
 # The most that systemd-analyze may find exposed, in its tenths.
 MOST_EXPOSED = 20
@@ -124,6 +125,22 @@ def test_lines_have_fields_and_a_catalogue(store: None, tmp_path: Path) -> None:
     assert entry["_SYSTEMD_UNIT"] == UNIT
     text = output_of("journalctl", "-x", "--boot", f"XENNER_DOMID={DOMID}")
     assert "Guest web has ended: poweroff" in text
+
+
+def test_the_console_is_in_the_journal(store: None, tmp_path: Path) -> None:
+    write_file(tmp_path)
+    SETTINGS.write_text("[guests]\nconsole_to_journal = true\n")
+    try:
+        output_of("systemctl", "start", UNIT)
+        output_of("systemctl", "stop", UNIT)
+    finally:
+        SETTINGS.unlink()
+    said = [e for e in story() if e.get("XENNER_DEVICE") == "console"]
+    assert any("Linux version" in entry["MESSAGE"] for entry in said), story()
+    for entry in said:
+        assert entry["MESSAGE"].startswith("web: ")
+        assert entry["XENNER_DOMAIN"] == "web"
+        assert entry["_SYSTEMD_UNIT"] == UNIT
 
 
 def test_a_crashing_guest_is_restarted_and_then_left(

@@ -25,9 +25,10 @@ from xenner.backend.status import (
 )
 from xenner.backend.statusserver import serve_status
 from xenner.concurrency import run_abandonable
-from xenner.errors import HostError
+from xenner.errors import ConfigError, HostError
 from xenner.libxenstore import Store
 from xenner.service import notify
+from xenner.settings import load_settings
 from xenner.watchdog import feed_watchdog
 
 
@@ -58,9 +59,9 @@ def run_backend(
             print(_status(backend.form, options))
         else:
             _serve(backend)
-    except HostError as error:
+    except (HostError, ConfigError) as error:
         print(f"{name}: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, ConfigError) else 1
     return 0
 
 
@@ -91,7 +92,8 @@ def _status(form: Form, options: argparse.Namespace) -> str:
 
 def _serve(backend: Backend) -> None:
     logging.basicConfig(
-        format=f"{backend.form.daemon}: %(message)s", level=logging.INFO
+        format=f"{backend.form.daemon}: %(message)s",
+        level=load_settings().level,
     )
     failed: BaseException | None = None
     try:

@@ -3,6 +3,7 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from xenner.errors import ConfigError, HostError
 from xennerd.ctl import (
@@ -36,32 +37,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Find the command and run it: 0, 1 it failed, 2 what was asked is
     wrong."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    name = _own_name(sys.argv[0])
     while words and words[0] in _GLOBAL_OPTIONS:
         words.pop(0)
     try:
         if not words:
-            print(help_text(COMMANDS), end="", file=sys.stderr)
+            print(help_text(COMMANDS, name=name), end="", file=sys.stderr)
             return 1
         if words[0] in ("help", "-h", "--help"):
-            return _help(words[1:])
+            return _help(words[1:], name=name)
         return COMMANDS[find_command(words[0], COMMANDS)].run(words[1:])
     except ConfigError as error:
-        print(f"xennerctl: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 1 if isinstance(error, NoCommandError) else 2
     except NoDomainError as error:
         print(error, file=sys.stderr)
         return 1
     except HostError as error:
-        print(f"xennerctl: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 1
 
 
-def _help(words: Sequence[str]) -> int:
+def _own_name(program: str) -> str:
+    """What we were called as: `xl` through a link of that name."""
+    return "xl" if Path(program).name == "xl" else "xennerctl"
+
+
+def _help(words: Sequence[str], *, name: str) -> int:
     if not words:
-        print(help_text(COMMANDS), end="")
+        print(help_text(COMMANDS, name=name), end="")
         return 0
     command = COMMANDS[find_command(words[0], COMMANDS)]
-    print(f"Usage: xennerctl {command.usage}\n\n{command.summary}.")
+    print(f"Usage: {name} {command.usage}\n\n{command.summary}.")
     return 0
 
 

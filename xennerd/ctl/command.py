@@ -36,14 +36,16 @@ def find_command(name: str, commands: Mapping[str, Command]) -> str:
     return found[0]
 
 
-def help_text(commands: Mapping[str, Command]) -> str:
-    """All commands with a line for each."""
+def help_text(
+    commands: Mapping[str, Command], *, name: str = "xennerctl"
+) -> str:
+    """All commands with a line for each, of the program `name`."""
     width = max(map(len, commands))
     rows = [
-        f" {name:{width}}  {command.summary}"
-        for name, command in sorted(commands.items())
+        f" {word:{width}}  {command.summary}"
+        for word, command in sorted(commands.items())
     ]
     return (
-        "Usage xennerctl [-v] [-f] [-t] [-N] <subcommand> [args]\n\n"
-        "xennerctl full list of subcommands:\n\n" + "\n".join(rows) + "\n"
+        f"Usage {name} [-v] [-f] [-t] [-N] <subcommand> [args]\n\n"
+        f"{name} full list of subcommands:\n\n" + "\n".join(rows) + "\n"
     )

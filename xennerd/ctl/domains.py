@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -237,17 +237,33 @@ def _vcpus(pid: int, answers: list[dict[str, Any]]) -> Iterator[Vcpu]:
         )
 
 
-def dom0(domains: list[Domain]) -> Domain:
-    """The host itself, as xl shows it: what the guests do not have."""
+def free_mib(meminfo: str, domains: Iterable[Domain]) -> int:
+    """What new guests can have: no more than is there, and nothing that a
+    guest has not touched yet."""
+    guests_mib = sum(domain.memory_mib for domain in domains)
+    left_mib = memory_mib(meminfo, "MemTotal") - guests_mib
+    return max(0, min(memory_mib(meminfo, "MemAvailable"), left_mib))
+
+
+def host_mib(meminfo: str, domains: Sequence[Domain]) -> int:
+    """What the host itself uses, domain 0's memory. With the guests' and the
+    free it is the total: a cluster manager takes the rest for the
+    hypervisor's, which must not be below zero."""
+    guests_mib = sum(domain.memory_mib for domain in domains)
+    total_mib = memory_mib(meminfo, "MemTotal")
+    return max(0, total_mib - guests_mib - free_mib(meminfo, domains))
+
+
+def dom0(domains: Sequence[Domain]) -> Domain:
+    """The host itself, as xl shows it."""
     text = Path("/proc/meminfo").read_text()
-    total_mib = memory_mib(text, "MemTotal")
     cpus = _host_cpus()
     return Domain(
         Domid(0),
         "Domain-0",
         handle="00000000-0000-0000-0000-000000000000",
-        memory_mib=max(0, total_mib - sum(d.memory_mib for d in domains)),
-        max_memory_mib=total_mib,
+        memory_mib=host_mib(text, domains),
+        max_memory_mib=memory_mib(text, "MemTotal"),
         cpu_s=sum(vcpu.cpu_s for vcpu in cpus),
         uptime_s=time.clock_gettime(time.CLOCK_BOOTTIME),
         vcpus=cpus,

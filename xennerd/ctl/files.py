@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from xenner.errors import ConfigError
+from xenner.settings import PATH, load_settings, read_settings
 from xenner.xlcfg import DomainConfig, parse_config
 from xennerd.ctl.command import Command
 
@@ -53,6 +54,21 @@ def _check(words: Sequence[str]) -> int:
     return 0
 
 
+def _check_config(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("xennerctl check-config")
+    parser.add_argument("--json", action="store_true", help="show what counts")
+    parser.add_argument("file", type=Path, nargs="?", help=f"default: {PATH}")
+    arguments = parser.parse_args(words)
+    try:
+        path = arguments.file
+        settings = read_settings(path) if path else load_settings()
+    except FileNotFoundError:
+        raise ConfigError("there is no such file", file=path) from None
+    if arguments.json:
+        print(json.dumps(asdict(settings), indent=4))
+    return 0
+
+
 def _plain(value: object) -> object:
     return sorted(value) if isinstance(value, frozenset) else str(value)
 
@@ -60,5 +76,10 @@ def _plain(value: object) -> object:
 COMMANDS = {
     "check": Command(
         _check, "check [--json] FILE...", "Read domain files, start nothing"
+    ),
+    "check-config": Command(
+        _check_config,
+        "check-config [--json] [FILE]",
+        "Read the daemons' settings",
     ),
 }

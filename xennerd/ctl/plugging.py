@@ -24,6 +24,7 @@ from xennerd.ctl.domains import Domain, Places, find_domain
 from xennerd.devicenodes import device_paths, disk_nodes, vif_nodes
 from xennerd.guestnodes import Node
 from xennerd.nodewriting import in_transaction, replace_nodes
+from xennerd.plugged import remember
 
 # libxl's LIBXL_HOTPLUG_TIMEOUT and LIBXL_DESTROY_TIMEOUT are 40 s and 10 s.
 _ATTACH_LIMIT_S = 40.0
@@ -42,7 +43,7 @@ class _Device:
         self._store = store
         self._kind = kind
         self._domid = domid
-        self._devid = devid
+        self.devid = devid
         # The toolstack's own record: a frontend writes what it likes.
         self._own = f"/libxl/{domid}/device/{kind}/{devid}"
         self._name = f"{kind} {devid} of domain {domid}"
@@ -121,7 +122,7 @@ class _Device:
 
     def _remove(self) -> None:
         backend = self._read(f"{self._own}/backend")
-        paths = device_paths(self._kind, self._domid, self._devid)
+        paths = device_paths(self._kind, self._domid, self.devid)
         replace_nodes(self._store, [*paths, backend], ())
 
 
@@ -135,7 +136,14 @@ def _xenstore() -> Iterator[Xenstore]:
 
 
 def _find(word: str) -> Domain:
-    return find_domain(Places.of(os.environ), word)
+    domain = find_domain(Places.of(os.environ), word)
+    if domain.end:
+        raise HostError(f"{domain.name} has ended: {domain.end}")
+    return domain
+
+
+def _remember(domain: Domain, kind: str, devid: int, spec: str = "") -> None:
+    remember(Places.of(os.environ).runtime_dir, domain.domid, kind, devid, spec)
 
 
 def _block_attach(words: Sequence[str]) -> int:
@@ -143,14 +151,16 @@ def _block_attach(words: Sequence[str]) -> int:
     parser.add_argument("domain")
     parser.add_argument("spec", nargs="+")
     arguments = parser.parse_args(words)
+    spec = ",".join(arguments.spec)
     try:
-        disk = parse_disk(",".join(arguments.spec))
+        disk = parse_disk(spec)
     except ValueError as error:
         raise ConfigError(f"block-attach: {error}") from None
     domain = _find(arguments.domain)
     with _xenstore() as store:
         device = _Device(store, "vbd", domain.domid, disk.devid)
         device.attach(disk_nodes(domain.domid, disk))
+    _remember(domain, "vbd", disk.devid, spec)
     return 0
 
 
@@ -173,6 +183,7 @@ def _network_attach(words: Sequence[str]) -> int:
         handle = _handle(domain)
         nodes = vif_nodes(domain.domid, vif, handle=handle)
         _Device(store, "vif", domain.domid, vif.devid).attach(nodes)
+    _remember(domain, "vif", vif.devid, text or "type=vif")
     return 0
 
 
@@ -205,6 +216,7 @@ def _block_detach(words: Sequence[str]) -> int:
     with _xenstore() as store:
         device = _Device(store, "vbd", domain.domid, devid)
         device.detach(is_forced=is_forced)
+    _remember(domain, "vbd", devid)
     return 0
 
 
@@ -213,6 +225,7 @@ def _network_detach(words: Sequence[str]) -> int:
     with _xenstore() as store:
         device = _find_vif(store, domain, word)
         device.detach(is_forced=is_forced)
+    _remember(domain, "vif", device.devid)
     return 0
 
 

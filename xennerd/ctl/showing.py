@@ -23,6 +23,7 @@ from xennerd.ctl.domains import (
     Places,
     dom0,
     find_domain,
+    free_mib,
     list_domains,
     memory_mib,
 )
@@ -114,14 +115,14 @@ def _vcpu_list(words: Sequence[str]) -> int:
 
 def _info(words: Sequence[str]) -> int:
     arguments = _parser("info").parse_args(words)
-    facts = host_facts()
+    facts = host_facts(list_domains(_places()))
     if arguments.json:
         return _print_json(facts)
     return _print(formats.info_lines(facts))
 
 
-def host_facts() -> dict[str, object]:
-    """What `info` says of this host. Memory is in MiB."""
+def host_facts(domains: Sequence[Domain]) -> dict[str, object]:
+    """What `info` says of this host with its guests. Memory is in MiB."""
     meminfo = Path("/proc/meminfo").read_text()
     cpuinfo = Path("/proc/cpuinfo").read_text()
     nr_cpus = os.cpu_count() or 1
@@ -142,7 +143,7 @@ def host_facts() -> dict[str, object]:
         "cpu_mhz": f"{_cpu_number(cpuinfo, 'cpu MHz', 0):.3f}",
         "virt_caps": "pv",
         "total_memory": memory_mib(meminfo, "MemTotal"),
-        "free_memory": memory_mib(meminfo, "MemAvailable"),
+        "free_memory": free_mib(meminfo, domains),
         "sharing_freed_memory": 0,
         "sharing_used_memory": 0,
         "outstanding_claims": 0,

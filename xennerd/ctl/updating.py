@@ -76,7 +76,9 @@ def _config_update(words: Sequence[str]) -> int:
     if config.name != record.name:
         raise HostError(f"{file} is of {config.name!r}, not of {record.name!r}")
     write_record(
-        places.runtime_dir, replace(record, file=str(path), settings=extra)
+        places.runtime_dir,
+        # As libxl's: the file is all, with what was plugged in or without.
+        replace(record, file=str(path), settings=extra, plugged=()),
     )
     return 0
 

@@ -19,6 +19,7 @@ from xenner.errors import ConfigError, HostError
 from xenner.evtchn import Evtchnd
 from xenner.listening import open_listener
 from xenner.service import notify
+from xenner.settings import StoreSettings, load_settings
 from xenner.settling import keep_connected
 from xenner.watchdog import feed_watchdog
 from xenner.xenstore import Xenstore
@@ -59,22 +60,25 @@ def main() -> None:
         f" {VARIABLE} has)",
     )
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="xenstore: %(message)s")
     try:
-        if arguments.instead:
+        settings = load_settings()
+        logging.basicConfig(
+            level=settings.level, format="xenstore: %(message)s"
+        )
+        if instead := arguments.instead or settings.store.program:
             run_instead(
-                arguments.instead,
+                instead,
                 arguments.socket,
                 runtime_dir=arguments.runtime_dir,
             )
         else:
-            _run(arguments)
+            _run(arguments, settings.store)
     except (HostError, ConfigError) as error:
         print(f"xenstore: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace, settings: StoreSettings) -> None:
     """Our own store, until it is told to end."""
     with ExitStack() as stack:
         listener = stack.enter_context(_open_socket(arguments.socket))
@@ -84,7 +88,8 @@ def _run(arguments: argparse.Namespace) -> None:
             open_ring = Guests(evtchnd, arguments.runtime_dir).open_ring
         state = None
         if arguments.state is not None:
-            state = StateFile(arguments.state, sync=arguments.sync)
+            is_sync = arguments.sync or settings.sync
+            state = StateFile(arguments.state, sync=is_sync)
         concurrency.run(
             partial(
                 _serve_until_signal,

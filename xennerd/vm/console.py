@@ -20,8 +20,10 @@ import trio
 from xenner.concurrency import run_abandonable
 from xenner.errors import ConfigError, HostError
 from xenner.listening import listen_at
+from xennerd.vm.consolelines import ConsoleLines, let_lines_through
 from xennerd.vm.escape import LEAVE
 
+_LOGGED = ",log"
 _CHUNK_BYTES = 1024
 _PTY_PATIENCE_S = 1.0
 
@@ -150,13 +152,38 @@ class SocketSink:
             await client.aclose()
 
 
+class LoggedSink:
+    """Another sink, whose output is told line by line as well."""
+
+    def __init__(self, sink: Sink, lines: ConsoleLines) -> None:
+        self._sink = sink
+        self._lines = lines
+
+    async def send(self, data: bytes) -> None:
+        self._lines.write(data)
+        await self._sink.send(data)
+
+    async def receive(self) -> bytes:
+        return await self._sink.receive()
+
+
 @asynccontextmanager
 async def open_console(spec: str, *, link: Path) -> AsyncIterator[Sink]:
     """The sink that a -serial argument names; `link` is where a pty shows.
 
-    Raises ConfigError for a specification that makes no sense, HostError
-    for one that cannot be had.
+    With `,log` behind it the output is in the log too. Raises ConfigError for
+    a specification that makes no sense, HostError for one that cannot be had.
     """
+    if spec.endswith(_LOGGED):
+        let_lines_through()
+        lines = ConsoleLines()
+        own = spec.removesuffix(_LOGGED)
+        try:
+            async with open_console(own, link=link) as sink:
+                yield LoggedSink(sink, lines)
+        finally:
+            lines.close()
+        return
     kind, _, rest = spec.partition(":")
     match kind:
         case "null" | "none" | "xenconsoled":

@@ -37,7 +37,7 @@ def test_others_are_refused(name: str) -> None:
 def test_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "7.cfg"
     file.write_text("name='web'\nkernel='/k'\ncolour='red'\n")
-    assert main(["-v", "che", str(file)]) == 0
+    assert main(["-v", "check", str(file)]) == 0
     out, err = capsys.readouterr()
     assert out == f"{file}: web: 32 MiB, 1 vCPUs, 0 disks, 0 interfaces\n"
     assert err == f"warning: {file}:3: colour: an unknown key\n"
@@ -74,3 +74,29 @@ def test_help_and_unknown_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["frobnicate"]) == 1
     assert capsys.readouterr().err == "xennerctl: command not implemented\n"
     assert main([]) == 1
+
+
+def test_through_a_link_it_is_xl(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["/usr/local/sbin/xl", "help"])
+    assert main() == 0
+    assert capsys.readouterr().out.startswith("Usage xl [-v]")
+    monkeypatch.setattr("sys.argv", ["/usr/local/sbin/xl", "nothing"])
+    assert main() == 1
+    assert capsys.readouterr().err == "xl: command not implemented\n"
+
+
+def test_check_config(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "xenner.toml"
+    assert main(["check-config", str(file)]) == 2
+    assert "there is no such file" in capsys.readouterr().err
+    file.write_text("[log]\nlevel = 'error'\n")
+    assert main(["check-config", "--json", str(file)]) == 0
+    assert json.loads(capsys.readouterr().out)["log"] == {"level": "error"}
+    file.write_text("[log]\ncolour = 'red'\n")
+    assert main(["check-config", str(file)]) == 2
+    err = capsys.readouterr().err
+    assert err == f"xennerctl: {file}:2: log.colour: unknown; there are level\n"

@@ -38,7 +38,7 @@ def test_nothing_typed_is_every_command() -> None:
 
 def test_commands_that_take_a_domain_say_so() -> None:
     """The word in the usage is what completion goes by."""
-    of_none = {"create", "check", "complete", "info", "top"}
+    of_none = {"create", "check", "check-config", "complete", "info", "top"}
     for name, usage in USAGES.items():
         found = candidates([name, ""], USAGES, names=lambda: ["web"])
         assert found == ([] if name in of_none else ["web"]), usage
@@ -60,3 +60,15 @@ def test_bash_offers_it(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout == "<3><complete><list><two words>"
+
+
+def test_bash_does_so_for_xl_too() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"source {SCRIPT}; complete -p xl xennerctl"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [
+        *("complete -F _xennerctl xl", "complete -F _xennerctl xennerctl"),
+    ]

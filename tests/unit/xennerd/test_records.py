@@ -29,6 +29,7 @@ RECORD = Record(
     memory_mib=64,
     nr_vcpus=2,
     starts_s=(1.5, 2.5),
+    plugged=("vbd 51728 /a,raw,xvdb,w", "vif 0 "),
 )
 
 
@@ -58,6 +59,8 @@ def test_round_trip(tmp_path: Path) -> None:
         json.dumps({**asdict(RECORD), "name": 5}),
         json.dumps({**asdict(RECORD), "pid": "12"}),
         json.dumps({**asdict(RECORD), "starts_s": 5}),
+        json.dumps({**asdict(RECORD), "plugged": "vif"}),
+        json.dumps({**asdict(RECORD), "plugged": [5]}),
         json.dumps({**asdict(RECORD), "starts_s": ["now"]}),
         "\udcff",
     ],
