@@ -2,6 +2,7 @@
 """evtchnd: event channels between the host's processes and the guests."""
 
 import argparse
+import grp
 import logging
 import resource
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import trio
 
+from evtchnd.domains import Trusted
 from evtchnd.server import Server
 from xenner.errors import HostError
 from xenner.listening import open_listener
@@ -28,13 +30,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _raise_limit()
     try:
         with _open_socket(options.socket) as listener:
-            trusted_uids = frozenset(options.trust_uid)
-            server = Server(listener, trusted_uids=trusted_uids)
+            server = Server(listener, trusted=_trusted(options))
             trio.run(_serve_until_told, server)
     except HostError as error:
         print(f"evtchnd: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _trusted(options: argparse.Namespace) -> Trusted:
+    """HostError: there is no such group."""
+    gids = set()
+    for name in options.group:
+        try:
+            gids.add(grp.getgrnam(name).gr_gid)
+        except KeyError:
+            raise HostError(
+                f"there is no group {name}",
+                "systemd-sysusers makes the suite's",
+            ) from None
+    return Trusted(uids=frozenset(options.trust_uid), gids=frozenset(gids))
 
 
 def _open_socket(path: Path) -> AbstractContextManager[socket.socket]:
@@ -59,6 +74,13 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="UID",
         help="a user besides root whose processes act for the host",
+    )
+    parser.add_argument(
+        "--group",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a group whose members' processes act for the host",
     )
     return parser
 

@@ -26,6 +26,7 @@ from xenner.backend.status import (
 )
 from xenner.errors import HostError
 from xenner.libxenstore import Store
+from xenner.service import notify
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ async def _serve_until_told(backend: Backend, store: Store) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             await _start(backend, store, nursery)
+            notify("READY=1")
             async for _number in signals:
                 nursery.cancel_scope.cancel()
 
