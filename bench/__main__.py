@@ -6,7 +6,16 @@ A case alone is `boot/tcg`.
 
 import sys
 
-from bench import blk, boot, clock, evtchn, net, xenstore
+from bench import (
+    blk,
+    boot,
+    clock,
+    evtchn,
+    net,
+    supervisor,
+    xennic,
+    xenstore,
+)
 from bench.results import report
 
 _BENCHES = {
@@ -14,7 +23,8 @@ _BENCHES = {
     "boot": boot.CASES,
     "clock": clock.CASES,
     "evtchn": evtchn.CASES,
-    "net": net.CASES,
+    "net": {**net.CASES, **xennic.CASES},
+    "supervisor": supervisor.CASES,
     "xenstore": xenstore.CASES,
 }
 

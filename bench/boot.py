@@ -111,38 +111,15 @@ def startup() -> Result:
     instruction, so neither has to be believed.
     """
 
-    def daemonized(command: list[str], directory: Path) -> float:
-        pidfile = directory / "pid"
-        started_at = time.monotonic()
-        subprocess.run(
-            [*command, "-daemonize", "-pidfile", str(pidfile)],
-            check=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=60,
-        )
-        took_s = time.monotonic() - started_at
-        end(int(pidfile.read_text()))
-        return took_s
-
     def ours() -> float:
-        with tempfile.TemporaryDirectory(prefix="xenner-bench.") as name:
-            command = ours_command(initrd, todo="idle")
-            return daemonized([*command, "-serial", "null"], Path(name))
-
-    def peer() -> float:
-        with tempfile.TemporaryDirectory(prefix="xenner-bench.") as name:
-            command = peer_command(initrd, todo="idle", khz=0)
-            # -nographic and -daemonize exclude each other in QEMU.
-            command = [word for word in command if word != "-nographic"]
-            return daemonized(
-                [*command, "-display", "none", "-serial", "null"], Path(name)
-            )
+        command = ours_command(initrd, todo="idle")
+        return daemonized([*command, "-serial", "null"])
 
     with initramfs() as initrd:
         ours()
-        ours_s, peer_s = in_turn(ours, peer, rounds=7)
+        ours_s, peer_s = in_turn(
+            ours, lambda: daemonized_peer(initrd), rounds=7
+        )
         says_s = run_ours(initrd, todo="poweroff").statistics["startup_s"]
     return Result(
         _BENCH,
@@ -154,6 +131,32 @@ def startup() -> Result:
         "lower",
         {"ours_says_s": says_s},
     )
+
+
+def daemonized_peer(initrd: Path) -> float:
+    """The peer's part of startup()."""
+    command = peer_command(initrd, todo="idle", khz=0)
+    # -nographic and -daemonize exclude each other in QEMU.
+    command = [word for word in command if word != "-nographic"]
+    return daemonized([*command, "-display", "none", "-serial", "null"])
+
+
+def daemonized(command: list[str]) -> float:
+    """How long the program takes to go to the background. It is ended."""
+    with tempfile.TemporaryDirectory(prefix="xenner-bench.") as name:
+        pidfile = Path(name) / "pid"
+        started_at = time.monotonic()
+        subprocess.run(
+            [*command, "-daemonize", "-pidfile", str(pidfile)],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+        )
+        took_s = time.monotonic() - started_at
+        end(int(pidfile.read_text()))
+    return took_s
 
 
 def end(pid: int) -> None:

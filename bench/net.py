@@ -30,9 +30,9 @@ _BENCH = "net"
 _TOP = Path(__file__).resolve().parent.parent
 _PEER_NAME = "bare loop"
 _DOMID = 321
-_SECONDS = 0.4
-_ROUNDS = 5
-_SMALL_BYTES = 64
+SECONDS = 0.4
+ROUNDS = 5
+SMALL_BYTES = 64
 # Of TCP, in segments of so many.
 _LARGE_BYTES, _GSO_BYTES = 65214, 1448
 
@@ -46,6 +46,12 @@ class Place:
     far: Namespace
     program: Path
 
+    @property
+    def pid(self) -> int:
+        """netbackd's."""
+        assert self.rig.backend is not None
+        return self.rig.backend.pid
+
     def bare(self, *words: object) -> list[str]:
         """The bare loop's command line, where the taps are."""
         return self.rig.net.command(str(self.program), *map(str, words))
@@ -53,6 +59,19 @@ class Place:
     def peer(self, *words: object) -> list[str]:
         """The other end's."""
         return self.far.command(str(self.program), *map(str, words))
+
+    def under_load(
+        self, side: str, size_bytes: int, gso: int, run: Callable[[], str]
+    ) -> str:
+        """Run something while the other end sends as fast as it can."""
+        words = (side, size_bytes, gso, SECONDS * 2)
+        with subprocess.Popen(
+            self.peer("peer-tx", *words), stdout=subprocess.DEVNULL
+        ) as peer:
+            try:
+                return run()
+            finally:
+                peer.kill()
 
 
 @contextmanager
@@ -73,7 +92,7 @@ def open_place() -> Iterator[Place]:
             net.run("sysctl", "-q", "net.ipv6.conf.default.disable_ipv6=1")
         rig.net.ip("tuntap add bare mode tap multi_queue vnet_hdr")
         for side in ("ours", "bare"):
-            _connect(rig.net, far, side)
+            connect(rig.net, far, side)
         rig.net.ip("link set bare master br-bare")
         rig.net.ip("link set bare up")
         frontend = rig.start_frontend(_DOMID)
@@ -82,7 +101,7 @@ def open_place() -> Iterator[Place]:
         yield Place(rig, frontend, far, program)
 
 
-def _connect(near: Namespace, far: Namespace, side: str) -> None:
+def connect(near: Namespace, far: Namespace, side: str) -> None:
     """A bridge, and a cable from it to the other namespace."""
     near.ip(f"link add br-{side} type bridge")
     near.ip(f"link add to-{side} type veth peer name {side} netns {far.pid}")
@@ -99,11 +118,11 @@ def _run(command: list[str]) -> str:
     return done.stdout
 
 
-def _rate(answer: str) -> float:
+def rate(answer: str) -> float:
     return number(answer, "packets") / number(answer, "seconds")
 
 
-def _frame(gso: int, size_bytes: int) -> str:
+def headers(gso: int, size_bytes: int) -> str:
     """The headers that net_bare.c makes."""
     head = bytearray(54 if gso else 14)
     head[:7] = b"\xff" * 6 + b"\x02"
@@ -132,14 +151,13 @@ class Meter:
         }
 
 
-def _ours(place: Place, meter: Meter, run: Callable[[], str]) -> float:
-    assert place.rig.backend is not None
-    pid = place.rig.backend.pid
+def served(pid: int, times_us: list[float], run: Callable[[], str]) -> float:
+    """Packets each second of a load, and CPU time of the backend for each."""
     before_s = cpu_s(pid)
     answer = run()
     used_s = cpu_s(pid) - before_s
-    meter.ours_us.append(1e6 * used_s / number(answer, "packets"))
-    return _rate(answer)
+    times_us.append(1e6 * used_s / max(number(answer, "packets"), 1))
+    return rate(answer)
 
 
 def _bare(meter: Meter, run: Callable[[], str]) -> float:
@@ -147,21 +165,21 @@ def _bare(meter: Meter, run: Callable[[], str]) -> float:
     meter.peer_us.append(
         1e6 * number(answer, "cpu") / number(answer, "packets")
     )
-    return _rate(answer)
+    return rate(answer)
 
 
 def transmit(gso: int, size_bytes: int) -> Result:
     """From the guest: as fast as it goes."""
     with open_place() as place:
-        place.frontend.ask(f"frame {_frame(gso, size_bytes)}")
-        words = f"{size_bytes} {gso} {_SECONDS}"
+        place.frontend.ask(f"frame {headers(gso, size_bytes)}")
+        words = f"{size_bytes} {gso} {SECONDS}"
         meter = Meter([], [])
         ask = partial(place.frontend.ask, f"tx {words}")
         run = partial(_run, place.bare("tap-tx", "bare", *words.split()))
         ours, peer = in_turn(
-            partial(_ours, place, meter, ask),
+            partial(served, place.pid, meter.ours_us, ask),
             partial(_bare, meter, run),
-            rounds=_ROUNDS,
+            rounds=ROUNDS,
         )
     return _result(gso, size_bytes, "tx", (ours, peer), meter)
 
@@ -172,21 +190,19 @@ def receive(gso: int, size_bytes: int) -> Result:
         meter = Meter([], [])
 
         def under_load(side: str, run: Callable[[], str]) -> str:
-            words = (side, size_bytes, gso, _SECONDS * 2)
-            with subprocess.Popen(
-                place.peer("peer-tx", *words), stdout=subprocess.DEVNULL
-            ) as peer:
-                try:
-                    return run()
-                finally:
-                    peer.kill()
+            return place.under_load(side, size_bytes, gso, run)
 
-        ask = partial(place.frontend.ask, f"rx {_SECONDS}")
-        run = partial(_run, place.bare("tap-rx", "bare", _SECONDS))
+        ask = partial(place.frontend.ask, f"rx {SECONDS}")
+        run = partial(_run, place.bare("tap-rx", "bare", SECONDS))
         ours, peer = in_turn(
-            partial(_ours, place, meter, partial(under_load, "ours", ask)),
+            partial(
+                served,
+                place.pid,
+                meter.ours_us,
+                partial(under_load, "ours", ask),
+            ),
             partial(_bare, meter, partial(under_load, "bare", run)),
-            rounds=_ROUNDS,
+            rounds=ROUNDS,
         )
     return _result(gso, size_bytes, "rx", (ours, peer), meter)
 
@@ -213,14 +229,14 @@ def latency() -> Result:
     with open_place() as place:
 
         def ping(side: str) -> float:
-            said = _run(place.peer("peer-ping", side, _SECONDS))
+            said = _run(place.peer("peer-ping", side, SECONDS))
             return number(said, "us")
 
         def ours() -> float:
             process = place.frontend.process
             assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write(f"echo {_SECONDS * 2}\n")
+            process.stdin.write(f"echo {SECONDS * 2}\n")
             process.stdin.flush()
             try:
                 return ping("ours")
@@ -228,14 +244,14 @@ def latency() -> Result:
                 process.stdout.readline()
 
         def bare() -> float:
-            command = place.bare("tap-echo", "bare", _SECONDS * 2)
+            command = place.bare("tap-echo", "bare", SECONDS * 2)
             with subprocess.Popen(command, stdout=subprocess.DEVNULL) as loop:
                 try:
                     return ping("bare")
                 finally:
                     loop.kill()
 
-        times = in_turn(ours, bare, rounds=_ROUNDS)
+        times = in_turn(ours, bare, rounds=ROUNDS)
     return Result(
         _BENCH,
         "latency",
@@ -249,8 +265,8 @@ def latency() -> Result:
 
 
 CASES: Mapping[str, Callable[[], Result]] = {
-    "bare-64b-tx": partial(transmit, 0, _SMALL_BYTES),
-    "bare-64b-rx": partial(receive, 0, _SMALL_BYTES),
+    "bare-64b-tx": partial(transmit, 0, SMALL_BYTES),
+    "bare-64b-rx": partial(receive, 0, SMALL_BYTES),
     "bare-gso-tx": partial(transmit, _GSO_BYTES, _LARGE_BYTES),
     "bare-gso-rx": partial(receive, _GSO_BYTES, _LARGE_BYTES),
     "latency": latency,

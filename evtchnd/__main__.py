@@ -19,6 +19,7 @@ from evtchnd.server import Server
 from xenner.errors import HostError
 from xenner.listening import open_listener
 from xenner.service import notify
+from xenner.watchdog import feed_watchdog
 
 _DEFAULT_SOCKET = Path("/run/xenner/evtchnd.socket")
 
@@ -90,6 +91,7 @@ async def _serve_until_told(server: Server) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(server.serve)
             notify("READY=1")
+            nursery.start_soon(feed_watchdog, server.prove)
             async for _number in signals:
                 nursery.cancel_scope.cancel()
 

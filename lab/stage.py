@@ -47,6 +47,14 @@ _PLACES = {
 }
 # Built here, there is no compiler in the lab.
 _BUILT = ("build/debian", "build/tests")
+# Of Xen's programs those that a test starts there, and their libraries.
+_XEN = "build/xen-utils/usr/lib"
+_XEN_FILES = (
+    "xen-4.17/bin/xenstored",
+    "xen-4.17/bin/oxenstored",
+    "x86_64-linux-gnu/libxenctrl.so.4.17",
+    "x86_64-linux-gnu/libxenguest.so.4.17",
+)
 
 
 @contextmanager
@@ -134,6 +142,11 @@ def _copy_tree(tree: Path) -> None:
     for name in _BUILT:
         if (TOP / name).is_dir():
             shutil.copytree(TOP / name, tree / name, symlinks=True)
+    for name in _XEN_FILES:
+        source = TOP / _XEN / name
+        if source.is_file():
+            target = _made((tree / _XEN / name).parent) / source.name
+            shutil.copy2(source, target)
 
 
 def _write_environment(file: Path) -> None:

@@ -9,6 +9,7 @@ while one of its queues is open.
 import errno
 import fcntl
 import os
+import socket
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -31,7 +32,9 @@ _TUNGETFEATURES = 0x800454CF
 _TAP, _NO_PI, _VNET_HDR, _MULTI_QUEUE = 0x0002, 0x1000, 0x4000, 0x0100
 _FLAGS = _TAP | _NO_PI | _VNET_HDR | _MULTI_QUEUE
 _CSUM, _TSO4, _TSO6, _TSO_ECN = 1, 2, 4, 8
-_IFREQ = struct.Struct("16sH22x")
+# net/if.h
+_SIOCGIFFLAGS, _SIOCGIFMTU, _IFF_UP = 0x8913, 0x8921, 1
+_IFREQ, _NAME_BYTES = struct.Struct("16sH22x"), 16
 
 # As Xen's scripts: a bridge has the address of its lowest member, and that is
 # to be none of these.
@@ -73,6 +76,29 @@ def make_tap(wishes: Wishes, path: str) -> Placed:
             if wishes.gateway:
                 _add_routes(route, index, wishes)
     return placed
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A tap as the host has it now."""
+
+    is_up: bool
+    mtu: int
+
+
+def look_at(name: str) -> Link | None:
+    """None: there is no such interface. netdevice(7); does not block."""
+    request = _IFREQ.pack(name.encode(), 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as link:
+        try:
+            flags = fcntl.ioctl(link, _SIOCGIFFLAGS, request)
+            mtu = fcntl.ioctl(link, _SIOCGIFMTU, request)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return None
+    is_up = bool(_IFREQ.unpack(flags)[1] & _IFF_UP)
+    return Link(is_up, struct.unpack_from("i", mtu, _NAME_BYTES)[0])
 
 
 def remove_tap(name: str) -> None:

@@ -9,6 +9,8 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 
 from netbackd import tap
 from netbackd.engine import Engine, Filter, parse_rate
@@ -68,6 +70,8 @@ class Vif(Device):
         # Who asks for counters does so in another thread than step()'s.
         self._counting = threading.Lock()
         self._rate_text: str | None = None  # as the engines have it
+        self._mtu_text: str | None = None  # as the tap has it
+        self._told: tap.Link | None = None  # of the link, to the guest
 
     @property
     def is_prepared(self) -> bool:
@@ -78,8 +82,8 @@ class Vif(Device):
         return bool(self._engines)
 
     def host_changed(self) -> None:
-        """Interfaces have come or gone."""
-        if self._missing:
+        """Interfaces have come, gone or changed."""
+        if self._missing or (self._told and self._told != self._link()):
             self._wake()
 
     def statistics(self) -> dict[str, int]:
@@ -93,12 +97,14 @@ class Vif(Device):
     def _prepare(self) -> dict[str, object]:
         wishes = read_wishes(self._node, self.path)
         parse_rate(self._node("rate"))
+        self._mtu_text = self._node("mtu")
         placed = tap.make_tap(wishes, self.path)
         if wishes.script:
             run_script(wishes, self.path, "online")
         self._wishes = wishes
         self._tell_place(placed)
-        return dict(_FEATURES)
+        self._told = None
+        return {**_FEATURES, "carrier": 0}
 
     def _tell_place(self, placed: tap.Placed) -> None:
         """Is the tap in its bridge?"""
@@ -139,6 +145,8 @@ class Vif(Device):
         """What may change while it is served."""
         if self._missing and self._wishes is not None:
             self._try(self._place_again)
+        self._set_mtu()
+        self._tell_link()
         if not self._engines:
             return
         self._filter.set_active(wants_filter(self._frontend_node))
@@ -147,6 +155,41 @@ class Vif(Device):
     def _place_again(self) -> None:
         assert self._wishes is not None
         self._tell_place(tap.make_tap(self._wishes, self.path))
+
+    def _set_mtu(self) -> None:
+        """The toolstack may change its mind."""
+        if self._wishes is None or self._node("mtu") == self._mtu_text:
+            return
+        self._mtu_text = self._node("mtu")
+        try:
+            mtu = read_wishes(self._node, self.path).mtu
+            wishes = replace(self._wishes, mtu=mtu)
+            self._tell_place(tap.make_tap(wishes, self.path))
+        except HostError as error:
+            self.log.warning("%s: %s: the MTU stays", self.path, error)
+            return
+        self._wishes = wishes
+
+    def _link(self) -> tap.Link | None:
+        """As the guest should see it: without a backend it is down."""
+        wishes = self._wishes
+        link = tap.look_at(wishes.name) if wishes else None
+        if link and not self._engines:
+            return replace(link, is_up=False)
+        return link
+
+    def _tell_link(self) -> None:
+        """To the guest, as netif.h says: `carrier` is the backend's node, `mtu`
+        the frontend's (so does Xen's script), if the toolstack gives it one."""
+        link = self._link()
+        if link == self._told:
+            return
+        self._told = link
+        if link is None:
+            return
+        self._store.write_existing(f"{self.path}/carrier", int(link.is_up))
+        if self._frontend:
+            self._store.write_existing(f"{self._frontend}/mtu", link.mtu)
 
     def _set_rate(self) -> None:
         text = self._node("rate")
@@ -177,6 +220,9 @@ class Vif(Device):
 
     def _let_go(self) -> None:
         """Nothing more: the tap stays, for the process that comes after."""
+        # The store may have ended before us.
+        with suppress(OSError):
+            self._tell_link()
 
     def _forget(self) -> None:
         wishes, self._wishes = self._wishes, None

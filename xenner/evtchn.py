@@ -25,11 +25,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import trio
-
 from xenner import abi
 from xenner.abi import ffi
-from xenner.concurrency import run_abandonable
 from xenner.errors import HostError
 from xenner.held import Held
 from xenner.types import Domid, Port
@@ -311,14 +308,6 @@ class Evtchnd:
                 for fd in got:
                     os.close(fd)
         self._held.ring_virqs()
-
-
-async def keep_connected(evtchnd: Evtchnd) -> None:
-    """Settle whenever the connection is lost, until cancelled."""
-    while True:
-        await trio.lowlevel.wait_readable(evtchnd.fileno())
-        with suppress(OSError):
-            await run_abandonable(evtchnd.settle)
 
 
 def _exchange(

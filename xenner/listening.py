@@ -4,8 +4,8 @@
 import errno
 import grp
 import os
-import shutil
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +14,7 @@ from xenner.errors import HostError
 
 # unix(7): sun_path without its last zero.
 _PATH_MAX_BYTES = 107
+_UCRED = struct.Struct("3i")
 _FIRST_FD = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
 _KIND_NAMES = {
     socket.SOCK_STREAM: "SOCK_STREAM",
@@ -113,12 +114,8 @@ def listen_at(
     try:
         unready.unlink(missing_ok=True)
         listener.bind(str(unready))
-        # Who is in a filter that has no chown() has the group from its unit.
-        if (
-            group is not None
-            and unready.stat().st_gid != grp.getgrnam(group).gr_gid
-        ):
-            shutil.chown(unready, group=group)
+        if group is not None:
+            give_to(unready, group)
         if mode is not None:
             unready.chmod(mode)
         listener.listen(backlog)
@@ -136,6 +133,14 @@ def listen_at(
     return listener
 
 
+def give_to(path: Path, group: str) -> None:
+    """Make a file the group's. LookupError: there is none; OSError."""
+    gid = grp.getgrnam(group).gr_gid
+    # Who is in a filter without chown() has the group from its unit.
+    if path.stat().st_gid != gid:
+        os.chown(path, -1, gid)
+
+
 def _remove_dead(path: Path, kind: socket.SocketKind) -> None:
     if not path.is_socket():
         return
@@ -144,3 +149,20 @@ def _remove_dead(path: Path, kind: socket.SocketKind) -> None:
             probe.connect(str(path))
         except ConnectionRefusedError:
             path.unlink()
+
+
+def listener_of(
+    path: Path, kind: socket.SocketKind = socket.SOCK_STREAM
+) -> int | None:
+    """Who listens on a Unix socket: unix(7)'s SO_PEERCRED of a connection is
+    the listener's. None: nobody does."""
+    with socket.socket(socket.AF_UNIX, kind) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+            raw = probe.getsockopt(
+                socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size
+            )
+        except OSError:
+            return None
+    return int(_UCRED.unpack(raw)[0]) or None

@@ -22,8 +22,8 @@ from xenner.xlcfg import DomainConfig, parse_config
 from xennerd.burial import DUMP_DIR
 from xennerd.keeping import FileKeeper, killed_domid, planned_record
 from xennerd.records import Record
+from xennerd.runtimedir import default_runtime_dir
 from xennerd.slices import slice_properties
-from xennerd.vm.host import default_runtime_dir
 from xennerd.vm.options import Options
 from xennerd.vm.session import run_session
 from xennerd.vm.vmcore import find_free_domid

@@ -275,8 +275,9 @@ int mapper_note(const struct vmcore *core, uint32_t ref)
     }
     if (slot >= 0) {
         slots[slot].identity = core->identity;
+        /* The mark that follows is set by an atomic that waits for this. */
         __atomic_store_n(&slots[slot].key, KEY(core->domid, ref),
-                         __ATOMIC_SEQ_CST);
+                         __ATOMIC_RELEASE);
         next_slot = slot + 1;
     }
     return slot;
@@ -285,7 +286,7 @@ int mapper_note(const struct vmcore *core, uint32_t ref)
 void mapper_forget(int slot)
 {
     if (slot >= 0 && slots) {
-        __atomic_store_n(&slots[slot].key, 0, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&slots[slot].key, 0, __ATOMIC_RELEASE);
         next_slot = slot;
     }
 }

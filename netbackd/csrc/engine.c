@@ -163,15 +163,14 @@ static bool is_quiet(struct net_engine *e)
 }
 
 /* How long at most; NULL: until something comes. */
-static struct timespec *sleep_limit(struct net_engine *e, bool may_sleep,
+static struct timespec *sleep_limit(struct net_engine *e,
                                     struct timespec *limit)
 {
-    int64_t left_ns = 0;
+    int64_t left_ns;
 
-    if (may_sleep && !e->is_throttled)
+    if (!e->is_throttled)
         return NULL;
-    if (may_sleep)
-        left_ns = e->credit.next_ns - now_ns();
+    left_ns = e->credit.next_ns - now_ns();
     if (left_ns < 0)
         left_ns = 0;
     limit->tv_sec = left_ns / 1000000000;
@@ -179,8 +178,17 @@ static struct timespec *sleep_limit(struct net_engine *e, bool may_sleep,
     return limit;
 }
 
+/* Has net_kick() been called? */
+static void look_at_kick(struct net_engine *e)
+{
+    if (__atomic_load_n(&e->is_kicked, __ATOMIC_RELAXED) && !e->why) {
+        __atomic_store_n(&e->is_kicked, 0, __ATOMIC_SEQ_CST);
+        e->why = NET_EXIT_KICKED;
+    }
+}
+
 /* Sleep until frontend, tap or control have something; -errno. */
-static int wait_events(struct net_engine *e, bool may_sleep)
+static int wait_events(struct net_engine *e)
 {
     struct pollfd fds[] = {
         {.fd = xenevtchn_fd(e->xce), .events = POLLIN},
@@ -191,9 +199,8 @@ static int wait_events(struct net_engine *e, bool may_sleep)
     struct timespec limit;
     eventfd_t count;
 
-    if (may_sleep)
-        COUNT(e, wakes, 1);
-    if (ppoll(fds, 3, sleep_limit(e, may_sleep, &limit), NULL) < 0)
+    COUNT(e, wakes, 1);
+    if (ppoll(fds, 3, sleep_limit(e, &limit), NULL) < 0)
         return errno == EINTR ? 0 : -errno;
     if (fds[0].revents) {
         int port = xenevtchn_pending(e->xce);
@@ -206,8 +213,6 @@ static int wait_events(struct net_engine *e, bool may_sleep)
         eventfd_read(e->control, &count);
     if (fds[2].revents & (POLLERR | POLLNVAL))
         e->why = NET_EXIT_TAP_LOST;
-    if (__atomic_exchange_n(&e->is_kicked, 0, __ATOMIC_SEQ_CST) && !e->why)
-        e->why = NET_EXIT_KICKED;
     return 0;
 }
 
@@ -239,8 +244,11 @@ int net_run(struct net_engine *e, struct net_exit *out)
         engine_publish(e);
         if (e->tx.req_cons != before && e->has_read_all)
             linger(e);
-        if (!e->why)
-            rc = wait_events(e, is_quiet(e));
+        /* To ask the kernel for what may have come costs as much as a packet:
+         * while there is more to do, what is done shows it too. */
+        if (!e->why && is_quiet(e))
+            rc = wait_events(e);
+        look_at_kick(e);
     }
     out->why = e->why;
     e->why = 0;

@@ -206,6 +206,49 @@ TEST(an_old_frontend_gets_what_it_can_take)
     end();
 }
 
+/* Each direction has its turn, however much the other has. */
+TEST(neither_direction_waits_for_the_other)
+{
+    static unsigned char frame[10 + 60];
+
+    begin();
+    give(200);
+    for (int i = 0; i < 200; i++)
+        put(TX_DATA, 0, 0, 60);
+    for (int i = 0; i < 70; i++)
+        CHECK_EQ(send(wire, frame, sizeof(frame), 0), (long)sizeof(frame));
+    CHECK_EQ(turn(), NET_EXIT_KICKED);
+    CHECK_EQ(tx->rsp_prod, 64);
+    CHECK_EQ(rx->rsp_prod, 64);
+    CHECK_EQ(turn(), NET_EXIT_KICKED);
+    CHECK_EQ(tx->rsp_prod, 128);
+    CHECK_EQ(rx->rsp_prod, 70);
+    end();
+}
+
+/* What comes for it stays with the tap. */
+TEST(a_guest_without_buffers_still_sends)
+{
+    static unsigned char frame[10 + 60];
+    struct net_statistics counters;
+
+    begin();
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(send(wire, frame, sizeof(frame), 0), (long)sizeof(frame));
+    for (int i = 0; i < 3; i++) {
+        put(TX_DATA, 0, 0, 60);
+        CHECK_EQ(turn(), NET_EXIT_KICKED);
+    }
+    CHECK_EQ(tx->rsp_prod, 3);
+    CHECK_EQ(rx->rsp_prod, 0);
+    net_statistics(engine, &counters);
+    CHECK_EQ(counters.rx_starved, 1);
+    give(3);
+    CHECK_EQ(turn(), NET_EXIT_KICKED);
+    CHECK_EQ(rx->rsp_prod, 3);
+    end();
+}
+
 TEST(so_much_in_an_interval)
 {
     struct net_statistics counters;

@@ -2,9 +2,10 @@
 """The suite's own units under a real systemd, as a package installs them."""
 
 import grp
+import os
 import pwd
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ SYSTEM = Path("/usr/lib/systemd/system")
 BACKENDS = ("blkbackd.service", "netbackd.service")
 SOCKET = Path("/run/xenner/evtchnd.socket")
 STORE = Path("/run/xenstored/socket")
+DEFAULTS = Path("/etc/default/xenner")
+XEN = Path(__file__).resolve().parents[2] / "build/xen-utils/usr/lib"
 
 
 def state_of(unit: str) -> str:
@@ -183,6 +186,51 @@ def test_whoever_is_no_member_serves_nobody(evtchnd_socket: Path) -> None:
     assert refused.returncode == 1
     group = f"--groups={grp.getgrnam('xenner').gr_gid}"
     output_of(*command[:-1], group, "python3", "-c", ask)
+
+
+@pytest.fixture
+def configured() -> Iterator[Callable[[str], None]]:
+    """Writes the line that says whose store it is."""
+    drop_in = Path("/run/systemd/system/xenstored.service.d/libraries.conf")
+
+    def write(line: str) -> None:
+        drop_in.parent.mkdir(parents=True)
+        # It is not installed as its package would do it.
+        ours = "/usr/lib/x86_64-linux-gnu/xenner"
+        drop_in.write_text(
+            f"[Service]\nEnvironment=LD_LIBRARY_PATH={ours}:"
+            f"{XEN}/x86_64-linux-gnu\n"
+        )
+        DEFAULTS.write_text(f"{line}\n")
+        output_of("systemctl", "daemon-reload")
+
+    yield write
+    DEFAULTS.unlink()
+    drop_in.unlink()
+    drop_in.parent.rmdir()
+    output_of("systemctl", "daemon-reload")
+
+
+@pytest.mark.parametrize("name", ["xenstored", "oxenstored"])
+def test_one_line_makes_it_xens_store(
+    name: str, configured: Callable[[str], None], store_socket: None
+) -> None:
+    program = XEN / "xen-4.17/bin" / name
+    if not program.exists():
+        pytest.skip(f"packages: {name} is not unpacked: run tools/setup")
+    configured(f"XENNER_XENSTORED={program}")
+    output_of("systemctl", "start", "xenstored.service")
+    group = output_of(
+        "systemctl", "show", "-PControlGroup", "xenstored.service"
+    )
+    pids = Path(f"/sys/fs/cgroup{group.strip()}/cgroup.procs").read_text()
+    programs = {os.readlink(f"/proc/{pid}/exe") for pid in pids.split()}
+    assert str(program) in programs
+    output_of("xenstore-write", "/tool/x", "1")
+    assert output_of("xenstore-read", "/tool/x") == "1\n"
+    output_of("systemctl", "stop", "xenstored.service")
+    result = output_of("systemctl", "show", "-PResult", "xenstored.service")
+    assert result == "success\n"
 
 
 def test_evtchnd_is_nobody(evtchnd_socket: Path) -> None:

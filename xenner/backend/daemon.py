@@ -19,14 +19,16 @@ from xenner.backend.devices import Devices, MakeDevice, follow_store
 from xenner.backend.status import (
     Form,
     fetch_status,
-    serve_status,
     socket_path,
     to_prometheus,
     to_table,
 )
+from xenner.backend.statusserver import serve_status
+from xenner.concurrency import run_abandonable
 from xenner.errors import HostError
 from xenner.libxenstore import Store
 from xenner.service import notify
+from xenner.watchdog import feed_watchdog
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,8 @@ async def _serve_until_told(backend: Backend, store: Store) -> None:
         async with trio.open_nursery() as nursery:
             await _start(backend, store, nursery)
             notify("READY=1")
+            prove = partial(run_abandonable, fetch_status, backend.form.daemon)
+            nursery.start_soon(feed_watchdog, prove)
             async for _number in signals:
                 nursery.cancel_scope.cancel()
 

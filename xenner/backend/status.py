@@ -7,16 +7,13 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
-import trio
-
 from xenner.errors import HostError
-from xenner.listening import listen_at
 
 _LIMIT_S = 5.0
 
@@ -45,41 +42,6 @@ def socket_path(daemon: str) -> Path:
     """DAEMON.socket of the runtime directory."""
     runtime = os.environ.get("XENNER_RUNTIME_DIR") or "/run/xenner"
     return Path(runtime) / f"{daemon}.socket"
-
-
-async def serve_status(
-    path: Path,
-    read: Callable[[], Counters],
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Answer until cancelled. HostError: the socket cannot be made."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # That of one which was killed; two at a time there are not.
-        path.unlink(missing_ok=True)
-        listener = listen_at(path, mode=0o600, backlog=8)
-    except OSError as error:
-        raise HostError(f"{path}: {error.strerror or error}") from error
-    task_status.started()
-    with trio.socket.from_stdlib_socket(listener) as stream:
-        try:
-            await trio.serve_listeners(
-                partial(_answer, read), [trio.SocketListener(stream)]
-            )
-        finally:
-            path.unlink(missing_ok=True)
-
-
-async def _answer(
-    read: Callable[[], Counters], stream: trio.SocketStream
-) -> None:
-    text = json.dumps({path: dict(row) for path, row in read().items()})
-    with trio.move_on_after(_LIMIT_S):
-        try:
-            await stream.send_all(text.encode())
-        except trio.BrokenResourceError:
-            return  # It has not waited.
 
 
 def fetch_status(daemon: str) -> Counters:

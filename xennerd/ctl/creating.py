@@ -18,7 +18,7 @@ from xennerd.ctl.command import Command
 from xennerd.ctl.domains import Domain, Places, find_domain, list_domains
 from xennerd.ctl.files import read_config, warn
 from xennerd.qmp.client import QmpClient, QmpRefusedError
-from xennerd.vm.console import LEAVE
+from xennerd.vm.escape import LEAVE
 
 # Longer than xennerd gives the guest.
 _READY_LIMIT_S = 150.0

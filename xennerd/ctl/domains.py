@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
-import struct
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -20,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from xenner.errors import HostError
+from xenner.listening import listener_of
 from xenner.types import Domid
 from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.guestnodes import domain_path
 from xennerd.qmp.client import QmpClient
 from xennerd.records import read_record
+from xennerd.runtimedir import default_runtime_dir
 from xennerd.tools.vmcores import is_locked, list_domids
-from xennerd.vm.host import default_runtime_dir
 from xennerd.vm.vmcore import is_kept
 
 CRASHES = ("crash", "watchdog")
@@ -151,7 +150,7 @@ def _look(places: Places, domid: Domid) -> Domain | None:
     path = monitor_path(places, domid)
     try:
         with QmpClient(path) as monitor:
-            pid = _peer(path)
+            pid = listener_of(path) or 0
             return _ask(domid, name, monitor, pid)
     except HostError:
         # It has no monitor, or ends at this moment.
@@ -203,17 +202,6 @@ def _ask(domid: Domid, name: str, monitor: QmpClient, pid: int) -> Domain:
         pid=pid,
         vcpus=vcpus,
     )
-
-
-def _peer(path: Path) -> int:
-    """Who listens there: SO_PEERCRED of unix(7) is the listener's."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError as error:
-            raise HostError(f"monitor at {path}: {error.strerror}") from error
-        raw = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    return int(struct.unpack("3i", raw)[0])
 
 
 def _fields(path: Path) -> list[str]:

@@ -3,6 +3,7 @@
 
 import argparse
 import logging
+import os
 import signal
 import socket
 import sys
@@ -13,11 +14,16 @@ from pathlib import Path
 import trio
 
 from xenner import concurrency
-from xenner.errors import HostError
-from xenner.evtchn import Evtchnd, keep_connected
+from xenner.concurrency import run_abandonable
+from xenner.errors import ConfigError, HostError
+from xenner.evtchn import Evtchnd
 from xenner.listening import open_listener
 from xenner.service import notify
+from xenner.settling import keep_connected
+from xenner.watchdog import feed_watchdog
+from xenner.xenstore import Xenstore
 from xennerd.store.guests import Guests
+from xennerd.store.instead import VARIABLE, run_instead
 from xennerd.store.loop import OpenRing
 from xennerd.store.server import serve_store
 from xennerd.store.statefile import StateFile
@@ -50,30 +56,51 @@ def main() -> None:
         help="where the guests' vmcores are (default: %(default)s)",
     )
     add("--sync", action="store_true", help="survive a power cut as well")
+    add(
+        "--instead",
+        default=os.environ.get(VARIABLE, ""),
+        metavar="PROGRAM",
+        help="a real xenstored or oxenstored that serves (default: what"
+        f" {VARIABLE} has)",
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="xenstore: %(message)s")
     try:
-        with ExitStack() as stack:
-            listener = stack.enter_context(_open_socket(arguments))
-            evtchnd = open_ring = None
-            if arguments.evtchnd is not None:
-                evtchnd = stack.enter_context(Evtchnd(arguments.evtchnd))
-                open_ring = Guests(evtchnd, arguments.runtime_dir).open_ring
-            state = None
-            if arguments.state is not None:
-                state = StateFile(arguments.state, sync=arguments.sync)
-            concurrency.run(
-                partial(
-                    _serve_until_signal,
-                    listener,
-                    state=state,
-                    open_ring=open_ring,
-                    evtchnd=evtchnd,
-                )
+        if arguments.instead:
+            run_instead(
+                arguments.instead,
+                arguments.socket,
+                runtime_dir=arguments.runtime_dir,
+                group=arguments.group,
             )
-    except HostError as error:
+        else:
+            _run(arguments)
+    except (HostError, ConfigError) as error:
         print(f"xenstore: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    """Our own store, until it is told to end."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(_open_socket(arguments))
+        evtchnd = open_ring = None
+        if arguments.evtchnd is not None:
+            evtchnd = stack.enter_context(Evtchnd(arguments.evtchnd))
+            open_ring = Guests(evtchnd, arguments.runtime_dir).open_ring
+        state = None
+        if arguments.state is not None:
+            state = StateFile(arguments.state, sync=arguments.sync)
+        concurrency.run(
+            partial(
+                _serve_until_signal,
+                listener,
+                path=arguments.socket,
+                state=state,
+                open_ring=open_ring,
+                evtchnd=evtchnd,
+            )
+        )
 
 
 def _open_socket(
@@ -93,10 +120,12 @@ def _open_socket(
 async def _serve_until_signal(
     listener: socket.socket,
     *,
+    path: Path,
     state: StateFile | None,
     open_ring: OpenRing | None,
     evtchnd: Evtchnd | None,
 ) -> None:
+    prove = partial(run_abandonable, _ask, path)
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as caught:
             await nursery.start(
@@ -106,8 +135,15 @@ async def _serve_until_signal(
                 nursery.start_soon(keep_connected, evtchnd)
             print("listening", flush=True)
             notify("READY=1")
+            nursery.start_soon(feed_watchdog, prove)
             await anext(caught)
             nursery.cancel_scope.cancel()
+
+
+def _ask(path: Path) -> None:
+    """What a client of ours does; that of the watchdog is one."""
+    with Xenstore(path) as store:
+        store.directory("/")
 
 
 if __name__ == "__main__":

@@ -18,17 +18,20 @@ from pathlib import Path
 import trio
 
 from xenner import concurrency, service
+from xenner.concurrency import run_abandonable
 from xenner.errors import HostError
 from xenner.listening import listen_at
+from xenner.watchdog import feed_watchdog
 from xennerd.burial import DUMP_DIR
+from xennerd.qmp.client import QmpClient
 from xennerd.qmp.server import serve_stream
+from xennerd.runtimedir import default_runtime_dir
 from xennerd.supervisor.aftermath import Aftermath
 from xennerd.supervisor.control import Control
 from xennerd.supervisor.daemons import Daemon, stop_all
 from xennerd.supervisor.domains import Domains
 from xennerd.supervisor.launcher import ByHand, BySystemd, Launcher
 from xennerd.supervisor.programs import Places, environment, programs
-from xennerd.vm.host import default_runtime_dir
 
 GROUP = "xenner"
 """Its members may ask us, besides root."""
@@ -117,15 +120,17 @@ async def _serve(places: Places, options: argparse.Namespace) -> None:
         aftermath=Aftermath(places, options.dump_dir),
         emit=control.emit,
     )
-    async with _listening(places.runtime_dir / "xennerd.socket") as listener:
+    path = places.runtime_dir / "xennerd.socket"
+    async with _listening(path) as listener:
         try:
-            await _serve_until_told(listener, control, daemons, domains)
+            await _serve_until_told(path, listener, control, daemons, domains)
         finally:
             with trio.CancelScope(shield=True):
                 await _leave(daemons, domains)
 
 
 async def _serve_until_told(
+    path: Path,
     listener: trio.SocketListener,
     control: Control,
     daemons: Sequence[Daemon],
@@ -142,9 +147,17 @@ async def _serve_until_told(
             control.serve(domains)
             nursery.start_soon(domains.follow)
             service.notify("READY=1")
+            prove = partial(run_abandonable, _ask, path)
+            nursery.start_soon(feed_watchdog, prove)
             _log.info("ready")
             async for _number in signals:
                 nursery.cancel_scope.cancel()
+
+
+def _ask(path: Path) -> None:
+    """What a client of ours does; that of the watchdog is one."""
+    with QmpClient(path, server="xennerd") as client:
+        client.execute("query-protocol")
 
 
 async def _leave(daemons: Sequence[Daemon], domains: Domains) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 import trio
 
 from xenner.errors import HostError
+from xenner.listening import listener_of
 from xennerd.supervisor.backoff import Backoff
-from xennerd.supervisor.processes import Watched, listener_of
+from xennerd.supervisor.processes import Watched
 from xennerd.supervisor.programs import Program
 
 _READY_LIMIT_S = 30.0

@@ -5,14 +5,9 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import struct
 from contextlib import suppress
-from pathlib import Path
 
 import trio
-
-_UCRED = struct.Struct("3i")
 
 
 class Watched:
@@ -35,20 +30,3 @@ class Watched:
     def close(self) -> None:
         """Watch it no longer."""
         os.close(self._fd)
-
-
-def listener_of(
-    path: Path, kind: socket.SocketKind = socket.SOCK_STREAM
-) -> int | None:
-    """Who listens on a Unix socket: unix(7)'s SO_PEERCRED of a connection is
-    the listener's. None: nobody does."""
-    with socket.socket(socket.AF_UNIX, kind) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-            raw = probe.getsockopt(
-                socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size
-            )
-        except OSError:
-            return None
-    return int(_UCRED.unpack(raw)[0]) or None

@@ -16,12 +16,12 @@ from typing import Any
 
 from xenner.errors import HostError
 from xenner.types import Domid
+from xennerd.runtimedir import default_runtime_dir
 from xennerd.tools.removal import remove
 from xennerd.tools.stale import Kind, Thing, Verdict, judge
 from xennerd.tools.stalefinding import Places, find_things
 from xennerd.tools.staleness import LivesError, claimed, find_living
 from xennerd.tools.statsview import human_bytes
-from xennerd.vm.host import default_runtime_dir
 from xennerd.vm.recorder import printable
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from xenner.errors import HostError
 from xenner.types import Domid
+from xennerd.runtimedir import default_runtime_dir
 from xennerd.tools.statsexport import as_json, as_prometheus
 from xennerd.tools.statsreading import (
     Reading,
@@ -24,7 +25,6 @@ from xennerd.tools.statsreading import (
 )
 from xennerd.tools.statsview import format_reading
 from xennerd.tools.vmcores import VmcoreView, list_domids, open_view
-from xennerd.vm.host import default_runtime_dir
 
 _CLEAR = "\x1b[H\x1b[J"
 

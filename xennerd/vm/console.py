@@ -20,9 +20,7 @@ import trio
 from xenner.concurrency import run_abandonable
 from xenner.errors import ConfigError, HostError
 from xenner.listening import listen_at
-
-LEAVE = b"\x1d"
-"""Ctrl-], as in `xl console`."""
+from xennerd.vm.escape import LEAVE
 
 _CHUNK_BYTES = 1024
 _PTY_PATIENCE_S = 1.0

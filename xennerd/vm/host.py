@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What kind of host this is: its KVM, its processor, its tmpfs."""
+"""What kind of host this is: its KVM, its processor."""
 
 import os
 from pathlib import Path
@@ -11,22 +11,6 @@ from xennerd.vm.cpuid import GuestCpuid, guest_cpuid
 from xennerd.vm.kvm import Kvm
 
 _SOFTWARE_KVM = Path("/sys/module/kvm_pvm")
-
-
-def default_runtime_dir() -> Path:
-    """/run/xenner; where /run is no tmpfs, the machine's shared memory."""
-    run = Path("/run")
-    if _is_tmpfs(run) or not _is_tmpfs(Path("/dev/shm")):
-        return run / "xenner"
-    return Path("/dev/shm/xenner")
-
-
-def _is_tmpfs(path: Path) -> bool:
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _source, mount_point, kind, *_ = line.split(" ")
-        if mount_point == str(path):
-            return kind == "tmpfs"
-    return False
 
 
 def detect_quirks() -> int:

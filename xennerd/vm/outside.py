@@ -16,7 +16,8 @@ import trio
 
 from xenner import abi
 from xenner.errors import HostError
-from xenner.evtchn import Evtchnd, EvtchndError, keep_connected
+from xenner.evtchn import Evtchnd, EvtchndError
+from xenner.settling import keep_connected
 from xenner.types import Domid, Port, ShutdownReason
 from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.devicenodes import device_nodes

@@ -19,6 +19,8 @@ from xenner import concurrency, service
 from xenner.concurrency import run_abandonable
 from xenner.errors import ConfigError, HostError
 from xenner.types import Domid
+from xenner.watchdog import feed_watchdog
+from xennerd.runtimedir import default_runtime_dir
 from xennerd.vm import daemon
 from xennerd.vm._vcpu import lib
 from xennerd.vm.console import LeaveConsole, Sink, open_console
@@ -31,7 +33,7 @@ from xennerd.vm.domain import (
     run_machine,
 )
 from xennerd.vm.emu_image import emu_image
-from xennerd.vm.host import cpuid_for, default_runtime_dir, detect_quirks
+from xennerd.vm.host import cpuid_for, detect_quirks
 from xennerd.vm.keeper import End, Keeper, Unkept
 from xennerd.vm.kernel import load_kernel
 from xennerd.vm.kernelcache import KernelCache, default_cache_dir
@@ -58,6 +60,9 @@ STOP_LIMIT_S = 75.0
 Less than TimeoutStopSec= of units/xenner@.service: whoever is killed leaves
 its nodes, and who serves them, behind.
 """
+
+
+_PROVE_LOOK_S = 0.02
 
 
 def run_session(
@@ -218,6 +223,7 @@ class Session:
             )
             if self._outside is not None:
                 nursery.start_soon(self._outside.keep_connected)
+            nursery.start_soon(feed_watchdog, self._prove)
             await self._run_guest(sink)
             await self.controls.wait_told()
             nursery.cancel_scope.cancel()
@@ -268,6 +274,15 @@ class Session:
                 return
             is_stopped = False
             self._vmcore.clear()
+
+    async def _prove(self) -> None:
+        """Every thread that is in the guest comes out when it is told to."""
+        machine = self._machine
+        for vcpu in machine.vcpus if machine is not None else ():
+            nr_before = vcpu.nr_looks
+            vcpu.kick()
+            while vcpu.is_inside and vcpu.nr_looks == nr_before:
+                await trio.sleep(_PROVE_LOOK_S)
 
     def _ready(self) -> None:
         service.notify("READY=1", f"STATUS={self._status_line()}")

@@ -95,6 +95,10 @@ class Vcpu:
         self.number = number
         self._mem = mem
         self.thread_id = 0
+        self.is_inside = False
+        """The thread runs the guest, or waits in KVM for it to want to."""
+        self.nr_looks = 0
+        """Times that it has come out to look at its gate."""
         # What the thread had used before: trio's threads are used again.
         self.earlier_cpu_s = 0.0
         self._loop = lib.vcpu_new(fd, run_bytes)
@@ -165,6 +169,7 @@ class Vcpu:
         try:
             return self._run(gate, on_request)
         finally:
+            self.is_inside = False
             # The thread goes back to trio, for whatever comes next.
             lib.vcpu_name_thread(b"xenner")
 
@@ -173,6 +178,7 @@ class Vcpu:
     ) -> Outcome | None:
         out = ffi.new("struct vcpu_exit *")
         while gate.pass_through(self.number):
+            self.is_inside = True
             while True:
                 rc = lib.vcpu_run(self._loop, out)
                 if rc < 0:
@@ -185,6 +191,8 @@ class Vcpu:
                     out.request,
                 )
                 if out.why == lib.VCPU_EXIT_KICKED:
+                    self.is_inside = False
+                    self.nr_looks += 1
                     break
                 outcome = self._look_at(out, on_request)
                 if outcome is not None:

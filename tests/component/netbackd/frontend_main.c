@@ -18,7 +18,8 @@
  * spoil                       make all buffers' grants bad
  * hold, push                  take no buffers back; give them
  * tx BYTES GSO SECONDS        frames as fast as they go: "packets=N seconds=S"
- * rx SECONDS                  take what comes, likewise
+ * rx SECONDS [RING]           take what comes, likewise; with RING, give
+ *                             buffers with an event, wanted or not
  * echo SECONDS                send back what comes
  */
 #include "tests/component/netbackd/frontend.h"
@@ -26,6 +27,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <time.h>
 
 static char *big;
@@ -278,8 +280,10 @@ static void do_rx(struct frontend *f, const char *line, bool is_echo)
     struct queue *q = &f->queue[0];
     netif_tx_response_t response;
     double seconds, start = now_s();
+    int rings = 0;
 
-    must(sscanf(line, is_echo ? "echo %lf" : "rx %lf", &seconds) == 1, line);
+    must(sscanf(line, is_echo ? "echo %lf" : "rx %lf %d", &seconds, &rings) > 0,
+         line);
     while (now_s() - start < seconds) {
         uint64_t before = packets;
 
@@ -294,10 +298,13 @@ static void do_rx(struct frontend *f, const char *line, bool is_echo)
                     ;
             }
         }
-        if (packets != before)
+        if (packets != before) {
             rx_push(q);
-        else
+            if (rings)
+                eventfd_write(q->rx_out, 1);
+        } else {
             rx_sleep(q, 20);
+        }
     }
     printf("packets=%lu bytes=%lu seconds=%f\n", packets, bytes,
            now_s() - start);

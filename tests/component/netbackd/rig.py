@@ -21,7 +21,7 @@ from xenner.xenbus import XenbusState
 from xenner.xenstore import Xenstore
 
 HERE = Path(__file__).resolve().parent
-_FEATURES = (
+FEATURES = (
     *("feature-rx-notify", "feature-sg", "feature-gso-tcpv4"),
     *("feature-gso-tcpv6", "feature-ipv6-csum-offload", "request-rx-copy"),
 )
@@ -73,7 +73,7 @@ class Frontend(FrontendProcess):
         *,
         nr_queues: int = 1,
         is_split: bool = True,
-        features: tuple[str, ...] = _FEATURES,
+        features: tuple[str, ...] = FEATURES,
     ) -> None:
         """As a frontend's driver: rings, their nodes, and until both are 4."""
         self.wait_backend(XenbusState.INIT_WAIT)

@@ -58,6 +58,44 @@ def test_a_name_and_an_mtu(rig: Rig) -> None:
         pass
 
 
+def test_an_mtu_that_changes(rig: Rig) -> None:
+    """The toolstack's node changes the tap's, and that the guest's."""
+    frontend = rig.start_frontend(320)
+    guests, ours = f"{frontend.path}/mtu", f"{frontend.backend}/mtu"
+    rig.store.write(guests, "1500")
+    frontend.plug(mtu=1400)
+    frontend.connect()
+    rig.wait_node(guests, "1400")
+    rig.store.write(ours, "1300")
+    rig.wait_node(guests, "1300")
+    assert _link(rig, frontend.tap)["mtu"] == 1300
+    rig.store.write(ours, "big")
+    rig.wait_log("mtu 'big' is no number: the MTU stays")
+    rig.net.ip(f"link set {frontend.tap} mtu 1200")
+    rig.wait_node(guests, "1200")
+    assert frontend.backend_state() is XenbusState.CONNECTED
+
+
+def test_a_carrier_that_comes_and_goes(rig: Rig, frontend: Frontend) -> None:
+    """The host's side of the link, as the guest sees it (netif.h)."""
+    carrier = f"{frontend.backend}/carrier"
+    rig.wait_node(carrier, "1")
+    for state, value in (("down", "0"), ("up", "1")):
+        rig.net.ip(f"link set {frontend.tap} {state}")
+        rig.wait_node(carrier, value)
+    rig.stop_backend()
+    assert frontend.node("carrier") == "0"
+    rig.start_backend()
+    rig.wait_node(carrier, "1")
+    frontend.close()
+    rig.wait_node(carrier, "0")
+    # Nothing comes back of what the toolstack has removed.
+    frontend.unplug()
+    while rig.taps():
+        pass
+    assert frontend.node("carrier") is None
+
+
 def test_a_route(rig: Rig) -> None:
     rig.net.ip("link add lan type bridge")
     rig.net.ip("addr add 192.0.2.1/24 dev lan")

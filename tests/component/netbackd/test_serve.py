@@ -12,7 +12,6 @@ from typing import BinaryIO
 
 import pytest
 
-from tests.component.backend import number
 from tests.component.netbackd.frames import (
     GUEST_MAC,
     TCP,
@@ -24,35 +23,15 @@ from tests.component.netbackd.frames import (
     tcp,
     udp,
 )
-from tests.component.netbackd.rig import Frontend, Rig
+from tests.component.netbackd.rig import FEATURES, Frontend, Rig
+from tests.component.netbackd.traffic import (
+    CSUM_BLANK,
+    OK,
+    next_frame,
+    receive,
+    send,
+)
 from xenner.xenbus import XenbusState
-
-CSUM_BLANK = 1
-OK = "status=0"
-
-
-def _send(
-    frontend: Frontend,
-    data: bytes,
-    *,
-    flags: int = 0,
-    gso: tuple[int, int] = (0, 0),
-    slot: int = 4096,
-    queue: int = 0,
-) -> str:
-    line = f"send {queue} {flags} {gso[0]} {gso[1]} {slot} {data.hex()}"
-    answer = frontend.ask(line)
-    # One status for each slot, all alike.
-    statuses = set(answer.removeprefix("status=").split())
-    return f"status={','.join(sorted(statuses))}"
-
-
-def _next(raw: socket.socket, *, to: bytes = b"\xff" * 6) -> bytes:
-    """The next frame of the guest's; the host has some of its own."""
-    while True:
-        data = raw.recv(70000)
-        if data[6:12] == GUEST_MAC and data[:6] == to:
-            return data
 
 
 @contextmanager
@@ -77,16 +56,6 @@ def next_on(wire: BinaryIO) -> bytes:
             return data
 
 
-def _receive(frontend: Frontend, kind: str = "88b5") -> tuple[str, bytes]:
-    """Flags and the like, and the next frame of that type."""
-    while True:
-        answer = frontend.ask("receive 0 10000")
-        head, _, data = answer.rpartition(" ")
-        assert head, answer
-        if data[24:28] == kind:
-            return head, bytes.fromhex(data)
-
-
 def test_the_nodes_of_a_connected_vif(frontend: Frontend) -> None:
     assert frontend.node("feature-sg") == "1"
     assert frontend.node("feature-gso-tcpv4") == "1"
@@ -107,10 +76,10 @@ def test_both_ways(rig: Rig, is_split: bool, slot: int) -> None:
     with rig.net.packets(frontend.tap) as raw:
         for size in (46, 100, 241, 300):
             data = frame(bytes(i % 251 for i in range(size)))
-            assert _send(frontend, data, slot=max(slot, size // 16)) == OK
-            assert _next(raw) == data
+            assert send(frontend, data, slot=max(slot, size // 16)) == OK
+            assert next_frame(raw) == data
             raw.send(data)
-            head, got = _receive(frontend)
+            head, got = receive(frontend)
             assert got == data
             assert head == "flags=0 gso=0:0 slots=1"
 
@@ -122,10 +91,10 @@ def test_jumbo_frames(rig: Rig) -> None:
     data = frame(bytes(i % 253 for i in range(8990)))
     with rig.net.packets(frontend.tap) as raw:
         for _ in range(300):  # more than once around
-            assert _send(frontend, data) == OK
-            assert _next(raw) == data
+            assert send(frontend, data) == OK
+            assert next_frame(raw) == data
             raw.send(data)
-            head, got = _receive(frontend)
+            head, got = receive(frontend)
             assert got == data
             assert head == "flags=4 gso=0:0 slots=3"
 
@@ -141,7 +110,7 @@ def test_checksums_that_the_guest_leaves(
     data = frame(packet, kind=0x800 if family == 4 else 0x86DD, vid=vid)
     with open_wire(frontend) as wire:
         for slot in (4096, 30):
-            assert _send(frontend, data, flags=CSUM_BLANK, slot=slot) == OK
+            assert send(frontend, data, flags=CSUM_BLANK, slot=slot) == OK
             got = next_on(wire)
             assert len(got) == len(data)
             assert is_sound(got)
@@ -154,7 +123,7 @@ def test_large_tcp_is_cut_on_its_way(frontend: Frontend, family: int) -> None:
     data = frame(packet, kind=0x800 if family == 4 else 0x86DD)
     gso = (1 if family == 4 else 2, 1400)
     with open_wire(frontend) as wire:
-        assert _send(frontend, data, flags=CSUM_BLANK, gso=gso) == OK
+        assert send(frontend, data, flags=CSUM_BLANK, gso=gso) == OK
         came = b""
         while len(came) < len(payload):
             part = next_on(wire)
@@ -168,7 +137,7 @@ def test_large_tcp_for_the_guest(frontend: Frontend) -> None:
     """Through the host's own stack: it comes uncut."""
     net = frontend.net
     net.ip(f"addr add 10.9.0.1/24 dev {frontend.tap}")
-    net.ip(f"neigh add 10.9.0.2 lladdr {_mac()} dev {frontend.tap}")
+    net.ip(f"neigh add 10.9.0.2 lladdr {GUEST_MAC.hex(':')} dev {frontend.tap}")
     data = frame(b"\0" * 100)
     with net.packets(frontend.tap) as raw:
         # vnet_hdr of a packet socket: the header of virtio_net.h before it.
@@ -179,13 +148,9 @@ def test_large_tcp_for_the_guest(frontend: Frontend) -> None:
         header += (1448).to_bytes(2, "little") + (34).to_bytes(2, "little")
         header += (16).to_bytes(2, "little")
         raw.send(header + data)
-    head, got = _receive(frontend, "0800")
+    head, got = receive(frontend, "0800")
     assert head == "flags=15 gso=1:1448 slots=8"
     assert got[54:] == data[54:]
-
-
-def _mac() -> str:
-    return GUEST_MAC.hex(":")
 
 
 def test_a_frontend_that_can_nothing(rig: Rig) -> None:
@@ -195,22 +160,51 @@ def test_a_frontend_that_can_nothing(rig: Rig) -> None:
     frontend.connect(is_split=False, features=("request-rx-copy",))
     net = rig.net
     net.ip(f"addr add 10.9.0.1/24 dev {frontend.tap}")
-    net.ip(f"neigh add 10.9.0.2 lladdr {_mac()} dev {frontend.tap}")
+    net.ip(f"neigh add 10.9.0.2 lladdr {GUEST_MAC.hex(':')} dev {frontend.tap}")
 
     def make() -> socket.socket:
         return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
     with net.inside(make) as sender:
         sender.sendto(b"x" * 100, ("10.9.0.2", 9))
-    head, got = _receive(frontend, "0800")
+    head, got = receive(frontend, "0800")
     assert head == "flags=0 gso=0:0 slots=1"
     assert is_sound(got)
+    data = frame(b"small" * 20)
+    with net.packets(frontend.tap) as raw:
+        assert send(frontend, data) == OK
+        assert next_frame(raw) == data
+
+
+def test_a_boot_loader_and_then_a_kernel(rig: Rig) -> None:
+    """One vif, two frontends after each other: the first can nothing. A control
+    ring is not offered, and whoever has one is served without."""
+    frontend = rig.start_frontend(320)
+    frontend.plug(mtu=9000)
+    small, large = frame(b"loader" * 20), frame(b"kernel" * 1000)
+    for features in (("request-rx-copy",), FEATURES):
+        is_kernel = features == FEATURES
+        if is_kernel:
+            for name in ("ctrl-ring-ref", "event-channel-ctrl"):
+                rig.store.write(f"{frontend.path}/{name}", "9")
+        frontend.connect(is_split=is_kernel, features=features)
+        with rig.net.packets(frontend.tap) as raw:
+            for data in (large, small):
+                raw.send(data)
+            # What takes several buffers is not for a loader.
+            if is_kernel:
+                assert receive(frontend)[1] == large
+            assert receive(frontend)[1] == small
+            assert send(frontend, large) == OK
+            assert next_frame(raw) == large
+        frontend.close()
+        frontend.set_state(XenbusState.INITIALISING)
 
 
 def test_status(rig: Rig, frontend: Frontend) -> None:
     data = frame(b"s" * 86)
     for _ in range(3):
-        assert _send(frontend, data) == OK
+        assert send(frontend, data) == OK
 
     row = json.loads(rig.status("--json"))["backend/vif/320/0"]
     assert (row["tx_packets"], row["tx_bytes"]) == (3, 300)
@@ -232,8 +226,8 @@ def test_many_queues(rig: Rig) -> None:
     with rig.net.packets(frontend.tap) as raw:
         for queue in (0, 1):
             data = frame(bytes([queue]) * 100)
-            assert _send(frontend, data, queue=queue) == OK
-            assert _next(raw) == data
+            assert send(frontend, data, queue=queue) == OK
+            assert next_frame(raw) == data
 
 
 def test_multicast_that_is_not_wanted(rig: Rig, frontend: Frontend) -> None:
@@ -245,16 +239,16 @@ def test_multicast_that_is_not_wanted(rig: Rig, frontend: Frontend) -> None:
             data = frame(bytes([i]) * 60)[6:]
             for group in (other, wanted, b"\xff" * 6):
                 raw.send(group + data)
-            came = [_receive(frontend)[1] for _ in range(2)]
+            came = [receive(frontend)[1] for _ in range(2)]
             if came == [wanted + data, b"\xff" * 6 + data]:
                 break
             # It was not followed yet, and all three have come.
             assert came == [other + data, wanted + data]
-            assert _receive(frontend)[1][:6] == b"\xff" * 6
+            assert receive(frontend)[1][:6] == b"\xff" * 6
         assert frontend.ask(f"group 0 {wanted.hex()}") == OK
         raw.send(wanted + data)
         raw.send(b"\xff" * 6 + data)
-        assert _receive(frontend)[1] == b"\xff" * 6 + data
+        assert receive(frontend)[1] == b"\xff" * 6 + data
     assert frontend.ask(f"group 0 {wanted.hex()}") == "status=-1"
 
 
@@ -266,8 +260,8 @@ def test_closed_and_connected_again(rig: Rig, frontend: Frontend) -> None:
         frontend.set_state(XenbusState.INITIALISING)
         frontend.connect()
         with rig.net.packets(frontend.tap) as raw:
-            assert _send(frontend, data) == OK
-            assert _next(raw) == data
+            assert send(frontend, data) == OK
+            assert next_frame(raw) == data
 
 
 def test_unplugged(rig: Rig, frontend: Frontend) -> None:
@@ -291,7 +285,7 @@ def test_a_frontend_that_is_gone(rig: Rig, frontend: Frontend) -> None:
 def test_a_restart(rig: Rig, frontend: Frontend, is_killed: bool) -> None:
     """The guest does nothing about it, and its link is there again."""
     data = frame(b"restart" * 20)
-    assert _send(frontend, data) == OK
+    assert send(frontend, data) == OK
     if is_killed:
         rig.kill_backend()
     else:
@@ -301,10 +295,10 @@ def test_a_restart(rig: Rig, frontend: Frontend, is_killed: bool) -> None:
     rig.start_backend()
     frontend.wait_carrier()
     with rig.net.packets(frontend.tap) as raw:
-        assert _send(frontend, data) == OK
-        assert _next(raw) == data
+        assert send(frontend, data) == OK
+        assert next_frame(raw) == data
         raw.send(data)
-        assert _receive(frontend)[1] == data
+        assert receive(frontend)[1] == data
 
 
 def test_a_tap_whose_device_went_meanwhile(
@@ -334,26 +328,8 @@ def test_no_buffers(rig: Rig, frontend: Frontend) -> None:
             raw.send(frame(i.to_bytes(4, "big") * 20))
         # Nothing is lost of what there is room for.
         for i in range(256):
-            assert _receive(frontend)[1][14:18] == i.to_bytes(4, "big")
+            assert receive(frontend)[1][14:18] == i.to_bytes(4, "big")
     said = net.ip(f"-s link show {frontend.tap}")
     found = re.search(r"TX:[^\n]*\n\s+\d+\s+\d+\s+\d+\s+(\d+)", said)
     assert found is not None, said
     assert int(found[1]) > 0
-
-
-def test_rate(rig: Rig) -> None:
-    """So many bytes pass in an interval and no more."""
-    frontend = rig.start_frontend(320)
-    # Beyond what is saved up, 128 KiB, nothing for a long time.
-    frontend.plug(rate="1000,100000000")
-    frontend.connect()
-    data = frame(b"y" * 986)
-    with rig.net.packets(frontend.tap) as raw:
-        rig.wait_node(f"{frontend.backend}/state", "4")
-        assert _send(frontend, data) == OK
-        assert _next(raw) == data
-    # Live.
-    rig.store.write(f"{frontend.backend}/rate", "100000000,50000")
-    assert frontend.ask(f"frame {data.hex()}") == "framed"
-    answer = frontend.ask("tx 1000 0 0.2")
-    assert number(answer, "packets") > 100

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Staying known to an evtchnd that is restarted."""
+
+from contextlib import suppress
+
+import trio
+
+from xenner.concurrency import run_abandonable
+from xenner.evtchn import Evtchnd
+
+
+async def keep_connected(evtchnd: Evtchnd) -> None:
+    """Settle whenever the connection is lost, until cancelled."""
+    while True:
+        await trio.lowlevel.wait_readable(evtchnd.fileno())
+        with suppress(OSError):
+            await run_abandonable(evtchnd.settle)
