@@ -7,6 +7,7 @@ import errno
 import fcntl
 import mmap
 import os
+import pwd
 import stat
 import time
 from contextlib import ExitStack
@@ -94,11 +95,22 @@ def open_volume(
                 f"{path} is in use", "another domain's disk, or a mount?"
             ) from error
         except OSError as error:
-            raise HostError(f"{path}: {error.strerror}") from error
+            hint = _hint(is_read_only) if error.errno == errno.EACCES else ""
+            raise HostError(f"{path}: {error.strerror}", hint) from error
         on_fail.pop_all()
     if not may_discard or is_read_only:
         return replace(volume, discard_bytes=0, can_erase_securely=False)
     return volume
+
+
+def _hint(is_read_only: bool) -> str:
+    """What an operator can do about a file that we may not open."""
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        user = str(os.geteuid())
+    mode = "read" if is_read_only else "read and write"
+    return f"the user {user} must be able to {mode} it and to reach it"
 
 
 def _open(path: Path, is_read_only: bool, is_shared: bool) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 """evtchnd: event channels between the host's processes and the guests."""
 
 import argparse
+import grp
 import logging
 import resource
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import trio
 
+from evtchnd.domains import Trusted
 from evtchnd.server import Server
 from xenner.errors import ConfigError, HostError
 from xenner.listening import open_listener
@@ -30,11 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load_settings()
         logging.basicConfig(format="evtchnd: %(message)s", level=settings.level)
         _raise_limit()
-        trusted = (*options.trust_uid, *settings.evtchnd.trust_uids)
         with _open_socket(options.socket) as listener:
             server = Server(
                 listener,
-                trusted_uids=frozenset(trusted),
+                trusted=_trusted(options, settings.evtchnd.trust_uids),
                 nofile=settings.evtchnd.max_fds or None,
             )
             trio.run(_serve_until_told, server)
@@ -42,6 +43,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"evtchnd: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     return 0
+
+
+def _trusted(options: argparse.Namespace, uids: Sequence[int]) -> Trusted:
+    """HostError: there is no such group."""
+    gids = set()
+    for name in options.group:
+        try:
+            gids.add(grp.getgrnam(name).gr_gid)
+        except KeyError:
+            raise HostError(
+                f"there is no group {name}",
+                "systemd-sysusers makes the suite's",
+            ) from None
+    return Trusted(
+        uids=frozenset((*options.trust_uid, *uids)), gids=frozenset(gids)
+    )
 
 
 def _open_socket(path: Path) -> AbstractContextManager[socket.socket]:
@@ -66,6 +83,13 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="UID",
         help="a user besides root whose processes act for the host",
+    )
+    parser.add_argument(
+        "--group",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a group whose members' processes act for the host",
     )
     return parser
 

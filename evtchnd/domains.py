@@ -8,6 +8,7 @@ SO_PEERCRED has the number is that process.
 
 from __future__ import annotations
 
+import array
 import os
 import select
 import struct
@@ -71,20 +72,35 @@ class Peer:
 CREDENTIALS_BYTES = struct.calcsize("iII")
 
 
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """Who acts for the host besides root, each process of theirs."""
+
+    uids: frozenset[int] = frozenset()
+    gids: frozenset[int] = frozenset()
+
+
+NOBODY = Trusted()
+"""Root alone."""
+
+
 def identify(
     credentials: bytes,
+    groups: bytes,
     domains: dict[int, Domain],
     *,
-    trusted_uids: frozenset[int],
+    trusted: Trusted,
 ) -> Peer | None:
-    """Whose SO_PEERCRED (unix(7)) that is; None: nobody we serve."""
-    pid, uid, _gid = struct.unpack("iII", credentials)
+    """Whose SO_PEERCRED and SO_PEERGROUPS (unix(7)) those are; None: nobody
+    we serve."""
+    pid, uid, gid = struct.unpack("iII", credentials)
     for domain in domains.values():
         if pid == domain.record.pid and not domain.has_exited():
             return Peer(Role.DOMAIN, domain.domid)
     if uid in (0, os.geteuid()):
         return Peer(Role.LAUNCHER, HOST)
-    if uid in trusted_uids:
+    gids = {gid, *array.array("I", groups)}
+    if uid in trusted.uids or not gids.isdisjoint(trusted.gids):
         return Peer(Role.HOST, HOST)
     return None
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 
 import trio
 
-from evtchnd.domains import CREDENTIALS_BYTES, Domain, identify
+from evtchnd.domains import CREDENTIALS_BYTES, NOBODY, Domain, Trusted, identify
 from evtchnd.messages import REPLY_BYTES, REQUEST_BYTES, Reply, Request
 from evtchnd.requests import Answer, answer
 from evtchnd.switchboard import Handle, Switchboard
@@ -27,6 +27,9 @@ _ANCILLARY_BYTES = socket.CMSG_LEN(abi.EVTCHND_MAX_FDS * 4)
 # Each has the socket, its page and the page's bell.
 _FDS_PER_CONNECTION = 3
 _ACCEPT_PAUSE_S = 0.1
+_SO_PEERGROUPS = 59  # asm-generic/socket.h
+# All that Python's getsockopt() takes.
+_GROUPS_BYTES = 1024
 
 _log = logging.getLogger(__name__)
 
@@ -38,14 +41,14 @@ class Server:
         self,
         listener: socket.socket,
         *,
-        trusted_uids: frozenset[int] = frozenset(),
+        trusted: Trusted = NOBODY,
         nofile: int | None = None,
     ) -> None:
         """`nofile` descriptors are divided up: RLIMIT_NOFILE's if None."""
         if nofile is None:
             nofile = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._listener = trio.socket.from_stdlib_socket(listener)
-        self._trusted_uids = trusted_uids
+        self._trusted = trusted
         self._connections_max = nofile // 4 // _FDS_PER_CONNECTION
         self._nr_connections = 0
         self._watched: dict[int, trio.CancelScope] = {}
@@ -111,7 +114,10 @@ class Server:
             socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS_BYTES
         )
         peer = identify(
-            credentials, self.board.domains, trusted_uids=self._trusted_uids
+            credentials,
+            _groups_of(sock),
+            self.board.domains,
+            trusted=self._trusted,
         )
         if peer is None:
             refusal = Reply(type=abi.EVTCHND_HELLO, error=errno.EACCES)
@@ -180,6 +186,15 @@ class Server:
 
 
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+
+
+def _groups_of(sock: trio.socket.SocketType) -> bytes:
+    """The supplementary groups that the client had when it connected. One
+    that is in more than fit is in none."""
+    try:
+        return sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES)
+    except OSError:
+        return b""
 
 
 async def _receive(sock: trio.socket.SocketType) -> tuple[bytes, list[int]]:

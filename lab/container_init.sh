@@ -61,6 +61,10 @@ XENNER_PLACE=container
 LAB_OUT=/out
 END
 
+# As a package does it; its directories are made at boot.
+chroot . systemd-sysusers 2>sysusers.out || { cat sysusers.out >&2; exit 1; }
+rm sysusers.out
+
 rm -f etc/machine-id
 tr -d - <proc/sys/kernel/random/uuid >etc/machine-id
 # Nobody comes in over the network, or on a terminal that is not there; and

@@ -127,7 +127,8 @@ class Machine:
         last lines, if the machine ends, TimeLimitError after limit_s.
         """
         process = subprocess.Popen(
-            [*self.ssh("-T"), *_lab_run(command)], stdin=subprocess.DEVNULL
+            [*self.ssh("-T"), *_lab_run(_INSTALL + command)],
+            stdin=subprocess.DEVNULL,
         )
         try:
             status = process.wait(limit_s)
@@ -145,7 +146,9 @@ class Machine:
     def shell(self, command: str) -> int:
         """Run a shell command on this terminal, in the tree under test."""
         subprocess.run([*self.ssh("-T"), *_lab_run("")], check=True)
-        within = f"set -a; . /run/lab.env; set +a; cd {TREE}; {command}"
+        within = (
+            f"set -a; . /run/lab.env; set +a; cd {TREE}; {_INSTALL}{command}"
+        )
         return subprocess.run([*self.ssh("-t"), within]).returncode
 
     def _ssh_port(self) -> int:
@@ -164,6 +167,13 @@ class Machine:
         except subprocess.TimeoutExpired:
             return False
         return True
+
+
+# What a package does for its users and directories.
+_INSTALL = (
+    "{ systemd-sysusers && systemd-tmpfiles --create xenner.conf; } "
+    "2>/run/lab.install || { cat /run/lab.install >&2; exit 125; }\n"
+)
 
 
 def _lab_run(command: str) -> list[str]:

@@ -2,6 +2,7 @@
 """Unix sockets to listen on: at a path, or the service manager's."""
 
 import errno
+import grp
 import os
 import socket
 import struct
@@ -23,12 +24,18 @@ _KIND_NAMES = {
 
 @contextmanager
 def open_listener(
-    path: Path, kind: socket.SocketKind, *, mode: int, backlog: int
+    path: Path,
+    kind: socket.SocketKind,
+    *,
+    mode: int,
+    backlog: int,
+    group: str | None = None,
 ) -> Iterator[socket.socket]:
     """Own a daemon's listening socket for the length of the block.
 
     One that the service manager hands over (sd_listen_fds(3)) comes before
-    `path`, and stays with it. A path is removed afterwards. HostError: somebody
+    `path`, and stays with it. A path is removed afterwards; it is `group`'s,
+    else as the process has it. HostError: there is no such group, somebody
     listens there, no socket can be made, or what was handed over is no
     listening Unix socket of that kind.
     """
@@ -38,7 +45,13 @@ def open_listener(
             yield listener
         return
     try:
-        listener = listen_at(path, kind, mode=mode, backlog=backlog)
+        listener = listen_at(
+            path, kind, mode=mode, backlog=backlog, group=group
+        )
+    except LookupError as error:
+        raise HostError(
+            f"there is no group {group}", "systemd-sysusers makes the suite's"
+        ) from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE and path.is_socket():
             raise HostError(
@@ -83,9 +96,10 @@ def listen_at(
     *,
     mode: int | None = None,
     backlog: int,
+    group: str | None = None,
 ) -> socket.socket:
     """A socket that listens at `path`, for those whom `mode` lets in; None:
-    as the umask has it.
+    as the umask has it. LookupError: there is no such group.
 
     Whoever sees the path can connect: it gets its name when it listens. A
     socket that nobody listens on any more is replaced, one that lives is not:
@@ -100,6 +114,8 @@ def listen_at(
     try:
         unready.unlink(missing_ok=True)
         listener.bind(str(unready))
+        if group is not None:
+            give_to(unready, group)
         if mode is not None:
             unready.chmod(mode)
         listener.listen(backlog)
@@ -108,13 +124,21 @@ def listen_at(
     except FileExistsError:
         listener.close()
         raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from None
-    except OSError:
+    except (LookupError, OSError):
         listener.close()
         raise
     finally:
         with suppress(OSError):
             unready.unlink(missing_ok=True)
     return listener
+
+
+def give_to(path: Path, group: str) -> None:
+    """Make a file the group's. LookupError: there is none; OSError."""
+    gid = grp.getgrnam(group).gr_gid
+    # Who is in a filter without chown() has the group from its unit.
+    if path.stat().st_gid != gid:
+        os.chown(path, -1, gid)
 
 
 def _remove_dead(path: Path, kind: socket.SocketKind) -> None:

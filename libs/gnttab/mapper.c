@@ -162,6 +162,20 @@ static bool reap(const char *name, const struct use *unused)
 
 /* --- our own file --------------------------------------------------------------- */
 
+/*
+ * Whoever serves domains cleans up behind the others. Where they are several
+ * users they are the directory's group, which its set-group-ID bit says.
+ */
+static void share(int fd)
+{
+    struct stat directory;
+    char path[256];
+
+    if (!evtchnd_runtime_path(path, sizeof(path), "") &&
+        !stat(path, &directory) && directory.st_mode & S_ISGID)
+        fchmod(fd, 0660);
+}
+
 /* It has its name when it is locked, so nobody takes us for dead. */
 static int make_file(void)
 {
@@ -175,6 +189,7 @@ static int make_file(void)
     fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd < 0)
         return -1;
+    share(fd);
     snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
     /* All of it now: a touch that finds no room is a signal. */
     if (posix_fallocate(fd, 0, NR_SLOTS * sizeof(struct slot)) ||
@@ -212,8 +227,10 @@ static int lock_all(void)
 
     if (!evtchnd_runtime_path(path, sizeof(path), "mappers.lock"))
         fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd >= 0)
+    if (fd >= 0) {
+        share(fd);
         flock(fd, LOCK_EX);
+    }
     return fd;
 }
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def image(tmp_path: Path) -> Iterator[Path]:
     image = IMAGES / "root.img"
     with image.open("wb") as file:
         file.truncate(64 << 20)
+    shutil.chown(image, "xenner-blk")
     make_root(tmp_path, image, init=ROOT_INIT)
     initrd = make_initrd(tmp_path, KERNEL)
     (IMAGES / "initrd").write_bytes(initrd.read_bytes())

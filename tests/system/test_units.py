@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The suite's own units under a real systemd, as a package installs them."""
 
+import grp
 import os
+import pwd
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -153,6 +155,37 @@ def test_xenstore_ls_and_watch(store_socket: None) -> None:
         finally:
             watch.kill()
     output_of("xenstore-rm", "/tool/seen")
+
+
+@pytest.mark.parametrize(
+    ("unit", "user", "capability"),
+    [
+        ("xenstored.service", "xenner-store", 0),
+        ("blkbackd.service", "xenner-blk", 0),
+        # CAP_NET_ADMIN of capabilities(7).
+        ("netbackd.service", "xenner-net", 1 << 12),
+    ],
+)
+def test_daemons_are_users_of_their_own(
+    backends: None, unit: str, user: str, capability: int
+) -> None:
+    pid = output_of("systemctl", "show", "-PMainPID", unit).strip()
+    status = Path(f"/proc/{pid}/status").read_text()
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    assert set(fields["Uid"].split()) == {str(pwd.getpwnam(user).pw_uid)}
+    assert set(fields["Gid"].split()) == {str(grp.getgrnam("xenner").gr_gid)}
+    assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == capability
+    assert fields["NoNewPrivs"].strip() == "1"
+
+
+def test_whoever_is_no_member_serves_nobody(evtchnd_socket: Path) -> None:
+    ask = "from xenner.evtchn import Evtchnd; from pathlib import Path;"
+    ask += f"Evtchnd(Path('{evtchnd_socket}')).close()"
+    command = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    refused = run(*command, "python3", "-c", ask)
+    assert refused.returncode == 1
+    group = f"--groups={grp.getgrnam('xenner').gr_gid}"
+    output_of(*command[:-1], group, "python3", "-c", ask)
 
 
 @pytest.fixture

@@ -43,6 +43,11 @@ def main() -> None:
         help="where clients connect, unless the service manager hands a socket"
         " over",
     )
+    add(
+        "--group",
+        metavar="NAME",
+        help="its members may connect; each has all of domain 0's rights",
+    )
     add("--state", type=Path, help="directory to come back from")
     add("--evtchnd", type=Path, help="evtchnd's socket: serve guests' rings")
     add(
@@ -70,6 +75,7 @@ def main() -> None:
                 instead,
                 arguments.socket,
                 runtime_dir=arguments.runtime_dir,
+                group=arguments.group,
             )
         else:
             _run(arguments, settings.store)
@@ -81,7 +87,7 @@ def main() -> None:
 def _run(arguments: argparse.Namespace, settings: StoreSettings) -> None:
     """Our own store, until it is told to end."""
     with ExitStack() as stack:
-        listener = stack.enter_context(_open_socket(arguments.socket))
+        listener = stack.enter_context(_open_socket(arguments))
         evtchnd = open_ring = None
         if arguments.evtchnd is not None:
             evtchnd = stack.enter_context(Evtchnd(arguments.evtchnd))
@@ -102,10 +108,18 @@ def _run(arguments: argparse.Namespace, settings: StoreSettings) -> None:
         )
 
 
-def _open_socket(path: Path) -> AbstractContextManager[socket.socket]:
-    """Who can connect is privileged: only the socket's owner can."""
-    kind = socket.SOCK_STREAM
-    return open_listener(path, kind, mode=0o600, backlog=_BACKLOG)
+def _open_socket(
+    arguments: argparse.Namespace,
+) -> AbstractContextManager[socket.socket]:
+    """Who can connect is privileged: the socket's owner, and `--group`."""
+    group = arguments.group
+    return open_listener(
+        arguments.socket,
+        socket.SOCK_STREAM,
+        mode=0o600 if group is None else 0o660,
+        backlog=_BACKLOG,
+        group=group,
+    )
 
 
 async def _serve_until_signal(

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from xenner.errors import ConfigError, HostError
-from xenner.listening import listener_of
+from xenner.listening import give_to, listener_of
 from xenner.service import notify
 
 VARIABLE = "XENNER_XENSTORED"
@@ -35,8 +35,12 @@ access-log-nb-files = 2
 """
 
 
-def run_instead(line: str, path: Path, *, runtime_dir: Path) -> None:
+def run_instead(
+    line: str, path: Path, *, runtime_dir: Path, group: str | None = None
+) -> None:
     """Serve the socket at `path` by the program of `line`, until it ends.
+
+    It makes a socket that is its user's alone: `group` has it as well then.
 
     HostError if it cannot be started or ends by itself; ConfigError if `path`
     is none that it can serve.
@@ -66,12 +70,22 @@ def run_instead(line: str, path: Path, *, runtime_dir: Path) -> None:
     with child:
         is_told.pass_on_to(child)
         if _wait_ready(child, path):
+            if group is not None:
+                _share(path, group)
             print("listening", flush=True)
             # It feeds no watchdog: none is to wait for it (sd_notify(3)).
             notify("READY=1", "WATCHDOG_USEC=0")
         status = child.wait()
     if not is_told:
         raise HostError(f"{name} has ended: status {status}")
+
+
+def _share(path: Path, group: str) -> None:
+    try:
+        give_to(path, group)
+        path.chmod(0o660)
+    except (LookupError, OSError) as error:
+        raise HostError(f"cannot give {path} to {group}: {error}") from error
 
 
 class _Told:

@@ -204,9 +204,13 @@ def _open_directory(runtime_dir: Path) -> int:
 def _open_nameless(runtime_dir: Path) -> int:
     """A file that vanishes with us unless it is given a name (O_TMPFILE)."""
     try:
-        return os.open(
+        fd = os.open(
             runtime_dir, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600
         )
+        # The directory's group serves domains: its set-group-ID bit says so.
+        if runtime_dir.stat().st_mode & stat.S_ISGID:
+            os.fchmod(fd, 0o660)
+        return fd
     except OSError as error:
         hint = "a tmpfs is needed there"
         if error.errno in (errno.EACCES, errno.EPERM):

@@ -58,6 +58,20 @@ def test_life(tmp_path: Path) -> None:
     assert os.listdir(directory) == []
 
 
+def test_a_directory_may_share_it_with_its_group(tmp_path: Path) -> None:
+    layout = machine_layout(8 << 20)
+
+    def mode() -> int:
+        with open_vmcore(
+            Domid(5), layout=layout, nr_vcpus=1, runtime_dir=tmp_path
+        ) as vmcore:
+            return stat.S_IMODE(vmcore.path.stat().st_mode)
+
+    assert mode() == 0o600
+    tmp_path.chmod(0o2775)
+    assert mode() == 0o660
+
+
 def test_machine_hole_takes_no_room(tmp_path: Path) -> None:
     layout = machine_layout(256)
     sparse = SimpleNamespace(
