@@ -53,7 +53,7 @@ _IGNORED = frozenset(
     bootargs bootloader_args bootloader_restrict bootloader_user claim_mode
     cpuid cpus_soft device_model_args_pv e820_host init_seclabel localtime
     max_event_channels max_grant_frames max_grant_version max_maptrack_frames
-    nomigrate on_soft_reset on_watchdog passthrough pool rtc_timeoffset
+    nomigrate on_soft_reset passthrough pool rtc_timeoffset
     seclabel tsc_mode vfb vnuma vpmu xend_suspend_evtchn_compat
     xenstore_feature_mask xenstore_quota
     """.split()
@@ -95,6 +95,7 @@ class DomainConfig:
     on_poweroff: Action = Action.DESTROY
     on_reboot: Action = Action.RESTART
     on_crash: Action = Action.DESTROY
+    on_watchdog: Action = Action.DESTROY
     disks: tuple[Disk, ...] = ()
     vifs: tuple[Vif, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -161,6 +162,7 @@ class _Reader:
             on_poweroff=self._action("on_poweroff", Action.DESTROY),
             on_reboot=self._action("on_reboot", Action.RESTART),
             on_crash=self._action("on_crash", Action.DESTROY),
+            on_watchdog=self._action("on_watchdog", Action.DESTROY),
             disks=self._disks(),
             vifs=self._vifs(),
         )

@@ -50,6 +50,8 @@ def action_for(config: DomainConfig, reason: ShutdownReason) -> Action:
         return config.on_reboot
     if reason in (ShutdownReason.POWEROFF, ShutdownReason.SUSPEND):
         return config.on_poweroff
+    if reason is ShutdownReason.WATCHDOG:
+        return config.on_watchdog
     return config.on_crash
 
 

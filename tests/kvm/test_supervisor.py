@@ -200,3 +200,12 @@ def test_what_does_not_start_is_named_and_nothing_stays(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "xennerd: xenstored does not start: status 1" in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"xenstore"}
+
+
+def test_settings_that_are_wrong_are_refused(tmp_path: Path) -> None:
+    settings = tmp_path / "xenner.toml"
+    settings.write_text("[log]\nlevel = 'loud'\n")
+    done = run(tmp_path / "run", XENNER_CONFIG=str(settings))
+    assert done.returncode == 2
+    assert f"{settings}:2: log.level: one of debug, info" in done.stderr
+    assert list(tmp_path.iterdir()) == [settings]

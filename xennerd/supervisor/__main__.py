@@ -19,8 +19,9 @@ import trio
 
 from xenner import concurrency, service
 from xenner.concurrency import run_abandonable
-from xenner.errors import HostError
+from xenner.errors import ConfigError, HostError
 from xenner.listening import listen_at
+from xenner.settings import load_settings
 from xenner.watchdog import feed_watchdog
 from xennerd.burial import DUMP_DIR
 from xennerd.qmp.client import QmpClient
@@ -44,7 +45,12 @@ _log = logging.getLogger("xennerd")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns its exit status."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(format="xennerd: %(message)s", level=logging.INFO)
+    try:
+        level = load_settings().level
+    except ConfigError as fault:
+        print(f"xennerd: {fault}", file=sys.stderr)
+        return 2
+    logging.basicConfig(format="xennerd: %(message)s", level=level)
     places = Places(options.runtime_dir, options.xenstore, options.state_dir)
     # Xen's libraries in this process look there.
     os.environ["XENSTORED_PATH"] = str(places.xenstore)

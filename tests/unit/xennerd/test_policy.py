@@ -22,12 +22,13 @@ def config(more: str = "") -> DomainConfig:
         (ShutdownReason.POWEROFF, Action.PRESERVE),
         (ShutdownReason.REBOOT, Action.DESTROY),
         (ShutdownReason.CRASH, Action.COREDUMP_RESTART),
-        (ShutdownReason.WATCHDOG, Action.COREDUMP_RESTART),
+        (ShutdownReason.WATCHDOG, Action.RENAME_RESTART),
     ],
 )
 def test_each_end_has_its_key(reason: ShutdownReason, action: Action) -> None:
     given = config(
-        "on_poweroff='preserve';on_reboot='destroy';on_crash='coredump-restart'"
+        "on_poweroff='preserve';on_reboot='destroy';"
+        "on_crash='coredump-restart';on_watchdog='rename-restart'"
     )
     assert action_for(given, reason) is action
 
