@@ -244,10 +244,13 @@ static void test_xcr0(void)
 
 static void test_hlt(void)
 {
-    evtchn_port_t port = (evtchn_port_t)bind_virq(VIRQ_TIMER);
-    uint64_t start = system_time_ns();
+    evtchn_port_t port;
+    uint64_t start;
 
+    /* First, so that no tick of it waits in the port. */
     CALL(vcpu_op, VCPUOP_stop_periodic_timer, 0, 0);
+    port = (evtchn_port_t)bind_virq(VIRQ_TIMER);
+    start = system_time_ns();
     event_count[port] = 0;
     evtchn_unmask(port);
     CALL(set_timer_op, start + 20000000);
