@@ -5,7 +5,8 @@
  *     frontend DOMID
  *
  * start                       be the domain (it is registered by then)
- * open PAGES BITS             answers "port=PORT", refs are 8 and on
+ * queue NUMBER                what follows is that queue's: "queue=NUMBER"
+ * open PAGES BITS             answers "port=PORT ref=REF", and those after it
  * io OP SECTOR COUNT BYTE     write that byte, or read and compare with it:
  *                             "status=N same=0|1"
  * none OP                     a request without segments: "status=N"
@@ -18,8 +19,9 @@
  * index STEP                  move the index so far, and ring
  * later SECTOR                a read whose answer is for later
  * answers                     take what there is, all of it: "answers=N"
- * verify COUNT DEPTH          writes, each read again: "at=N" at every eighth,
- *                             then "answers=N wrong=N"
+ * verify COUNT DEPTH          writes, each read again, by all queues at once:
+ *                             "at=N" at every eighth of the first's, then of
+ *                             all "answers=N wrong=N"
  * bench OP BYTES DEPTH SECONDS SECTORS IN_ORDER   "requests=N seconds=S"
  */
 #include "tests/component/blkbackd/frontend.h"
@@ -231,7 +233,7 @@ static void obey(struct frontend *f, const char *line)
 
     if (sscanf(line, "open %u %u", &a, &b) == 2) {
         frontend_open(f, a, b == 32);
-        printf("port=%u\n", f->port);
+        printf("port=%u ref=%u\n", f->port, FIRST_REF + ring_page(f));
     } else if (!strncmp(line, "io ", 3)) {
         do_io(f, line);
     } else if (sscanf(line, "none %u", &a) == 1) {
@@ -246,7 +248,7 @@ static void obey(struct frontend *f, const char *line)
     } else if (sscanf(line, "ids %u", &a) == 1) {
         keep_full(f, a, put_same_id);
     } else if (sscanf(line, "verify %u %u", &a, &b) == 2) {
-        verify(f, a, b);
+        verify(f - f->number, a, b);
     } else if (sscanf(line, "flood %u", &a) == 1) {
         keep_full(f, a, put_impossible);
     } else if (sscanf(line, "scribble %u", &a) == 1) {
@@ -270,17 +272,26 @@ static void obey(struct frontend *f, const char *line)
 
 int main(int argc, char **argv)
 {
-    struct frontend frontend = {0};
+    struct frontend queues[MAX_QUEUES] = {0}, *f = queues;
+    unsigned int number;
     char line[256];
 
     must(argc == 2, "frontend DOMID");
     setlinebuf(stdout);
     while (fgets(line, sizeof(line), stdin)) {
         if (!strncmp(line, "start", 5)) {
-            frontend_new(&frontend, (uint32_t)atoi(argv[1]));
+            frontend_new(queues, (uint32_t)atoi(argv[1]));
+            for (number = 1; number < MAX_QUEUES; number++) {
+                queues[number] = queues[0];
+                queues[number].number = number;
+            }
             puts("started");
+        } else if (sscanf(line, "queue %u", &number) == 1) {
+            must(number < MAX_QUEUES, line);
+            f = &queues[number];
+            printf("queue=%u\n", number);
         } else {
-            obey(&frontend, line);
+            obey(f, line);
         }
     }
     return 0;
