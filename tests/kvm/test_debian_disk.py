@@ -32,15 +32,18 @@ _BOOT_LIMIT_S = 240
 _NR_KILLS = 5
 _NR_REQUESTS = 500
 # It writes each block once, in any order, and reads it back: for as long as
-# nobody says stop.
+# nobody says stop. Each CPU has its half, and its queue.
 _FIO = (
     "fio --name=verify --filename=/dev/xvdb --direct=1 --ioengine=libaio "
     "--iodepth=16 --rw=randwrite --bsrange=4k-64k --verify=crc32c "
-    "--verify_fatal=1"
+    "--verify_fatal=1 --size=32m --offset_increment=32m --numjobs=2 "
+    "--group_reporting"
 )
+_EACH_ON_ITS_CPU = " --cpus_allowed=0,1 --cpus_allowed_policy=split"
 _FIO_LOOP = (
     "(until [ -e /run/stop ]; do "
-    f"{_FIO} >/run/fio 2>&1 || break; done; echo $? >/run/ended) &"
+    f"{_FIO}{_EACH_ON_ITS_CPU} >/run/fio 2>&1 || break; done; "
+    "echo $? >/run/ended) &"
 )
 # As Linux' frontend names them (xen-blkfront.c, xen_translate_vdev): IDE's and
 # SCSI's are xvd's with the same letter, and so sda1 would be the root's.
@@ -100,7 +103,9 @@ def debian(
         open_host(Path(name), debian_kernel, initrd) as host,
         serving(host) as disks,
     ):
-        guest = host.boot("-m", "256", cmdline=CMDLINE, is_up=False)
+        guest = host.boot(
+            "-m", "256", "-smp", "2", cmdline=CMDLINE, is_up=False
+        )
         debian = Debian(host, disks, guest, directory)
         make_debian_root(debian.file("root.img", 1024 * _MIB))
         host.wait_node("control/feature-poweroff", "1")
@@ -138,6 +143,8 @@ def test_fio_verifies_while_blkbackd_is_killed(debian: Debian) -> None:
     guest, disks = debian.guest, debian.disks
     file = debian.file("data.img", 64 * _MIB)
     with debian.disk(f"{file},raw,xvdb,w", "xvdb"):
+        cpus = guest.do("cat /sys/block/xvdb/mq/*/cpu_list").split()
+        assert sorted(cpus) == ["0", "1"]
         guest.type(_FIO_LOOP)
         for _ in range(_NR_KILLS):
             disks.wait_requests(XVDB, _NR_REQUESTS)
