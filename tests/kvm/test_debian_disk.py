@@ -18,7 +18,14 @@ import pytest
 
 from tests.kvm.ctl import Ctl
 from tests.kvm.debianguest import CMDLINE, FILES, make_debian_root
-from tests.kvm.diskguest import Disks, file_in, is_clean, make_initrd, serving
+from tests.kvm.diskguest import (
+    WANTS_DISKS,
+    Disks,
+    file_in,
+    is_clean,
+    make_initrd,
+    serving,
+)
 from tests.kvm.outside import DOMID, Guest, Host, open_host
 from tests.places.rules import limit_s
 
@@ -108,7 +115,7 @@ def debian(
         )
         debian = Debian(host, disks, guest, directory)
         make_debian_root(debian.file("root.img", 1024 * _MIB))
-        host.wait_node("control/feature-poweroff", "1")
+        guest.wait_for(WANTS_DISKS, _BOOT_LIMIT_S)
         disks.plug(XVDA, "xvda", debian.image)
         guest.wait_for("FSCK-CLEAN", _BOOT_LIMIT_S)
         guest.wait_for("XENNER-INIT", _BOOT_LIMIT_S)
