@@ -227,3 +227,23 @@ def test_taken_away_while_it_is_mounted(
         guest.do("mount /dev/xvdj /mnt && grep -qx kept /mnt/file")
         guest.do("umount /mnt")
     assert is_clean(path)
+
+
+def test_the_driver_lets_go(debian: Debian) -> None:
+    guest, disks = debian.guest, debian.disks
+    driver = "/sys/bus/xen/drivers/vbd"
+    path = debian.file("bound", text="still here\n")
+    devid = disks.plug_spelled(f"{path},raw,xvdk,w")
+    guest.do("until [ -b /dev/xvdk ]; do sleep 0.1; done")
+    guest.do(f"echo vbd-{devid} >{driver}/unbind")
+    debian.wait_gone("xvdk")
+    # As with Linux' backend: Closed is the end until it is plugged in again,
+    # and the volume is nobody's.
+    disks.wait_state(devid, "6")
+    guest.do(f"echo vbd-{devid} >{driver}/bind && ls -d {driver}/vbd-{devid}")
+    with debian.disk(f"{path},raw,xvdl,w", "xvdl"):
+        assert guest.do("head -n 1 /dev/xvdl") == "still here\n"
+    disks.remove(devid)
+    guest.do(f"while [ -e {driver}/vbd-{devid} ]; do sleep 0.1; done")
+    with debian.disk(f"{path},raw,xvdk,w", "xvdk"):
+        assert guest.do("head -n 1 /dev/xvdk") == "still here\n"
