@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ class Xennerd:
 
     directory: Path
     process: subprocess.Popen[bytes] | None = None
+    inside: Sequence[str] = ()
+    """Words before its command line: where it runs."""
 
     @property
     def socket(self) -> Path:
@@ -37,6 +39,7 @@ class Xennerd:
         with (directory / "xennerd.log").open("a") as log:
             self.process = subprocess.Popen(
                 [
+                    *self.inside,
                     *(sys.executable, "-m", "xennerd.supervisor"),
                     *("--runtime-dir", directory),
                     *("--xenstore", directory / "xenstore"),
@@ -83,9 +86,11 @@ class Xennerd:
 
 
 @contextmanager
-def open_xennerd(directory: Path) -> Iterator[Xennerd]:
+def open_xennerd(
+    directory: Path, inside: Sequence[str] = ()
+) -> Iterator[Xennerd]:
     """It finds the daemons that run there, and starts the others."""
-    xennerd = Xennerd(directory)
+    xennerd = Xennerd(directory, inside=inside)
     try:
         xennerd.start()
         yield xennerd
