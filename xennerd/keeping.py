@@ -99,6 +99,14 @@ class FileKeeper:
             tell(Event.LEFT, "ends too often, is left alone", self._subject)
         return verdict.restarts and not self.is_anew
 
+    def reset(self) -> bool:
+        """By the record as it is now: it is no end, and nobody is braked."""
+        tell(Event.AGAIN, "is reset", self._subject)
+        self.is_anew = self._is_updated()
+        if self.is_anew:
+            write_record(self._runtime_dir, self._record)
+        return not self.is_anew
+
     def settle(self, vmcore: Vmcore) -> None:
         """A core, and what stays. Then the next start, if there is one."""
         verdict = self._verdict

@@ -157,7 +157,16 @@ def vdevs(ctl: Ctl) -> list[str]:
     return [line.split()[0] for line in lines]
 
 
-def test_what_is_plugged_in_stays_over_a_reboot(ctl: Ctl) -> None:
+def _reset(ctl: Ctl, domid: str) -> None:
+    monitor = ctl.host.directory / f"monitor.{domid}"
+    with QmpClient(monitor, limit_s=limit_s(60)) as client:
+        client.execute("system_reset")
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+def test_what_is_plugged_in_stays_over_a_reboot(
+    ctl: Ctl, is_reset: bool
+) -> None:
     directory = ctl.host.directory
     for name in ("first", "second"):
         (directory / name).write_bytes(bytes(1 << 20))
@@ -168,7 +177,10 @@ def test_what_is_plugged_in_stays_over_a_reboot(ctl: Ctl) -> None:
     domid = ctl("domid", "web").strip()
     record = directory / f"domain.{domid}"
     nr_starts = len(json.loads(record.read_text())["starts_s"])
-    ctl("reboot", "web")
+    if is_reset:
+        _reset(ctl, domid)
+    else:
+        ctl("reboot", "web")
     deadline = time.monotonic() + limit_s(60)
     # The start is counted before the guest has its nodes.
     while len(json.loads(record.read_text())["starts_s"]) == nr_starts:

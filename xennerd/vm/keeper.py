@@ -22,7 +22,7 @@ class End:
 
 class Keeper(Protocol):
     """Told of a guest's life in this order; decide() and settle() at each
-    end."""
+    end, or reset()."""
 
     def set_up_logging(self) -> None:
         """Replace what logging is set up to."""
@@ -35,6 +35,10 @@ class Keeper(Protocol):
 
     def decide(self, end: End) -> bool:
         """True: it starts again, here. Does not block."""
+
+    def reset(self) -> bool:
+        """Somebody has it start anew, whatever it was about. True: here. A
+        moment's work."""
 
     def settle(self, vmcore: Vmcore) -> None:
         """Do with the dead guest's memory what was decided; blocks."""
@@ -61,6 +65,10 @@ class Unkept:
         return (
             is_reboot and self._options.is_reboot_allowed and not end.is_asked
         )
+
+    def reset(self) -> bool:
+        """Always."""
+        return True
 
     def settle(self, vmcore: Vmcore) -> None:
         """Nothing stays."""

@@ -259,8 +259,9 @@ class Session:
                     self._machine = None
                     self._show_trace(machine)
                     self._show_statistics(machine)
-                is_next = self._is_reset
-                if outcome is not None:
+                if outcome is None:
+                    is_next = self._is_reset and self._keeper.reset()
+                else:
                     self._status = report_end(machine, outcome)
                     end = End(outcome.reason, is_asked=self._is_asked)
                     is_next = self._keeper.decide(end)
