@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from xenner.backend.lines import DeviceLog
 from xenner.backend.status import Value
 from xenner.errors import HostError
 from xenner.libxenstore import Store
@@ -160,7 +161,8 @@ def is_ours() -> bool:
 
 def _refuse(store: Store, path: str, text: str) -> None:
     """As vbds that are refused."""
-    _log.error("%s: %s", path, text)
+    domid = Domid(int(path.split("/")[2]))
+    DeviceLog(_log, path, domid).error("%s", text)
     store.write(f"error/{path}", {"error": text})
     if store.write_existing(f"{path}/state", int(XenbusState.CLOSED)):
         store.write(path, {"hotplug-status": "error", "hotplug-error": text})
@@ -211,6 +213,7 @@ def _start(domid: Domid) -> int:
     process.returncode = 0
     _pid_file(domid).write_text(f"{process.pid}\n")
     _log.info(
-        "domain %d: QEMU serves its qdisks, process %d", *(domid, process.pid)
+        f"domain {domid}: QEMU serves its qdisks, process {process.pid}",
+        extra={"XENNER_DOMID": str(domid)},
     )
     return pidfd

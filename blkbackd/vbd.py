@@ -44,7 +44,7 @@ _VDISK_CDROM, _VDISK_READONLY = 1, 4
 class Vbd(Device):
     """backend/vbd/<domid>/<devid>, from its first node to its last."""
 
-    log = logging.getLogger("blkbackd")
+    logger = logging.getLogger("blkbackd")
     wishes = ("params", "mode", "device-type")
     counted = ("reads", "writes", "flushes", "discards", "errors", "refused")
 
@@ -103,8 +103,7 @@ class Vbd(Device):
         )
         if self._volume.buffered_reason:
             self.log.warning(
-                "%s: %s is not O_DIRECT: %s",
-                self.path,
+                "%s is not O_DIRECT: %s",
                 path,
                 self._volume.buffered_reason,
             )
@@ -234,10 +233,10 @@ class Vbd(Device):
         try:
             limits = read_limits(self._node)
         except HostError as error:
-            self.log.warning("%s: %s", self.path, error)
+            self.log.warning("%s", error)
             return
         self._limiter.set(limits)
-        self.log.info("%s: %s", self.path, _say_limits(limits))
+        self.log.info("%s", _say_limits(limits))
 
     def _follow_size(self) -> None:
         """As Linux' backend: the new size, and the state once more."""
@@ -258,13 +257,13 @@ class Vbd(Device):
             f"{self.path}/state", int(XenbusState.CONNECTED)
         )
         self.log.info(
-            "%s: %s has %d sectors now, it had %d",
-            *(self.path, now.path, now.nr_sectors, before.nr_sectors),
+            "%s has %d sectors now, it had %d",
+            *(now.path, now.nr_sectors, before.nr_sectors),
         )
 
     def _tell_error(self, text: str) -> None:
         """In the journal and where a toolstack looks; it is served on."""
-        self.log.error("%s: %s", self.path, text)
+        self.log.error("%s", text)
         self._store.write(f"error/{self.path}", {"error": text})
 
     def _hear(self, trouble: Trouble) -> None:

@@ -3,7 +3,6 @@
 
 import argparse
 import grp
-import logging
 import resource
 import signal
 import socket
@@ -17,6 +16,7 @@ import trio
 from evtchnd.domains import Trusted
 from evtchnd.server import Server
 from xenner.errors import ConfigError, HostError
+from xenner.journallog import set_up_logging
 from xenner.listening import open_listener
 from xenner.service import notify
 from xenner.settings import load_settings
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = load_settings()
-        logging.basicConfig(format="evtchnd: %(message)s", level=settings.level)
+        set_up_logging("evtchnd", settings.level)
         _raise_limit()
         with _open_socket(options.socket) as listener:
             server = Server(

@@ -181,7 +181,10 @@ class Server:
                 return
             # Unless somebody unregistered it while we were on our way here.
             if self.board.domains.get(domain.domid) is domain:
-                _log.info("the process of domain %d ended", domain.domid)
+                _log.info(
+                    f"the process of domain {domain.domid} ended",
+                    extra={"XENNER_DOMID": str(domain.domid)},
+                )
                 self.board.unregister(domain.domid)
 
 

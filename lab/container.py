@@ -172,6 +172,24 @@ class Container:
         with self._ended_with(process):
             return process.wait()
 
+    def power_off(self, *, limit_s: float) -> None:
+        """Have systemd stop all units, and end. TimeLimitError after
+        limit_s, with the console's last lines."""
+        command = self._inside(["systemctl", "poweroff"])
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, env={"PATH": _PATH}
+        )
+        try:
+            self.keeper.wait(limit_s)
+        except subprocess.TimeoutExpired as error:
+            raise TimeLimitError(
+                f"it did not end in {limit_s:.0f} s\n"
+                f"{self.console.last_lines()}"
+            ) from error
+        finally:
+            self.kill()
+            process.wait()
+
     def kill(self) -> None:
         """End everything in the container; returns when nothing is left."""
         _end(self.keeper)

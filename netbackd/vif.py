@@ -45,7 +45,7 @@ _FEATURES = {
 class Vif(Device):
     """backend/vif/<domid>/<devid>, from its first node to its last."""
 
-    log = logging.getLogger("netbackd")
+    logger = logging.getLogger("netbackd")
     wishes = (
         *("bridge", "vifname", "mtu", "vlan", "gatewaydev", "ip", "rate"),
         "script",
@@ -112,10 +112,10 @@ class Vif(Device):
         nodes = {} if self._wishes.script else {"hotplug-status": "connected"}
         if placed.missing and placed.missing != self._missing:
             why = f"there is no bridge {placed.missing} (yet)"
-            self.log.warning("%s: %s", self.path, why)
+            self.log.warning("%s", why)
             self._store.write(self.path, {"hotplug-error": why})
         elif self._missing and not placed.missing:
-            self.log.info("%s: bridge %s is there", self.path, self._missing)
+            self.log.info("bridge %s is there", self._missing)
             self._store.write(self.path, {"hotplug-error": ""})
         self._missing = placed.missing
         if not placed.missing:
@@ -166,7 +166,7 @@ class Vif(Device):
             wishes = replace(self._wishes, mtu=mtu)
             self._tell_place(tap.make_tap(wishes, self.path))
         except HostError as error:
-            self.log.warning("%s: %s: the MTU stays", self.path, error)
+            self.log.warning("%s: the MTU stays", error)
             return
         self._wishes = wishes
 
@@ -199,7 +199,7 @@ class Vif(Device):
         try:
             rate = parse_rate(text)
         except HostError as error:
-            self.log.warning("%s: %s: the limit stays", self.path, error)
+            self.log.warning("%s: the limit stays", error)
             return
         # Each queue has its part, as in xen-netback.
         part = rate.rate_bytes // len(self._engines)
@@ -232,8 +232,8 @@ class Vif(Device):
             if wishes.script:
                 run_script(wishes, self.path, "offline")
         except HostError as error:
-            self.log.warning("%s: %s", self.path, error)
+            self.log.warning("%s", error)
         try:
             tap.remove_tap(wishes.name)
         except HostError as error:
-            self.log.warning("%s: %s", self.path, error)
+            self.log.warning("%s", error)

@@ -92,6 +92,9 @@ class DomainConfig:
     cpu_weight: int = 256
     cap_percent: int = 0
     """Percent of one host CPU for all of its own; 0: no limit."""
+    io_weight: int = 100
+    """systemd's, of what the guest's own process reads and writes. No key of
+    xl's, which takes what it does not know."""
     on_poweroff: Action = Action.DESTROY
     on_reboot: Action = Action.RESTART
     on_crash: Action = Action.DESTROY
@@ -159,6 +162,7 @@ class _Reader:
             cpus=self._cpus(),
             cpu_weight=self._number("cpu_weight", 256, 1, 65535),
             cap_percent=self._cap(),
+            io_weight=self._number("io_weight", 100, 1, 10000),
             on_poweroff=self._action("on_poweroff", Action.DESTROY),
             on_reboot=self._action("on_reboot", Action.RESTART),
             on_crash=self._action("on_crash", Action.DESTROY),

@@ -26,11 +26,13 @@ _PRIORITY_NOTICE = 5
 class Event(StrEnum):
     """Message ids; units/xenner.catalog has a text for each."""
 
+    CREATED = "e0f2ab9c0cbd4a14b4d3a6f1c37c9d58"
     RUNNING = "6fd80cbf5b0e4cb4b3f4b64bb2f0b2f1"
     ENDED = "2f1c5f52bf3b4a2c8c7c6a5e0a8b3d42"
     AGAIN = "5b0b41fbf8e44e4d9b0f5c5f6d0d7c11"
     LEFT = "c0d3b5c2f6c2485f8f9d2f7a7f9f1e52"
     CRASHED = "a97cf3c8a9e84c60b80c8f0b2f5f6f0d"
+    DEVICE = "4b7d0c3f6a1e4f0f9d52c8e1b6a09374"
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,12 +64,20 @@ class FileKeeper:
         set_up_logging(self._subject)
 
     def own(self, domid: Domid) -> None:
-        """The record is written."""
+        """The record is written; the story begins."""
         self._is_owner = True
+        record = self._record
+        vcpus = f"{record.nr_vcpus} vCPU{'s' if record.nr_vcpus > 1 else ''}"
+        tell(
+            Event.CREATED,
+            f"is created as domain {domid}: {record.memory_mib} MiB, "
+            f"{vcpus}, from {record.file}",
+            self._subject,
+        )
         self._write_start()
 
     def run(self) -> None:
-        """The story begins."""
+        """It has begun."""
         tell(Event.RUNNING, "is running", self._subject)
 
     def decide(self, end: End) -> bool:

@@ -25,6 +25,7 @@ def slice_properties(config: DomainConfig) -> dict[str, str]:
     return {
         "CPUWeight": str(min(max(weight, 1), 10000)),
         "CPUQuota": f"{config.cap_percent}%" if config.cap_percent else "",
+        "IOWeight": str(config.io_weight),
         "AllowedCPUs": ",".join(map(str, cpus)),
         "MemoryMax": f"{most_mib}M",
         "MemorySwapMax": "0",

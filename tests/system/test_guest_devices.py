@@ -56,7 +56,8 @@ def backends() -> Iterator[None]:
     output_of("systemctl", "start", *UNITS)
     yield
     run("systemctl", "stop", UNIT)
-    output_of("systemctl", "stop", *UNITS, "evtchnd.socket", "evtchnd.service")
+    daemons = (*UNITS, "xennerd", "evtchnd")
+    output_of("systemctl", "stop", *daemons, "evtchnd.socket")
     output_of("ip", "link", "del", BRIDGE)
     FILE.unlink(missing_ok=True)
 

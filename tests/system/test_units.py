@@ -84,7 +84,7 @@ def test_store_and_backends_run_with_what_they_may(backends: None) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["xennerd", "xenstored", "blkbackd", "netbackd"]
+    "name", ["evtchnd", "xennerd", "xenstored", "blkbackd", "netbackd"]
 )
 def test_they_may_do_little(name: str) -> None:
     unit = str(SYSTEM / f"{name}.service")

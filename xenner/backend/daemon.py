@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -26,6 +25,7 @@ from xenner.backend.status import (
 from xenner.backend.statusserver import serve_status
 from xenner.concurrency import run_abandonable
 from xenner.errors import ConfigError, HostError
+from xenner.journallog import set_up_logging
 from xenner.libxenstore import Store
 from xenner.service import notify
 from xenner.settings import load_settings
@@ -91,10 +91,7 @@ def _status(form: Form, options: argparse.Namespace) -> str:
 
 
 def _serve(backend: Backend) -> None:
-    logging.basicConfig(
-        format=f"{backend.form.daemon}: %(message)s",
-        level=load_settings().level,
-    )
+    set_up_logging(backend.form.daemon, load_settings().level)
     failed: BaseException | None = None
     try:
         with Store() as store:

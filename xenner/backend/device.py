@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import ClassVar
 
+from xenner.backend.lines import DeviceLog
 from xenner.backend.status import Value
 from xenner.errors import GuestError, HostError
 from xenner.libxenstore import Store
@@ -23,7 +24,7 @@ from xenner.xenbus import Act, Seen, XenbusState, next_move, parse_state
 class Device(ABC):
     """backend/<kind>/<domid>/<devid>, from its first node to its last."""
 
-    log: ClassVar[logging.Logger]
+    logger: ClassVar[logging.Logger]
     wishes: ClassVar[Sequence[str]]
     """The nodes whose change is a reason to try again what was refused."""
     watched: ClassVar[Sequence[str]] = ("state",)
@@ -36,6 +37,7 @@ class Device(ABC):
     ) -> None:
         """`wake` asks for another step(); it may be called in any thread."""
         self.path = path
+        self.log = DeviceLog(self.logger, path, domid)
         self._store = store
         self._domid = domid
         self._wake = wake
@@ -135,8 +137,18 @@ class Device(ABC):
         frontend = self._node("frontend")
         if frontend:
             self._frontend = frontend
+            self.log.name_domain(self._domain_fields())
             for name in self.watched:
                 self._store.watch(f"{frontend}/{name}", self.path)
+
+    def _domain_fields(self) -> dict[str, str]:
+        """What the journal calls the domain, as far as it is in the store."""
+        domain = f"/local/domain/{self._domid}"
+        vm = self._store.read(f"{domain}/vm") or ""
+        return {
+            "XENNER_DOMAIN": self._store.read(f"{domain}/name") or "",
+            "XENNER_UUID": vm.removeprefix("/vm/"),
+        }
 
     def _look(self) -> Seen:
         """What is there now; kept, for the act that follows from it."""
@@ -190,7 +202,7 @@ class Device(ABC):
         if not self.is_prepared:
             self._offer()
         said = self._attach()
-        self.log.info("%s: connected, %s", self.path, said)
+        self.log.info("connected, %s", said)
 
     def _disconnect(self) -> None:
         was_attached = self.is_attached
@@ -200,7 +212,7 @@ class Device(ABC):
             text = ", ".join(
                 f"{counters[name]} {name}" for name in self.counted
             )
-            self.log.info("%s: disconnected, %s", self.path, text)
+            self.log.info("disconnected, %s", text)
 
     def _try(self, act: Callable[[], None]) -> None:
         try:
@@ -210,7 +222,7 @@ class Device(ABC):
 
     def _refuse(self, text: str) -> None:
         """Say why, where Linux' backends say it, and close the device."""
-        self.log.warning("%s: %s", self.path, text)
+        self.log.warning("%s", text)
         self._refused = self._reasons()
         self._store.write(f"error/{self.path}", {"error": text})
 

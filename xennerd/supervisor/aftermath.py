@@ -109,13 +109,16 @@ def read_config(record: Record) -> DomainConfig | None:
 
 def _tell(record: Record, verdict: Verdict) -> None:
     subject = Subject(record.domid, record.name, record.handle)
+    # So that it stands in the unit's own story.
+    unit = {"OBJECT_SYSTEMD_UNIT": record.unit} if record.unit else {}
     tell(
         Event.CRASHED,
         f"its process was killed, which means {verdict.action}",
         subject,
         XENNER_REASON="killed",
+        **unit,
     )
     if verdict.is_braked:
-        tell(Event.LEFT, "ends too often, is left alone", subject)
+        tell(Event.LEFT, "ends too often, is left alone", subject, **unit)
     elif verdict.restarts:
-        tell(Event.AGAIN, "is started again", subject)
+        tell(Event.AGAIN, "is started again", subject, **unit)

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +29,7 @@ from xennerd.records import (
     remove_record,
     write_record,
 )
+from xennerd.supervisor.connections import ROOT, Connections
 from xennerd.supervisor.launcher import Launcher, Order
 from xennerd.supervisor.processes import Watched
 from xennerd.tools.staleness import LivesError
@@ -66,6 +68,7 @@ class Domains:
         self._aftermath = aftermath
         self._emit = emit
         self._watched: dict[Domid, int] = {}
+        self._connections = Connections(partial(read_record, runtime_dir))
         self._wakes, self._woken = trio.open_memory_channel[None](1)
 
     def is_any_alive(self) -> bool:
@@ -101,16 +104,20 @@ class Domains:
         self.look()
 
     async def _follow_store(self) -> None:
-        """xenstore says when a domain has come; a store that is started anew
-        is asked anew."""
+        """xenstore says when a domain has come, and when a device is
+        connected; a store that is started anew is asked anew."""
         while True:
             try:
                 with Store() as store:
                     store.watch("@introduceDomain", "domains")
+                    store.watch(ROOT, ROOT)
                     while True:
                         await trio.lowlevel.wait_readable(store.fileno())
-                        while store.next_event() is not None:
-                            self.look()
+                        while (event := store.next_event()) is not None:
+                            if event.token == ROOT:
+                                self._connections.changed(store, event.path)
+                            else:
+                                self.look()
             except (HostError, OSError):
                 await trio.sleep(_STORE_RETRY_S)
 

@@ -180,12 +180,18 @@ class BySystemd:
         """A unit that was killed because it took too long to stop was
         stopping. The service manager learns of the end as we do."""
         deadline_s = time.monotonic() + _SETTLED_LIMIT_S
-        state = result = ""
+        result = ""
         while time.monotonic() < deadline_s:
-            done = _systemctl(
-                "show", "-P", "ActiveState", "-P", "Result", record.unit
+            done = _systemctl("show", "-pActiveState,Result", record.unit)
+            # In an order of systemd's own, so by name.
+            shown = dict(
+                line.split("=", 1)
+                for line in done.stdout.splitlines()
+                if "=" in line
             )
-            state, _, result = done.stdout.strip().partition("\n")
+            state, result = (
+                shown.get(name, "") for name in ("ActiveState", "Result")
+            )
             if state in ("inactive", "failed"):
                 break
             time.sleep(_SETTLED_LOOK_S)

@@ -9,6 +9,8 @@ import logging
 import time
 from collections.abc import Callable
 
+from xenner.linebudget import LineBudget
+
 MAX_CHARACTERS = 1024
 """A longer line is several."""
 
@@ -33,12 +35,11 @@ class ConsoleLines:
     ) -> None:
         """`clock` counts seconds."""
         self._tell = tell or _tell
-        self._clock = clock
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._text = ""
-        self._credit = float(_BURST_LINES)
-        self._at_s = clock()
-        self._nr_dropped = 0
+        self._budget = LineBudget(
+            burst=_BURST_LINES, per_s=_LINES_PER_S, clock=clock
+        )
 
     def write(self, data: bytes) -> None:
         """More of what the guest has said."""
@@ -61,26 +62,13 @@ class ConsoleLines:
         line = line.strip("\r")
         for start in range(0, len(line), MAX_CHARACTERS):
             part = printable(line[start : start + MAX_CHARACTERS])
-            if self._may():
+            if self._budget.may_tell():
                 self._tell_dropped()
                 self._tell(part)
-            else:
-                self._nr_dropped += 1
-
-    def _may(self) -> bool:
-        now_s = self._clock()
-        gained = (now_s - self._at_s) * _LINES_PER_S
-        self._credit = min(_BURST_LINES, self._credit + gained)
-        self._at_s = now_s
-        if self._credit < 1:
-            return False
-        self._credit -= 1
-        return True
 
     def _tell_dropped(self) -> None:
-        if self._nr_dropped:
-            self._tell(f"({self._nr_dropped} lines too many are left out)")
-            self._nr_dropped = 0
+        if nr_dropped := self._budget.take_dropped():
+            self._tell(f"({nr_dropped} lines too many are left out)")
 
 
 def printable(text: str) -> str:

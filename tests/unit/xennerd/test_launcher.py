@@ -98,17 +98,17 @@ def test_a_unit_that_does_not_start(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("answer", "was_asked"),
     [
-        ("failed\ntimeout", True),
-        ("inactive\nsuccess", True),
-        ("failed\nsignal", False),
-        ("failed\noom-kill", False),
-        ("failed\nwatchdog", False),
+        ("Result=timeout\nActiveState=failed", True),
+        ("Result=success\nActiveState=inactive", True),
+        ("Result=signal\nActiveState=failed", False),
+        ("Result=oom-kill\nActiveState=failed", False),
+        ("Result=watchdog\nActiveState=failed", False),
     ],
 )
 def test_who_killed_it(rig: Rig, answer: str, was_asked: bool) -> None:
     (rig.directory / "answer").write_text(answer)
     assert rig.launcher.was_asked(RECORD) is was_asked
-    assert rig.asked() == ["show -P ActiveState -P Result xenner@7.service"]
+    assert rig.asked() == ["show -pActiveState,Result xenner@7.service"]
 
 
 def test_where_the_daemons_look(tmp_path: Path) -> None:

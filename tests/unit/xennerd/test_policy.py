@@ -105,13 +105,15 @@ def test_limits() -> None:
     assert slice_properties(config("memory=320")) == {
         "CPUWeight": "100",
         "CPUQuota": "",
+        "IOWeight": "100",
         "AllowedCPUs": "",
         "MemoryMax": "426M",
         "MemorySwapMax": "0",
     }
-    given = config("cpu_weight=1;cap=50;cpus='0-2,^1'")
+    given = config("cpu_weight=1;io_weight=7;cap=50;cpus='0-2,^1'")
     properties = slice_properties(given)
     assert properties["CPUWeight"] == "1"
     assert properties["CPUQuota"] == "50%"
+    assert properties["IOWeight"] == "7"
     assert properties["AllowedCPUs"] == "0,2"
     assert slice_properties(config("cpu_weight=65535"))["CPUWeight"] == "10000"

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which devices are connected, told in the story of their guest's unit.
+
+The backends, which know it first, are users of their own: what they say of a
+unit that is not theirs journald does not show there, what root says it does
+(journalctl(1), --unit).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from xenner.linebudget import LineBudget
+from xenner.types import Domid
+from xenner.xenbus import XenbusState, parse_state
+from xennerd.journal import Event, Subject, tell
+from xennerd.records import Record
+
+ROOT = "backend"
+"""What is to be watched: backend/<kind>/<domid>/<devid>."""
+
+_DEPTH = 4
+# A guest connects and disconnects as often as it likes.
+_BURST = 20
+_LINES_PER_S = 0.2
+
+Tell = Callable[[Record, str, str], None]
+"""Of a domain, of what is told, and of the journal's name of the device."""
+
+
+class Nodes(Protocol):
+    """Of xenner.libxenstore.Store."""
+
+    def read(self, path: str) -> str | None: ...
+
+    def children(self, path: str) -> list[str]: ...
+
+
+def tell_unit(record: Record, text: str, device: str) -> None:
+    """A line for the unit that the domain runs in."""
+    tell(
+        Event.DEVICE,
+        text,
+        Subject(record.domid, record.name, record.handle),
+        XENNER_DEVICE=device,
+        OBJECT_SYSTEMD_UNIT=record.unit,
+    )
+
+
+class Connections:
+    """Follows the backends' states. What was connected before it looked first
+    is not told of."""
+
+    def __init__(
+        self, find: Callable[[Domid], Record | None], tell: Tell = tell_unit
+    ) -> None:
+        """`find`: a domain's record."""
+        self._find = find
+        self._tell = tell
+        self._connected: set[str] = set()
+        self._budgets: dict[str, LineBudget] = {}
+
+    def changed(self, nodes: Nodes, path: str) -> None:
+        """A watch on ROOT fired."""
+        parts = path.split("/")
+        if len(parts) == 1:
+            self._connected = set(filter(nodes_say(nodes), _listed(nodes)))
+        elif len(parts) == _DEPTH or parts[_DEPTH:] == ["state"]:
+            self._look(nodes, "/".join(parts[:_DEPTH]))
+        elif len(parts) < _DEPTH:
+            for device in [*self._connected]:
+                if device.startswith(f"{path}/"):
+                    self._look(nodes, device)
+
+    def _look(self, nodes: Nodes, device: str) -> None:
+        is_connected = nodes_say(nodes)(device)
+        if is_connected == (device in self._connected):
+            return
+        if is_connected:
+            self._connected.add(device)
+        else:
+            self._connected.discard(device)
+        _backend, kind, domid, devid = device.split("/")
+        record = self._find(Domid(int(domid))) if domid.isdigit() else None
+        if record is None or not record.unit:
+            self._budgets.pop(device, None)
+            return
+        budget = self._budgets.setdefault(
+            device, LineBudget(burst=_BURST, per_s=_LINES_PER_S)
+        )
+        if budget.may_tell():
+            state = "connected" if is_connected else "disconnected"
+            name = nodes.read(f"{device}/dev") or f"{kind} {devid}"
+            self._tell(record, f"{name} is {state}", f"{kind}/{devid}")
+
+
+def nodes_say(nodes: Nodes) -> Callable[[str], bool]:
+    """Is a device connected?"""
+    return lambda device: (
+        parse_state(nodes.read(f"{device}/state")) is XenbusState.CONNECTED
+    )
+
+
+def _listed(nodes: Nodes) -> Iterator[str]:
+    for kind in nodes.children(ROOT):
+        for domid in nodes.children(f"{ROOT}/{kind}"):
+            for devid in nodes.children(f"{ROOT}/{kind}/{domid}"):
+                yield f"{ROOT}/{kind}/{domid}/{devid}"
