@@ -7,9 +7,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,10 @@ class Xennerd:
 
     directory: Path
     process: subprocess.Popen[bytes] | None = None
+    xenstore: str = "xenstore"
+    environment: Mapping[str, str] = field(
+        default_factory=lambda: {"LD_LIBRARY_PATH": str(LIBS)}
+    )
 
     @property
     def socket(self) -> Path:
@@ -39,13 +43,13 @@ class Xennerd:
                 [
                     *(sys.executable, "-m", "xennerd.supervisor"),
                     *("--runtime-dir", directory),
-                    *("--xenstore", directory / "xenstore"),
+                    *("--xenstore", directory / self.xenstore),
                     *("--state-dir", directory / "state"),
                     *("--dump-dir", directory / "dump"),
                     *("--log-dir", directory / "log"),
                 ],
                 cwd=TOP,
-                env={**os.environ, "LD_LIBRARY_PATH": str(LIBS)},
+                env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stderr=log,
             )
