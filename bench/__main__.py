@@ -12,6 +12,7 @@ from bench import (
     clock,
     evtchn,
     net,
+    netguest,
     supervisor,
     xennic,
     xenstore,
@@ -23,7 +24,7 @@ _BENCHES = {
     "boot": boot.CASES,
     "clock": clock.CASES,
     "evtchn": evtchn.CASES,
-    "net": {**net.CASES, **xennic.CASES},
+    "net": {**net.CASES, **xennic.CASES, **netguest.CASES},
     "supervisor": supervisor.CASES,
     "xenstore": xenstore.CASES,
 }

@@ -4,13 +4,14 @@ network namespace of the test's own."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,15 +25,16 @@ from tests.kvm.outside import INIT, POWEROFF, Guest, Host
 from tests.places.rules import limit_s
 from xenner.xenstore import Xenstore
 
-_NETFRONT = TOP / "build/debian/modules/xen-netfront.ko"
-# Of the host, into the guests.
-_PROGRAMS = ("iperf3",)
+NETFRONT = TOP / "build/debian/modules/xen-netfront.ko"
+_NOTHING: Mapping[str, bytes] = {}
+# 802.1Q, in the order in which they need each other.
+_VLAN_MODULES = ("llc", "stp", "garp", "mrp", "8021q")
 
 
-def programs() -> dict[str, bytes]:
-    """What guests run, with its libraries, as initramfs files."""
+def programs(*names: str) -> dict[str, bytes]:
+    """Of the host, with their libraries, as initramfs files."""
     files: dict[str, bytes] = {}
-    for name in _PROGRAMS:
+    for name in names:
         path = shutil.which(name)
         if path is None:
             pytest.skip(f"packages: {name} is not installed")
@@ -45,18 +47,82 @@ def programs() -> dict[str, bytes]:
     return files
 
 
-def make_network_disk(directory: Path) -> Path:
-    """An initramfs whose shell has a driver and programs for the network."""
-    if not _NETFRONT.exists():
+def make_network_disk(
+    directory: Path, files: Mapping[str, bytes] = _NOTHING
+) -> Path:
+    """An initramfs whose shell has iperf3, drivers for the network, and
+    `files`."""
+    if not NETFRONT.exists():
         pytest.skip("packages: xen-netfront.ko is not unpacked")
     path = directory / "initramfs"
-    files = {
-        "sbin/poweroff": POWEROFF,
-        "lib/xen-netfront.ko": _NETFRONT.read_bytes(),
-        **programs(),
+    modules = ("xen-netfront", *_VLAN_MODULES)
+    drivers = {
+        f"lib/{name}.ko": (NETFRONT.parent / f"{name}.ko").read_bytes()
+        for name in modules
     }
-    path.write_bytes(make_initramfs(INIT, files))
+    path.write_bytes(
+        make_initramfs(
+            INIT,
+            {
+                "sbin/poweroff": POWEROFF,
+                **drivers,
+                **programs("iperf3"),
+                **files,
+            },
+        )
+    )
     return path
+
+
+def add_vlan(guest: Guest, vid: int, address: str) -> None:
+    """An interface of the guest's on eth0, with tags."""
+    for name in _VLAN_MODULES:
+        guest.do(f"insmod /lib/{name}.ko")
+    guest.do(f"ip link add link eth0 name vlan{vid} type vlan id {vid}")
+    guest.do(f"ip link set vlan{vid} up")
+    guest.do(f"ip addr add {address} dev vlan{vid}")
+
+
+@contextmanager
+def iperf_server(net: Namespace, address: str) -> Iterator[None]:
+    """iperf3 on the host side for one client."""
+    command = net.command("iperf3", "-s", "-1", "-B", address)
+    with subprocess.Popen(
+        ["stdbuf", "-oL", *command], stdout=subprocess.PIPE
+    ) as server:
+        assert server.stdout is not None
+        try:
+            while b"listening" not in server.stdout.readline():
+                assert server.poll() is None
+            yield
+        finally:
+            server.kill()
+
+
+def iperf(guest: Guest, *words: str) -> dict[str, float]:
+    """A run of iperf3's client in a guest: its sums."""
+    said = guest.do(f"iperf3 -J {' '.join(words)}")
+    end = json.loads(said[said.index("{") : said.rindex("}") + 1])["end"]
+    sums: dict[str, float] = end["sum" if "-u" in words else "sum_received"]
+    return sums
+
+
+def iperf_between(
+    sender: Guest, taker: Guest, address: str, *words: str
+) -> dict[str, float]:
+    """The same, with the server in another guest."""
+    # Not beside its shell: that would end when a child does.
+    taker.type("iperf3 -s -1; echo SERVED")
+    taker.wait_for("Server listening")
+    sums = iperf(sender, "-c", address, *words)
+    taker.wait_for("SERVED")
+    return sums
+
+
+def ping(guest: Guest, *words: str) -> None:
+    """All of them come back."""
+    said = guest.do(f"ping -c 3 -W 5 {' '.join(words)}")
+    assert " 0% packet loss" in said, said
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,8 @@ class Xennerd:
     environment: Mapping[str, str] = field(
         default_factory=lambda: {"LD_LIBRARY_PATH": str(LIBS)}
     )
+    inside: Sequence[str] = ()
+    """Words before its command line: where it runs."""
 
     @property
     def socket(self) -> Path:
@@ -41,6 +43,7 @@ class Xennerd:
         with (directory / "xennerd.log").open("a") as log:
             self.process = subprocess.Popen(
                 [
+                    *self.inside,
                     *(sys.executable, "-m", "xennerd.supervisor"),
                     *("--runtime-dir", directory),
                     *("--xenstore", directory / self.xenstore),
@@ -87,9 +90,11 @@ class Xennerd:
 
 
 @contextmanager
-def open_xennerd(directory: Path) -> Iterator[Xennerd]:
+def open_xennerd(
+    directory: Path, inside: Sequence[str] = ()
+) -> Iterator[Xennerd]:
     """It finds the daemons that run there, and starts the others."""
-    xennerd = Xennerd(directory)
+    xennerd = Xennerd(directory, inside=inside)
     try:
         xennerd.start()
         yield xennerd

@@ -9,12 +9,20 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.kvm.network import NetworkHost, make_network_disk, open_network
+from tests.kvm.network import (
+    NetworkHost,
+    add_vlan,
+    iperf,
+    iperf_between,
+    iperf_server,
+    make_network_disk,
+    open_network,
+    ping,
+)
 from tests.kvm.outside import Guest
 from tests.places.rules import limit_s
 
@@ -48,36 +56,6 @@ def _set_up(guest: Guest, number: int, mtu: int = 1500) -> None:
     guest.do(_UP.format(number=number, mtu=mtu))
 
 
-def _ping(guest: Guest, *words: str) -> None:
-    """All of them come back."""
-    said = guest.do(f"ping -c 3 -W 5 {' '.join(words)}")
-    assert " 0% packet loss" in said, said
-
-
-@contextmanager
-def _server(host: NetworkHost, address: str) -> Iterator[None]:
-    """iperf3 on the host side for one client."""
-    command = host.net.command("iperf3", "-s", "-1", "-B", address)
-    with subprocess.Popen(
-        ["stdbuf", "-oL", *command], stdout=subprocess.PIPE
-    ) as server:
-        assert server.stdout is not None
-        try:
-            while b"listening" not in server.stdout.readline():
-                assert server.poll() is None
-            yield
-        finally:
-            server.kill()
-
-
-def _iperf(guest: Guest, *words: str) -> dict[str, float]:
-    """A run of iperf3's client in a guest: its sums."""
-    said = guest.do(f"iperf3 -J {' '.join(words)}")
-    end = json.loads(said[said.index("{") : said.rindex("}") + 1])["end"]
-    sums: dict[str, float] = end["sum" if "-u" in words else "sum_received"]
-    return sums
-
-
 def test_a_guest_and_the_host(host: NetworkHost) -> None:
     guest = host.boot_guest(DOMIDS[0])
     name = host.vif(DOMIDS[0]).name
@@ -85,17 +63,17 @@ def test_a_guest_and_the_host(host: NetworkHost) -> None:
     host.net.ip(f"addr add fd00::1/64 dev {name} nodad")
     _set_up(guest, 2)
     assert host.vif(DOMIDS[0]).mac in guest.do("ip link show eth0")
-    _ping(guest, "10.9.0.1")
-    _ping(guest, "-s", "20000", "10.9.0.1")
-    _ping(guest, "-s", "20000", "fd00::1")
+    ping(guest, "10.9.0.1")
+    ping(guest, "-s", "20000", "10.9.0.1")
+    ping(guest, "-s", "20000", "fd00::1")
     for words in (["-t1"], ["-t1", "-R"], ["-t1", "-6"]):
         address = "fd00::1" if "-6" in words else "10.9.0.1"
-        with _server(host, address):
-            sums = _iperf(guest, "-c", address, *words)
+        with iperf_server(host.net, address):
+            sums = iperf(guest, "-c", address, *words)
         assert sums["bytes"] > 1 << 20
     for way in ([], ["-R"]):
-        with _server(host, "10.9.0.1"):
-            sums = _iperf(guest, "-c", "10.9.0.1", "-u", "-b10M", "-t1", *way)
+        with iperf_server(host.net, "10.9.0.1"):
+            sums = iperf(guest, "-c", "10.9.0.1", "-u", "-b10M", "-t1", *way)
         assert sums["bytes"] > 1 << 19
     # What the guest counts is what the host does.
     said = guest.do("cat /sys/class/net/eth0/statistics/rx_errors")
@@ -118,21 +96,29 @@ def test_two_guests_on_a_bridge(host: NetworkHost, tmp_path: Path) -> None:
     ) as dump:
         assert dump.stderr is not None
         dump.stderr.readline()
-        _ping(guests[0], "10.9.0.3")
-        _ping(guests[0], "-s", "8972", "10.9.0.3")
-        _ping(guests[1], "-s", "30000", "fd00::2")
-        guests[1].type("iperf3 -s -1 >/dev/null &")
-        guests[1].do("until netstat -lnt | grep -q :5201; do :; done")
-        sums = _iperf(guests[0], "-c", "10.9.0.3", "-t1")
-        assert sums["bytes"] > 1 << 20
+        ping(guests[0], "10.9.0.3")
+        ping(guests[0], "-s", "8972", "10.9.0.3")
+        ping(guests[1], "-s", "30000", "fd00::2")
+        for words in (["-t1"], ["-t1", "-u", "-b10M"]):
+            sums = iperf_between(guests[0], guests[1], "10.9.0.3", *words)
+            assert sums["bytes"] > 1 << 19
+        for number, guest in enumerate(guests, 2):
+            add_vlan(guest, 7, f"10.9.7.{number}/24")
+        ping(guests[0], "-s", "20000", "10.9.7.3")
+        sums = iperf_between(guests[0], guests[1], "10.9.7.3", "-t1")
+        assert sums["bytes"] > 1 << 19
         dump.terminate()
     said = subprocess.run(
-        ["tcpdump", "-nn", "-v", "-r", str(trace), "icmp or icmp6"],
+        [
+            *("tcpdump", "-nn", "-ev", "-r", str(trace)),
+            "icmp or icmp6 or vlan 7 and icmp",
+        ],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
     assert "echo request" in said
+    assert re.search(r"vlan 7, .*\n.*echo request", said)
     assert "wrong" not in said
     assert "incorrect" not in said
 
@@ -142,8 +128,8 @@ def test_a_restart_under_load(host: NetworkHost) -> None:
     name = host.vif(DOMIDS[0]).name
     host.net.ip(f"addr add 10.9.0.1/24 dev {name}")
     _set_up(guest, 2)
-    _ping(guest, "10.9.0.1")
-    with _server(host, "10.9.0.1"):
+    ping(guest, "10.9.0.1")
+    with iperf_server(host.net, "10.9.0.1"):
         guest.type("iperf3 -J -c 10.9.0.1 -t6 >/out 2>&1; echo ENDED")
         for _ in range(2):
             _wait_packets(host, name)
@@ -154,7 +140,7 @@ def test_a_restart_under_load(host: NetworkHost) -> None:
     said = guest.do("cat /out")
     sums = json.loads(said[said.index("{") : said.rindex("}") + 1])["end"]
     assert sums["sum_received"]["bytes"] > 1 << 20
-    _ping(guest, "10.9.0.1")
+    ping(guest, "10.9.0.1")
 
 
 def _wait_packets(host: NetworkHost, name: str) -> None:
@@ -175,7 +161,7 @@ def test_unplugged_and_plugged_again(host: NetworkHost) -> None:
     for _ in range(2):
         host.net.ip(f"addr add 10.9.0.1/24 dev {vif.name}")
         _set_up(guest, 2)
-        _ping(guest, "10.9.0.1")
+        ping(guest, "10.9.0.1")
         vif.remove()
         guest.do("while [ -e /sys/class/net/eth0 ]; do :; done")
         vif.add()
@@ -189,7 +175,7 @@ def test_a_guest_with_two_processors(host: NetworkHost) -> None:
     name = host.vif(DOMIDS[0]).name
     host.net.ip(f"addr add 10.9.0.1/24 dev {name}")
     _set_up(guest, 2)
-    with _server(host, "10.9.0.1"):
-        sums = _iperf(guest, "-c", "10.9.0.1", "-t1", "-P4")
+    with iperf_server(host.net, "10.9.0.1"):
+        sums = iperf(guest, "-c", "10.9.0.1", "-t1", "-P4")
     assert sums["bytes"] > 1 << 20
     assert "2 queues" in host.log()
