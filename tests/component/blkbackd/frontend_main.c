@@ -22,9 +22,7 @@
  * verify COUNT DEPTH          writes, each read again, by all queues at once:
  *                             "at=N" at every eighth of the first's, then of
  *                             all "answers=N wrong=N"
- * bench OP BYTES DEPTH SECONDS SECTORS IN_ORDER LOOK_US
- *                             "requests=N seconds=S"; it looks so long for an
- *                             answer before it sleeps
+ * bench OP BYTES DEPTH SECONDS SECTORS IN_ORDER   "requests=N seconds=S"
  */
 #include "tests/component/blkbackd/frontend.h"
 
@@ -185,30 +183,16 @@ static uint64_t next_sector(uint64_t nr_sectors, uint32_t step, bool in_order)
     return block % (nr_sectors / step) * step;
 }
 
-/* The next answer; it may have to be slept for. */
-static void take_soon(struct frontend *f, struct blkif_response *response,
-                      double look_s)
-{
-    double end = now_s() + look_s;
-
-    while (look_s > 0 && now_s() < end) {
-        if (take(f, response))
-            return;
-        __builtin_ia32_pause();
-    }
-    take_wait(f, response);
-}
-
 static void do_bench(struct frontend *f, const char *line)
 {
-    unsigned int op, bytes, depth, per_request, in_order, look_us;
+    unsigned int op, bytes, depth, per_request, in_order = 0;
     struct blkif_response response;
     double seconds, began, now;
     uint64_t nr_sectors, done = 0;
     uint32_t busy = 0, id;
 
-    must(sscanf(line, "bench %u %u %u %lf %lu %u %u", &op, &bytes, &depth,
-                &seconds, &nr_sectors, &in_order, &look_us) == 7,
+    must(sscanf(line, "bench %u %u %u %lf %lu %u", &op, &bytes, &depth,
+                &seconds, &nr_sectors, &in_order) >= 5,
          line);
     must(depth <= MAX_DEPTH && depth <= f->nr_slots, "depth");
     per_request = bytes / 512;
@@ -221,7 +205,7 @@ static void do_bench(struct frontend *f, const char *line)
     }
     push(f);
     while (busy) {
-        take_soon(f, &response, look_us / 1e6);
+        take_wait(f, &response);
         do {
             must(response.status == BLKIF_RSP_OKAY, "an error");
             done++;

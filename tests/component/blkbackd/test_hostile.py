@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A frontend that lies: it is answered, and nobody else notices."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.component.blkbackd.rig import Frontend, Rig
+from tests.component.blkbackd.rig import DEVICE, Frontend, Rig
 from xenner.xenbus import XenbusState
 
 GOOD_REF = 8 + 160
@@ -43,16 +45,48 @@ def test_many_of_one_id(frontend: Frontend) -> None:
     assert frontend.ask("ids 200") == "answers=200"
 
 
-def test_a_flood_leaves_others_alone(
-    rig: Rig, frontend: Frontend, disk: object
-) -> None:
+def test_a_flood_is_answered(frontend: Frontend) -> None:
     assert frontend.ask("flood 20000") == "answers=20000"
     assert frontend.ask("io 0 2048 8 1") == OK
+
+
+def test_a_flood_leaves_others_alone(rig: Rig, frontend: Frontend) -> None:
+    """It does not end before they have done what they do."""
+    disk = rig.directory / "another"
+    disk.write_bytes(bytes(1 << 20))
+    other = rig.start_frontend(8)
+    other.plug(disk)
+    other.connect()
+    frontend.tell("flood 4000000000")
+    other.tell("verify 4000 8")
+    while (line := other.hear()).startswith("at="):
+        pass
+    assert line == "answers=4000 wrong=0"
+    frontend.end()
 
 
 def test_requests_that_change_while_they_are_served(frontend: Frontend) -> None:
     assert frontend.ask("scribble 2000") == "answers=2000"
     assert frontend.ask("none 3") == "status=0"
+
+
+def test_an_index_of_one_queue_that_cannot_be(rig: Rig, disk: Path) -> None:
+    """It is the end of all of them, and of nobody else."""
+    frontend = rig.start_frontend(7)
+    frontend.plug(disk)
+    frontend.connect(nr_queues=4)
+    frontend.choose_queue(2)
+    assert frontend.ask("index 1000") == "moved"
+    frontend.wait_backend(XenbusState.CLOSING)
+    error = f"/local/domain/0/error/backend/vbd/7/{DEVICE}/error"
+    assert "more than it can hold" in (rig.read(error) or "")
+    frontend.set_state(XenbusState.CLOSED)
+    frontend.wait_backend(XenbusState.CLOSED)
+    assert not list(rig.evtchnd.runtime_dir.glob("blkbackd.7-*"))
+    other = rig.start_frontend(8)
+    other.plug(disk)
+    other.connect(nr_queues=4)
+    assert other.ask("io 0 2048 8 1") == OK
 
 
 def test_an_index_that_cannot_be(rig: Rig, frontend: Frontend) -> None:
