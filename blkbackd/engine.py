@@ -3,7 +3,7 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 from blkbackd._engine import ffi, lib
@@ -165,6 +165,27 @@ class Engine:
                 return
             self._on_event(Trouble(text, is_end=True))
             return
+
+
+def add_up(queues: Sequence[dict[str, Value]]) -> dict[str, Value]:
+    """The statistics() of a disk's queues as the disk's; `max_depth` is that
+    of the deepest."""
+    total: dict[str, Value] = {}
+    for counters in queues:
+        for name, value in counters.items():
+            before = total.get(name)
+            if isinstance(value, int):
+                assert before is None or isinstance(before, int)
+                total[name] = (
+                    max(before or 0, value)
+                    if name == "max_depth"
+                    else (before or 0) + value
+                )
+            else:
+                assert not isinstance(before, int)
+                places = before or [0] * len(value)
+                total[name] = list(map(sum, zip(places, value, strict=True)))
+    return total
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,11 +34,7 @@ def open_record(
     one connection from the next, as str() gives it. HostError: there is no
     place for it.
     """
-    # A service's own directory, which a restart preserves, or the suite's.
-    directory = os.environ.get("RUNTIME_DIRECTORY") or os.environ.get(
-        "XENNER_RUNTIME_DIR", _DEFAULT
-    )
-    path = Path(directory) / f"blkbackd.{name}"
+    path = _path_of(name)
     try:
         if not is_kept:
             path.unlink(missing_ok=True)
@@ -51,3 +47,16 @@ def open_record(
         raise HostError(f"{path}: {error.strerror}") from error
     digest = blake2b(str(ring).encode(), digest_size=8).digest()
     return Record(path, fd, int.from_bytes(digest, "little") | 1)
+
+
+def drop_record(name: str) -> None:
+    """There is none of that name any more; nobody has it open."""
+    _path_of(name).unlink(missing_ok=True)
+
+
+def _path_of(name: str) -> Path:
+    # A service's own directory, which a restart preserves, or the suite's.
+    directory = os.environ.get("RUNTIME_DIRECTORY") or os.environ.get(
+        "XENNER_RUNTIME_DIR", _DEFAULT
+    )
+    return Path(directory) / f"blkbackd.{name}"

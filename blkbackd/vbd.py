@@ -5,11 +5,11 @@ Calls block (xenstore, disk): the caller has a thread for them.
 """
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from blkbackd.engine import (
-    ABIS,
     MAX_RING_ORDER,
     MAX_SEGMENTS,
     RECORD_BYTES,
@@ -18,8 +18,10 @@ from blkbackd.engine import (
     Limits,
     Ring,
     Trouble,
+    add_up,
 )
-from blkbackd.record import Record, open_record
+from blkbackd.frontend import MAX_QUEUES, read_rings
+from blkbackd.record import Record, drop_record, open_record
 from blkbackd.volume import Volume, open_volume
 from blkbackd.wishes import (
     LIMITS,
@@ -32,12 +34,11 @@ from xenner.backend.device import Device
 from xenner.backend.status import Value
 from xenner.errors import GuestError, HostError
 from xenner.libxenstore import Store
-from xenner.types import Domid, GrantRef, Port
+from xenner.types import Domid
 from xenner.xenbus import XenbusState
 
 # io/blkif.h
 _VDISK_CDROM, _VDISK_READONLY = 1, 4
-_U32_END = 1 << 32
 
 
 class Vbd(Device):
@@ -53,8 +54,11 @@ class Vbd(Device):
         """`wake` asks for another step(); it may be called in any thread."""
         super().__init__(store, path, domid, wake)
         self._volume: Volume | None = None
-        self._engine: Engine | None = None
-        self._record: Record | None = None
+        # One for each queue there has been, in order.
+        self._engines: list[Engine] = []
+        # Who asks for counters does so in another thread than step()'s.
+        self._counting = threading.Lock()
+        self._records: list[Record] = []
         self._is_attached = False
         self._limiter = Limiter()
         self._limits_told: tuple[str | None, ...] = (None,) * len(LIMITS)
@@ -68,13 +72,16 @@ class Vbd(Device):
         return self._is_attached
 
     def statistics(self) -> Mapping[str, Value]:
-        """The engine's counters; none before it is attached first."""
-        return {} if self._engine is None else self._engine.statistics()
+        """The counters of all queues since this process has the device; none
+        before it is attached first."""
+        with self._counting:
+            return add_up([engine.statistics() for engine in self._engines])
 
     def _let_go(self) -> None:
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
+        with self._counting:
+            for engine in self._engines:
+                engine.close()
+            self._engines.clear()
         self._closed()
 
     def _closed(self) -> None:
@@ -108,6 +115,7 @@ class Vbd(Device):
             "hotplug-status": "connected",
             "feature-max-indirect-segments": MAX_SEGMENTS,
             "max-ring-page-order": MAX_RING_ORDER,
+            "multi-queue-max-queues": MAX_QUEUES,
         }
 
     def _is_read_only(self) -> bool:
@@ -119,32 +127,59 @@ class Vbd(Device):
     def _attach(self) -> str:
         volume = self._volume
         assert volume is not None
-        if self._engine is None:
-            self._engine = Engine(self._hear)
-        ring = read_ring(self._store, self._frontend, self._domid)
+        rings = read_rings(self._frontend_node, self._domid)
         # It may have become another while nobody was connected.
         volume = self._volume = volume.as_it_is()
         self._store.write(self.path, self._properties(volume))
+        self._have_engines(len(rings))
+        with ExitStack() as on_fail:
+            on_fail.callback(self._detach)
+            self._open_records(rings)
+            for engine, ring, record in zip(
+                self._engines, rings, self._records, strict=False
+            ):
+                try:
+                    engine.attach(ring, volume, record, self._limiter)
+                except OSError as error:
+                    raise GuestError(
+                        self._domid, f"its ring cannot be had: {error.strerror}"
+                    ) from error
+            on_fail.pop_all()
+        self._is_attached = True
+        size = f"{volume.nr_sectors >> 11} MiB of {volume.path}"
+        size += ", read only" if volume.is_read_only else ""
+        return size + (f", {len(rings)} queues" if len(rings) > 1 else "")
+
+    def _have_engines(self, count: int) -> None:
+        """So many, or more: what they have counted is kept."""
+        while len(self._engines) < count:
+            engine = Engine(self._hear)
+            with self._counting:
+                self._engines.append(engine)
+
+    def _open_records(self, rings: list[Ring]) -> None:
+        """One for each queue: what is in flight is its own."""
         # A domain's number comes again, its uuid does not. One that has booted
         # anew, or whose driver has, is not connected yet: nothing that was in
         # flight is of its ring, though grants and port may be the same.
         uuid = self._store.read(f"/local/domain/{self._domid}/vm")
         seen = self._seen
-        self._record = open_record(
-            "-".join(self.path.split("/")[2:]),
-            (uuid, ring),
-            RECORD_BYTES,
-            is_kept=seen.backend is seen.frontend is XenbusState.CONNECTED,
-        )
-        try:
-            self._engine.attach(ring, volume, self._record, self._limiter)
-        except OSError as error:
-            raise GuestError(
-                self._domid, f"its ring cannot be had: {error.strerror}"
-            ) from error
-        self._is_attached = True
-        size = f"{volume.nr_sectors >> 11} MiB of {volume.path}"
-        return size + (", read only" if volume.is_read_only else "")
+        is_kept = seen.backend is seen.frontend is XenbusState.CONNECTED
+        for number, ring in enumerate(rings):
+            record = open_record(
+                self._record_name(number),
+                (uuid, ring),
+                RECORD_BYTES,
+                is_kept=is_kept,
+            )
+            self._records.append(record)
+        # Those of queues that it had before.
+        for number in range(len(rings), MAX_QUEUES):
+            drop_record(self._record_name(number))
+
+    def _record_name(self, number: int) -> str:
+        name = "-".join(self.path.split("/")[2:])
+        return f"{name}-{number}" if number else name
 
     def _properties(self, volume: Volume) -> dict[str, object]:
         """The nodes that Linux' backend writes when it connects."""
@@ -168,11 +203,11 @@ class Vbd(Device):
         return values
 
     def _detach(self) -> None:
-        if self._engine is not None:
-            self._engine.detach()
-        if self._record is not None:
-            self._record.close()
-            self._record = None
+        for engine in self._engines:
+            engine.detach()
+        for record in self._records:
+            record.close()
+        self._records.clear()
         self._is_attached = False
 
     def host_changed(self) -> None:
@@ -208,7 +243,6 @@ class Vbd(Device):
         """As Linux' backend: the new size, and the state once more."""
         before = self._volume
         assert before is not None
-        assert self._engine is not None
         try:
             now = before.as_it_is()
         except OSError as error:
@@ -217,7 +251,8 @@ class Vbd(Device):
         if now.nr_sectors == before.nr_sectors:
             return
         self._volume = now
-        self._engine.resize(now.nr_sectors)
+        for engine in self._engines:
+            engine.resize(now.nr_sectors)
         self._store.write(self.path, {"sectors": now.nr_sectors})
         self._store.write_existing(
             f"{self.path}/state", int(XenbusState.CONNECTED)
@@ -249,30 +284,3 @@ def _say_limits(limits: Limits) -> str:
         word(limits.bytes_per_s, limits.bytes_burst, "bytes"),
     )
     return "; ".join(filter(None, words)) or "no limits"
-
-
-def read_ring(store: Store, frontend: str, domid: Domid) -> Ring:
-    """What a frontend wrote of its ring. GuestError: it makes no sense."""
-
-    def number(name: str, *, end: int = _U32_END) -> int:
-        text = store.read(f"{frontend}/{name}")
-        if text is None or not text.isascii() or not text.isdigit():
-            raise GuestError(domid, f"its node {name} is no number: {text!r}")
-        if len(text) > 10 or int(text) >= end:
-            raise GuestError(domid, f"its node {name} is too large: {text}")
-        return int(text)
-
-    protocol = store.read(f"{frontend}/protocol")
-    if protocol not in ABIS:
-        raise GuestError(domid, f"unknown protocol {protocol!r}")
-    if store.read(f"{frontend}/ring-page-order") is None:
-        names = ["ring-ref"]
-    else:
-        order = number("ring-page-order", end=MAX_RING_ORDER + 1)
-        names = [f"ring-ref{i}" for i in range(1 << order)]
-    return Ring(
-        domid=domid,
-        port=Port(number("event-channel")),
-        abi=ABIS[protocol],
-        refs=tuple(GrantRef(number(name)) for name in names),
-    )

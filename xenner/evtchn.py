@@ -92,6 +92,8 @@ class Evtchnd:
         self._lock = threading.RLock()
         self._held = Held()
         self._lost: list[socket.socket] = []
+        self.nr_reconnects = 0
+        """How many evtchnds there were after the first."""
         try:
             self._socket, self._domid = self._connect()
         except OSError as error:
@@ -234,6 +236,17 @@ class Evtchnd:
                 raise
         return found
 
+    def domain(self, domid: Domid) -> Any | None:
+        """A struct evtchnd_domain; None: none of that number is registered."""
+        try:
+            reply, _ = self._call(abi.EVTCHND_DOMAIN_INFO, dom=domid)
+        except EvtchndError as error:
+            if error.errno != errno.ESRCH:
+                raise
+            return None
+        # It is the first from there on.
+        return reply.domain if reply.domain.domid == domid else None
+
     def _channel(self, kind: int, **fields: Any) -> Channel:
         with self._lock:
             reply, fds = self._call(kind, **fields)
@@ -301,6 +314,7 @@ class Evtchnd:
         # Whoever waits for this one to become readable finds it so.
         self._lost.append(self._socket)
         self._socket = made
+        self.nr_reconnects += 1
         for kind, fds, fields in self._held.requests():
             # Refused: somebody was faster. The channel works even so.
             with suppress(EvtchndError):

@@ -3,6 +3,8 @@
 
 The order in which things are tried, and what is left of a prefix, are those
 of Xen's libxlu_disk_l.l. Errors are ValueError: what is wrong, no place.
+
+What a disk may do in a second has no spelling there: ours are LIMITS.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ _CLOSED: dict[str, tuple[str, ...]] = {
     "specification": ("xen", "virtio"),
     "devtype": (),  # The others are flags above.
 }
+LIMITS = ("iops-total", "iops-total-max", "bps-total", "bps-total-max")
+"""Parameters, and the backend's nodes, with a number each: blkbackd(8)."""
+_LIMIT_DIGITS = 18
 _LETTERED = re.compile(r"(xvd|sd|hd)([a-z]+)([0-9]*)")
 _NUMBERED = re.compile(r"d([0-9]+)(?:p([0-9]+))?")
 # "xvd" and "d" beyond 16 disks or 15 partitions: xen-vbd-interface(7).
@@ -54,6 +59,8 @@ class Disk:
     format: str = "raw"
     is_qdisk: bool = False
     """QEMU serves it, as all that is not raw."""
+    limits: tuple[tuple[str, int], ...] = ()
+    """LIMITS that were given."""
     line: int = 0
 
 
@@ -171,6 +178,8 @@ def _take_named(spec: _Spec, name: str, value: str) -> None:
         raise ValueError(f"{name}={value}: no such {name}")
     elif name in ("vdev", "script", "backend", *_CLOSED):
         spec.set(name, value)
+    elif name in LIMITS:
+        spec.set(name, _limit(name, value))
     else:
         raise ValueError(f"{name}= is no parameter of a disk")
 
@@ -203,6 +212,13 @@ def _take_vdev(spec: _Spec, word: str) -> None:
         spec.values["is_cdrom"] = kind == "cdrom"
 
 
+def _limit(name: str, value: str) -> int:
+    is_number = value.isascii() and value.isdigit()
+    if not is_number or len(value) > _LIMIT_DIGITS:
+        raise ValueError(f"{name}={value}: no number per second")
+    return int(value)
+
+
 def _access(value: str) -> bool:
     if value not in _ACCESS:
         raise ValueError(f"access {value!r}: use r, ro, w or rw")
@@ -226,6 +242,11 @@ def _checked(spec: _Spec, line: int) -> Disk:
     is_qdisk = kind != "raw" or values.get("backendtype") == "qdisk"
     if is_qdisk and values.get("backendtype") == "phy":
         raise ValueError(f"backendtype=phy: format {kind} needs qdisk")
+    limits = tuple(
+        (name, int(str(values[name]))) for name in LIMITS if name in values
+    )
+    if is_qdisk and limits:
+        raise ValueError(f"{limits[0][0]}: qdisk has no limits")
     if values.get("specification") == "virtio":
         raise ValueError("specification=virtio: a PV guest has Xen's disks")
     if values.get("script", "block") not in ("block", ""):
@@ -248,5 +269,6 @@ def _checked(spec: _Spec, line: int) -> Disk:
         is_trusted=bool(values.get("is_trusted", True)),
         format=kind,
         is_qdisk=is_qdisk,
+        limits=limits,
         line=line,
     )

@@ -73,6 +73,7 @@ def disk_nodes(domid: Domid, disk: Disk) -> Iterator[Node]:
         "discard-enable": str(int(disk.discards)),
         "specification": "xen",
     }
+    back |= {name: str(value) for name, value in disk.limits}
     if disk.is_direct_io_safe:
         back["direct-io-safe"] = "1"
     front = {

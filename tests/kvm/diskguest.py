@@ -36,6 +36,10 @@ _MODULES = (
     *("crc32c_generic", "crc16", "mbcache", "jbd2", "ext4"),
     "xen-blkfront",
 )
+# Said where a disk may come. Earlier is too early: Linux lists its devices
+# first and watches for more then (xenbus_probe_frontend.c), and what is plugged
+# in between, as no toolstack does, it never sees.
+WANTS_DISKS = "XENNER-WANTS-DISKS"
 # What an initramfs of Debian's does, in short: modules, fsck, switch_root.
 _INITRAMFS_INIT = f"""\
 #!/bin/busybox sh
@@ -44,6 +48,7 @@ export PATH=/bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev 2>/dev/null
+echo {WANTS_DISKS}
 for module in {" ".join(_MODULES)}; do insmod /modules/$module.ko; done
 device=$(sed 's/.*root=\\([^ ]*\\).*/\\1/' /proc/cmdline)
 init=$(sed -n 's/.* init=\\([^ ]*\\).*/\\1/p' /proc/cmdline)

@@ -7,9 +7,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,10 @@ class Xennerd:
 
     directory: Path
     process: subprocess.Popen[bytes] | None = None
+    xenstore: str = "xenstore"
+    environment: Mapping[str, str] = field(
+        default_factory=lambda: {"LD_LIBRARY_PATH": str(LIBS)}
+    )
     inside: Sequence[str] = ()
     """Words before its command line: where it runs."""
 
@@ -42,13 +46,13 @@ class Xennerd:
                     *self.inside,
                     *(sys.executable, "-m", "xennerd.supervisor"),
                     *("--runtime-dir", directory),
-                    *("--xenstore", directory / "xenstore"),
+                    *("--xenstore", directory / self.xenstore),
                     *("--state-dir", directory / "state"),
                     *("--dump-dir", directory / "dump"),
                     *("--log-dir", directory / "log"),
                 ],
                 cwd=TOP,
-                env={**os.environ, "LD_LIBRARY_PATH": str(LIBS)},
+                env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stderr=log,
             )

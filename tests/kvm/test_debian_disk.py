@@ -18,7 +18,14 @@ import pytest
 
 from tests.kvm.ctl import Ctl
 from tests.kvm.debianguest import CMDLINE, FILES, make_debian_root
-from tests.kvm.diskguest import Disks, file_in, is_clean, make_initrd, serving
+from tests.kvm.diskguest import (
+    WANTS_DISKS,
+    Disks,
+    file_in,
+    is_clean,
+    make_initrd,
+    serving,
+)
 from tests.kvm.outside import DOMID, Guest, Host, open_host
 from tests.places.rules import limit_s
 
@@ -32,15 +39,18 @@ _BOOT_LIMIT_S = 240
 _NR_KILLS = 5
 _NR_REQUESTS = 500
 # It writes each block once, in any order, and reads it back: for as long as
-# nobody says stop.
+# nobody says stop. Each CPU has its half, and its queue.
 _FIO = (
     "fio --name=verify --filename=/dev/xvdb --direct=1 --ioengine=libaio "
     "--iodepth=16 --rw=randwrite --bsrange=4k-64k --verify=crc32c "
-    "--verify_fatal=1"
+    "--verify_fatal=1 --size=32m --offset_increment=32m --numjobs=2 "
+    "--group_reporting"
 )
+_EACH_ON_ITS_CPU = " --cpus_allowed=0,1 --cpus_allowed_policy=split"
 _FIO_LOOP = (
     "(until [ -e /run/stop ]; do "
-    f"{_FIO} >/run/fio 2>&1 || break; done; echo $? >/run/ended) &"
+    f"{_FIO}{_EACH_ON_ITS_CPU} >/run/fio 2>&1 || break; done; "
+    "echo $? >/run/ended) &"
 )
 # As Linux' frontend names them (xen-blkfront.c, xen_translate_vdev): IDE's and
 # SCSI's are xvd's with the same letter, and so sda1 would be the root's.
@@ -100,10 +110,12 @@ def debian(
         open_host(Path(name), debian_kernel, initrd) as host,
         serving(host) as disks,
     ):
-        guest = host.boot("-m", "256", cmdline=CMDLINE, is_up=False)
+        guest = host.boot(
+            "-m", "256", "-smp", "2", cmdline=CMDLINE, is_up=False
+        )
         debian = Debian(host, disks, guest, directory)
         make_debian_root(debian.file("root.img", 1024 * _MIB))
-        host.wait_node("control/feature-poweroff", "1")
+        guest.wait_for(WANTS_DISKS, _BOOT_LIMIT_S)
         disks.plug(XVDA, "xvda", debian.image)
         guest.wait_for("FSCK-CLEAN", _BOOT_LIMIT_S)
         guest.wait_for("XENNER-INIT", _BOOT_LIMIT_S)
@@ -138,6 +150,8 @@ def test_fio_verifies_while_blkbackd_is_killed(debian: Debian) -> None:
     guest, disks = debian.guest, debian.disks
     file = debian.file("data.img", 64 * _MIB)
     with debian.disk(f"{file},raw,xvdb,w", "xvdb"):
+        cpus = guest.do("cat /sys/block/xvdb/mq/*/cpu_list").split()
+        assert sorted(cpus) == ["0", "1"]
         guest.type(_FIO_LOOP)
         for _ in range(_NR_KILLS):
             disks.wait_requests(XVDB, _NR_REQUESTS)
@@ -213,3 +227,23 @@ def test_taken_away_while_it_is_mounted(
         guest.do("mount /dev/xvdj /mnt && grep -qx kept /mnt/file")
         guest.do("umount /mnt")
     assert is_clean(path)
+
+
+def test_the_driver_lets_go(debian: Debian) -> None:
+    guest, disks = debian.guest, debian.disks
+    driver = "/sys/bus/xen/drivers/vbd"
+    path = debian.file("bound", text="still here\n")
+    devid = disks.plug_spelled(f"{path},raw,xvdk,w")
+    guest.do("until [ -b /dev/xvdk ]; do sleep 0.1; done")
+    guest.do(f"echo vbd-{devid} >{driver}/unbind")
+    debian.wait_gone("xvdk")
+    # As with Linux' backend: Closed is the end until it is plugged in again,
+    # and the volume is nobody's.
+    disks.wait_state(devid, "6")
+    guest.do(f"echo vbd-{devid} >{driver}/bind && ls -d {driver}/vbd-{devid}")
+    with debian.disk(f"{path},raw,xvdl,w", "xvdl"):
+        assert guest.do("head -n 1 /dev/xvdl") == "still here\n"
+    disks.remove(devid)
+    guest.do(f"while [ -e {driver}/vbd-{devid} ]; do sleep 0.1; done")
+    with debian.disk(f"{path},raw,xvdk,w", "xvdk"):
+        assert guest.do("head -n 1 /dev/xvdk") == "still here\n"

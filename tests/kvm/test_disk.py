@@ -16,6 +16,7 @@ import pytest
 
 from tests.kvm.ctl import Ctl
 from tests.kvm.diskguest import (
+    WANTS_DISKS,
     Disks,
     file_in,
     is_clean,
@@ -68,7 +69,7 @@ def _boot(
     host: Host, disks: Disks, image: Path, *, is_qcow2: bool = False
 ) -> Guest:
     guest = host.boot(cmdline="root=/dev/xvda", is_up=False)
-    host.wait_node("control/feature-poweroff", "1")
+    guest.wait_for(WANTS_DISKS)
     disks.plug(XVDA, "xvda", image, is_qcow2=is_qcow2)
     guest.wait_for("FSCK-CLEAN")
     guest.wait_for("XENNER-INIT")

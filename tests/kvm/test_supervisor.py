@@ -5,7 +5,9 @@ comes back."""
 from __future__ import annotations
 
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,9 +18,11 @@ from typing import Any
 import pytest
 
 from tests.component.evtchnd.daemon import LIBS, TOP, library
+from tests.component.store.test_instead import UNPACKED, program
 from tests.guests.build import guest_path
 from tests.kvm.supervisor import Xennerd, open_xennerd
 from tests.places.rules import limit_s
+from xenner.listening import listener_of
 from xenner.xenstore import Xenstore
 from xennerd.qmp.client import QmpRefusedError
 
@@ -84,11 +88,12 @@ def test_whatever_is_killed_comes_back(xennerd: Xennerd) -> None:
     before = create(xennerd, "on_crash='restart'")
     assert (before["name"], before["state"]) == ("web", "running")
 
+    log = xennerd.directory / "log/guest-web.log"
+    xennerd.wait_for(lambda: log.read_text().count("is running") == 1)
     kill(before["pid"])
     xennerd.wait_for(
         lambda: [d["pid"] for d in living(xennerd)] not in ([], [before["pid"]])
     )
-    log = xennerd.directory / "log/guest-web.log"
     xennerd.wait_for(lambda: log.read_text().count("is running") == 2)
     (after,) = domains(xennerd)
     for same in ("domid", "uuid", "name", "file"):
@@ -200,6 +205,31 @@ def test_what_does_not_start_is_named_and_nothing_stays(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "xennerd: xenstored does not start: status 1" in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"xenstore"}
+
+
+def test_a_real_xenstored_ends_as_ours_would(tmp_path: Path) -> None:
+    libs = f"{LIBS}:{UNPACKED / 'x86_64-linux-gnu'}"
+    xennerd = Xennerd(
+        tmp_path,
+        xenstore="socket",
+        environment={
+            "LD_LIBRARY_PATH": libs,
+            "XENNER_XENSTORED": str(program("xenstored")),
+        },
+    )
+    xennerd.start()
+    store = listener_of(tmp_path / "socket", socket.SOCK_STREAM)
+    assert store is not None
+    assert Path(f"/proc/{store}/comm").read_text() == "xenstored\n"
+    pidfd = os.pidfd_open(store)
+    try:
+        xennerd.kill()
+        # The next one finds it, and ends it.
+        xennerd.start()
+        xennerd.stop()
+        assert select.select([pidfd], [], [], limit_s(30))[0]
+    finally:
+        os.close(pidfd)
 
 
 def test_settings_that_are_wrong_are_refused(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ FLAGS = [
 SOURCES = {
     "blk_request": [CSRC / "request.c"],
     "blk_engine": [HERE / "blk_fakes.c", *sorted(CSRC.glob("*.c"))],
+    "blk_record": [HERE / "blk_fakes.c", *sorted(CSRC.glob("*.c"))],
 }
 
 

@@ -23,9 +23,9 @@ from xenner.settings import StoreSettings, load_settings
 from xenner.settling import keep_connected
 from xenner.watchdog import feed_watchdog
 from xenner.xenstore import Xenstore
+from xennerd.store.ends import follow_ends
 from xennerd.store.guests import Guests
 from xennerd.store.instead import VARIABLE, run_instead
-from xennerd.store.loop import OpenRing
 from xennerd.store.server import serve_store
 from xennerd.store.statefile import StateFile
 
@@ -88,10 +88,10 @@ def _run(arguments: argparse.Namespace, settings: StoreSettings) -> None:
     """Our own store, until it is told to end."""
     with ExitStack() as stack:
         listener = stack.enter_context(_open_socket(arguments))
-        evtchnd = open_ring = None
+        evtchnd = guests = None
         if arguments.evtchnd is not None:
             evtchnd = stack.enter_context(Evtchnd(arguments.evtchnd))
-            open_ring = Guests(evtchnd, arguments.runtime_dir).open_ring
+            guests = Guests(evtchnd, arguments.runtime_dir)
         state = None
         if arguments.state is not None:
             is_sync = arguments.sync or settings.sync
@@ -102,7 +102,7 @@ def _run(arguments: argparse.Namespace, settings: StoreSettings) -> None:
                 listener,
                 path=arguments.socket,
                 state=state,
-                open_ring=open_ring,
+                guests=guests,
                 evtchnd=evtchnd,
             )
         )
@@ -127,17 +127,19 @@ async def _serve_until_signal(
     *,
     path: Path,
     state: StateFile | None,
-    open_ring: OpenRing | None,
+    guests: Guests | None,
     evtchnd: Evtchnd | None,
 ) -> None:
     prove = partial(run_abandonable, _ask, path)
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as caught:
-            await nursery.start(
+            open_ring = guests.open_ring if guests else None
+            store = await nursery.start(
                 partial(serve_store, listener, state=state, open_ring=open_ring)
             )
-            if evtchnd is not None:
+            if evtchnd is not None and guests is not None:
                 nursery.start_soon(keep_connected, evtchnd)
+                nursery.start_soon(follow_ends, evtchnd, guests, store)
             print("listening", flush=True)
             notify("READY=1")
             nursery.start_soon(feed_watchdog, prove)

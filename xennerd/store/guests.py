@@ -10,6 +10,7 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
+from xenner import abi
 from xenner.evtchn import Evtchnd
 from xenner.pagelocks import hold_pages
 from xenner.pending import MappedPending
@@ -25,6 +26,25 @@ class Guests:
     def __init__(self, evtchnd: Evtchnd, runtime_dir: Path) -> None:
         self._evtchnd = evtchnd
         self._runtime_dir = runtime_dir
+        # Which evtchnd has known a domain last: a restarted one knows a
+        # domain again when that one's process comes back to it.
+        self._known: dict[int, int] = {}
+
+    def is_running(self, domid: Domid) -> bool | None:
+        """False: it has shut down. None: evtchnd does not know it.
+
+        OSError: evtchnd is not there.
+        """
+        nr_reconnects = self._evtchnd.nr_reconnects
+        domain = self._evtchnd.domain(domid)
+        if domain is None:
+            return None
+        self._known[domid] = nr_reconnects
+        return not domain.flags & abi.EVTCHND_DOMAIN_SHUTDOWN
+
+    def is_gone(self, domid: Domid) -> bool:
+        """This evtchnd has known it; asked after is_running() said None."""
+        return self._known.get(domid) == self._evtchnd.nr_reconnects
 
     def open_ring(self, domain: Domain) -> RingLink:
         """The ring of a domain that is introduced.
@@ -44,6 +64,7 @@ class Guests:
                 channel.page_fd, channel.page_offset, channel.bell_fd
             )
             stack.callback(pending.close)
+            self._known[domain.domid] = self._evtchnd.nr_reconnects
             view = memoryview(page)
             stack.callback(view.release)
             opened = stack.pop_all()

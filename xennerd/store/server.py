@@ -48,6 +48,14 @@ class StoreHandle:
 
         await self._ask(release)
 
+    async def domids(self) -> list[Domid]:
+        """The guests that are introduced."""
+
+        def domids(store: Store) -> list[Domid]:
+            return [Domid(domid) for domid in store.domains if domid]
+
+        return await self._ask(domids)
+
     async def shut_down(self, domid: Domid) -> None:
         """The domain has ended and is still there: @releaseDomain fires."""
         await self._ask(lambda store: store.shut_down(domid))

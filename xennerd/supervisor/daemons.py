@@ -22,6 +22,8 @@ from xennerd.supervisor.programs import Program
 _READY_LIMIT_S = 30.0
 _READY_LOOK_S = 0.02
 _STOP_LIMIT_S = 10.0
+# In the environment of what we start, so that the next of us knows it.
+_MARK = "XENNERD_DAEMON"
 
 _log = logging.getLogger("xennerd")
 
@@ -99,7 +101,7 @@ class Daemon:
         if pid is None:
             self._child = subprocess.Popen(
                 program.words,
-                env=self._environment,
+                env={**self._environment, _MARK: program.name},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 # A signal of the terminal is ours alone.
@@ -152,10 +154,11 @@ async def stop_all(daemons: Sequence[Daemon]) -> None:
 
 
 def _runs(pid: int, program: Program) -> bool:
-    """Is that process the program as we start it? A service manager's, or
-    somebody's who listens for it, is not ours to end."""
+    """Has an xennerd started that process? A service manager's, or
+    somebody's who listens for it, is not ours to end. The store may have
+    become another program meanwhile, a real xenstored."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return False
-    return words[:-1] == [os.fsencode(word) for word in program.words]
+    return os.fsencode(f"{_MARK}={program.name}") in words

@@ -68,10 +68,15 @@ void frontend_open(struct frontend *f, uint32_t nr_pages, bool is_32)
     fit = (nr_pages * PAGE_BYTES - 64) / f->slot_bytes;
     for (f->nr_slots = 1; f->nr_slots * 2 <= fit;)
         f->nr_slots *= 2;
-    f->sring = (void *)page_at(f, RING_PAGE);
+    f->sring = (void *)page_at(f, ring_page(f));
     memset(f->sring, 0, nr_pages * PAGE_BYTES);
     SHARED_RING_INIT(f->sring);
     f->req_prod = f->rsp_cons = 0;
+}
+
+uint32_t ring_page(const struct frontend *f)
+{
+    return f->number ? NR_PAGES - f->number * 16 : RING_PAGE;
 }
 
 char *page_at(struct frontend *f, uint32_t page)

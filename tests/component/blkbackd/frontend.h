@@ -22,9 +22,11 @@
 #define DATA_PAGE 160
 #define MAX_DEPTH 128
 #define PAGES_PER_REQUEST 32
+#define MAX_QUEUES 4
 
 struct frontend {
-    char *memory; /* its pages */
+    uint32_t number; /* of the queue */
+    char *memory;    /* its pages */
     grant_entry_v1_t *grants;
     struct evtchnd_client client;
     int in, out; /* bells of the channel */
@@ -39,6 +41,8 @@ struct frontend {
 void must(bool is_true, const char *what);
 
 void frontend_new(struct frontend *f, uint32_t domid);
+/* Page of the queue's ring: the first, or one of the last. */
+uint32_t ring_page(const struct frontend *f);
 /* A fresh ring of so many pages, and a channel. */
 void frontend_open(struct frontend *f, uint32_t nr_pages, bool is_32);
 
@@ -57,7 +61,10 @@ bool take(struct frontend *f, struct blkif_response *response);
 /* The same, waited for. */
 void take_wait(struct frontend *f, struct blkif_response *response);
 
-/* So many requests, so many at once, each checked: see frontend_main.c. */
-void verify(struct frontend *f, uint32_t count, uint32_t depth);
+/*
+ * So many requests, so many at once, each checked, by each queue that is open:
+ * see frontend_main.c.
+ */
+void verify(struct frontend *queues, uint32_t count, uint32_t depth);
 
 #endif

@@ -5,7 +5,8 @@
  *     frontend DOMID
  *
  * start                       be the domain (it is registered by then)
- * open PAGES BITS             answers "port=PORT", refs are 8 and on
+ * queue NUMBER                what follows is that queue's: "queue=NUMBER"
+ * open PAGES BITS             answers "port=PORT ref=REF", and those after it
  * io OP SECTOR COUNT BYTE     write that byte, or read and compare with it:
  *                             "status=N same=0|1"
  * none OP                     a request without segments: "status=N"
@@ -18,9 +19,12 @@
  * index STEP                  move the index so far, and ring
  * later SECTOR                a read whose answer is for later
  * answers                     take what there is, all of it: "answers=N"
- * verify COUNT DEPTH          writes, each read again: "at=N" at every eighth,
- *                             then "answers=N wrong=N"
- * bench OP BYTES DEPTH SECONDS SECTORS IN_ORDER   "requests=N seconds=S"
+ * verify COUNT DEPTH          writes, each read again, by all queues at once:
+ *                             "at=N" at every eighth of the first's, then of
+ *                             all "answers=N wrong=N"
+ * bench OP BYTES DEPTH SECONDS SECTORS IN_ORDER LOOK_US
+ *                             "requests=N seconds=S"; it looks so long for an
+ *                             answer before it sleeps
  */
 #include "tests/component/blkbackd/frontend.h"
 
@@ -181,16 +185,30 @@ static uint64_t next_sector(uint64_t nr_sectors, uint32_t step, bool in_order)
     return block % (nr_sectors / step) * step;
 }
 
+/* The next answer; it may have to be slept for. */
+static void take_soon(struct frontend *f, struct blkif_response *response,
+                      double look_s)
+{
+    double end = now_s() + look_s;
+
+    while (look_s > 0 && now_s() < end) {
+        if (take(f, response))
+            return;
+        __builtin_ia32_pause();
+    }
+    take_wait(f, response);
+}
+
 static void do_bench(struct frontend *f, const char *line)
 {
-    unsigned int op, bytes, depth, per_request, in_order = 0;
+    unsigned int op, bytes, depth, per_request, in_order, look_us;
     struct blkif_response response;
     double seconds, began, now;
     uint64_t nr_sectors, done = 0;
     uint32_t busy = 0, id;
 
-    must(sscanf(line, "bench %u %u %u %lf %lu %u", &op, &bytes, &depth,
-                &seconds, &nr_sectors, &in_order) >= 5,
+    must(sscanf(line, "bench %u %u %u %lf %lu %u %u", &op, &bytes, &depth,
+                &seconds, &nr_sectors, &in_order, &look_us) == 7,
          line);
     must(depth <= MAX_DEPTH && depth <= f->nr_slots, "depth");
     per_request = bytes / 512;
@@ -203,7 +221,7 @@ static void do_bench(struct frontend *f, const char *line)
     }
     push(f);
     while (busy) {
-        take_wait(f, &response);
+        take_soon(f, &response, look_us / 1e6);
         do {
             must(response.status == BLKIF_RSP_OKAY, "an error");
             done++;
@@ -231,7 +249,7 @@ static void obey(struct frontend *f, const char *line)
 
     if (sscanf(line, "open %u %u", &a, &b) == 2) {
         frontend_open(f, a, b == 32);
-        printf("port=%u\n", f->port);
+        printf("port=%u ref=%u\n", f->port, FIRST_REF + ring_page(f));
     } else if (!strncmp(line, "io ", 3)) {
         do_io(f, line);
     } else if (sscanf(line, "none %u", &a) == 1) {
@@ -246,7 +264,7 @@ static void obey(struct frontend *f, const char *line)
     } else if (sscanf(line, "ids %u", &a) == 1) {
         keep_full(f, a, put_same_id);
     } else if (sscanf(line, "verify %u %u", &a, &b) == 2) {
-        verify(f, a, b);
+        verify(f - f->number, a, b);
     } else if (sscanf(line, "flood %u", &a) == 1) {
         keep_full(f, a, put_impossible);
     } else if (sscanf(line, "scribble %u", &a) == 1) {
@@ -270,17 +288,26 @@ static void obey(struct frontend *f, const char *line)
 
 int main(int argc, char **argv)
 {
-    struct frontend frontend = {0};
+    struct frontend queues[MAX_QUEUES] = {0}, *f = queues;
+    unsigned int number;
     char line[256];
 
     must(argc == 2, "frontend DOMID");
     setlinebuf(stdout);
     while (fgets(line, sizeof(line), stdin)) {
         if (!strncmp(line, "start", 5)) {
-            frontend_new(&frontend, (uint32_t)atoi(argv[1]));
+            frontend_new(queues, (uint32_t)atoi(argv[1]));
+            for (number = 1; number < MAX_QUEUES; number++) {
+                queues[number] = queues[0];
+                queues[number].number = number;
+            }
             puts("started");
+        } else if (sscanf(line, "queue %u", &number) == 1) {
+            must(number < MAX_QUEUES, line);
+            f = &queues[number];
+            printf("queue=%u\n", number);
         } else {
-            obey(&frontend, line);
+            obey(f, line);
         }
     }
     return 0;

@@ -2,6 +2,7 @@
 /* Writes and reads whose every answer is checked, while backends die. */
 #include "tests/component/blkbackd/frontend.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -11,17 +12,24 @@
 
 /* What one request in flight does, and has done. */
 struct lane {
+    uint32_t number;               /* of all queues' */
     uint64_t version[BLOCKS_EACH]; /* last written; 0: never */
     uint64_t asked;
     uint32_t block;
     bool is_busy, is_read;
 };
 
-static void stamp(uint64_t *page, uint64_t id, const struct lane *lane,
-                  uint64_t version)
+/* One queue, in a thread of its own. */
+struct run {
+    pthread_t thread;
+    struct frontend *f;
+    uint32_t count, depth, answered, wrong;
+};
+
+static void stamp(uint64_t *page, const struct lane *lane, uint64_t version)
 {
     for (int i = 0; i < 512; i += 2) {
-        page[i] = id << 32 | lane->block;
+        page[i] = (uint64_t)lane->number << 32 | lane->block;
         page[i + 1] = version;
     }
 }
@@ -29,7 +37,7 @@ static void stamp(uint64_t *page, uint64_t id, const struct lane *lane,
 /* A write of a block, and then, the next time, a read of it. */
 static void ask(struct frontend *f, uint64_t id, struct lane *lane)
 {
-    uint32_t page = DATA_PAGE + (uint32_t)id;
+    uint32_t page = DATA_PAGE + lane->number;
     uint64_t sector;
 
     lane->is_read = lane->asked % 2;
@@ -38,9 +46,9 @@ static void ask(struct frontend *f, uint64_t id, struct lane *lane)
     if (lane->is_read)
         memset(page_at(f, page), 0, 4096);
     else
-        stamp((uint64_t *)(void *)page_at(f, page), id, lane,
+        stamp((uint64_t *)(void *)page_at(f, page), lane,
               ++lane->version[lane->block]);
-    sector = (id * BLOCKS_EACH + lane->block) * BLOCK_SECTORS;
+    sector = (lane->number * BLOCKS_EACH + lane->block) * BLOCK_SECTORS;
     put_io(f, lane->is_read ? BLKIF_OP_READ : BLKIF_OP_WRITE, id, sector,
            BLOCK_SECTORS, page);
     lane->is_busy = true;
@@ -57,34 +65,56 @@ static bool is_right(struct frontend *f, struct lane *lane,
     lane->is_busy = false;
     if (!lane->is_read)
         return true;
-    stamp(expected, response->id, lane, lane->version[lane->block]);
-    return !memcmp(page_at(f, DATA_PAGE + (uint32_t)response->id), expected,
-                   4096);
+    stamp(expected, lane, lane->version[lane->block]);
+    return !memcmp(page_at(f, DATA_PAGE + lane->number), expected, 4096);
 }
 
-void verify(struct frontend *f, uint32_t count, uint32_t depth)
+static void *run_one(void *argument)
 {
-    static struct lane lanes[MAX_DEPTH];
+    struct run *run = argument;
+    struct frontend *f = run->f;
+    struct lane lanes[MAX_DEPTH] = {0};
     struct blkif_response response;
-    uint32_t answered = 0, asked = 0, wrong = 0;
+    uint32_t asked = 0;
 
-    must(depth <= MAX_DEPTH && depth <= f->nr_slots, "depth");
-    memset(lanes, 0, sizeof(lanes));
-    while (asked < depth && asked < count)
+    for (uint32_t i = 0; i < run->depth; i++)
+        lanes[i].number = f->number * run->depth + i;
+    while (asked < run->depth && asked < run->count)
         ask(f, asked, &lanes[asked]), asked++;
     push(f);
-    while (answered < asked) {
+    while (run->answered < asked) {
         take_wait(f, &response);
         do {
-            must(response.id < depth, "an id of nobody's");
-            wrong += !is_right(f, &lanes[response.id], &response);
-            answered++;
-            if (answered % (count / NR_REPORTS) == 0)
-                printf("at=%u\n", answered);
-            if (asked < count)
+            must(response.id < run->depth, "an id of nobody's");
+            run->wrong += !is_right(f, &lanes[response.id], &response);
+            run->answered++;
+            if (!f->number && run->answered % (run->count / NR_REPORTS) == 0)
+                printf("at=%u\n", run->answered);
+            if (asked < run->count)
                 ask(f, response.id, &lanes[response.id]), asked++;
         } while (take(f, &response));
         push(f);
+    }
+    return NULL;
+}
+
+void verify(struct frontend *queues, uint32_t count, uint32_t depth)
+{
+    struct run runs[MAX_QUEUES] = {0};
+    uint32_t nr_queues = 0, answered = 0, wrong = 0;
+
+    while (nr_queues < MAX_QUEUES && queues[nr_queues].sring)
+        nr_queues++;
+    must(depth <= queues->nr_slots && nr_queues * depth <= MAX_DEPTH, "depth");
+    for (uint32_t i = 0; i < nr_queues; i++) {
+        runs[i] = (struct run){.f = &queues[i], .count = count, .depth = depth};
+        must(!pthread_create(&runs[i].thread, NULL, run_one, &runs[i]),
+             "thread");
+    }
+    for (uint32_t i = 0; i < nr_queues; i++) {
+        pthread_join(runs[i].thread, NULL);
+        answered += runs[i].answered;
+        wrong += runs[i].wrong;
     }
     printf("answers=%u wrong=%u\n", answered, wrong);
 }

@@ -10,6 +10,7 @@ from tests.component.backend import (
     BackendRig,
     FrontendProcess,
     build_program,
+    number,
     open_store,
     register,
 )
@@ -64,26 +65,64 @@ class Frontend(FrontendProcess):
         self.rig.store.write(f"{self.path}/virtual-device", str(DEVICE))
         self.plug(Path(f"{kind}:{image}"), type="qdisk")
 
-    def connect(self, *, nr_pages: int = 1, bits: int = 64) -> None:
-        """As a frontend's driver: a ring, its nodes, and until both are 4."""
+    def connect(
+        self, *, nr_pages: int = 1, bits: int = 64, nr_queues: int = 1
+    ) -> None:
+        """As a frontend's driver: a ring, or as many as it has queues, its
+        nodes, and until both are 4."""
         self.wait_backend(XenbusState.INIT_WAIT)
-        self.port = int(self.ask(f"open {nr_pages} {bits}").split("=")[1])
-        self.publish(nr_pages=nr_pages, bits=bits)
+        if nr_queues > 1:
+            self.publish_queues(nr_queues, nr_pages=nr_pages, bits=bits)
+        else:
+            self.open_ring(nr_pages=nr_pages, bits=bits)
+            self.publish(nr_pages=nr_pages, bits=bits)
         self.wait_backend(XenbusState.CONNECTED)
         self.set_state(XenbusState.CONNECTED)
 
+    def open_ring(self, *, nr_pages: int = 1, bits: int = 64) -> int:
+        """A fresh one and its channel; its first grant."""
+        answer = self.ask(f"open {nr_pages} {bits}")
+        self.port = int(number(answer, "port"))
+        return int(number(answer, "ref"))
+
+    def choose_queue(self, which: int) -> None:
+        """What is asked from here on is that queue's."""
+        assert self.ask(f"queue {which}") == f"queue={which}"
+
+    def publish_queues(
+        self, nr_queues: int, *, nr_pages: int = 1, bits: int = 64
+    ) -> None:
+        """Rings and nodes as Linux' frontend has them."""
+        store = self.rig.store
+        store.write(f"{self.path}/multi-queue-num-queues", str(nr_queues))
+        for which in range(nr_queues):
+            self.choose_queue(which)
+            first = self.open_ring(nr_pages=nr_pages, bits=bits)
+            self._write_refs(f"{self.path}/queue-{which}", first, nr_pages)
+        self.choose_queue(0)
+        self._tell(nr_pages=nr_pages, bits=bits)
+
     def publish(self, *, nr_pages: int = 1, bits: int = 64) -> None:
+        self._write_refs(self.path, 8, nr_pages)
+        self._tell(nr_pages=nr_pages, bits=bits)
+
+    def _write_refs(self, path: str, first: int, nr_pages: int) -> None:
         store = self.rig.store
         if nr_pages == 1:
-            store.write(f"{self.path}/ring-ref", "8")
+            store.write(f"{path}/ring-ref", str(first))
         else:
+            for i in range(nr_pages):
+                store.write(f"{path}/ring-ref{i}", str(first + i))
+        store.write(f"{path}/event-channel", str(self.port))
+
+    def _tell(self, *, nr_pages: int, bits: int) -> None:
+        """What is all queues', and that it is there."""
+        store = self.rig.store
+        if nr_pages > 1:
             order = nr_pages.bit_length() - 1
             store.write(f"{self.path}/ring-page-order", str(order))
-            for i in range(nr_pages):
-                store.write(f"{self.path}/ring-ref{i}", str(8 + i))
         if bits == 32:
             store.write(f"{self.path}/protocol", "x86_32-abi")
-        store.write(f"{self.path}/event-channel", str(self.port))
         self.set_state(XenbusState.INITIALISED)
 
 

@@ -80,6 +80,9 @@ def test_an_index_that_cannot_be(rig: Rig, frontend: Frontend) -> None:
         ("event-channel", "-1"),
         ("protocol", "arm-abi"),
         ("ring-page-order", "5"),
+        ("multi-queue-num-queues", "0"),
+        ("multi-queue-num-queues", "5"),
+        ("multi-queue-num-queues", "2"),  # whose nodes are not there
     ],
 )
 def test_nodes_that_make_no_sense(
@@ -89,7 +92,7 @@ def test_nodes_that_make_no_sense(
     path = rig.directory / "disk"
     frontend.plug(path)
     frontend.wait_backend(XenbusState.INIT_WAIT)
-    frontend.port = int(frontend.ask("open 1 64").split("=")[1])
+    frontend.open_ring()
     rig.store.write(f"{frontend.path}/ring-ref", "8")
     rig.store.write(f"{frontend.path}/event-channel", str(frontend.port))
     rig.store.write(f"{frontend.path}/{node}", value)

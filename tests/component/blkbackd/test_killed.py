@@ -38,6 +38,19 @@ def test_a_restart_under_load(rig: Rig, frontend: Frontend) -> None:
     assert frontend.hear() == "answers=8000 wrong=0"
 
 
+def test_killed_with_queues(rig: Rig, disk: Path) -> None:
+    frontend = rig.start_frontend(7)
+    frontend.plug(disk)
+    frontend.connect(nr_queues=4)
+    frontend.tell("verify 8000 32")
+    for number in range(1, _NR_REPORTS):
+        assert frontend.hear() == f"at={1000 * number}"
+        rig.kill_backend()
+        rig.start_backend()
+    assert frontend.hear() == "at=8000"
+    assert frontend.hear() == "answers=32000 wrong=0"
+
+
 def test_nothing_is_left_of_a_disk_that_is_closed(
     rig: Rig, frontend: Frontend
 ) -> None:

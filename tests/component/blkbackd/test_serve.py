@@ -144,5 +144,5 @@ def test_a_restart_between_requests(rig: Rig, frontend: Frontend) -> None:
 
 
 def test_under_load(frontend: Frontend) -> None:
-    answer = frontend.ask(f"bench {READ} 4096 32 0.2 {DISK_BYTES // 512}")
+    answer = frontend.ask(f"bench {READ} 4096 32 0.2 {DISK_BYTES // 512} 0 9")
     assert number(answer, "requests") >= 32

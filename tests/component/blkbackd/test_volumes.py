@@ -44,10 +44,10 @@ def _loop(path: Path, block_bytes: int) -> Iterator[Path]:
 
 
 @contextmanager
-def _small_tmpfs(directory: Path, size: str) -> Iterator[Path]:
+def _mounted(directory: Path, kind: str, options: str) -> Iterator[Path]:
     directory.mkdir()
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", directory],
+        ["mount", "-t", kind, "-o", options, "none", directory],
         capture_output=True,
         text=True,
         check=False,
@@ -160,7 +160,7 @@ def test_a_limit_of_requests_that_changes(frontend: Frontend) -> None:
 
 
 def test_no_space_is_told_and_survived(rig: Rig, tmp_path: Path) -> None:
-    with _small_tmpfs(tmp_path / "small", "1m") as directory:
+    with _mounted(tmp_path / "small", "tmpfs", "size=1m") as directory:
         disk = directory / "disk"
         with disk.open("wb") as file:
             file.truncate(DISK_BYTES)
@@ -173,7 +173,13 @@ def test_no_space_is_told_and_survived(rig: Rig, tmp_path: Path) -> None:
             f"/local/domain/0/error/backend/vbd/7/{DEVICE}/error",
             "sector 4096: No space left on device",
         )
-        assert "No space left" in rig.log()
+        # The guest hears of each, the journal of the first.
+        for sector in range(4096, 14336, 2048):
+            assert frontend.ask(f"io {WRITE} {sector} 2048 1").startswith(
+                "status=-1"
+            )
+        assert rig.log().count("No space left") == 1
+        assert _row(rig)["errors"] == 6
         assert frontend.ask(f"io {READ} 0 2048 1") == OK
         assert frontend.ask("discard 0 2048") == "status=0"
         assert frontend.ask(f"io {WRITE} 4096 1024 1") == OK
@@ -200,3 +206,18 @@ def test_status(frontend: Frontend) -> None:
     last = f'read_latency_seconds_bucket{{{labels},le="+Inf"}} 1'
     assert last in text
     assert re.search(r"read_latency_seconds_sum\{.*\} 0\.\d+", text)
+
+
+def test_a_disk_without_o_direct_says_why(
+    rig: Rig, disk: Path, tmp_path: Path
+) -> None:
+    with _mounted(tmp_path / "memory", "ramfs", "mode=0700") as directory:
+        copy = directory / "disk"
+        copy.write_bytes(disk.read_bytes())
+        frontend = rig.start_frontend(7)
+        frontend.plug(copy)
+        frontend.connect()
+        assert frontend.ask(f"io {READ} 2048 8 1") == OK
+        assert frontend.ask(f"io {WRITE} 2049 1 9") == OK
+        assert f"{copy} is not O_DIRECT: " in rig.log()
+        frontend.close()

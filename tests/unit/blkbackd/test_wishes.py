@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from blkbackd.engine import Limits
-from blkbackd.wishes import may_share, may_write, parse_params, read_limits
+from blkbackd.wishes import (
+    LIMITS,
+    may_share,
+    may_write,
+    parse_params,
+    read_limits,
+)
+from xenner import xldisk
 from xenner.errors import HostError
 
 
@@ -36,6 +43,10 @@ def test_params(params: str, path: str) -> None:
 )
 def test_mode(mode: str, writes: bool, shares: bool) -> None:
     assert (may_write(mode), may_share(mode)) == (writes, shares)
+
+
+def test_all_limits_can_be_said_in_a_domain_file() -> None:
+    assert {*LIMITS} == {*xldisk.LIMITS}
 
 
 def test_limits() -> None:

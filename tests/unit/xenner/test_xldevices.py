@@ -46,6 +46,10 @@ def test_one_disk_in_many_spellings(text: str) -> None:
         ("/a,raw,hda,r", disk("/a", "hda", is_writable=False)),
         ("/a,raw,sda1,ro", disk("/a", "sda1", is_writable=False)),
         (
+            "bps-total=1000,/a,raw,xvdb,iops-total=5",
+            disk("/a", "xvdb", limits=(("iops-total", 5), ("bps-total", 1000))),
+        ),
+        (
             "/a.iso,raw,hdc:cdrom,r",
             disk("/a.iso", "hdc", is_writable=False, is_cdrom=True),
         ),
@@ -78,6 +82,9 @@ def test_what_a_disk_can_be(text: str, wanted: Disk) -> None:
         ("/a,raw,xvda,rwx", "access 'rwx'"),
         ("/a,raw,xvda,rw,more", "too many"),
         ("/a,qcow2,xvda,backendtype=phy", "needs qdisk"),
+        ("/a,qcow2,xvda,iops-total=5", "qdisk has no limits"),
+        ("/a,raw,xvda,iops-total=5k", "iops-total=5k: no number"),
+        ("/a,raw,xvda,bps-total=-1", "no number"),
         ("/a,lz4,xvda", "no such format"),
         (",,hdc:cdrom,r", "without a medium"),
         (",empty,hdc,cdrom", "without a medium"),

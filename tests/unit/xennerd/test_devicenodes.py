@@ -4,7 +4,7 @@
 import uuid
 
 from xenner.types import Domid
-from xenner.xldisk import parse_disk
+from xenner.xldisk import LIMITS, parse_disk
 from xenner.xlvif import parse_vif
 from xennerd.devicenodes import device_nodes, device_paths
 
@@ -63,6 +63,13 @@ def test_disk() -> None:
         "trusted": "1",
         "protocol": "x86_64-abi",
     }
+
+
+def test_limits_of_a_disk() -> None:
+    told = dict(zip(LIMITS, "1234", strict=True))
+    words = ",".join(f"{name}={value}" for name, value in told.items())
+    found = nodes(disk=f"/dev/vg/lv,raw,xvda,{words}")
+    assert told.items() <= below(found, f"{BACK}/vbd/7/51712").items()
 
 
 def test_vif() -> None:

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Domains that end: evtchnd raises VIRQ_DOM_EXC, and the store lets go of them.
+
+As xenstored does (domain_cleanup() in its xenstored_domain.c): a domain that
+shut down makes @releaseDomain fire, one that is gone is released.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import closing, suppress
+
+import trio
+
+from xenner.concurrency import run_abandonable
+from xenner.evtchn import Evtchnd, EvtchndError
+from xennerd.store.guests import Guests
+from xennerd.store.server import StoreHandle
+
+_VIRQ_DOM_EXC = 3  # xen/xen.h
+# How long domains take to come back to an evtchnd that was restarted, about.
+_RETURN_S = 2.0
+
+_log = logging.getLogger("xenner.store")
+
+
+async def follow_ends(
+    evtchnd: Evtchnd, guests: Guests, store: StoreHandle
+) -> None:
+    """Until cancelled. Somebody else's VIRQ_DOM_EXC is told of, and then only
+    RELEASE ends a domain here."""
+    try:
+        channel = await run_abandonable(evtchnd.bind_virq, _VIRQ_DOM_EXC)
+    except EvtchndError as error:
+        _log.warning("domains' ends are not heard of: %s", error.strerror)
+        return
+    with closing(channel):
+        nr_before = evtchnd.nr_reconnects
+        while True:
+            # One may have ended before the port was there.
+            with suppress(OSError):
+                await _look(guests, store)
+            if evtchnd.nr_reconnects != nr_before:
+                nr_before = evtchnd.nr_reconnects
+                await trio.sleep(_RETURN_S)
+                continue
+            await trio.lowlevel.wait_readable(channel.in_fd)
+            with suppress(BlockingIOError):
+                os.eventfd_read(channel.in_fd)
+
+
+async def _look(guests: Guests, store: StoreHandle) -> None:
+    for domid in await store.domids():
+        match await run_abandonable(guests.is_running, domid):
+            case False:
+                await store.shut_down(domid)
+            case None if guests.is_gone(domid):
+                await store.release(domid)
