@@ -20,11 +20,12 @@ def run_script(wishes: Wishes, path: str, command: str) -> None:
         "XENBUS_TYPE": "vif",
         "XENBUS_PATH": path,
         "XENBUS_BASE_PATH": "backend",
+        "netdev": wishes.netdev,
         "vif": wishes.name,
     }
     try:
         done = subprocess.run(
-            [wishes.script, command],
+            [wishes.script, command, "type_if=vif"],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

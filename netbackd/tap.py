@@ -47,10 +47,12 @@ _BRIDGE_VLAN_PVID, _BRIDGE_VLAN_UNTAGGED = 2, 4
 @dataclass(frozen=True, slots=True)
 class Placed:
     """What has become of a tap's surroundings. `missing` names the bridge
-    that does not exist (yet), else empty."""
+    that does not exist (yet), else empty; `bridge_index` is that of the one it
+    is in, else 0."""
 
     mtu: int
     missing: str = ""
+    bridge_index: int = 0
 
 
 def make_tap(wishes: Wishes, path: str) -> Placed:
@@ -99,6 +101,15 @@ def look_at(name: str) -> Link | None:
             return None
     is_up = bool(_IFREQ.unpack(flags)[1] & _IFF_UP)
     return Link(is_up, struct.unpack_from("i", mtu, _NAME_BYTES)[0])
+
+
+def index_of(name: str) -> int:
+    """An interface's, which is another's when it was made anew; 0: there is
+    none. Does not block."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return 0
 
 
 def remove_tap(name: str) -> None:
@@ -195,13 +206,19 @@ def _place(route: Any, index: int, wishes: Wishes) -> Placed:
     bridge = _index(route, wishes.bridge)
     if bridge is None:
         return Placed(wishes.mtu or 1500, missing=wishes.bridge)
-    mtu = wishes.mtu or _link_mtu(route, bridge)
-    # Before it is a member: a bridge takes the MTU of its smallest.
-    route.link("set", index=index, mtu=mtu)
-    route.link("set", index=index, master=bridge)
-    if wishes.vlans:
-        _set_vlans(route, index, bridge, wishes.vlans)
-    return Placed(mtu)
+    try:
+        mtu = wishes.mtu or _link_mtu(route, bridge)
+        # Before it is a member: a bridge takes the MTU of its smallest.
+        route.link("set", index=index, mtu=mtu)
+        route.link("set", index=index, master=bridge)
+        if wishes.vlans:
+            _set_vlans(route, index, bridge, wishes.vlans)
+    except NetlinkError:
+        # It may have gone just now.
+        if index_of(wishes.bridge) == bridge:
+            raise
+        return Placed(wishes.mtu or 1500, missing=wishes.bridge)
+    return Placed(mtu, bridge_index=bridge)
 
 
 def _set_vlans(

@@ -63,6 +63,7 @@ class Vif(Device):
         super().__init__(store, path, domid, wake)
         self._wishes: Wishes | None = None  # None: there is no tap
         self._missing = ""  # the bridge that it waits for
+        self._bridge_index = 0  # of the one that the tap was put in
         self._filter = Filter()
         self._engines: list[Engine] = []
         self._fds: list[int] = []
@@ -83,7 +84,7 @@ class Vif(Device):
 
     def host_changed(self) -> None:
         """Interfaces have come, gone or changed."""
-        if self._missing or (self._told and self._told != self._link()):
+        if self._is_displaced() or (self._told and self._told != self._link()):
             self._wake()
 
     def statistics(self) -> dict[str, int]:
@@ -118,6 +119,7 @@ class Vif(Device):
             self.log.info("bridge %s is there", self._missing)
             self._store.write(self.path, {"hotplug-error": ""})
         self._missing = placed.missing
+        self._bridge_index = placed.bridge_index
         if not placed.missing:
             self._store.write(self.path, nodes)
 
@@ -143,7 +145,7 @@ class Vif(Device):
 
     def _follow(self) -> None:
         """What may change while it is served."""
-        if self._missing and self._wishes is not None:
+        if self._is_displaced():
             self._try(self._place_again)
         self._set_mtu()
         self._tell_link()
@@ -151,6 +153,13 @@ class Vif(Device):
             return
         self._filter.set_active(wants_filter(self._frontend_node))
         self._set_rate()
+
+    def _is_displaced(self) -> bool:
+        """Is its bridge there now, or no more, or another of that name?"""
+        wishes = self._wishes
+        if wishes is None or not wishes.bridge:
+            return False
+        return tap.index_of(wishes.bridge) != self._bridge_index
 
     def _place_again(self) -> None:
         assert self._wishes is not None

@@ -28,7 +28,8 @@ class Vlan:
 @dataclass(frozen=True, slots=True)
 class Wishes:
     """A tap as it is wished. `mtu` 0: the bridge's, or 1500. `script` is one
-    that Xen has not; then nothing else is done but naming it."""
+    that Xen has not; then nothing else is done but naming it, and `netdev` is
+    the gateway device that it is told of."""
 
     name: str
     mtu: int = 0
@@ -37,6 +38,7 @@ class Wishes:
     gateway: str = ""
     addresses: tuple[str, ...] = ()
     script: str = ""
+    netdev: str = ""
 
 
 def read_wishes(read: Callable[[str], str | None], path: str) -> Wishes:
@@ -49,9 +51,9 @@ def read_wishes(read: Callable[[str], str | None], path: str) -> Wishes:
     mtu = _mtu(read("mtu"))
     script = read("script") or ""
     kind = PurePath(script).name or _BRIDGE_SCRIPT
-    if kind not in (_BRIDGE_SCRIPT, _ROUTE_SCRIPT):
-        return Wishes(name, mtu, script=script)
     bridge, gateway = read("bridge") or "", read("gatewaydev") or ""
+    if kind not in (_BRIDGE_SCRIPT, _ROUTE_SCRIPT):
+        return Wishes(name, mtu, script=script, netdev=gateway)
     if kind == _ROUTE_SCRIPT or (gateway and not bridge):
         if not gateway:
             raise HostError("vif-route wants a gatewaydev")

@@ -11,6 +11,7 @@
 #include <xengnttab.h>
 
 #include "abi/layout.h"
+#include "each.h"
 #include "grants.h"
 #include "libs/client/active.h"
 #include "mapper.h"
@@ -26,6 +27,7 @@ struct mapping {
     struct mapping *next;
     char *address;
     uint32_t nr_pages;
+    uint32_t nr_begun, nr_held; /* of them: grants in use, frames held */
     bool writable;
     bool is_own;           /* not in a granter's view */
     uint32_t clear_offset; /* of the byte to clear at the end; ~0: none */
@@ -88,26 +90,44 @@ xengnttab_handle *xengnttab_open(struct xentoollog_logger *logger,
     return xgt;
 }
 
-static void unmap(xengnttab_handle *xgt, struct mapping *mapping,
-                  uint32_t nr_begun)
+/* Its pages are nobody's any more. */
+static void let_go(struct mapping *mapping)
 {
     if (mapping->clear_offset != ~0U)
         mapping->address[mapping->clear_offset] = 0;
     if (mapping->is_own)
         munmap(mapping->address, (size_t)mapping->nr_pages * VMCORE_PAGE_BYTES);
-    for (uint32_t i = 0; i < nr_begun; i++) {
-        struct page *page = &mapping->page[i];
+    for (uint32_t i = 0; i < mapping->nr_held; i++)
+        frame_release(mapping->page[i].granter, mapping->page[i].frame);
+}
 
-        frame_release(page->granter, page->frame);
-        grant_end(page->granter, page->ref, mapping->writable);
-        granter_put(&xgt->granters, page->granter);
-    }
+/* With grants_lock(). */
+static void end_grants(const struct mapping *mapping)
+{
+    for (uint32_t i = 0; i < mapping->nr_begun; i++)
+        grant_end(mapping->page[i].granter, mapping->page[i].ref,
+                  mapping->writable);
+}
+
+static void forget(xengnttab_handle *xgt, struct mapping *mapping)
+{
+    for (uint32_t i = 0; i < mapping->nr_begun; i++)
+        granter_put(&xgt->granters, mapping->page[i].granter);
     if (mapping->nr_pages != 1) {
         free(mapping);
         return;
     }
     mapping->next = xgt->spare;
     xgt->spare = mapping;
+}
+
+static void unmap(xengnttab_handle *xgt, struct mapping *mapping)
+{
+    let_go(mapping);
+    grants_lock();
+    end_grants(mapping);
+    grants_unlock();
+    forget(xgt, mapping);
 }
 
 /* Without an address yet; NULL and errno. */
@@ -134,7 +154,7 @@ int xengnttab_close(xengnttab_handle *xgt)
     for (int i = 0; i < NR_BUCKETS; i++) {
         while ((mapping = xgt->mappings[i])) {
             xgt->mappings[i] = mapping->next;
-            unmap(xgt, mapping, mapping->nr_pages);
+            unmap(xgt, mapping);
         }
     }
     while ((mapping = xgt->spare)) {
@@ -166,30 +186,63 @@ int xengnttab_set_max_grants(xengnttab_handle *xgt, uint32_t nr_grants)
     return 0;
 }
 
-/* One page of a mapping; 0, or -1 with nothing begun. */
-static int begin_page(xengnttab_handle *xgt, struct mapping *mapping,
-                      uint32_t i, uint32_t domid, uint32_t ref)
+/* The next page's domain, whose last page's is `last`; NULL and errno. */
+static struct granter *next_granter(xengnttab_handle *xgt, struct granter *last,
+                                    uint32_t domid)
 {
-    struct granter *granter = granter_get(&xgt->granters, domid);
-    bool is_there;
-    uint64_t frame;
-    int saved = EINVAL; /* what Linux's gntdev makes of each status */
+    if (!last || last->core.domid != domid)
+        return granter_get(&xgt->granters, domid);
+    last->users++;
+    return last;
+}
 
-    if (!granter)
+/* Begin to use a mapping's next grant, with grants_lock(); 0 or -1. */
+static int begin_page(struct mapping *mapping, struct granter *granter,
+                      uint32_t ref)
+{
+    struct page *page = &mapping->page[mapping->nr_begun];
+    uint64_t frame;
+
+    if (grant_begin(granter, ref, mapping->writable, &frame) != GNTST_okay) {
+        errno = EINVAL; /* what Linux's gntdev makes of each status */
         return -1;
-    if (grant_begin(granter, ref, mapping->writable, &frame) != GNTST_okay)
-        goto fail;
-    if (frame_hold(granter, frame, &is_there)) {
-        saved = errno;
-        grant_end(granter, ref, mapping->writable);
-        goto fail;
     }
-    mapping->page[i] = (struct page){granter, frame, ref, is_there};
+    *page = (struct page){granter, frame, ref, false};
+    mapping->nr_begun++;
     return 0;
-fail:
-    granter_put(&xgt->granters, granter);
-    errno = saved;
-    return -1;
+}
+
+static int begin_all(xengnttab_handle *xgt, struct mapping *mapping,
+                     const uint32_t *domids, bool is_one_domain,
+                     const uint32_t *refs)
+{
+    struct granter *granter = NULL;
+    int rc = 0, saved;
+
+    grants_lock();
+    for (uint32_t i = 0; i < mapping->nr_pages && !rc; i++) {
+        granter = next_granter(xgt, granter, domids[is_one_domain ? 0 : i]);
+        rc = granter ? begin_page(mapping, granter, refs[i]) : -1;
+    }
+    grants_unlock();
+    if (rc && granter) {
+        saved = errno;
+        granter_put(&xgt->granters, granter);
+        errno = saved;
+    }
+    return rc;
+}
+
+/* Its frames stay with their guests; 0, or -1 and errno. */
+static int hold_all(struct mapping *mapping)
+{
+    for (; mapping->nr_held < mapping->nr_pages; mapping->nr_held++) {
+        struct page *page = &mapping->page[mapping->nr_held];
+
+        if (frame_hold(page->granter, page->frame, &page->is_there))
+            return -1;
+    }
+    return 0;
 }
 
 /* Are the pages neighbours in one domain's memory, and all there? */
@@ -247,7 +300,6 @@ static void *map(xengnttab_handle *xgt, uint32_t nr_pages,
 {
     struct mapping *mapping;
     void *address = NULL;
-    uint32_t i = 0;
     int saved;
 
     if (!nr_pages || nr_pages > GRANT_FRAMES_BYTES ||
@@ -265,21 +317,17 @@ static void *map(xengnttab_handle *xgt, uint32_t nr_pages,
     if (!mapping)
         goto out;
     mapping->writable = prot & PROT_WRITE;
-    for (; i < nr_pages; i++) {
-        if (begin_page(xgt, mapping, i, domids[is_one_domain ? 0 : i], refs[i]))
-            goto fail;
+    if (begin_all(xgt, mapping, domids, is_one_domain, refs) ||
+        hold_all(mapping) || place(xgt, mapping, prot)) {
+        saved = errno;
+        unmap(xgt, mapping);
+        errno = saved;
+        goto out;
     }
-    if (place(xgt, mapping, prot))
-        goto fail;
     if (mapping->writable)
         mapping->clear_offset = clear_offset;
     address = mapping->address;
     *mapping_at(xgt, address) = mapping;
-    goto out;
-fail:
-    saved = errno;
-    unmap(xgt, mapping, i);
-    errno = saved;
 out:
     pthread_mutex_unlock(&xgt->lock);
     return address;
@@ -316,23 +364,138 @@ void *xengnttab_map_grant_ref_notify(xengnttab_handle *xgt, uint32_t domid,
     return map(xgt, 1, &domid, true, &ref, prot, notify_offset);
 }
 
+/* That of an address, not linked any more; NULL: there is none so large. */
+static struct mapping *take_mapping(xengnttab_handle *xgt, void *address,
+                                    uint32_t nr_pages)
+{
+    struct mapping **link = mapping_at(xgt, address), *mapping = *link;
+
+    if (!mapping || mapping->nr_pages != nr_pages)
+        return NULL;
+    *link = mapping->next;
+    return mapping;
+}
+
 int xengnttab_unmap(xengnttab_handle *xgt, void *start_address, uint32_t count)
 {
-    struct mapping **link, *mapping;
-    int rc = -1;
+    struct mapping *mapping;
 
     pthread_mutex_lock(&xgt->lock);
-    link = mapping_at(xgt, start_address);
-    mapping = *link;
-    if (mapping && mapping->nr_pages == count) {
-        *link = mapping->next;
-        unmap(xgt, mapping, count);
-        rc = 0;
-    } else {
+    mapping = take_mapping(xgt, start_address, count);
+    if (mapping)
+        unmap(xgt, mapping);
+    else
         errno = EINVAL;
+    pthread_mutex_unlock(&xgt->lock);
+    return mapping ? 0 : -1;
+}
+
+/* --- several pages at once, each a mapping of its own ----------------------- */
+
+static void unmap_all(xengnttab_handle *xgt, uint32_t count,
+                      struct mapping *const *each)
+{
+    for (uint32_t i = 0; i < count; i++)
+        let_go(each[i]);
+    grants_lock();
+    for (uint32_t i = 0; i < count; i++)
+        end_grants(each[i]);
+    grants_unlock();
+    for (uint32_t i = 0; i < count; i++)
+        forget(xgt, each[i]);
+}
+
+/* How many mappings there are; of the last one the grant is in use or not. */
+static uint32_t begin_each(xengnttab_handle *xgt, uint32_t count,
+                           uint32_t domid, const uint32_t *refs, int prot,
+                           struct mapping **each)
+{
+    struct granter *granter = granter_get(&xgt->granters, domid);
+    uint32_t nr = 0;
+    int saved;
+
+    if (!granter)
+        return 0;
+    grants_lock();
+    while (nr < count && (each[nr] = new_mapping(xgt, 1))) {
+        each[nr]->writable = prot & PROT_WRITE;
+        nr++;
+        if (begin_page(each[nr - 1], granter, refs[nr - 1]))
+            break;
+        granter->users++;
+    }
+    grants_unlock();
+    saved = errno;
+    granter_put(&xgt->granters, granter);
+    errno = saved;
+    return nr;
+}
+
+/* Give them their addresses; how many have one. */
+static uint32_t place_each(xengnttab_handle *xgt, uint32_t count, int prot,
+                           struct mapping *const *each, void **addresses)
+{
+    uint32_t i;
+
+    for (i = 0; i < count && each[i]->nr_begun; i++) {
+        if (hold_all(each[i]) || place(xgt, each[i], prot))
+            break;
+        addresses[i] = each[i]->address;
+        *mapping_at(xgt, each[i]->address) = each[i];
+    }
+    return i;
+}
+
+int xenner_gnttab_map_each(xengnttab_handle *xgt, uint32_t count,
+                           uint32_t domid, const uint32_t *refs, int prot,
+                           void **addresses)
+{
+    struct mapping *each[XENNER_GNTTAB_MAX_EACH] = {NULL};
+    uint32_t nr = 0, nr_placed = 0;
+    int saved;
+
+    if (count > XENNER_GNTTAB_MAX_EACH) {
+        errno = EINVAL;
+        return -1;
+    }
+    pthread_mutex_lock(&xgt->lock);
+    if (xgt->is_restricted)
+        errno = ENOTTY;
+    else
+        nr = begin_each(xgt, count, domid, refs, prot, each);
+    if (nr == count)
+        nr_placed = place_each(xgt, nr, prot, each, addresses);
+    if (nr_placed != count) {
+        saved = errno;
+        for (uint32_t i = 0; i < nr_placed; i++)
+            take_mapping(xgt, addresses[i], 1);
+        unmap_all(xgt, nr, each);
+        errno = saved;
     }
     pthread_mutex_unlock(&xgt->lock);
-    return rc;
+    return nr_placed == count ? 0 : -1;
+}
+
+int xenner_gnttab_unmap_each(xengnttab_handle *xgt, uint32_t count,
+                             void *const *addresses)
+{
+    struct mapping *each[XENNER_GNTTAB_MAX_EACH] = {NULL};
+    uint32_t nr = 0;
+
+    if (count > XENNER_GNTTAB_MAX_EACH) {
+        errno = EINVAL;
+        return -1;
+    }
+    pthread_mutex_lock(&xgt->lock);
+    for (uint32_t i = 0; i < count; i++) {
+        each[nr] = take_mapping(xgt, addresses[i], 1);
+        nr += each[nr] != NULL;
+    }
+    unmap_all(xgt, nr, each);
+    pthread_mutex_unlock(&xgt->lock);
+    if (nr != count)
+        errno = EINVAL;
+    return nr == count ? 0 : -1;
 }
 
 /* One side of a copy: the caller's memory, or a page that is in use now. */
@@ -362,7 +525,9 @@ static int16_t side_begin(xengnttab_handle *xgt, struct copy_side *side,
     side->granter = granter_get(&xgt->granters, ptr->foreign.domid);
     if (!side->granter)
         return GNTST_bad_domain;
+    grants_lock();
     status = grant_begin(side->granter, side->ref, writable, &frame);
+    grants_unlock();
     if (status != GNTST_okay) {
         granter_put(&xgt->granters, side->granter);
         side->granter = NULL;
@@ -375,7 +540,9 @@ static void side_end(xengnttab_handle *xgt, struct copy_side *side)
 {
     if (!side->granter)
         return;
+    grants_lock();
     grant_end(side->granter, side->ref, side->writable);
+    grants_unlock();
     granter_put(&xgt->granters, side->granter);
 }
 

@@ -229,6 +229,16 @@ static void drop_use(struct granter *granter, uint32_t ref, bool writable)
     spare_uses = use;
 }
 
+void grants_lock(void)
+{
+    pthread_mutex_lock(&uses_lock);
+}
+
+void grants_unlock(void)
+{
+    pthread_mutex_unlock(&uses_lock);
+}
+
 int16_t grant_begin(struct granter *granter, uint32_t ref, bool writable,
                     uint64_t *frame)
 {
@@ -237,7 +247,6 @@ int16_t grant_begin(struct granter *granter, uint32_t ref, bool writable,
 
     if (ref >= granter->nr_entries)
         return GNTST_bad_gntref;
-    pthread_mutex_lock(&uses_lock);
     use = add_use(granter, ref);
     status = use ? mark(granter, ref, writable) : GNTST_no_device_space;
     if (use) {
@@ -253,13 +262,10 @@ int16_t grant_begin(struct granter *granter, uint32_t ref, bool writable,
     }
     if (use && status != GNTST_okay)
         drop_use(granter, ref, writable);
-    pthread_mutex_unlock(&uses_lock);
     return status;
 }
 
 void grant_end(struct granter *granter, uint32_t ref, bool writable)
 {
-    pthread_mutex_lock(&uses_lock);
     drop_use(granter, ref, writable);
-    pthread_mutex_unlock(&uses_lock);
 }

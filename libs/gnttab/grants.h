@@ -41,6 +41,10 @@ void granters_drop_unused(struct granter **all);
 /* Where a frame of its memory is in a view with that PROT_*; NULL and errno. */
 char *granter_view(struct granter *granter, int prot, uint64_t frame);
 
+/* Around grant_begin() and grant_end(), of as many as there are at once. */
+void grants_lock(void);
+void grants_unlock(void);
+
 /*
  * Begin to use a grant: GNTST_*. Its GTF_reading, and GTF_writing if asked
  * for, stand in the entry until grant_end(); frame is where it leads.

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "filter.h"
+#include "libs/gnttab/each.h"
 #include "packet.h"
 #include "state.h"
 
@@ -30,7 +31,7 @@ struct slots {
 };
 
 struct mapped {
-    char *page[MAX_SLOTS];
+    void *page[MAX_SLOTS];
     uint32_t nr_pages;
 };
 
@@ -135,22 +136,30 @@ static bool has_sane_sizes(struct slots *slots)
 
 static void unmap(struct net_engine *e, struct mapped *mapped)
 {
+    if (xenner_gnttab_unmap_each) {
+        xenner_gnttab_unmap_each(e->xgt, mapped->nr_pages, mapped->page);
+        return;
+    }
     while (mapped->nr_pages)
         xengnttab_unmap(e->xgt, mapped->page[--mapped->nr_pages], 1);
 }
 
-static bool map(struct net_engine *e, struct slots *slots,
-                struct mapped *mapped)
+/* All or none. */
+static bool map_refs(struct net_engine *e, uint32_t *refs, uint32_t nr,
+                     struct mapped *mapped)
 {
     mapped->nr_pages = 0;
-    for (uint32_t i = 0; i < slots->nr_data; i++) {
-        uint32_t ref = slots->data[i].gref;
-        char *page = NULL;
+    if (xenner_gnttab_map_each) {
+        if (xenner_gnttab_map_each(e->xgt, nr, e->ids.domid, refs, PROT_READ,
+                                   mapped->page))
+            return false;
+        mapped->nr_pages = nr;
+        return true;
+    }
+    for (uint32_t i = 0; i < nr; i++) {
+        void *page = xengnttab_map_domain_grant_refs(e->xgt, 1, e->ids.domid,
+                                                     &refs[i], PROT_READ);
 
-        /* Nobody sends from the pages of console and store. */
-        if (ref >= GNTTAB_NR_RESERVED_ENTRIES)
-            page = xengnttab_map_domain_grant_refs(e->xgt, 1, e->ids.domid,
-                                                   &ref, PROT_READ);
         if (!page) {
             unmap(e, mapped);
             return false;
@@ -158,6 +167,20 @@ static bool map(struct net_engine *e, struct slots *slots,
         mapped->page[mapped->nr_pages++] = page;
     }
     return true;
+}
+
+static bool map(struct net_engine *e, const struct slots *slots,
+                struct mapped *mapped)
+{
+    uint32_t refs[MAX_SLOTS];
+
+    for (uint32_t i = 0; i < slots->nr_data; i++) {
+        refs[i] = slots->data[i].gref;
+        /* Nobody sends from the pages of console and store. */
+        if (refs[i] < GNTTAB_NR_RESERVED_ENTRIES)
+            return false;
+    }
+    return map_refs(e, refs, slots->nr_data, mapped);
 }
 
 /*
@@ -171,7 +194,7 @@ static int split(const struct slots *slots, const struct mapped *mapped,
 
     packet->head_bytes = 0;
     for (uint32_t i = 0; i < slots->nr_data; i++) {
-        char *from = mapped->page[i] + slots->data[i].offset;
+        char *from = (char *)mapped->page[i] + slots->data[i].offset;
         uint32_t bytes = slots->data[i].size;
         uint32_t fit = PACKET_HEAD_BYTES - packet->head_bytes;
 

@@ -169,13 +169,31 @@ def test_unplugged_and_plugged_again(host: NetworkHost) -> None:
     assert re.search(r"disconnected, \d+ tx_packets", host.log())
 
 
-def test_a_guest_with_two_processors(host: NetworkHost) -> None:
-    """It has as many queues."""
-    guest = host.boot_guest(DOMIDS[0], "-smp", "2")
-    name = host.vif(DOMIDS[0]).name
-    host.net.ip(f"addr add 10.9.0.1/24 dev {name}")
+def test_a_routed_guest_with_two_processors(host: NetworkHost) -> None:
+    """It has as many queues, and the gateway's address is on the tap."""
+    host.net.ip("link add lan type bridge")
+    host.net.ip("addr add 10.9.0.1/24 dev lan")
+    nodes = {"script": "vif-route", "gatewaydev": "lan", "ip": "10.9.0.2"}
+    guest = host.boot_guest(DOMIDS[0], "-smp", "2", **nodes)
     _set_up(guest, 2)
+    # Who else is on the gateway's network is reached through the host.
+    host.net.ip("addr add 10.9.0.77/32 dev lo")
+    ping(guest, "10.9.0.77")
     with iperf_server(host.net, "10.9.0.1"):
         sums = iperf(guest, "-c", "10.9.0.1", "-t1", "-P4")
     assert sums["bytes"] > 1 << 20
     assert "2 queues" in host.log()
+    _check_counters(host, guest)
+
+
+def _check_counters(host: NetworkHost, guest: Guest) -> None:
+    """What the guest counts is what the host does, when nothing passes."""
+    name, deadline = host.vif(DOMIDS[0]).name, time.monotonic() + limit_s(30)
+    while True:
+        said = guest.do("cat /sys/class/net/eth0/statistics/?x_packets")
+        rx, tx = map(int, said.split())
+        link = json.loads(host.net.ip(f"-j -s link show {name}"))[0]["stats64"]
+        ours = link["tx"]["packets"], link["rx"]["packets"]
+        if (rx, tx) == ours:
+            return
+        assert time.monotonic() < deadline, f"{rx} {tx} {ours}"

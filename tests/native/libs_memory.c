@@ -18,6 +18,7 @@
 
 #include "abi/layout.h"
 #include "libs/client/client.h"
+#include "libs/gnttab/each.h"
 
 #define DOMID 5
 #define NR_FRAMES 4096 /* 16 MiB */
@@ -128,6 +129,44 @@ TEST(one_frame_under_two_grants)
     CHECK(both && both[5] == 'Y' && both[4096 + 5] == 'Y');
     CHECK_EQ(xengnttab_unmap(xgt, both, 2), 0);
     CHECK_EQ(xengnttab_close(xgt), 0);
+    end_domain();
+}
+
+TEST(a_packets_grants_at_one_go)
+{
+    xengnttab_handle *xgt = xengnttab_open(NULL, 0);
+    uint32_t refs[] = {8, 9, 10}, bad[] = {8, 9, 11};
+    void *pages[XENNER_GNTTAB_MAX_EACH + 1];
+
+    make_domain();
+    grant(8, GTF_permit_access, 0, FRAME(1));
+    grant(9, GTF_permit_access, 0, FRAME(5));
+    grant(10, GTF_permit_access, 0, FRAME(1));
+    grant(11, GTF_permit_access, 0, NR_FRAMES);
+    CHECK_EQ(xenner_gnttab_map_each(xgt, 3, DOMID, refs, PROT_READ, pages), 0);
+    CHECK(*(char *)pages[0] == 'b' && *(char *)pages[1] == 'f');
+    CHECK(*(char *)pages[2] == 'b' && pages[2] != pages[0]);
+    CHECK_EQ(entries[10].flags, GTF_permit_access | GTF_reading);
+    CHECK_EQ(xengnttab_unmap(xgt, pages[1], 1), 0);
+    CHECK_EQ(entries[9].flags, GTF_permit_access);
+    /* One that is none; the others end. */
+    CHECK_EQ(xenner_gnttab_unmap_each(xgt, 3, pages), -1);
+    CHECK_EQ(errno, EINVAL);
+    CHECK_EQ(entries[8].flags, GTF_permit_access);
+    CHECK_EQ(entries[10].flags, GTF_permit_access);
+    /* All or none. */
+    CHECK_EQ(xenner_gnttab_map_each(xgt, 3, DOMID, bad, PROT_READ, pages), -1);
+    CHECK_EQ(errno, EINVAL);
+    CHECK_EQ(xenner_gnttab_map_each(xgt, 3, 6, refs, PROT_READ, pages), -1);
+    CHECK_EQ(entries[8].flags, GTF_permit_access);
+    CHECK_EQ(entries[9].flags, GTF_permit_access);
+    CHECK_EQ(xenner_gnttab_map_each(xgt, XENNER_GNTTAB_MAX_EACH + 1, DOMID,
+                                    refs, PROT_READ, pages),
+             -1);
+    /* What is still mapped ends with the handle. */
+    CHECK_EQ(xenner_gnttab_map_each(xgt, 3, DOMID, refs, PROT_READ, pages), 0);
+    CHECK_EQ(xengnttab_close(xgt), 0);
+    CHECK_EQ(entries[8].flags, GTF_permit_access);
     end_domain();
 }
 

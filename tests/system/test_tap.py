@@ -23,7 +23,9 @@ def ip(line):
 ip("link add xenbr0 type bridge vlan_filtering 1")
 wishes = Wishes("vif7.0", bridge="xenbr0", vlans=parse_vlans("10p/20"))
 for _ in range(2):
-    assert tap.make_tap(wishes, "backend/vif/7/0") == tap.Placed(1500)
+    index = tap.index_of("xenbr0")
+    placed = tap.Placed(1500, bridge_index=index)
+    assert tap.make_tap(wishes, "backend/vif/7/0") == placed
 assert tap.our_taps() == {"vif7.0": "backend/vif/7/0"}
 fds = tap.open_queues("vif7.0", 2, Features(True, True, True, True))
 assert len(fds) == 2

@@ -8,13 +8,11 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "abi/layout.h"
 
 #define FIRST_FRAME 2048
-#define HALT_POLL_NS 200000
 
 void must(bool is_true, const char *what)
 {
@@ -145,37 +143,12 @@ static bool sleep_on(int in, int timeout_ms)
     return true;
 }
 
-/*
- * A guest that sends as fast as it can has a CPU that makes packets all the
- * time. We make them in none; but to sleep instead would put the cost of each
- * wake on the other side. So look for a while, as KVM does for a CPU that
- * halts (halt_poll_ns).
- */
-static bool has_come_soon(const struct queue *q, uint32_t count)
-{
-    struct timespec now, start;
-
-    clock_gettime(CLOCK_MONOTONIC, &start);
-    do {
-        if (__atomic_load_n(&q->tx->rsp_prod, __ATOMIC_ACQUIRE) - q->tx_cons >
-            count)
-            return true;
-        __builtin_ia32_pause();
-        clock_gettime(CLOCK_MONOTONIC, &now);
-    } while ((now.tv_sec - start.tv_sec) * 1000000000 + now.tv_nsec -
-                 start.tv_nsec <
-             HALT_POLL_NS);
-    return false;
-}
-
 void tx_take_wait(struct queue *q, netif_tx_response_t *response)
 {
     while (!tx_take(q, response)) {
         /* As Linux' driver: when half of what is on its way has come. */
         uint32_t half = (q->tx_prod - q->tx_cons) / 2;
 
-        if (has_come_soon(q, half))
-            continue;
         __atomic_store_n(&q->tx->rsp_event, q->tx_cons + half + 1,
                          __ATOMIC_RELAXED);
         __atomic_thread_fence(__ATOMIC_SEQ_CST);

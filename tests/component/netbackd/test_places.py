@@ -46,6 +46,16 @@ def test_a_bridge_that_comes_later(rig: Rig) -> None:
     rig.wait_node(f"{frontend.backend}/hotplug-status", "connected")
     assert _link(rig, frontend.tap)["master"] == "xenbr0"
     assert frontend.node("hotplug-error") == ""
+    # And again: who has made it anew need not know of its ports.
+    for _ in range(2):
+        rig.net.ip("link del xenbr0")
+        rig.wait_node(
+            f"{frontend.backend}/hotplug-error",
+            "there is no bridge xenbr0 (yet)",
+        )
+        rig.net.ip("link add xenbr0 type bridge")
+        rig.wait_node(f"{frontend.backend}/hotplug-error", "")
+        assert _link(rig, frontend.tap)["master"] == "xenbr0"
 
 
 def test_a_name_and_an_mtu(rig: Rig) -> None:
@@ -117,12 +127,15 @@ def test_a_route(rig: Rig) -> None:
 def test_a_script_of_the_operators(rig: Rig, tmp_path: Path) -> None:
     script, log = tmp_path / "vif-mine", tmp_path / "calls"
     script.write_text(
-        f'#!/bin/sh\necho "$1 $XENBUS_TYPE $XENBUS_PATH $vif $script" >>{log}\n'
+        '#!/bin/sh\necho "$* $XENBUS_TYPE $XENBUS_BASE_PATH $XENBUS_PATH '
+        f'$netdev $vif $script" >>{log}\n'
     )
     script.chmod(0o755)
-    frontend = _plugged(rig, script=script, bridge="nowhere")
+    nodes = {"bridge": "nowhere", "gatewaydev": "eth9"}
+    frontend = _plugged(rig, script=script, **nodes)
     frontend.connect()
-    words = f"vif backend/vif/320/0 vif320.0 {script}\n"
+    words = "type_if=vif vif backend backend/vif/320/0 eth9 vif320.0"
+    words += f" {script}\n"
     assert log.read_text() == f"online {words}"
     frontend.unplug()
     while rig.taps():

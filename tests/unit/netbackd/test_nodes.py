@@ -32,9 +32,9 @@ def test_bridge_route_and_script() -> None:
     assert read_wishes(nodes.get, PATH) == Wishes(
         "vif7.2", 1400, gateway="eth0", addresses=("10.0.0.1", "10.0.0.2")
     )
-    nodes = {"script": "/opt/vif-mine", "bridge": "b"}
+    nodes = {"script": "/opt/vif-mine", "bridge": "b", "gatewaydev": "eth0"}
     assert read_wishes(nodes.get, PATH) == Wishes(
-        "vif7.2", script="/opt/vif-mine"
+        "vif7.2", script="/opt/vif-mine", netdev="eth0"
     )
 
 
