@@ -98,6 +98,22 @@ def test_unplugged(rig: Rig, frontend: Frontend, disk: Path) -> None:
     assert frontend.backend_state() is XenbusState.UNKNOWN
 
 
+def test_offline_is_not_gone(rig: Rig, frontend: Frontend, disk: Path) -> None:
+    """A disk that is to go is served until its frontend closes, also by the
+    process after this one; then it is nobody's, though its nodes are there."""
+    rig.store.write(f"{frontend.backend}/online", "0")
+    assert frontend.ask(f"io {READ} 2048 8 1") == OK
+    rig.kill_backend()
+    rig.start_backend()
+    assert frontend.ask(f"io {READ} 2048 8 1") == OK
+    assert frontend.backend_state() is XenbusState.CONNECTED
+    frontend.close()
+    rig.wait_log(": disconnected", 1)
+    other = rig.start_frontend(8)
+    other.plug(disk)
+    other.connect()
+
+
 def test_a_frontend_that_is_gone(
     rig: Rig, frontend: Frontend, disk: Path
 ) -> None:
