@@ -199,6 +199,8 @@ def test_a_guest_s_days(since: str, root: Path) -> None:
     with closing(Terminal(Path(f"/run/xenner/console.{DOMID}"))) as shell:
         shell.wait_shell()
         use(shell, "first")
+        # Whoever tells it may be late, and is killed below.
+        wait_until(lambda: story(since) == BEGIN, "its devices are not told of")
         (link,) = json.loads(
             output_of("ip", "-json", "link", "show", f"vif{DOMID}.0")
         )
@@ -212,6 +214,8 @@ def test_a_guest_s_days(since: str, root: Path) -> None:
             shell.wait_shell()
             assert f"without-{KILLED[-1]}" in shell.do("cat /kept")
             use(shell, "again")
+            whole = [*BEGIN, *KILL, *BEGIN]
+            wait_until(lambda: story(since) == whole, "nor those after a kill")
     output_of("systemctl", "stop", UNIT)
     assert output_of("systemctl", "show", UNIT, "-PResult") == "success\n"
     assert is_clean(root)

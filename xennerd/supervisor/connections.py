@@ -66,15 +66,20 @@ class Connections:
         parts = path.split("/")
         if len(parts) == 1:
             self._connected = set(filter(nodes_say(nodes), _listed(nodes)))
-        elif len(parts) == _DEPTH or parts[_DEPTH:] == ["state"]:
+        elif len(parts) <= _DEPTH:
+            # Made or removed: what may be there now is another one.
+            for device in sorted(self._connected):
+                if f"{device}/".startswith(f"{path}/"):
+                    self._note(nodes, device, is_connected=False)
+            if len(parts) == _DEPTH:
+                self._look(nodes, path)
+        elif parts[_DEPTH:] == ["state"]:
             self._look(nodes, "/".join(parts[:_DEPTH]))
-        elif len(parts) < _DEPTH:
-            for device in [*self._connected]:
-                if device.startswith(f"{path}/"):
-                    self._look(nodes, device)
 
     def _look(self, nodes: Nodes, device: str) -> None:
-        is_connected = nodes_say(nodes)(device)
+        self._note(nodes, device, is_connected=nodes_say(nodes)(device))
+
+    def _note(self, nodes: Nodes, device: str, *, is_connected: bool) -> None:
         if is_connected == (device in self._connected):
             return
         if is_connected:

@@ -113,11 +113,15 @@ class Domains:
                     store.watch(ROOT, ROOT)
                     while True:
                         await trio.lowlevel.wait_readable(store.fileno())
+                        # A node that changed twice is looked at once.
+                        changed: dict[str, None] = {}
                         while (event := store.next_event()) is not None:
                             if event.token == ROOT:
-                                self._connections.changed(store, event.path)
+                                changed[event.path] = None
                             else:
                                 self.look()
+                        for path in changed:
+                            self._connections.changed(store, path)
             except (HostError, OSError):
                 await trio.sleep(_STORE_RETRY_S)
 

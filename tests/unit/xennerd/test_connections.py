@@ -66,6 +66,17 @@ def test_what_is_removed_is_disconnected() -> None:
     ]
 
 
+def test_what_was_replaced_meanwhile_is_told() -> None:
+    host = Host()
+    host.write(f"{VIF}/state", "4")
+    host.connections.changed(host, VIF)
+    assert [text for text, _device in host.told] == [
+        "vif 0 is connected",
+        "vif 0 is disconnected",
+        "vif 0 is connected",
+    ]
+
+
 def test_what_was_there_before_is_not_told() -> None:
     host = Host()
     host.nodes[f"{VIF}/state"] = "4"
