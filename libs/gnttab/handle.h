@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A handle of libxengnttab's, and what it has mapped. */
+#ifndef LIBS_GNTTAB_HANDLE_H
+#define LIBS_GNTTAB_HANDLE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "grants.h"
+#include "libs/client/active.h"
+
+struct page {
+    struct granter *granter;
+    uint64_t frame;
+    uint32_t ref;
+    bool is_there; /* if not, the mapping has zeros of its own */
+};
+
+struct mapping {
+    struct mapping *next;
+    char *address;
+    uint32_t nr_pages;
+    uint32_t nr_begun, nr_held; /* of them: grants in use, frames held */
+    bool writable;
+    bool is_own;           /* not in a granter's view */
+    uint32_t clear_offset; /* of the byte to clear at the end; ~0: none */
+    struct page page[];
+};
+
+#define NR_BUCKETS 256
+
+struct xengntdev_handle {
+    struct active_handle active;
+    pthread_mutex_t lock;
+    bool is_restricted; /* maps and copies nothing more */
+    int fd;             /* nothing comes of it, but callers may ask for one */
+    struct granter *granters;
+    struct mapping *mappings[NR_BUCKETS]; /* by address */
+    struct mapping *spare;                /* of one page, to be used again */
+};
+
+#endif
