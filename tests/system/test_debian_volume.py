@@ -52,7 +52,9 @@ def services() -> Iterator[None]:
     output_of("systemctl", "start", "--no-block", *UNITS)
     yield
     run("systemctl", "stop", UNIT)
-    output_of("systemctl", "stop", *UNITS, "evtchnd.socket", "evtchnd.service")
+    # What the guest's unit has pulled in as well.
+    daemons = ("xennerd", "netbackd", "evtchnd.socket", "evtchnd")
+    output_of("systemctl", "stop", *UNITS, *daemons)
 
 
 @pytest.fixture
