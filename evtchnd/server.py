@@ -121,7 +121,9 @@ class Server:
         )
         if peer is None:
             refusal = Reply(type=abi.EVTCHND_HELLO, error=errno.EACCES)
-            await _send(sock, Answer(refusal))
+            # Whoever does not wait for it is not to end us.
+            with suppress(OSError):
+                await _send(sock, Answer(refusal))
             return
         handle = Handle(peer)
         try:
@@ -158,7 +160,10 @@ class Server:
                 tag=result.reply.tag,
                 error=errno.ETOOMANYREFS,
             )
-            await _send(sock, Answer(refusal))
+            try:
+                await _send(sock, Answer(refusal))
+            except OSError:
+                return False
         return True
 
     def _watch(self, domain: Domain) -> None:

@@ -17,6 +17,7 @@ from xenner import abi
 
 Connect = Callable[[], Client]
 
+_NOBODY = 65534
 _EDGES = (0, 1, 2, 3, 4095, 4096, 0x7FF0, 131071, 131072, 2**31, 2**32 - 1)
 
 
@@ -133,6 +134,29 @@ def test_a_peer_that_dies_between_request_and_reply(
             client.socket.shutdown(socket.SHUT_RD)
     while daemon.nr_fds() != before:
         witness.must(Type.STATUS, port=1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root: to be somebody else")
+def test_a_stranger_who_does_not_wait_for_the_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has left before evtchnd, which is not there yet, can answer."""
+    with open_daemon(tmp_path) as daemon:
+        daemon.stop()
+        daemon.path.chmod(0o666)
+        # By name: the directories above are the tests' alone.
+        monkeypatch.chdir(daemon.runtime_dir)
+        daemon.runtime_dir.chmod(0o711)
+        stranger = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        os.seteuid(_NOBODY)
+        try:
+            stranger.connect(daemon.path.name)
+        finally:
+            os.seteuid(0)
+        stranger.close()
+        daemon.start()
+        with Client(daemon.path) as client:
+            client.must(Type.STATUS, port=1)
 
 
 def test_descriptors_run_out(tmp_path: Path) -> None:
