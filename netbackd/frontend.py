@@ -2,17 +2,13 @@
 """What a frontend writes of itself (io/netif.h). Reads nothing by itself: a
 function gives each node's value."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from xenner.backend.frontendnodes import Read, queue_prefixes, read_number
 from xenner.errors import GuestError
 from xenner.types import Domid, GrantRef, Port
 
 MAX_QUEUES = 8
-
-_U32_END = 1 << 32
-
-Read = Callable[[str], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +58,8 @@ def read_rings(read: Read, domid: Domid) -> list[Ring]:
     """Its queues. GuestError: they make no sense."""
     if not _flag(read, "request-rx-copy"):
         raise GuestError(domid, "it does not ask for rx-copy")
-    if read("multi-queue-num-queues") is None:
-        return [_read_ring(read, "", domid)]
-    count = _number(read, "multi-queue-num-queues", domid, end=MAX_QUEUES + 1)
-    if count == 0:
-        raise GuestError(domid, "it has no queues")
-    if count == 1:
-        return [_read_ring(read, "", domid)]
-    return [_read_ring(read, f"queue-{i}/", domid) for i in range(count)]
+    prefixes = queue_prefixes(read, domid, max_queues=MAX_QUEUES)
+    return [_read_ring(read, prefix, domid) for prefix in prefixes]
 
 
 def _read_ring(read: Read, prefix: str, domid: Domid) -> Ring:
@@ -79,22 +69,13 @@ def _read_ring(read: Read, prefix: str, domid: Domid) -> Ring:
         names = (f"{prefix}event-channel-tx", f"{prefix}event-channel-rx")
     return Ring(
         domid=domid,
-        tx_ref=GrantRef(_number(read, f"{prefix}tx-ring-ref", domid)),
-        rx_ref=GrantRef(_number(read, f"{prefix}rx-ring-ref", domid)),
-        tx_port=Port(_number(read, names[0], domid)),
-        rx_port=Port(_number(read, names[1], domid)),
+        tx_ref=GrantRef(read_number(read, f"{prefix}tx-ring-ref", domid)),
+        rx_ref=GrantRef(read_number(read, f"{prefix}rx-ring-ref", domid)),
+        tx_port=Port(read_number(read, names[0], domid)),
+        rx_port=Port(read_number(read, names[1], domid)),
     )
 
 
 def _flag(read: Read, name: str) -> bool:
     text = read(name) or ""
     return text.isascii() and text.isdigit() and text.strip("0") != ""
-
-
-def _number(read: Read, name: str, domid: Domid, *, end: int = _U32_END) -> int:
-    text = read(name)
-    if text is None or not text.isascii() or not text.isdigit():
-        raise GuestError(domid, f"its node {name} is no number: {text!r}")
-    if len(text) > 10 or int(text) >= end:
-        raise GuestError(domid, f"its node {name} is too large: {text}")
-    return int(text)
