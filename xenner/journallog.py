@@ -7,24 +7,25 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+from typing import Any
 
 
 def set_up_logging(name: str, level: int) -> None:
     """To the journal if that reads standard error, and systemd-python is
     there; then `extra`, in capitals, are fields."""
-    handler = _journal(name)
-    if handler is None:
+    journal = find_journal()
+    if journal is None:
         logging.basicConfig(format=f"{name}: %(message)s", level=level)
         return
+    handler = journal.JournalHandler(SYSLOG_IDENTIFIER=name)
     logging.basicConfig(format="%(message)s", level=level, handlers=[handler])
 
 
-def _journal(name: str) -> logging.Handler | None:
+def find_journal() -> Any | None:
+    """The module systemd.journal, where the journal is what reads us."""
     if "JOURNAL_STREAM" not in os.environ:
         return None
     try:
-        journal = importlib.import_module("systemd.journal")
+        return importlib.import_module("systemd.journal")
     except ImportError:
         return None
-    handler: logging.Handler = journal.JournalHandler(SYSLOG_IDENTIFIER=name)
-    return handler

@@ -7,15 +7,12 @@ of standard error, they are lines there.
 
 from __future__ import annotations
 
-import importlib
 import logging
-import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
+from xenner.journallog import find_journal
 from xenner.types import Domid
 
 # sd-daemon(3).
@@ -51,12 +48,12 @@ class Subject:
 
 def tell(event: Event, text: str, subject: Subject, **fields: str) -> None:
     """One line about a domain's life."""
-    send = _sender()
-    if send is None:
+    journal = find_journal()
+    if journal is None:
         print(f"xenner: {subject.name}: {text}", file=sys.stderr, flush=True)
         return
     is_bad = event in (Event.CRASHED, Event.LEFT)
-    send(
+    journal.send(
         f"{subject.name}: {text}",
         MESSAGE_ID=event.value,
         PRIORITY=_PRIORITY_ERROR if is_bad else _PRIORITY_NOTICE,
@@ -69,23 +66,11 @@ def tell(event: Event, text: str, subject: Subject, **fields: str) -> None:
 def set_up_logging(subject: Subject) -> None:
     """Every record of this process goes to the journal with the domain's
     fields; where there is none, logging stays as it is."""
-    if _sender() is None:
+    journal = find_journal()
+    if journal is None:
         return
-    handler: logging.Handler = importlib.import_module(
-        "systemd.journal"
-    ).JournalHandler(SYSLOG_IDENTIFIER="xenner", **subject.fields())
+    handler: logging.Handler = journal.JournalHandler(
+        SYSLOG_IDENTIFIER="xenner", **subject.fields()
+    )
     handler.setFormatter(logging.Formatter(f"{subject.name}: %(message)s"))
     logging.getLogger().handlers[:] = [handler]
-
-
-def _sender() -> Callable[..., Any] | None:
-    """systemd.journal.send, where the journal is what reads us."""
-    if "JOURNAL_STREAM" not in os.environ:
-        return None
-    try:
-        send: Callable[..., Any] = importlib.import_module(
-            "systemd.journal"
-        ).send
-    except ImportError:
-        return None
-    return send

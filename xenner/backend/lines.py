@@ -29,6 +29,11 @@ def device_fields(path: str, domid: Domid) -> dict[str, str]:
     }
 
 
+def device_budget() -> LineBudget:
+    """Of what may be told of one device."""
+    return LineBudget(burst=_BURST, per_s=_LINES_PER_S)
+
+
 class DeviceLog(logging.LoggerAdapter[logging.Logger]):
     """The log of one device, which its path begins."""
 
@@ -42,7 +47,7 @@ class DeviceLog(logging.LoggerAdapter[logging.Logger]):
         self._fields = device_fields(path, domid)
         super().__init__(logger, self._fields)
         self._path = path
-        self._budget = budget or LineBudget(burst=_BURST, per_s=_LINES_PER_S)
+        self._budget = budget or device_budget()
 
     def name_domain(self, fields: Mapping[str, str]) -> None:
         """More fields from now on; empty ones are none."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from xenner.backend.lines import device_budget
 from xenner.linebudget import LineBudget
 from xenner.types import Domid
 from xenner.xenbus import XenbusState, parse_state
@@ -21,9 +22,6 @@ ROOT = "backend"
 """What is to be watched: backend/<kind>/<domid>/<devid>."""
 
 _DEPTH = 4
-# A guest connects and disconnects as often as it likes.
-_BURST = 20
-_LINES_PER_S = 0.2
 
 Tell = Callable[[Record, str, str], None]
 """Of a domain, of what is told, and of the journal's name of the device."""
@@ -65,7 +63,11 @@ class Connections:
         """A watch on ROOT fired."""
         parts = path.split("/")
         if len(parts) == 1:
-            self._connected = set(filter(nodes_say(nodes), _listed(nodes)))
+            self._connected = {
+                device
+                for device in _listed(nodes)
+                if _is_connected(nodes, device)
+            }
         elif len(parts) <= _DEPTH:
             # Made or removed: what may be there now is another one.
             for device in sorted(self._connected):
@@ -77,7 +79,7 @@ class Connections:
             self._look(nodes, "/".join(parts[:_DEPTH]))
 
     def _look(self, nodes: Nodes, device: str) -> None:
-        self._note(nodes, device, is_connected=nodes_say(nodes)(device))
+        self._note(nodes, device, is_connected=_is_connected(nodes, device))
 
     def _note(self, nodes: Nodes, device: str, *, is_connected: bool) -> None:
         if is_connected == (device in self._connected):
@@ -91,20 +93,16 @@ class Connections:
         if record is None or not record.unit:
             self._budgets.pop(device, None)
             return
-        budget = self._budgets.setdefault(
-            device, LineBudget(burst=_BURST, per_s=_LINES_PER_S)
-        )
+        budget = self._budgets.setdefault(device, device_budget())
         if budget.may_tell():
             state = "connected" if is_connected else "disconnected"
             name = nodes.read(f"{device}/dev") or f"{kind} {devid}"
             self._tell(record, f"{name} is {state}", f"{kind}/{devid}")
 
 
-def nodes_say(nodes: Nodes) -> Callable[[str], bool]:
-    """Is a device connected?"""
-    return lambda device: (
-        parse_state(nodes.read(f"{device}/state")) is XenbusState.CONNECTED
-    )
+def _is_connected(nodes: Nodes, device: str) -> bool:
+    state = parse_state(nodes.read(f"{device}/state"))
+    return state is XenbusState.CONNECTED
 
 
 def _listed(nodes: Nodes) -> Iterator[str]:
