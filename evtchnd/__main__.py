@@ -2,7 +2,6 @@
 """evtchnd: event channels between the host's processes and the guests."""
 
 import argparse
-import grp
 import resource
 import signal
 import socket
@@ -17,7 +16,7 @@ from evtchnd.domains import Trusted
 from evtchnd.server import Server
 from xenner.errors import ConfigError, HostError
 from xenner.journallog import set_up_logging
-from xenner.listening import open_listener
+from xenner.listening import find_gid, open_listener
 from xenner.service import notify
 from xenner.settings import load_settings
 from xenner.watchdog import feed_watchdog
@@ -47,17 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _trusted(options: argparse.Namespace, uids: Sequence[int]) -> Trusted:
     """HostError: there is no such group."""
-    gids = set()
-    for name in options.group:
-        try:
-            gids.add(grp.getgrnam(name).gr_gid)
-        except KeyError:
-            raise HostError(
-                f"there is no group {name}",
-                "systemd-sysusers makes the suite's",
-            ) from None
     return Trusted(
-        uids=frozenset((*options.trust_uid, *uids)), gids=frozenset(gids)
+        uids=frozenset((*options.trust_uid, *uids)),
+        gids=frozenset(map(find_gid, options.group)),
     )
 
 

@@ -48,10 +48,6 @@ def open_listener(
         listener = listen_at(
             path, kind, mode=mode, backlog=backlog, group=group
         )
-    except LookupError as error:
-        raise HostError(
-            f"there is no group {group}", "systemd-sysusers makes the suite's"
-        ) from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE and path.is_socket():
             raise HostError(
@@ -99,7 +95,7 @@ def listen_at(
     group: str | None = None,
 ) -> socket.socket:
     """A socket that listens at `path`, for those whom `mode` lets in; None:
-    as the umask has it. LookupError: there is no such group.
+    as the umask has it. HostError: there is no such group.
 
     Whoever sees the path can connect: it gets its name when it listens. A
     socket that nobody listens on any more is replaced, one that lives is not:
@@ -124,7 +120,7 @@ def listen_at(
     except FileExistsError:
         listener.close()
         raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from None
-    except (LookupError, OSError):
+    except (HostError, OSError):
         listener.close()
         raise
     finally:
@@ -133,9 +129,19 @@ def listen_at(
     return listener
 
 
+def find_gid(group: str) -> int:
+    """A group's number. HostError: there is none of that name."""
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise HostError(
+            f"there is no group {group}", "systemd-sysusers makes the suite's"
+        ) from None
+
+
 def give_to(path: Path, group: str) -> None:
-    """Make a file the group's. LookupError: there is none; OSError."""
-    gid = grp.getgrnam(group).gr_gid
+    """Make a file the group's. HostError: there is none; OSError."""
+    gid = find_gid(group)
     # Who is in a filter without chown() has the group from its unit.
     if path.stat().st_gid != gid:
         os.chown(path, -1, gid)

@@ -84,7 +84,7 @@ def _share(path: Path, group: str) -> None:
     try:
         give_to(path, group)
         path.chmod(0o660)
-    except (LookupError, OSError) as error:
+    except OSError as error:
         raise HostError(f"cannot give {path} to {group}: {error}") from error
 
 
