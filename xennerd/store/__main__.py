@@ -88,7 +88,7 @@ def _run(arguments: argparse.Namespace, settings: StoreSettings) -> None:
     """Our own store, until it is told to end."""
     with ExitStack() as stack:
         listener = stack.enter_context(_open_socket(arguments))
-        evtchnd = guests = None
+        guests = None
         if arguments.evtchnd is not None:
             evtchnd = stack.enter_context(Evtchnd(arguments.evtchnd))
             guests = Guests(evtchnd, arguments.runtime_dir)
@@ -103,7 +103,6 @@ def _run(arguments: argparse.Namespace, settings: StoreSettings) -> None:
                 path=arguments.socket,
                 state=state,
                 guests=guests,
-                evtchnd=evtchnd,
             )
         )
 
@@ -128,7 +127,6 @@ async def _serve_until_signal(
     path: Path,
     state: StateFile | None,
     guests: Guests | None,
-    evtchnd: Evtchnd | None,
 ) -> None:
     prove = partial(run_abandonable, _ask, path)
     async with trio.open_nursery() as nursery:
@@ -137,9 +135,9 @@ async def _serve_until_signal(
             store = await nursery.start(
                 partial(serve_store, listener, state=state, open_ring=open_ring)
             )
-            if evtchnd is not None and guests is not None:
-                nursery.start_soon(keep_connected, evtchnd)
-                nursery.start_soon(follow_ends, evtchnd, guests, store)
+            if guests is not None:
+                nursery.start_soon(keep_connected, guests.evtchnd)
+                nursery.start_soon(follow_ends, guests, store)
             print("listening", flush=True)
             notify("READY=1")
             nursery.start_soon(feed_watchdog, prove)

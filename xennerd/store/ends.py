@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 import trio
 
 from xenner.concurrency import run_abandonable
-from xenner.evtchn import Evtchnd, EvtchndError
+from xenner.evtchn import EvtchndError
 from xennerd.store.guests import Guests
 from xennerd.store.server import StoreHandle
 
@@ -25,11 +25,10 @@ _RETURN_S = 2.0
 _log = logging.getLogger("xenner.store")
 
 
-async def follow_ends(
-    evtchnd: Evtchnd, guests: Guests, store: StoreHandle
-) -> None:
+async def follow_ends(guests: Guests, store: StoreHandle) -> None:
     """Until cancelled. Somebody else's VIRQ_DOM_EXC is told of, and then only
     RELEASE ends a domain here."""
+    evtchnd = guests.evtchnd
     try:
         channel = await run_abandonable(evtchnd.bind_virq, _VIRQ_DOM_EXC)
     except EvtchndError as error:

@@ -24,7 +24,7 @@ class Guests:
     """Opens rings of domains whose vmcores are in `runtime_dir`."""
 
     def __init__(self, evtchnd: Evtchnd, runtime_dir: Path) -> None:
-        self._evtchnd = evtchnd
+        self.evtchnd = evtchnd
         self._runtime_dir = runtime_dir
         # Which evtchnd has known a domain last: a restarted one knows a
         # domain again when that one's process comes back to it.
@@ -35,8 +35,8 @@ class Guests:
 
         OSError: evtchnd is not there.
         """
-        nr_reconnects = self._evtchnd.nr_reconnects
-        domain = self._evtchnd.domain(domid)
+        nr_reconnects = self.evtchnd.nr_reconnects
+        domain = self.evtchnd.domain(domid)
         if domain is None:
             return None
         self._known[domid] = nr_reconnects
@@ -44,7 +44,7 @@ class Guests:
 
     def is_gone(self, domid: Domid) -> bool:
         """This evtchnd has known it; asked after is_running() said None."""
-        return self._known.get(domid) == self._evtchnd.nr_reconnects
+        return self._known.get(domid) == self.evtchnd.nr_reconnects
 
     def open_ring(self, domain: Domain) -> RingLink:
         """The ring of a domain that is introduced.
@@ -54,7 +54,7 @@ class Guests:
         with ExitStack() as stack:
             page = self._map_page(domain.domid, domain.gfn)
             stack.callback(page.close)
-            channel = self._evtchnd.bind_interdomain(
+            channel = self.evtchnd.bind_interdomain(
                 Domid(domain.domid), Port(domain.port)
             )
             stack.callback(self._close_port, channel.port)
@@ -64,7 +64,7 @@ class Guests:
                 channel.page_fd, channel.page_offset, channel.bell_fd
             )
             stack.callback(pending.close)
-            self._known[domain.domid] = self._evtchnd.nr_reconnects
+            self._known[domain.domid] = self.evtchnd.nr_reconnects
             view = memoryview(page)
             stack.callback(view.release)
             opened = stack.pop_all()
@@ -90,4 +90,4 @@ class Guests:
             os.close(fd)
 
     def _close_port(self, port: Port) -> None:
-        self._evtchnd.close_port(port)
+        self.evtchnd.close_port(port)
