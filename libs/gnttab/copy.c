@@ -40,9 +40,10 @@ static int16_t side_begin(xengnttab_handle *xgt, struct copy_side *side,
     if (status != GNTST_okay) {
         granter_put(&xgt->granters, side->granter);
         side->granter = NULL;
+        return status;
     }
     side->at = (off_t)(frame * VMCORE_PAGE_BYTES + ptr->foreign.offset);
-    return status;
+    return GNTST_okay;
 }
 
 static void side_end(xengnttab_handle *xgt, struct copy_side *side)
