@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from tests.component.netbackd.namespace import Namespace, open_namespace
+from tests.kvm.capture import capturing, read_capture
 from tests.kvm.debianguest import make_debian_root
 from tests.kvm.diskguest import make_initrd, serving
 from tests.kvm.network import (
@@ -274,38 +275,11 @@ def _serving_archive(site: Site) -> Iterator[Path]:
             server.kill()
 
 
-@contextmanager
-def _listening(site: Site, trace: Path) -> Iterator[None]:
-    """To all that leaves the host, as it comes out of the wire."""
-    with subprocess.Popen(
-        site.far.command(
-            *("tcpdump", "-Z", "root", "-U", "-i", "wire", "-s", "0"),
-            *("-w", str(trace), "src 203.0.113.1"),
-        ),
-        stderr=subprocess.PIPE,
-    ) as dump:
-        assert dump.stderr is not None
-        dump.stderr.readline()
-        try:
-            yield
-        finally:
-            dump.terminate()
-
-
-def _read(trace: Path, expression: str) -> str:
-    """Frames of a trace, with what tcpdump thinks of their checksums."""
-    return subprocess.run(
-        ["tcpdump", "-nn", "-vv", "-r", str(trace), expression],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-
-
 def test_a_package_through_nat(site: Site) -> None:
     digest = _make_archive(site.directory)
     trace = site.directory / "trace"
-    with _listening(site, trace):
+    # All that leaves the host, as it comes out of the wire.
+    with capturing(site.far, "wire", trace, "src 203.0.113.1"):
         with _serving_archive(site) as log:
             site.debian.do(f"{_APT} update && {_APT} -y install from-afar")
             assert "203.0.113.1 - - [" in (said := log.read_text())
@@ -316,8 +290,8 @@ def test_a_package_through_nat(site: Site) -> None:
                 sums = iperf(site.other, "-c", "203.0.113.2", *words)
             assert sums["bytes"] >= 1 << 20
     # Large segments have been cut, and all sums are made.
-    assert not _read(trace, "greater 1515")
-    tcp, udp = _read(trace, "tcp"), _read(trace, "udp")
+    assert not read_capture(trace, "greater 1515")
+    tcp, udp = read_capture(trace, "tcp"), read_capture(trace, "udp")
     assert tcp.count("(correct)") > 1000
     assert "incorrect" not in tcp
     assert udp.count("[udp sum ok]") > 100

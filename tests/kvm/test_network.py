@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kvm.capture import capturing, read_capture
 from tests.kvm.network import (
     NetworkHost,
     add_vlan,
@@ -87,15 +87,7 @@ def test_two_guests_on_a_bridge(host: NetworkHost, tmp_path: Path) -> None:
     for number, guest in enumerate(guests, 2):
         _set_up(guest, number, mtu=9000)
     trace = tmp_path / "trace"
-    with subprocess.Popen(
-        host.net.command(
-            *("tcpdump", "-Z", "root", "-U", "-i", host.vif(DOMIDS[1]).name),
-            *("-s", "0", "-w", str(trace)),
-        ),
-        stderr=subprocess.PIPE,
-    ) as dump:
-        assert dump.stderr is not None
-        dump.stderr.readline()
+    with capturing(host.net, host.vif(DOMIDS[1]).name, trace):
         ping(guests[0], "10.9.0.3")
         ping(guests[0], "-s", "8972", "10.9.0.3")
         ping(guests[1], "-s", "30000", "fd00::2")
@@ -107,16 +99,7 @@ def test_two_guests_on_a_bridge(host: NetworkHost, tmp_path: Path) -> None:
         ping(guests[0], "-s", "20000", "10.9.7.3")
         sums = iperf_between(guests[0], guests[1], "10.9.7.3", "-t1")
         assert sums["bytes"] > 1 << 19
-        dump.terminate()
-    said = subprocess.run(
-        [
-            *("tcpdump", "-nn", "-ev", "-r", str(trace)),
-            "icmp or icmp6 or vlan 7 and icmp",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    said = read_capture(trace, "icmp or icmp6 or vlan 7 and icmp", form="-ev")
     assert "echo request" in said
     assert re.search(r"vlan 7, .*\n.*echo request", said)
     assert "wrong" not in said
