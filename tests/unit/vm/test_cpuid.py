@@ -79,6 +79,9 @@ def xen_offers_pv_guests() -> dict[int, int]:
     pattern = r"^XEN_CPUFEATURE\(\w+,\s*(\d+)\*32\+\s*(\d+)\)\s*/\*\S*A"
     for word, bit in re.findall(pattern, FEATURES.read_text(), re.MULTILINE):
         words[int(word)] = words.get(int(word), 0) | 1 << int(bit)
+    if words:
+        # SRSO_US_NO, which older headers of Xen 4.17 do not know.
+        words[11] |= 1 << 30
     return words
 
 
