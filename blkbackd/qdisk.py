@@ -107,7 +107,9 @@ class Qemus:
             os.close(pidfd)
             # The store may be gone as soon as the lock is let go.
             for path in () if self._is_closed else paths:
-                _refuse(self.store, path, "its QEMU has ended")
+                # And so it may by itself: whoever follows it says so.
+                with suppress(HostError):
+                    _refuse(self.store, path, "its QEMU has ended")
 
 
 class Qdisk:

@@ -230,7 +230,7 @@ class Vif(Device):
     def _let_go(self) -> None:
         """Nothing more: the tap stays, for the process that comes after."""
         # The store may have ended before us.
-        with suppress(OSError):
+        with suppress(OSError, HostError):
             self._tell_link()
 
     def _forget(self) -> None:

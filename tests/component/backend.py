@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import ClassVar, TypeVar
 
 from evtchnd.messages import DomainRecord, Type
 from tests.component.evtchnd.daemon import LIMIT_S, TOP, Client, Daemon
+from xenner.listening import listener_of
 from xenner.xenbus import XenbusState, parse_state
 from xenner.xenstore import Xenstore, XenstoreError
 
@@ -125,6 +127,17 @@ class BackendRig:
         self.backend.kill()
         self.backend.wait(LIMIT_S)
         self.backend = None
+
+    def lose_store(self) -> str:
+        """Kill xenstore; the backend ends, and nobody has told it to. What it
+        had to say last."""
+        assert self.backend is not None
+        pid = listener_of(self.socket)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        assert self.backend.wait(LIMIT_S) == 1, self.log()
+        self.backend = None
+        return self.log().splitlines()[-1]
 
     def status(self, *options: str) -> str:
         """What `DAEMON --status` says."""

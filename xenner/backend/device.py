@@ -121,7 +121,8 @@ class Device(ABC):
         self._let_go()
         if self._frontend:
             for name in self.watched:
-                with suppress(OSError):
+                # The store may have ended before us.
+                with suppress(OSError, HostError):
                     self._store.unwatch(f"{self._frontend}/{name}", self.path)
             self._frontend = ""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.component.blkbackd.rig import Frontend, Rig
+from xenner.xenbus import XenbusState
 
 _NR_REPORTS = 8
 
@@ -49,6 +50,11 @@ def test_killed_with_queues(rig: Rig, disk: Path) -> None:
         rig.start_backend()
     assert frontend.hear() == "at=8000"
     assert frontend.hear() == "answers=32000 wrong=0"
+
+
+def test_the_store_ends(rig: Rig, frontend: Frontend) -> None:
+    assert frontend.backend_state() is XenbusState.CONNECTED
+    assert rig.lose_store() == "blkbackd: xenstore has ended"
 
 
 def test_nothing_is_left_of_a_disk_that_is_closed(

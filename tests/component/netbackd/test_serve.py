@@ -315,6 +315,12 @@ def test_a_restart(rig: Rig, frontend: Frontend, is_killed: bool) -> None:
         assert receive(frontend)[1] == data
 
 
+def test_the_store_ends(rig: Rig, frontend: Frontend) -> None:
+    """Another one is for another process; what is there stays for it."""
+    assert rig.lose_store() == "netbackd: xenstore has ended"
+    assert rig.taps() == [frontend.tap]
+
+
 def test_a_tap_whose_device_went_meanwhile(
     rig: Rig, frontend: Frontend
 ) -> None:
