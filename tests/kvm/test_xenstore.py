@@ -106,6 +106,42 @@ def test_evtchnd_is_killed_and_comes_back(host: Host) -> None:
     assert guest.end() == (0, "")
 
 
+def test_both_are_killed_and_the_guest_is_late(host: Host) -> None:
+    """Nobody has told the new evtchnd of it when the new store asks."""
+    guest = host.boot()
+    guest.process.send_signal(signal.SIGSTOP)
+    host.evtchnd.stop(signal.SIGKILL)
+    host.stop_store(signal.SIGKILL)
+    host.evtchnd.start()
+    host.start_store()
+    assert host.read("name") == "web"
+    guest.process.send_signal(signal.SIGCONT)
+    guest.do("xenstore-write data/after 1")
+    assert host.read("data/after") == "1"
+
+
+def test_a_guest_that_is_killed_while_evtchnd_is_not_there(host: Host) -> None:
+    guest = host.boot()
+    with subprocess.Popen(
+        ["xenstore-watch", "-n", "2", "@releaseDomain"],
+        env={**os.environ, "XENSTORED_PATH": str(host.socket)},
+        stdout=subprocess.PIPE,
+    ) as released:
+        assert released.stdout is not None
+        try:
+            # The first event says only that the watch is there.
+            assert released.stdout.readline() == b"@releaseDomain\n"
+            host.evtchnd.stop(signal.SIGKILL)
+            guest.process.kill()
+            guest.process.wait()
+            host.evtchnd.start()
+            released.wait(limit_s(20))
+        finally:
+            released.kill()
+    # Its nodes are its supervisor's to remove.
+    host.vmcore.unlink()
+
+
 def test_request_to_a_dead_store_waits_for_the_next_one(host: Host) -> None:
     guest = host.boot()
     host.stop_store(signal.SIGKILL)

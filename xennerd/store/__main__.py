@@ -23,7 +23,7 @@ from xenner.settings import StoreSettings, load_settings
 from xenner.settling import keep_connected
 from xenner.watchdog import feed_watchdog
 from xenner.xenstore import Xenstore
-from xennerd.store.ends import follow_ends
+from xennerd.store.ends import await_returns, follow_ends
 from xennerd.store.guests import Guests
 from xennerd.store.instead import VARIABLE, run_instead
 from xennerd.store.server import serve_store
@@ -138,6 +138,7 @@ async def _serve_until_signal(
             if guests is not None:
                 nursery.start_soon(keep_connected, guests.evtchnd)
                 nursery.start_soon(follow_ends, guests, store)
+                nursery.start_soon(await_returns, store)
             print("listening", flush=True)
             notify("READY=1")
             nursery.start_soon(feed_watchdog, prove)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Domains that end: evtchnd raises VIRQ_DOM_EXC, and the store lets go of them.
+"""Domains that end: evtchnd raises VIRQ_DOM_EXC, and the store lets go of
+them. And those that a store finds when it is started anew.
 
 As xenstored does (domain_cleanup() in its xenstored_domain.c): a domain that
 shut down makes @releaseDomain fire, one that is gone is released.
@@ -21,6 +22,7 @@ from xennerd.store.server import StoreHandle
 _VIRQ_DOM_EXC = 3  # xen/xen.h
 # How long domains take to come back to an evtchnd that was restarted, about.
 _RETURN_S = 2.0
+_FIRST_PAUSE_S = 0.05
 
 _log = logging.getLogger("xenner.store")
 
@@ -47,6 +49,15 @@ async def follow_ends(guests: Guests, store: StoreHandle) -> None:
             await trio.lowlevel.wait_readable(channel.in_fd)
             with suppress(BlockingIOError):
                 os.eventfd_read(channel.in_fd)
+
+
+async def await_returns(store: StoreHandle) -> None:
+    """Until the domains that an earlier store has left have their rings, or
+    have ended. evtchnd may have been restarted as well."""
+    pause_s = _FIRST_PAUSE_S
+    while not await store.resume():
+        await trio.sleep(pause_s)
+        pause_s = min(2 * pause_s, _RETURN_S)
 
 
 async def _look(guests: Guests, store: StoreHandle) -> None:

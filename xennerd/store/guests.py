@@ -15,9 +15,10 @@ from xenner.evtchn import Evtchnd
 from xenner.pagelocks import hold_pages
 from xenner.pending import MappedPending
 from xenner.types import Domid, Port
-from xennerd.store.ports import RingLink
+from xennerd.store.ports import RingAbsentError, RingLink
 from xennerd.store.ring import PAGE_BYTES
 from xennerd.store.store import Domain
+from xennerd.tools.vmcores import is_owned
 
 
 class Guests:
@@ -43,14 +44,27 @@ class Guests:
         return not domain.flags & abi.EVTCHND_DOMAIN_SHUTDOWN
 
     def is_gone(self, domid: Domid) -> bool:
-        """This evtchnd has known it; asked after is_running() said None."""
-        return self._known.get(domid) == self.evtchnd.nr_reconnects
+        """Has it ended, and is not just unknown to a restarted evtchnd? Asked
+        after is_running() said None."""
+        was_known = self._known.get(domid) == self.evtchnd.nr_reconnects
+        return was_known or not is_owned(self._vmcore(domid))
 
     def open_ring(self, domain: Domain) -> RingLink:
         """The ring of a domain that is introduced.
 
-        OSError: there is no such domain, page or port.
+        OSError: there is no such domain, page or port. RingAbsentError: it
+        lives, and evtchnd does not know it (yet).
         """
+        try:
+            return self._open_ring(domain)
+        except OSError as error:
+            if error.errno == errno.ESRCH and is_owned(
+                self._vmcore(domain.domid)
+            ):
+                raise RingAbsentError(error.errno, error.strerror) from error
+            raise
+
+    def _open_ring(self, domain: Domain) -> RingLink:
         with ExitStack() as stack:
             page = self._map_page(domain.domid, domain.gfn)
             stack.callback(page.close)
@@ -77,7 +91,7 @@ class Guests:
         )
 
     def _map_page(self, domid: int, gfn: int) -> mmap.mmap:
-        path = self._runtime_dir / f"vmcore.{domid}"
+        path = self._vmcore(domid)
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             # ValueError, were it not asked for first: past the file's end.
@@ -88,6 +102,9 @@ class Guests:
             return mmap.mmap(fd, PAGE_BYTES, offset=gfn * PAGE_BYTES)
         finally:
             os.close(fd)
+
+    def _vmcore(self, domid: int) -> Path:
+        return self._runtime_dir / f"vmcore.{domid}"
 
     def _close_port(self, port: Port) -> None:
         self.evtchnd.close_port(port)

@@ -19,7 +19,12 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from xennerd.store.connection import Connection
-from xennerd.store.ports import RingLink, RingPort, SocketPort
+from xennerd.store.ports import (
+    RingAbsentError,
+    RingLink,
+    RingPort,
+    SocketPort,
+)
 from xennerd.store.statefile import StateFile
 from xennerd.store.store import Domain, Store
 
@@ -44,9 +49,9 @@ OpenRing = Callable[[Domain], RingLink]
 class StoreLoop:
     """All ports of one store. It owns them, not the listening socket.
 
-    `open_ring` gives the ring of an introduced domain, or raises OSError;
-    without it domains are known but silent. All methods but `call` and `stop`
-    belong to the loop's thread.
+    `open_ring` gives the ring of an introduced domain, or raises OSError,
+    RingAbsentError among them; without it domains are known but silent. All
+    methods but `call` and `stop` belong to the loop's thread.
     """
 
     def __init__(
@@ -66,7 +71,6 @@ class StoreLoop:
         self._port_of: dict[Connection, Port] = {}
         self._dirty: list[Connection] = []
         self._busy: dict[Port, None] = {}
-        self._is_new = False
         self._is_stopping = False
         self._is_crowded = False
         self._nr_brisk = 0
@@ -173,16 +177,26 @@ class StoreLoop:
         if self._listener is not None:
             self._listener.setblocking(False)
             self.epoll.register(self._listener, select.EPOLLIN)
+        self.resume()
+
+    def resume(self) -> bool:
+        """Open the rings of domains that an earlier store has left to us, or
+        release them. False: some are to be tried again."""
+        is_whole = True
         for domain in list(self.store.domains.values()):
+            if domain.connection in self._port_of:
+                continue
             try:
-                self._attach(domain)
+                self._attach(domain, is_new=False)
+            except RingAbsentError:
+                is_whole = False
             except OSError as error:
                 _log.warning(
                     "domain %d: its ring is gone: %s",
                     *(domain.domid, error.strerror),
                 )
                 self.store.release(domain.domid)
-        self._is_new = True
+        return is_whole
 
     def _close(self) -> None:
         for port in list(self._ports.values()):
@@ -244,11 +258,11 @@ class StoreLoop:
             if self._listener is not None:
                 self.epoll.modify(self._listener, select.EPOLLIN)
 
-    def _attach(self, domain: Domain) -> None:
+    def _attach(self, domain: Domain, *, is_new: bool = True) -> None:
         if self._open_ring is None:
             return
         link = self._open_ring(domain)
-        port = RingPort(self, link, domain.connection, is_new=self._is_new)
+        port = RingPort(self, link, domain.connection, is_new=is_new)
         self._ports[port.fd] = port
         self._port_of[domain.connection] = port
         if domain.connection.has_output:

@@ -134,6 +134,10 @@ class SocketPort:
             self.fd = -1
 
 
+class RingAbsentError(OSError):
+    """A domain lives, and its ring cannot be had yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class RingLink:
     """What is needed to talk through a guest's ring.

@@ -60,6 +60,11 @@ class StoreHandle:
         """The domain has ended and is still there: @releaseDomain fires."""
         await self._ask(lambda store: store.shut_down(domid))
 
+    async def resume(self) -> bool:
+        """Try to open the rings of domains from before a restart; False: some
+        are not back at evtchnd yet."""
+        return await self._ask(lambda _: self._loop.resume())
+
     async def add_guest(self, client: socket.socket, domid: Domid) -> None:
         """Serve a stream socket with the rights of a guest; takes it over."""
         add = self._loop.add_client
