@@ -211,20 +211,28 @@ def test_what_does_not_start_is_named_and_nothing_stays(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"xenstore"}
 
 
-def test_a_real_xenstored_ends_as_ours_would(tmp_path: Path) -> None:
-    libs = f"{LIBS}:{UNPACKED / 'x86_64-linux-gnu'}"
+def test_a_real_xenstored_by_one_line_of_configuration(tmp_path: Path) -> None:
+    """A guest lives with it, and it ends as ours would."""
+    settings = tmp_path / "xenner.toml"
+    settings.write_text(f"[store]\nprogram = '{program('xenstored')}'\n")
     xennerd = Xennerd(
         tmp_path,
         xenstore="socket",
         environment={
-            "LD_LIBRARY_PATH": libs,
-            "XENNER_XENSTORED": str(program("xenstored")),
+            "LD_LIBRARY_PATH": f"{LIBS}:{UNPACKED / 'x86_64-linux-gnu'}",
+            "XENNER_CONFIG": str(settings),
         },
     )
     xennerd.start()
     store = listener_of(tmp_path / "socket", socket.SOCK_STREAM)
     assert store is not None
     assert Path(f"/proc/{store}/comm").read_text() == "xenstored\n"
+    domain = create(xennerd)
+    domid = str(domain["domid"])
+    with Xenstore(tmp_path / "socket") as client:
+        assert client.read(f"/local/domain/{domid}/name") == "web"
+        kill(domain["pid"])
+        xennerd.wait_for(lambda: domid not in client.directory("/local/domain"))
     pidfd = os.pidfd_open(store)
     try:
         xennerd.kill()
