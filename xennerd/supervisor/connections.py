@@ -70,13 +70,20 @@ class Connections:
             }
         elif len(parts) <= _DEPTH:
             # Made or removed: what may be there now is another one.
-            for device in sorted(self._connected):
+            for device in sorted(self._connected | self._budgets.keys()):
                 if f"{device}/".startswith(f"{path}/"):
                     self._note(nodes, device, is_connected=False)
+                    self._forget(nodes, device)
             if len(parts) == _DEPTH:
                 self._look(nodes, path)
         elif parts[_DEPTH:] == ["state"]:
             self._look(nodes, "/".join(parts[:_DEPTH]))
+
+    def _forget(self, nodes: Nodes, device: str) -> None:
+        """How much was told of a device that is no more; only a toolstack can
+        make another one."""
+        if nodes.read(f"{device}/state") is None:
+            self._budgets.pop(device, None)
 
     def _look(self, nodes: Nodes, device: str) -> None:
         self._note(nodes, device, is_connected=_is_connected(nodes, device))

@@ -109,8 +109,8 @@ class Domains:
         while True:
             try:
                 with Store() as store:
-                    store.watch("@introduceDomain", "domains")
-                    store.watch(ROOT, ROOT)
+                    # A store that does not answer keeps only this waiting.
+                    await trio.to_thread.run_sync(_watch, store)
                     while True:
                         await trio.lowlevel.wait_readable(store.fileno())
                         # A node that changed twice is looked at once.
@@ -121,7 +121,9 @@ class Domains:
                             else:
                                 self.look()
                         for path in changed:
-                            self._connections.changed(store, path)
+                            await trio.to_thread.run_sync(
+                                self._connections.changed, store, path
+                            )
             except (HostError, OSError):
                 await trio.sleep(_STORE_RETRY_S)
 
@@ -202,3 +204,8 @@ class Domains:
 
     def _tell(self, event: str, record: Record, **data: Any) -> None:
         self._emit(event, domid=record.domid, name=record.name, **data)
+
+
+def _watch(store: Store) -> None:
+    store.watch("@introduceDomain", "domains")
+    store.watch(ROOT, ROOT)

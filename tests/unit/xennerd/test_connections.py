@@ -66,6 +66,20 @@ def test_what_is_removed_is_disconnected() -> None:
     ]
 
 
+def test_what_is_removed_is_forgotten() -> None:
+    """Another device of that number has told nothing yet."""
+    host = Host()
+    for _ in range(1000):
+        host.write(f"{VIF}/state", "4")
+        host.write(f"{VIF}/state", "6")
+    before = len(host.told)
+    host.write(f"{VIF}/state", "4")
+    assert len(host.told) == before
+    host.remove(VIF)
+    host.write(f"{VIF}/state", "4")
+    assert host.told[before:] == [("vif 0 is connected", "vif/0")]
+
+
 def test_what_was_replaced_meanwhile_is_told() -> None:
     host = Host()
     host.write(f"{VIF}/state", "4")
