@@ -23,8 +23,11 @@ def set_up_logging(name: str, level: int) -> None:
 
 def find_journal() -> Any | None:
     """The module systemd.journal, where the journal is what reads us."""
-    if "JOURNAL_STREAM" not in os.environ:
-        return None
+    return import_journal() if "JOURNAL_STREAM" in os.environ else None
+
+
+def import_journal() -> Any | None:
+    """The module, if it is installed."""
     try:
         return importlib.import_module("systemd.journal")
     except ImportError:

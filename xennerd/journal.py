@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from xenner.journallog import find_journal
+from xenner.journallog import find_journal, import_journal
 from xenner.types import Domid
 
 # sd-daemon(3).
@@ -23,6 +25,7 @@ _PRIORITY_NOTICE = 5
 class Event(StrEnum):
     """Message ids; units/xenner.catalog has a text for each."""
 
+    ASKED = "8d0c9f6b2a714e43b1c6f50e7a3d9b28"
     CREATED = "e0f2ab9c0cbd4a14b4d3a6f1c37c9d58"
     RUNNING = "6fd80cbf5b0e4cb4b3f4b64bb2f0b2f1"
     ENDED = "2f1c5f52bf3b4a2c8c7c6a5e0a8b3d42"
@@ -52,6 +55,24 @@ def tell(event: Event, text: str, subject: Subject, **fields: str) -> None:
     if journal is None:
         print(f"xenner: {subject.name}: {text}", file=sys.stderr, flush=True)
         return
+    _send(journal, event, text, subject, fields)
+
+
+def tell_unit(unit: str, event: Event, text: str, subject: Subject) -> None:
+    """One line in the story of a unit that we are not in, which is root's to
+    tell (journalctl(1), --unit). Nothing where there is no systemd-python."""
+    journal = import_journal()
+    if journal is not None:
+        _send(journal, event, text, subject, {"OBJECT_SYSTEMD_UNIT": unit})
+
+
+def _send(
+    journal: Any,
+    event: Event,
+    text: str,
+    subject: Subject,
+    fields: Mapping[str, str],
+) -> None:
     is_bad = event in (Event.CRASHED, Event.LEFT)
     journal.send(
         f"{subject.name}: {text}",

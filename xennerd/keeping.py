@@ -80,6 +80,10 @@ class FileKeeper:
         """It has begun."""
         tell(Event.RUNNING, "is running", self._subject)
 
+    def asked(self, by: str) -> None:
+        """Why it is going to end, if it does."""
+        tell(Event.ASKED, f"is asked to shut down by {by}", self._subject)
+
     def decide(self, end: End) -> bool:
         """By the file; an end that was asked for is one."""
         now_s = time.time()

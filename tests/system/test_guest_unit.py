@@ -109,11 +109,23 @@ def test_from_start_to_stop(store: None, tmp_path: Path) -> None:
         "ExecMainStatus": "0",
     }
     messages = [entry["MESSAGE"] for entry in story()]
-    assert messages[-2:] == [
+    assert messages[-3:] == [
         "web: is running",
+        "web: is asked to shut down by SIGTERM",
         "web: has ended: poweroff, which means destroy",
     ]
     assert not Path(f"/run/xenner/vmcore.{DOMID}").exists()
+
+
+def test_who_asked_is_in_the_story(store: None, tmp_path: Path) -> None:
+    write_file(tmp_path)
+    output_of("systemctl", "start", UNIT)
+    output_of("xennerctl", "shutdown", "-w", "web")
+    output_of("journalctl", "--sync")
+    lines = output_of("journalctl", "--boot", "--output=cat", "-u", UNIT)
+    assert "web: is asked to shut down by root, with xennerctl\n" in lines
+    # It ends by its own process, a moment later.
+    output_of("systemctl", "stop", UNIT)
 
 
 def test_lines_have_fields_and_a_catalogue(store: None, tmp_path: Path) -> None:

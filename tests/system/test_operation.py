@@ -178,7 +178,10 @@ KILL = [
     "web: its process was killed, which means restart",
     "web: is started again",
 ]
-END = ["web: has ended: poweroff, which means destroy"]
+END = [
+    "web: is asked to shut down by SIGTERM",
+    "web: has ended: poweroff, which means destroy",
+]
 
 
 def start_as_at_boot() -> None:

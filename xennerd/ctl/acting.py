@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import os
 import select
 import shutil
@@ -22,8 +23,9 @@ from xennerd.ctl.domains import (
     monitor_path,
 )
 from xennerd.guestnodes import domain_path
+from xennerd.journal import Event, Subject, tell_unit
 from xennerd.qmp.client import QmpClient
-from xennerd.records import remove_record
+from xennerd.records import read_record, remove_record
 from xennerd.tools.staleness import LivesError, claimed
 
 
@@ -53,6 +55,23 @@ def _write(domain: Domain, node: str, value: str) -> None:
             store.write(f"{domain_path(domain.domid)}/{node}", value)
     except (OSError, XenstoreError) as error:
         raise HostError(f"xenstore: {error}") from error
+
+
+def _tell(domain: Domain, what: str) -> None:
+    """In the story of its unit, if it has one: who did it."""
+    record = read_record(_places().runtime_dir, domain.domid)
+    if record is None or not record.unit:
+        return
+    try:
+        user = os.environ.get("SUDO_USER") or getpass.getuser()
+    except KeyError:
+        user = f"user {os.getuid()}"
+    tell_unit(
+        record.unit,
+        Event.ASKED,
+        f"{what} by {user}, with xennerctl",
+        Subject(record.domid, record.name, record.handle),
+    )
 
 
 def _wait_end(domains: Sequence[Domain]) -> None:
@@ -85,8 +104,10 @@ def _ask_to_end(name: str, request: str, words: Sequence[str]) -> int:
         else [find_domain(places, word) for word in arguments.domain]
     )
     chosen = [domain for domain in chosen if not domain.end]
+    verb = "shut down" if request == "poweroff" else request
     for domain in chosen:
         _write(domain, "control/shutdown", request)
+        _tell(domain, f"is asked to {verb}")
     if arguments.wait and request == "poweroff":
         _wait_end(chosen)
     return 0
@@ -108,6 +129,7 @@ def _destroy(words: Sequence[str]) -> int:
     if domain.end:
         _remove_dead(domain)
         return 0
+    _tell(domain, "is destroyed")
     _execute(domain, "quit")
     _wait_end([domain])
     return 0

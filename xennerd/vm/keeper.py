@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Protocol
 
 from xenner.types import Domid, ShutdownReason
 from xennerd.vm.options import Options
 from xennerd.vm.vmcore import Vmcore
+
+_log = logging.getLogger("xenner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,9 @@ class Keeper(Protocol):
 
     def run(self) -> None:
         """The guest runs; once, not after a reboot."""
+
+    def asked(self, by: str) -> None:
+        """Somebody has it asked to power off."""
 
     def decide(self, end: End) -> bool:
         """True: it starts again, here. Does not block."""
@@ -58,6 +64,10 @@ class Unkept:
 
     def run(self) -> None:
         """Nobody is told."""
+
+    def asked(self, by: str) -> None:
+        """Only with -d."""
+        _log.info("%s: asking the guest to power off", by)
 
     def decide(self, end: End) -> bool:
         """Again after a reboot, without -no-reboot."""

@@ -347,7 +347,7 @@ class Session:
                 name = signal.Signals(number).name
                 service.notify("STOPPING=1")
                 if not self._is_asked and self._is_listening():
-                    _log.info("%s: asking the guest to power off", name)
+                    self._keeper.asked(name)
                     self._is_asked = True
                     self._tasks.start_soon(self._ask_or_quit)
                     continue
@@ -365,6 +365,7 @@ class Session:
     def _powerdown(self) -> bool:
         if self._outside is None or self._outside.store is None:
             return False
+        self._keeper.asked("the monitor")
         self._tasks.start_soon(self._ask)
         return True
 
