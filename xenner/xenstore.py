@@ -6,6 +6,7 @@ What a daemon does now and then: make and remove nodes, introduce a domain.
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 from contextlib import ExitStack
@@ -27,6 +28,7 @@ class _Type(IntEnum):
 
     DIRECTORY = 1
     READ = 2
+    WATCH = 4
     TRANSACTION_START = 6
     TRANSACTION_END = 7
     INTRODUCE = 8
@@ -34,6 +36,7 @@ class _Type(IntEnum):
     WRITE = 11
     RM = 13
     SET_PERMS = 14
+    WATCH_EVENT = 15
     ERROR = 16
 
 
@@ -51,6 +54,7 @@ class Xenstore:
     def __init__(self, path: Path) -> None:
         """HostError if nobody listens there."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._has_event = False
         with ExitStack() as on_fail:
             on_fail.callback(self._socket.close)
             self._socket.settimeout(_LIMIT_S)
@@ -107,6 +111,22 @@ class Xenstore:
             if error.name != "ENOENT":
                 raise
 
+    def watch(self, path: str) -> None:
+        """Have wait_event() hear of a node, once at once."""
+        self._call(_Type.WATCH, path.encode() + b"\0\0")
+
+    def wait_event(self, limit_s: float) -> bool:
+        """Until something has changed since the last call. False: for so long
+        nothing has."""
+        if not self._has_event:
+            # Whether all of a message comes in time is not asked here.
+            ready, _, _ = select.select([self._socket], [], [], limit_s)
+            if not ready:
+                return False
+            self._take()
+        self._has_event = False
+        return True
+
     def start_transaction(self) -> int:
         """A number for `tx`."""
         return int(self._call(_Type.TRANSACTION_START, b"\0").rstrip(b"\0"))
@@ -133,15 +153,22 @@ class Xenstore:
 
     def _call(self, kind: _Type, data: bytes, *, tx: int = 0) -> bytes:
         self._socket.sendall(_HEADER.pack(kind, 0, tx, len(data)) + data)
-        answer, _, _, length = _HEADER.unpack(self._receive(_HEADER.size))
-        if length > _PAYLOAD_MAX:
-            raise HostError(f"xenstore sent a reply of {length} bytes")
-        payload = self._receive(length)
+        while (reply := self._take())[0] == _Type.WATCH_EVENT:
+            pass
+        answer, payload = reply
         if answer == _Type.ERROR:
             what = data.split(b"\0")[0].decode(errors="replace")
             name = payload.rstrip(b"\0").decode(errors="replace")
             raise XenstoreError(name, f"{kind.name.lower()} {what}")
         return payload
+
+    def _take(self) -> tuple[int, bytes]:
+        """The next message: its type and its payload."""
+        kind, _, _, length = _HEADER.unpack(self._receive(_HEADER.size))
+        if length > _PAYLOAD_MAX:
+            raise HostError(f"xenstore sent a reply of {length} bytes")
+        self._has_event |= kind == _Type.WATCH_EVENT
+        return kind, self._receive(length)
 
     def _receive(self, size_bytes: int) -> bytes:
         data = bytearray()

@@ -23,6 +23,8 @@ from xenner.xlvif import Vif, parse_vif
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*")
 _MAX_MEMORY_MIB = 1 << 17
 _MAX_VCPUS = 32
+# Less than TimeoutStartSec= of a unit that says nothing of it.
+_MAX_WAIT_S = 80
 # xl takes any name; this one is a part of paths, of units and of columns.
 _NAME = re.compile(r"[A-Za-z0-9_.+:@-]+")
 
@@ -95,6 +97,9 @@ class DomainConfig:
     io_weight: int = 100
     """systemd's, of what the guest's own process reads and writes. No key of
     xl's, which takes what it does not know."""
+    wait_devices_s: int = 0
+    """How long a start waits for the devices to be connected; 0: it does not.
+    A key of ours too."""
     on_poweroff: Action = Action.DESTROY
     on_reboot: Action = Action.RESTART
     on_crash: Action = Action.DESTROY
@@ -163,6 +168,7 @@ class _Reader:
             cpu_weight=self._number("cpu_weight", 256, 1, 65535),
             cap_percent=self._cap(),
             io_weight=self._number("io_weight", 100, 1, 10000),
+            wait_devices_s=self._number("wait_devices", 0, 0, _MAX_WAIT_S),
             on_poweroff=self._action("on_poweroff", Action.DESTROY),
             on_reboot=self._action("on_reboot", Action.RESTART),
             on_crash=self._action("on_crash", Action.DESTROY),

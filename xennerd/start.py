@@ -77,6 +77,7 @@ def options_for(
         xenstore=xenstore,
         disks=config.disks,
         vifs=config.vifs,
+        wait_devices_s=config.wait_devices_s,
     )
 
 

@@ -77,6 +77,19 @@ def left(ctl: Ctl) -> list[str]:
     )
 
 
+def test_a_disk_that_nobody_serves(ctl: Ctl, tmp_path: Path) -> None:
+    """The start says so, and leaves nothing behind."""
+    keys = f"disk=['{tmp_path}/root,raw,xvda,w']\nwait_devices=1"
+    done = start(ctl, "idle", keys)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(
+        "xenner-start: xvda is not connected after 1 s: nobody serves it: is "
+        "blkbackd running?"
+    )
+    assert left(ctl) == []
+    assert f"domain/{_DOMID}" not in ctl.host.run("xenstore-ls", "-f", "/")
+
+
 def test_preserved(ctl: Ctl) -> None:
     done = start(ctl, "crash", "on_crash='preserve'")
     assert done.returncode == 1

@@ -24,6 +24,8 @@ from tests.kvm.diskguest import is_clean, make_initrd, make_root
 from tests.places.rules import Place, current_place, limit_s
 from tests.system.conftest import output_of, run
 from tests.system.guestterminal import Terminal
+from xenner.xenstore import Xenstore
+from xennerd.start import XENSTORE
 
 pytestmark = pytest.mark.kvm
 
@@ -92,7 +94,7 @@ def since(root: Path) -> Iterator[str]:
         f"ramdisk = '{FILES}/initrd'\n"
         "extra = 'root=/dev/xvda console=hvc0 quiet panic=-1'\n"
         f"disk = ['phy:{root},xvda,w']\nvif = ['bridge={BRIDGE}']\n"
-        "on_crash = 'restart'\n"
+        f"on_crash = 'restart'\nwait_devices = {0 if IS_MACHINE else 80}\n"
     )
     shown = output_of("journalctl", "--show-cursor", "--lines=0")
     yield shown.strip().rpartition("-- cursor: ")[2]
@@ -199,6 +201,10 @@ def test_a_guest_s_days(since: str, root: Path) -> None:
         output_of("systemctl", "start", UNIT)
     else:
         start_as_at_boot()
+        with Xenstore(XENSTORE) as store:
+            for device in (f"vbd/{DOMID}/51712", f"vif/{DOMID}/0"):
+                state = store.read(f"/local/domain/0/backend/{device}/state")
+                assert state == "4", device
     with closing(Terminal(Path(f"/run/xenner/console.{DOMID}"))) as shell:
         shell.wait_shell()
         use(shell, "first")

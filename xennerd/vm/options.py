@@ -85,6 +85,7 @@ class Options:
     # Only a domain file has devices, not the command line.
     disks: tuple[Disk, ...] = ()
     vifs: tuple[Vif, ...] = ()
+    wait_devices_s: int = 0
 
 
 class Help(Exception):  # noqa: N818 - the person asked

@@ -23,6 +23,7 @@ from xenner.watchdog import feed_watchdog
 from xennerd.runtimedir import default_runtime_dir
 from xennerd.vm import daemon
 from xennerd.vm._vcpu import lib
+from xennerd.vm.connecting import wait_connected, wanted_devices
 from xennerd.vm.console import LeaveConsole, Sink, open_console
 from xennerd.vm.crashreport import report_end
 from xennerd.vm.domain import (
@@ -181,6 +182,7 @@ class Session:
         self._is_reset = False
         self._images: Images | None = images
         self._is_asked = False
+        self._is_ready = False
         self._started_at = started_at
         self.when_ready = [keeper.run]
         """Called once, when the guest runs."""
@@ -286,10 +288,36 @@ class Session:
                 await trio.sleep(_PROVE_LOOK_S)
 
     def _ready(self) -> None:
-        service.notify("READY=1", f"STATUS={self._status_line()}")
+        """The guest runs; at each of its starts."""
+        service.notify(f"STATUS={self._status_line()}")
         for tell in self.when_ready:
             tell()
         self.when_ready.clear()
+        if self._is_ready:
+            return
+        self._is_ready = True
+        options = self._options
+        xenstore = self._outside.store if self._outside else None
+        # A guest that is paused connects nothing.
+        wait_s = 0 if options.is_stopped else options.wait_devices_s
+        if wait_s and xenstore is not None:
+            self._tasks.start_soon(self._await_devices, xenstore)
+        else:
+            service.notify("READY=1")
+
+    async def _await_devices(self, xenstore: Path) -> None:
+        devices = wanted_devices(
+            self._plan.domid, disks=self._plan.disks, vifs=self._plan.vifs
+        )
+        await run_abandonable(
+            partial(
+                wait_connected,
+                xenstore,
+                devices,
+                limit_s=self._options.wait_devices_s,
+            )
+        )
+        service.notify("READY=1")
 
     def _status_line(self) -> str:
         """For the service manager: as true in an hour as it is now."""

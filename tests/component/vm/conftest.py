@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.component.store.conftest import StoreProcess
 from tests.places import programs
 from tests.places.rules import limit_s
 
@@ -89,3 +90,17 @@ def rig(usable_kvm: None, tiny: Path) -> Iterator[Rig]:
         finally:
             rig.reap()
         assert rig.left() == []
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[StoreProcess]:
+    """A running store, which ends without complaint."""
+    directory = tmp_path / "store"
+    directory.mkdir()
+    store = StoreProcess(directory)
+    store.start()
+    try:
+        yield store
+    finally:
+        if store.process is not None:
+            assert store.stop() == (0, b"")

@@ -387,19 +387,6 @@ GUEST = Guest(
 )
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[StoreProcess]:
-    directory = tmp_path / "store"
-    directory.mkdir()
-    store = StoreProcess(directory)
-    store.start()
-    try:
-        yield store
-    finally:
-        if store.process is not None:
-            assert store.stop() == (0, b"")
-
-
 def read(store: StoreProcess, path: str) -> str:
     with Xenstore(store.socket_path) as client:
         return client.read(path)
