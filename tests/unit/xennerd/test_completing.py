@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a shell offers after what has been typed."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from xennerd.ctl.__main__ import COMMANDS
 from xennerd.ctl.completing import candidates
 
 USAGES = {name: command.usage for name, command in COMMANDS.items()}
+ZSH = Path(__file__).resolve().parents[3] / "xennerd/ctl/xennerctl.zsh"
 SCRIPT = Path(__file__).resolve().parents[3] / "xennerd/ctl/xennerctl.bash"
 
 
@@ -72,3 +74,32 @@ def test_bash_does_so_for_xl_too() -> None:
     assert done.stdout.splitlines() == [
         *("complete -F _xennerctl xl", "complete -F _xennerctl xennerctl"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("word", "offered"),
+    [("''", "<3><complete><list><two words>"), ("none", "files")],
+)
+def test_zsh_offers_it(tmp_path: Path, word: str, offered: str) -> None:
+    if shutil.which("zsh") is None:
+        pytest.skip("packages: zsh is not installed")
+    program = tmp_path / "xennerctl"
+    program.write_text(
+        '#!/bin/sh\n[ "$3" = none ] || '
+        'printf "%s\\n" $# "$1" "$2" two\\ words\n'
+    )
+    program.chmod(0o755)
+    shutil.copy(ZSH, tmp_path / "_xennerctl")
+    done = subprocess.run(
+        [
+            *("zsh", "-f", "-c"),
+            # In its own words, as far as it is asked here.
+            'compadd() { printf "<%s>" "${(@P)2}" }; _files() { printf files };'
+            f" fpath=({tmp_path}); autoload -U _xennerctl;"
+            f" words=({program} list {word} more); CURRENT=3; _xennerctl",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == offered
