@@ -25,6 +25,7 @@ from tests.component.blkbackd.xenqemu import qemu_environment
 from tests.component.evtchnd.daemon import TOP
 from tests.kvm.outside import DOMID, Host
 from tests.places.rules import limit_s
+from xenner.listening import listener_of
 from xenner.types import Domid
 from xenner.xenstore import Xenstore
 from xenner.xldisk import parse_disk
@@ -138,6 +139,7 @@ class Disks:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._log = host.directory / "blkbackd.log"
+        self._socket = host.directory / "blkbackd.socket"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -156,10 +158,20 @@ class Disks:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it; its status."""
         assert self._process is not None
+        if number == signal.SIGTERM:
+            # One that is still starting would die of it.
+            self._wait_started(self._process)
         self._process.send_signal(number)
         status = self._process.wait(limit_s(30))
         self._process = None
         return status
+
+    def _wait_started(self, process: subprocess.Popen[bytes]) -> None:
+        end = time.monotonic() + limit_s(30)
+        while listener_of(self._socket) != process.pid:
+            assert process.poll() is None, self.log()
+            assert time.monotonic() < end, self.log()
+            time.sleep(0.02)
 
     def close(self) -> None:
         """It does not run after this."""
@@ -172,9 +184,8 @@ class Disks:
     def statistics(self, devid: int) -> dict[str, int]:
         """The counters of the blkbackd that runs; none before it is up and
         serves that disk."""
-        path = self._host.directory / "blkbackd.socket"
         with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
-            client.connect(str(path))
+            client.connect(str(self._socket))
             parts = iter(lambda: client.recv(65536), b"")
             counters = json.loads(b"".join(parts))
             device = f"backend/vbd/{DOMID}/{devid}"

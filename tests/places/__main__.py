@@ -58,7 +58,8 @@ def required_here(*, has_kvm: bool) -> str:
     given = os.environ.get("XENNER_REQUIRE")
     if given is not None:
         return given
-    names = ["kernel", "tools", "build"]
+    # What tools/setup installs, unpacks and builds.
+    names = ["kernel", "tools", "build", "packages", "xenstore-utils", "pyxs"]
     if has_kvm:
         names.append("kvm")
     if os.geteuid() == 0:

@@ -9,6 +9,7 @@ pending PORT             is that bit set in the file's page?
 irq                      wait until the irqfd's eventfd rings
 """
 
+import fcntl
 import mmap
 import os
 import select
@@ -42,6 +43,9 @@ class Guest:
         return self.client
 
     def attach(self, path: str) -> str:
+        # As its owner, by an open file that nobody else is handed.
+        self.lock = open(path, "rb")  # noqa: SIM115 (held until the end)
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
         with open(path, "r+b") as file:
             self.memory = mmap.mmap(file.fileno(), 0)
             reply = self.connected().call(
