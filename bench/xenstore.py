@@ -98,17 +98,26 @@ def ring_operation(operation: str) -> Result:
         name = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="xenner-bench.", dir="/dev/shm")
         )
-        top = Path(name)
-        stack.enter_context(running_evtchnd(top))
-        serve_rings = ("--evtchnd", str(top / "evtchnd.socket"))
+        # A host for each: VIRQ_DOM_EXC is one store's, and C xenstored ends
+        # without it.
+        our_host, peer_host = Path(name) / "ours", Path(name) / "peer"
+        for host in (our_host, peer_host):
+            host.mkdir()
+            stack.enter_context(running_evtchnd(host))
+        serve_rings = ("--evtchnd", str(our_host / "evtchnd.socket"))
         ours = stack.enter_context(
-            running_ours(top / "ours", *serve_rings, "--runtime-dir", str(top))
+            running_ours(
+                our_host / "store",
+                *serve_rings,
+                *("--runtime-dir", str(our_host)),
+            )
         )
-        peer = stack.enter_context(running_peer(top / "peer", top))
+        peer = stack.enter_context(running_peer(peer_host / "store", peer_host))
 
         def measure(server: Server) -> float:
+            host = server.path.parents[1]
             option = ("-xenstore", server.path)
-            with running_guest(top, f"store={operation}", *option) as guest:
+            with running_guest(host, f"store={operation}", *option) as guest:
                 _, requests, _, duration_ns = guest.wait_line("requests")
                 guest.process.wait(_PATIENCE_S)
             return 1e9 * int(requests) / int(duration_ns)
