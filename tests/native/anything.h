@@ -6,7 +6,6 @@
 #ifndef TESTS_NATIVE_ANYTHING_H
 #define TESTS_NATIVE_ANYTHING_H
 
-#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -146,17 +145,6 @@ static void *serve(void *unused)
         close(fd);
     }
     return NULL;
-}
-
-static unsigned int nr_fds(void)
-{
-    DIR *directory = opendir("/proc/self/fd");
-    unsigned int n = 0;
-
-    while (readdir(directory))
-        n++;
-    closedir(directory);
-    return n;
 }
 
 static void start_server(uint64_t with_seed)

@@ -7,6 +7,7 @@
 #ifndef TESTS_NATIVE_HARNESS_H
 #define TESTS_NATIVE_HARNESS_H
 
+#include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -54,6 +55,18 @@ static inline uint64_t random64(uint64_t *state)
     *state ^= *state >> 7;
     *state ^= *state << 17;
     return *state;
+}
+
+/* Open descriptors, with one more for the question. */
+static inline unsigned int nr_fds(void)
+{
+    DIR *directory = opendir("/proc/self/fd");
+    unsigned int n = 0;
+
+    while (readdir(directory))
+        n++;
+    closedir(directory);
+    return n;
 }
 
 int main(void)

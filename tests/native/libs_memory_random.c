@@ -7,7 +7,6 @@
 #include "tests/native/granting.h"
 #include "tests/native/harness.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -27,17 +26,6 @@ static uint64_t seed;
 static uint32_t below(uint32_t limit)
 {
     return (uint32_t)(random64(&seed) % limit);
-}
-
-static unsigned int nr_fds(void)
-{
-    DIR *directory = opendir("/proc/self/fd");
-    unsigned int n = 0;
-
-    while (readdir(directory))
-        n++;
-    closedir(directory);
-    return n;
 }
 
 /* --- a model of the table -------------------------------------------------------- */
