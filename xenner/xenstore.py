@@ -82,6 +82,15 @@ class Xenstore:
         """A node's value."""
         return self._call(_Type.READ, path.encode() + b"\0").decode()
 
+    def find(self, path: str) -> str | None:
+        """A node's value; None if there is no such node."""
+        try:
+            return self.read(path)
+        except XenstoreError as error:
+            if error.name != "ENOENT":
+                raise
+            return None
+
     def directory(self, path: str) -> list[str]:
         """The names of a node's children; none if there is no such node."""
         try:

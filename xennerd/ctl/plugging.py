@@ -49,12 +49,7 @@ class _Device:
         self._name = f"{kind} {devid} of domain {domid}"
 
     def _read(self, path: str) -> str:
-        try:
-            return self._store.read(path)
-        except XenstoreError as error:
-            if error.name != "ENOENT":
-                raise
-            return ""
+        return self._store.find(path) or ""
 
     @property
     def exists(self) -> bool:

@@ -173,19 +173,10 @@ def devices(places: Places, domid: Domid, kind: str) -> list[dict[str, str]]:
     try:
         with Xenstore(places.xenstore) as store:
             top = frontend_path(kind, domid, 0).rpartition("/")[0]
-            names = sorted(filter(str.isdigit, _below(store, top)), key=int)
+            names = sorted(filter(str.isdigit, store.directory(top)), key=int)
             return [dict(_device(store, domid, kind, name)) for name in names]
     except (OSError, XenstoreError) as error:
         raise HostError(f"xenstore: {error}") from error
-
-
-def _below(store: Xenstore, path: str) -> list[str]:
-    try:
-        return store.directory(path)
-    except XenstoreError as error:
-        if error.name != "ENOENT":
-            raise
-        return []
 
 
 def _device(

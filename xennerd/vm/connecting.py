@@ -80,12 +80,12 @@ def _is_up(store: Xenstore, device: Wanted) -> bool:
 
 
 def _state(store: Xenstore, device: Wanted) -> XenbusState:
-    return parse_state(_read(store, f"{device.path}/state"))
+    return parse_state(store.find(f"{device.path}/state"))
 
 
 def _late(store: Xenstore, device: Wanted, limit_s: float) -> HostError:
     error = device.path.replace(_HOST, f"{_HOST}/error", 1)
-    why = _read(store, f"{error}/error")
+    why = store.find(f"{error}/error")
     if not why and _state(store, device) in _UNSERVED:
         why = f"nobody serves it: is {device.daemon} running?"
     return HostError(
@@ -93,12 +93,3 @@ def _late(store: Xenstore, device: Wanted, limit_s: float) -> HostError:
         + (why or "the guest has no driver that asks for it"),
         "see wait_devices of xenner-start(1)",
     )
-
-
-def _read(store: Xenstore, path: str) -> str | None:
-    try:
-        return store.read(path)
-    except XenstoreError as error:
-        if error.name != "ENOENT":
-            raise
-        return None

@@ -108,6 +108,18 @@ def test_errors_have_their_names(server: Server, store: Xenstore) -> None:
         store.remove("/a")
 
 
+def test_what_may_not_be_there(server: Server, store: Xenstore) -> None:
+    server.answers = [
+        (READ, b"1"),
+        (ERROR, b"ENOENT\0"),
+        (ERROR, b"EACCES\0"),
+    ]
+    assert store.find("/a") == "1"
+    assert store.find("/a") is None
+    with pytest.raises(XenstoreError, match="read /a: EACCES"):
+        store.find("/a")
+
+
 def test_what_is_gone_is_removed(server: Server, store: Xenstore) -> None:
     server.answers = [(ERROR, b"ENOENT\0")]
     store.remove("/a")
