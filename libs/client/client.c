@@ -10,6 +10,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* linux/err.h: more is no errno, and -errno would be no error. */
+#define MAX_ERRNO 4095
+
 int evtchnd_runtime_path(char *path, size_t bytes, const char *name)
 {
     const char *directory = secure_getenv("XENNER_RUNTIME_DIR");
@@ -162,7 +165,8 @@ int evtchnd_call(struct evtchnd_client *client, struct evtchnd_request *request,
         receive_reply(client->fd, answer))
         goto out;
     if (answer->reply.error) {
-        errno = (int)answer->reply.error;
+        errno = answer->reply.error <= MAX_ERRNO ? (int)answer->reply.error
+                                                 : EPROTO;
         evtchnd_discard(answer);
         goto out;
     }

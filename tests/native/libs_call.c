@@ -269,6 +269,22 @@ TEST(any_hypercall)
     close_honest(xcall);
 }
 
+/* What is no errno must not come out as a success: -0xffffffff is 1. */
+TEST(an_error_that_is_none)
+{
+    static const uint32_t errors[] = {4096, 0x80000000, 0xffffffff};
+    xencall_handle *xcall = open_honest();
+    struct xen_domctl op = {.cmd = XEN_DOMCTL_getdomaininfo, .domain = 6};
+
+    for (unsigned int i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+        honest_error = errors[i];
+        CHECK_EQ(domctl(xcall, &op), -1);
+        CHECK_EQ(errno, EPROTO);
+    }
+    honest_error = ESRCH;
+    close_honest(xcall);
+}
+
 TEST(a_server_that_says_anything)
 {
     uint64_t random = 0x2545f4914f6cdd1d;
