@@ -61,7 +61,7 @@ class Vbd(Device):
         self._records: list[Record] = []
         self._is_attached = False
         self._limiter = Limiter()
-        self._limits_told: tuple[str | None, ...] = (None,) * len(LIMITS)
+        self._limits_told: Mapping[str, str | None] = dict.fromkeys(LIMITS)
 
     @property
     def is_prepared(self) -> bool:
@@ -226,12 +226,12 @@ class Vbd(Device):
             self._follow_size()
 
     def _follow_limits(self) -> None:
-        told = tuple(self._node(name) for name in LIMITS)
+        told = {name: self._node(name) for name in LIMITS}
         if told == self._limits_told:
             return
         self._limits_told = told
         try:
-            limits = read_limits(self._node)
+            limits = read_limits(told)
         except HostError as error:
             self.log.warning("%s", error)
             return

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a toolstack wrote of a disk, from its nodes. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from blkbackd.engine import Limits
@@ -39,11 +39,11 @@ def may_share(mode: str) -> bool:
     return mode.endswith("!")
 
 
-def read_limits(node: Callable[[str], str | None]) -> Limits:
-    """HostError: a node is no number."""
+def read_limits(nodes: Mapping[str, str | None]) -> Limits:
+    """From the nodes of LIMITS. HostError: one is no number."""
     found = dict.fromkeys(LIMITS.values(), 0)
     for name, field in LIMITS.items():
-        text = node(name) or "0"
+        text = nodes.get(name) or "0"
         if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
             raise HostError(f"{name} is no number: {text!r}")
         found[field] = int(text)

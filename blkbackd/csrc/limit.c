@@ -52,10 +52,13 @@ static void set(struct bucket *bucket, uint64_t per_s, uint64_t burst)
 {
     int64_t burst_ns = per_s ? ns_for(burst, per_s) : 0;
 
+    if (!burst_ns)
+        burst_ns = 1;
+    /* What is told again, beside another's change, fills no bucket. */
     if (LOAD(bucket->per_s) == per_s && LOAD(bucket->burst_ns) == burst_ns)
         return;
     STORE(bucket->per_s, per_s);
-    STORE(bucket->burst_ns, burst_ns ? burst_ns : 1);
+    STORE(bucket->burst_ns, burst_ns);
     STORE(bucket->full_ns, 0);
 }
 

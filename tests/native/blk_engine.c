@@ -375,7 +375,7 @@ static void begin_limited(struct blk_limiter *limiter, struct blk_limits limits)
 TEST(a_limit_of_requests_lets_a_burst_through)
 {
     struct blk_limiter *limiter = blk_limiter_new();
-    struct blk_limits none = {0};
+    struct blk_limits none = {0}, a_byte = {.bytes_per_s = 1};
     struct blk_statistics statistics;
 
     begin_limited(limiter, (struct blk_limits){.requests_per_s = 1,
@@ -386,7 +386,7 @@ TEST(a_limit_of_requests_lets_a_burst_through)
     CHECK_EQ(statistics.throttled, 0);
     end();
     /* A request, and the next an hour later. */
-    begin_limited(limiter, (struct blk_limits){.bytes_per_s = 1});
+    begin_limited(limiter, a_byte);
     CHECK_EQ(ask(io(BLKIF_OP_WRITE, 1, 0, DATA, 0, 7)), BLKIF_RSP_OKAY);
     put(io(BLKIF_OP_READ, 2, 0, DATA, 0, 7));
     put(io(BLKIF_OP_READ, 3, 0, DATA, 0, 7));
@@ -396,6 +396,11 @@ TEST(a_limit_of_requests_lets_a_burst_through)
     blk_statistics(engine, &statistics);
     CHECK_EQ(statistics.throttled, 1);
     CHECK_EQ(statistics.depth, 0);
+    /* To say it once more gives nothing away. */
+    blk_limiter_set(limiter, &a_byte);
+    for (int i = 0; i < 10; i++)
+        turn();
+    CHECK_EQ(sring->rsp_prod, 1);
     /* What is in the ring outlives the engine, and a limit can be lifted. */
     blk_limiter_set(limiter, &none);
     CHECK_EQ(answer(2), BLKIF_RSP_OKAY);

@@ -50,12 +50,12 @@ def test_all_limits_can_be_said_in_a_domain_file() -> None:
 
 
 def test_limits() -> None:
-    assert read_limits(dict[str, str]().get) == Limits()
+    assert read_limits({}) == Limits()
     nodes = {"iops-total": "500", "bps-total": "4096", "bps-total-max": "9"}
-    assert read_limits(nodes.get) == Limits(500, 50, 4096, 9)
+    assert read_limits(nodes) == Limits(500, 50, 4096, 9)
 
 
 @pytest.mark.parametrize("text", ["many", "-1", "1.5", "²", "9" * 19])
 def test_what_is_no_limit(text: str) -> None:
     with pytest.raises(HostError, match="bps-total is no number"):
-        read_limits({"bps-total": text}.get)
+        read_limits({"bps-total": text})
