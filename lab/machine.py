@@ -2,17 +2,17 @@
 """The lab machine: Debian with systemd, LVM and kvm_amd under QEMU's TCG.
 
 It is booted once; its state is saved when it is ready, and each run resumes
-that state in a few seconds. Nothing that a run changes outlives it.
+that state in a few seconds. Nothing that a run changes outlives it. One that
+is to be rebooted is booted instead, and keeps on a disk what it changes.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,25 +25,18 @@ from lab.archive import find_qemu
 from lab.cache import find_or_make, key_of
 from lab.errors import LabError, TimeLimitError
 from lab.image import Image, find_image, image_inputs
+from lab.qemu import Parts, start_qemu
+from lab.root import HERE
 from lab.stage import BUILD, TREE
-from lab.steps import step
+from lab.steps import run_quietly, step
 
-MEMORY_MIB = 2560
 _VOLUME_GROUP_BYTES = 8 << 30
+_OVERLAY_BYTES = 2 << 30
 _READY = b"lab: ready"
 _BOOT_LIMIT_S = 240.0
 _RESUME_LIMIT_S = 60.0
 # A panic of Linux with its registers and its stack.
 _SHOWN_LINES = 50
-_KERNEL_ARGUMENTS = (
-    # A panic ends the machine (with -no-reboot), and with it the run.
-    "console=ttyS0 panic=1 net.ifnames=0 "
-    # Emulated faster without; nothing here is protected by them.
-    "mitigations=off nokaslr audit=0 "
-    # TCG's TSC is the host's clock; without these the kernel takes the HPET.
-    "tsc=reliable clocksource=tsc "
-    "random.trust_cpu=1 systemd.show_status=0 quiet"
-)
 
 
 @dataclass(slots=True)
@@ -55,10 +48,10 @@ class Machine:
     image: Image
     directory: Path
 
-    def wait_ready(self, limit_s: float) -> None:
-        """Wait until the boot's last line is on the console."""
+    def wait_ready(self, limit_s: float, *, nr_boots: int = 1) -> None:
+        """Wait until so many boots' last lines are on the console."""
         deadline = time.monotonic() + limit_s
-        while _READY not in self.console():
+        while self.console().count(_READY) < nr_boots:
             if self.process.poll() is not None:
                 raise LabError(f"the machine ended in its boot\n{self.tail()}")
             if time.monotonic() > deadline:
@@ -143,6 +136,16 @@ class Machine:
             raise LabError(f"the machine ended\n{self.tail()}")
         return status
 
+    def reboot(self) -> None:
+        """Reboot it as its operator does, and wait until it is ready again.
+
+        Only one of boot_machine(); others end.
+        """
+        nr_boots = self.console().count(_READY)
+        # The connection ends with the machine, and so with a status of ssh.
+        subprocess.run([*self.ssh("-T"), "systemctl reboot"])
+        self.wait_ready(_BOOT_LIMIT_S, nr_boots=nr_boots + 1)
+
     def shell(self, command: str) -> int:
         """Run a shell command on this terminal, in the tree under test."""
         subprocess.run([*self.ssh("-T"), *_lab_run("")], check=True)
@@ -194,12 +197,40 @@ def start_machine(*, stage: Path, out: Path) -> Iterator[Machine]:
         # Sparse: a few KiB, LVM's own.
         _copy_sparse(state / "disk2.raw", directory / "disk2.raw")
         incoming = f"exec:zstd -dcq '{state / 'state.zst'}'"
-        with _start_qemu(
-            image, directory, stage, out, ("-incoming", incoming)
+        with _start(
+            Parts(image, directory, stage, out), "-incoming", incoming
         ) as machine:
             with step("resume"):
                 _wait_resumed(machine)
             yield machine
+
+
+@contextmanager
+def boot_machine(*, stage: Path, out: Path) -> Iterator[Machine]:
+    """As start_machine(), but one that can be rebooted."""
+    image = find_image()
+    with TemporaryDirectory(prefix="machine-", dir=_build()) as name:
+        directory = Path(name)
+        overlay = directory / "overlay.raw"
+        _make_sparse(overlay, _OVERLAY_BYTES)
+        run_quietly(["mke2fs", "-q", "-t", "ext4", overlay])
+        with _boot(Parts(image, directory, stage, out, overlay)) as machine:
+            yield machine
+
+
+@contextmanager
+def _boot(parts: Parts) -> Iterator[Machine]:
+    _make_sparse(parts.directory / "disk2.raw", _VOLUME_GROUP_BYTES)
+    with _start(parts) as machine:
+        with step("boot"):
+            machine.wait_ready(_BOOT_LIMIT_S)
+        yield machine
+
+
+@contextmanager
+def _start(parts: Parts, *options: str) -> Iterator[Machine]:
+    with start_qemu(parts, *options) as (process, monitor):
+        yield Machine(process, monitor, parts.image, parts.directory)
 
 
 def _wait_resumed(machine: Machine) -> None:
@@ -218,7 +249,9 @@ def _wait_resumed(machine: Machine) -> None:
 
 def _find_state() -> Path:
     """Directory with a booted machine's state and its second disk."""
-    key = key_of([*image_inputs(), Path(__file__), str(find_qemu())])
+    key = key_of(
+        [*image_inputs(), Path(__file__), HERE / "qemu.py", str(find_qemu())]
+    )
     return find_or_make("state", key, _boot_and_save)
 
 
@@ -226,94 +259,19 @@ def _boot_and_save(directory: Path) -> None:
     image = find_image()
     with TemporaryDirectory(prefix="boot-", dir=_build()) as name:
         work = Path(name)
-        with (work / "disk2.raw").open("wb") as disk:
-            disk.truncate(_VOLUME_GROUP_BYTES)
-        with _start_qemu(image, work, work, work, ()) as machine:
-            with step("boot"):
-                machine.wait_ready(_BOOT_LIMIT_S)
-            with step("save"):
-                machine.save(directory / "state.zst")
+        with _boot(Parts(image, work, work, work)) as machine, step("save"):
+            machine.save(directory / "state.zst")
         _copy_sparse(work / "disk2.raw", directory / "disk2.raw")
-
-
-@contextmanager
-def _start_qemu(
-    image: Image,
-    directory: Path,
-    stage: Path,
-    out: Path,
-    options: Sequence[str],
-) -> Iterator[Machine]:
-    ours, theirs = socket.socketpair()
-    log = (directory / "qemu.log").open("wb")
-    (directory / "console").touch()
-    with log, ours, theirs:
-        process = subprocess.Popen(
-            [
-                *_qemu_command(image, directory, stage, out),
-                *("-chardev", f"socket,id=qmp,fd={theirs.fileno()}"),
-                *("-mon", "chardev=qmp,mode=control"),
-                *options,
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=[theirs.fileno()],
-        )
-        theirs.close()
-        try:
-            monitor = QEMUMonitorProtocol(ours)
-            try:
-                monitor.connect()
-            except (QMPError, OSError, EOFError) as error:
-                text = (directory / "qemu.log").read_text(errors="replace")
-                raise LabError(f"QEMU did not start\n{text}") from error
-            yield Machine(process, monitor, image, directory)
-            monitor.close()
-        finally:
-            process.kill()
-            process.wait()
-
-
-def _qemu_command(
-    image: Image, directory: Path, stage: Path, out: Path
-) -> list[str]:
-    qemu = find_qemu()
-    share = qemu / "usr/share"
-    disk = "if=none,format=raw,cache=unsafe"
-    virtfs = "security_model=none"
-    return [
-        # Nothing of the lab outlives the one who started it.
-        *("setpriv", "--pdeathsig", "KILL"),
-        str(qemu / "usr/bin/qemu-system-x86_64"),
-        *("-L", f"{share}/qemu", "-L", f"{share}/seabios"),
-        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-        *("-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"),
-        *("-smp", "2", "-m", str(MEMORY_MIB)),
-        *("-kernel", str(image.kernel), "-initrd", str(image.initrd)),
-        *("-append", _KERNEL_ARGUMENTS),
-        *("-serial", f"file:{directory}/console"),
-        *("-drive", f"{disk},id=disk,file={image.disk},readonly=on"),
-        *("-device", "virtio-blk-pci,drive=disk"),
-        *(
-            "-drive",
-            f"{disk},id=disk2,file={directory}/disk2.raw,discard=unmap",
-        ),
-        *("-device", "virtio-blk-pci,drive=disk2"),
-        *("-device", "virtio-rng-pci"),
-        *("-netdev", "user,id=net,hostfwd=tcp:127.0.0.1:0-:22"),
-        *("-device", "virtio-net-pci,netdev=net,romfile="),
-        *(
-            "-virtfs",
-            f"local,path={stage},mount_tag=stage,readonly=on,{virtfs}",
-        ),
-        *("-virtfs", f"local,path={out},mount_tag=out,{virtfs}"),
-    ]
 
 
 def _build() -> Path:
     BUILD.mkdir(parents=True, exist_ok=True)
     return BUILD
+
+
+def _make_sparse(path: Path, nr_bytes: int) -> None:
+    with path.open("wb") as file:
+        file.truncate(nr_bytes)
 
 
 def _copy_sparse(source: Path, target: Path) -> None:

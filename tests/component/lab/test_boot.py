@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A host that boots, is powered off and boots again, with a guest that is
-enabled: the container's life is that of its systemd."""
+enabled: a container, whose life is that of its systemd, and a machine."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ import pytest
 from lab.container import start_container
 from tests.kvm.diskguest import file_in, is_clean, make_initrd, make_root
 
-pytestmark = pytest.mark.kvm
-
 UNIT = "xenner@1.service"
 # What an operator has by hand, or by networkd.
 BRIDGE = """\
@@ -24,14 +22,16 @@ Type=oneshot
 RemainAfterExit=yes
 ExecStart=ip link add xenbr0 type bridge
 ExecStart=ip link set xenbr0 up
+[Install]
+WantedBy=multi-user.target
 """
 CONFIG = """\
 name = 'web'
-kernel = '/srv/xenner/build/debian/vmlinuz'
-ramdisk = '/out/initrd'
+kernel = '{kernel}'
+ramdisk = '{ramdisk}'
 memory = 128
 extra = 'root=/dev/xvda console=hvc0 quiet panic=-1'
-disk = ['/out/root,raw,xvda,w']
+disk = ['{disk},raw,xvda,w']
 vif = ['bridge=xenbr0']
 """
 # Its interface comes last, and says that all before is done.
@@ -45,6 +45,16 @@ chmod +x /sbin/poweroff
 insmod /run/xen-netfront.ko
 exec sh
 """
+CONTAINER_CONFIG = CONFIG.format(
+    kernel="/srv/xenner/build/debian/vmlinuz",
+    ramdisk="/out/initrd",
+    disk="/out/root",
+)
+MACHINE_CONFIG = CONFIG.format(
+    kernel="/etc/xenner/vmlinuz",
+    ramdisk="/etc/xenner/initrd",
+    disk="/dev/lab/web",
+)
 IS_UP = f"""\
 systemctl is-system-running --wait && systemctl is-active {UNIT} || exit 1
 until journalctl -q -u {UNIT} --grep 'vif 0 is connected'; do sleep 0.1; done
@@ -68,19 +78,11 @@ def _enable(stage: Path) -> None:
         (wants / unit).symlink_to(f"{own}/systemd/system/{name}")
     (system / "bridge.service").write_text(BRIDGE)
     (etc / "xenner").mkdir(exist_ok=True)
-    (etc / "xenner/1.cfg").write_text(CONFIG)
+    (etc / "xenner/1.cfg").write_text(CONTAINER_CONFIG)
 
 
-def test_an_enabled_guest_is_up_after_each_boot(
-    usable_kvm: None,
-    debian_kernel: Path,
-    lab_root: Path,
-    out: Path,
-    tmp_path: Path,
-) -> None:
-    # Its packages are the host's only.
-    from lab.stage import make_stage
-
+def _make_guest(debian_kernel: Path, tmp_path: Path, out: Path) -> Path:
+    """Its root, and beside it its initrd."""
     image = out / "root"
     with image.open("wb") as file:
         file.truncate(32 << 20)
@@ -90,6 +92,21 @@ def test_an_enabled_guest_is_up_after_each_boot(
     netfront = debian_kernel.parent / "modules/xen-netfront.ko"
     given = {netfront.name: netfront.read_bytes()}
     shutil.move(make_initrd(tmp_path, debian_kernel, given), out / "initrd")
+    return image
+
+
+@pytest.mark.kvm
+def test_an_enabled_guest_is_up_after_each_boot_of_a_container(
+    usable_kvm: None,
+    debian_kernel: Path,
+    lab_root: Path,
+    out: Path,
+    tmp_path: Path,
+) -> None:
+    # Its packages are the host's only.
+    from lab.stage import make_stage
+
+    image = _make_guest(debian_kernel, tmp_path, out)
     with make_stage() as stage:
         _enable(stage)
         for nr_boots in (1, 2):
@@ -99,3 +116,39 @@ def test_an_enabled_guest_is_up_after_each_boot(
             # It was asked to shut down, while its disk was still there.
             assert file_in(image, "/boots") == b"up\n" * nr_boots
             assert is_clean(image)
+
+
+# What an operator does once, then the first start by hand.
+SET_UP = f"""\
+set -e
+lvcreate -qq -n web -L 32M lab
+dd if=/out/root of=/dev/lab/web bs=1M status=none
+cp /out/initrd /out/bridge.service /out/1.cfg build/debian/vmlinuz /etc/xenner
+mv /etc/xenner/bridge.service /etc/systemd/system
+systemctl enable --quiet xenner.target {UNIT} bridge.service
+systemctl start bridge.service xenner.target
+set +e
+"""
+# Stopped by hand at last, so that its disk can be looked at.
+LOOK = f"""\
+systemctl stop {UNIT} && e2fsck -fn /dev/lab/web >&2
+debugfs -R 'cat /boots' /dev/lab/web >/out/boots
+"""
+
+
+def test_an_enabled_guest_is_up_after_a_reboot_of_the_machine(
+    debian_kernel: Path, lab_root: Path, out: Path, tmp_path: Path
+) -> None:
+    # Its packages are the host's only.
+    from lab.machine import boot_machine
+    from lab.stage import make_stage
+
+    _make_guest(debian_kernel, tmp_path, out)
+    (out / "bridge.service").write_text(BRIDGE)
+    (out / "1.cfg").write_text(MACHINE_CONFIG)
+    with make_stage() as stage, boot_machine(stage=stage, out=out) as machine:
+        assert machine.run(SET_UP + IS_UP, limit_s=120) == 0
+        machine.reboot()
+        assert machine.run(IS_UP, limit_s=120) == 0
+        assert machine.run(LOOK, limit_s=120) == 0
+    assert (out / "boots").read_bytes() == b"up\nup\n"

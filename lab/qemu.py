@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The QEMU process that is the lab machine."""
+
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from qemu.qmp import QMPError
+from qemu.qmp.legacy import QEMUMonitorProtocol
+
+from lab.archive import find_qemu
+from lab.errors import LabError
+from lab.image import Image
+
+MEMORY_MIB = 2560
+_KERNEL_ARGUMENTS = (
+    # A panic ends the machine (with -no-reboot), and with it the run.
+    "console=ttyS0 panic=1 net.ifnames=0 "
+    # Emulated faster without; nothing here is protected by them.
+    "mitigations=off nokaslr audit=0 "
+    # TCG's TSC is the host's clock; without these the kernel takes the HPET.
+    "tsc=reliable clocksource=tsc "
+    "random.trust_cpu=1 systemd.show_status=0 quiet"
+)
+# For initramfs.sh.
+_OVERLAY_ARGUMENT = " lab.overlay=disk"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What one lab machine is made of."""
+
+    image: Image
+    directory: Path
+    """Its disk2.raw is the volume group's; the console's text and QEMU's
+    messages go there."""
+    stage: Path
+    out: Path
+    overlay: Path | None = None
+    """A disk for what the machine changes. Such a one can be rebooted; others
+    change memory, and end."""
+
+
+@contextmanager
+def start_qemu(
+    parts: Parts, *options: str
+) -> Iterator[tuple[subprocess.Popen[bytes], QEMUMonitorProtocol]]:
+    """A machine that was started, and its monitor. It ends with the block.
+
+    Raises LabError, with QEMU's words, if it does not start.
+    """
+    directory = parts.directory
+    ours, theirs = socket.socketpair()
+    log = (directory / "qemu.log").open("wb")
+    (directory / "console").touch()
+    with log, ours, theirs:
+        process = subprocess.Popen(
+            [
+                *_qemu_command(parts),
+                *("-chardev", f"socket,id=qmp,fd={theirs.fileno()}"),
+                *("-mon", "chardev=qmp,mode=control"),
+                *options,
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[theirs.fileno()],
+        )
+        theirs.close()
+        try:
+            monitor = QEMUMonitorProtocol(ours)
+            try:
+                monitor.connect()
+            except (QMPError, OSError, EOFError) as error:
+                text = (directory / "qemu.log").read_text(errors="replace")
+                raise LabError(f"QEMU did not start\n{text}") from error
+            yield process, monitor
+            monitor.close()
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _qemu_command(parts: Parts) -> list[str]:
+    qemu = find_qemu()
+    share = qemu / "usr/share"
+    virtfs = "security_model=none"
+    return [
+        # Nothing of the lab outlives the one who started it.
+        *("setpriv", "--pdeathsig", "KILL"),
+        str(qemu / "usr/bin/qemu-system-x86_64"),
+        *("-L", f"{share}/qemu", "-L", f"{share}/seabios"),
+        *("-nodefaults", "-no-user-config", "-display", "none"),
+        *("-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"),
+        *("-smp", "2", "-m", str(MEMORY_MIB)),
+        *_boot(parts),
+        *("-serial", f"file:{parts.directory}/console"),
+        *_disk("disk", f"{parts.image.disk},readonly=on"),
+        *_disk("disk2", f"{parts.directory}/disk2.raw,discard=unmap"),
+        *(_disk("overlay", str(parts.overlay)) if parts.overlay else ()),
+        *("-device", "virtio-rng-pci"),
+        *("-netdev", "user,id=net,hostfwd=tcp:127.0.0.1:0-:22"),
+        *("-device", "virtio-net-pci,netdev=net,romfile="),
+        *(
+            "-virtfs",
+            f"local,path={parts.stage},mount_tag=stage,readonly=on,{virtfs}",
+        ),
+        *("-virtfs", f"local,path={parts.out},mount_tag=out,{virtfs}"),
+    ]
+
+
+def _boot(parts: Parts) -> Sequence[str]:
+    image, kept = parts.image, parts.overlay is not None
+    return (
+        *("-kernel", str(image.kernel), "-initrd", str(image.initrd)),
+        *("-append", _KERNEL_ARGUMENTS + (_OVERLAY_ARGUMENT if kept else "")),
+        *(() if kept else ("-no-reboot",)),
+    )
+
+
+def _disk(name: str, file: str) -> Sequence[str]:
+    drive = f"if=none,format=raw,cache=unsafe,id={name},file={file}"
+    return ("-drive", drive, "-device", f"virtio-blk-pci,drive={name}")
