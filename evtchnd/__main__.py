@@ -16,7 +16,7 @@ from evtchnd.domains import Trusted
 from evtchnd.server import Server
 from xenner.errors import ConfigError, HostError
 from xenner.journallog import set_up_logging
-from xenner.listening import find_gid, open_listener
+from xenner.listening import find_gid, find_uid, open_listener
 from xenner.service import notify
 from xenner.settings import load_settings
 from xenner.watchdog import feed_watchdog
@@ -45,10 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _trusted(options: argparse.Namespace, uids: Sequence[int]) -> Trusted:
-    """HostError: there is no such group."""
+    """HostError: there is no such group or user."""
     return Trusted(
         uids=frozenset((*options.trust_uid, *uids)),
         gids=frozenset(map(find_gid, options.group)),
+        launcher_uids=frozenset(map(find_uid, options.launcher)),
     )
 
 
@@ -81,6 +82,14 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME",
         help="a group whose members' processes act for the host",
+    )
+    parser.add_argument(
+        "--launcher",
+        action="append",
+        default=[],
+        metavar="USER",
+        help="a user whose processes may make a domain of themselves, and "
+        "act for the host",
     )
     return parser
 

@@ -63,6 +63,9 @@ class Peer:
 
     role: Role
     domid: Domid
+    only_pid: int | None = None
+    """Of a launcher: the process whose domain it may register, itself; None:
+    any."""
 
     @property
     def is_host(self) -> bool:
@@ -74,10 +77,12 @@ CREDENTIALS_BYTES = struct.calcsize("iII")
 
 @dataclass(frozen=True, slots=True)
 class Trusted:
-    """Who acts for the host besides root, each process of theirs."""
+    """Who acts for the host besides root, each process of theirs.
+    `launcher_uids` are users whose processes register themselves."""
 
     uids: frozenset[int] = frozenset()
     gids: frozenset[int] = frozenset()
+    launcher_uids: frozenset[int] = frozenset()
 
 
 NOBODY = Trusted()
@@ -99,6 +104,8 @@ def identify(
             return Peer(Role.DOMAIN, domain.domid)
     if uid in (0, os.geteuid()):
         return Peer(Role.LAUNCHER, HOST)
+    if uid in trusted.launcher_uids:
+        return Peer(Role.LAUNCHER, HOST, only_pid=pid)
     gids = {gid, *array.array("I", groups)}
     if uid in trusted.uids or not gids.isdisjoint(trusted.gids):
         return Peer(Role.HOST, HOST)

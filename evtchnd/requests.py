@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from evtchnd.delivery import HandlePage
-from evtchnd.domains import Role, is_guest_domid
+from evtchnd.domains import Role, is_guest_domid, pid_of
 from evtchnd.messages import Reply, Request, Type
 from evtchnd.ports import End, PortError, State
 from evtchnd.switchboard import Handle, Switchboard
@@ -309,24 +309,39 @@ def _reset(call: _Call) -> Answer:
 def _register(call: _Call) -> Answer:
     if len(call.fds) != 1:
         raise PortError(errno.EINVAL)
+    _check_launches(call, pid_of(call.fds[0]))
     call.board.register(call.request.domain, call.fds[0])
     # It is the domain's now.
     call.fds.clear()
     return Answer()
 
 
+def _check_launches(call: _Call, pid: int | None) -> None:
+    """EPERM: it may launch itself only, and that is another process."""
+    if call.handle.peer.only_pid not in (None, pid):
+        raise PortError(errno.EPERM)
+
+
+def _pid_of_domain(call: _Call) -> int | None:
+    domain = call.board.domains.get(call.request.dom)
+    return domain.record.pid if domain is not None else None
+
+
 def _unregister(call: _Call) -> Answer:
+    _check_launches(call, _pid_of_domain(call))
     call.board.unregister(call.request.dom)
     return Answer()
 
 
 def _shutdown(call: _Call) -> Answer:
+    _check_launches(call, _pid_of_domain(call))
     call.board.shut_down(call.request.dom, call.request.value[0] & 0xFF)
     return Answer()
 
 
 def _raise_virq(call: _Call) -> Answer:
     """Of the host's only: a guest's own VIRQs are emu's to raise."""
+    _check_launches(call, None)
     if call.named_domid() != call.domid:
         raise PortError(errno.EOPNOTSUPP)
     call.board.raise_virq(call.request.virq, call.request.vcpu)

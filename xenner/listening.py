@@ -4,6 +4,7 @@
 import errno
 import grp
 import os
+import pwd
 import socket
 import struct
 from collections.abc import Iterator
@@ -136,6 +137,16 @@ def find_gid(group: str) -> int:
     except KeyError:
         raise HostError(
             f"there is no group {group}", "systemd-sysusers makes the suite's"
+        ) from None
+
+
+def find_uid(user: str) -> int:
+    """A user's number. HostError: there is none of that name."""
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        raise HostError(
+            f"there is no user {user}", "systemd-sysusers makes the suite's"
         ) from None
 
 

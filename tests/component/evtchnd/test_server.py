@@ -3,8 +3,12 @@
 
 import errno
 import os
+import pwd
 import select
+import subprocess
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ import pytest
 from evtchnd.messages import DomainRecord, Request, Type
 from evtchnd.ports import VIRQ_DOM_EXC, State
 from tests.component.evtchnd.conftest import GuestProcess
-from tests.component.evtchnd.daemon import LIMIT_S, Client, Daemon
+from tests.component.evtchnd.daemon import LIMIT_S, Client, Daemon, open_daemon
 from xenner import abi
 
 Connect = Callable[[], Client]
@@ -243,3 +247,43 @@ def test_nothing_is_left_open(connect: Connect, daemon: Daemon) -> None:
         first.must(Type.RESET, dom=0)
     while daemon.nr_fds() != before:
         first.must(Type.STATUS, port=1)
+
+
+NOBODY = 65534
+
+
+def test_a_user_may_launch_itself_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("root: a connection of another user's")
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o711)
+    with ExitStack() as stack:
+        user = pwd.getpwuid(NOBODY).pw_name
+        daemon = stack.enter_context(open_daemon(tmp_path, "--launcher", user))
+        daemon.path.chmod(0o666)
+        root = stack.enter_context(Client(daemon.path))
+        os.seteuid(NOBODY)
+        stack.callback(os.seteuid, 0)
+        client = stack.enter_context(Client(Path(daemon.path.name)))
+        os.seteuid(0)
+        other = stack.enter_context(subprocess.Popen(["sleep", "infinity"]))
+        stack.callback(other.kill)
+        own, others = os.pidfd_open(os.getpid()), os.pidfd_open(other.pid)
+        stack.callback(os.close, own)
+        stack.callback(os.close, others)
+        record = partial(DomainRecord, nr_ports=4096, nr_vcpus=1, nr_pages=64)
+        client.must(Type.REGISTER, [own], domain=record(1))
+        root.must(Type.REGISTER, [others], domain=record(2))
+        for refused in (
+            client.call(Type.REGISTER, [others], domain=record(3)),
+            client.call(Type.UNREGISTER, dom=2),
+            client.call(Type.UNREGISTER, dom=3),
+            client.call(Type.SHUTDOWN, dom=2),
+            client.call(Type.RAISE_VIRQ, virq=VIRQ_DOM_EXC),
+        ):
+            assert refused.error == errno.EPERM
+        client.must(Type.SHUTDOWN, dom=1, value=(3, 0))
+        client.must(Type.UNREGISTER, dom=1)
+        root.must(Type.DOMAIN_INFO, dom=2)

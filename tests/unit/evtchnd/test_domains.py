@@ -31,6 +31,13 @@ def test_nobody_else_is_served_unless_named() -> None:
     assert whose(OTHERS_UID, trusted=trusted) == Peer(Role.HOST, HOST)
 
 
+def test_a_user_whose_processes_launch_themselves() -> None:
+    trusted = Trusted(launcher_uids=frozenset({OTHERS_UID}))
+    peer = whose(OTHERS_UID, trusted=trusted)
+    assert peer == Peer(Role.LAUNCHER, HOST, only_pid=1)
+    assert whose(OTHERS_UID + 1, trusted=trusted) is None
+
+
 @pytest.mark.parametrize(("gid", "groups"), [(GROUP, b""), (7, IN_IT)])
 def test_a_group_may_be_the_first_or_one_of_many(
     gid: int, groups: bytes
