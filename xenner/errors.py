@@ -4,9 +4,27 @@
 An error of ours has no class here: it ends the process with a traceback.
 """
 
+import errno
+import os
+import pwd
 from pathlib import Path
 
 from xenner.types import Domid
+
+
+def why_unread(error: OSError) -> str:
+    """Why a file of the operator's was not read, and what that asks for."""
+    text = error.strerror or str(error)
+    if error.errno != errno.EACCES:
+        return text
+    return f"{text}: it is to be readable to {_user()}"
+
+
+def _user() -> str:
+    try:
+        return f"user {pwd.getpwuid(os.geteuid()).pw_name}"
+    except KeyError:
+        return f"user {os.geteuid()}"
 
 
 class GuestError(Exception):

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from xenner.errors import ConfigError, HostError
+from xenner.errors import ConfigError, HostError, why_unread
 from xenner.settings import Console, GuestSettings, load_settings
 from xenner.types import Domid
 from xenner.xlcfg import DomainConfig, parse_config
@@ -158,9 +158,10 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
 def _read(path: Path) -> str:
     try:
         return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", "not a text file (UTF-8)")
-        raise ConfigError(str(reason), file=path) from None
+    except OSError as error:
+        raise ConfigError(why_unread(error), file=path) from None
+    except UnicodeDecodeError:
+        raise ConfigError("not a text file (UTF-8)", file=path) from None
 
 
 def _choose_domid(arguments: argparse.Namespace, name: str) -> Domid:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import pwd
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,6 +93,11 @@ def test_from_start_to_stop(store: None, tmp_path: Path) -> None:
     )
     group = Path(f"/proc/{has['MainPID']}/cgroup").read_text()
     assert f"xenner-{DOMID}.slice/" in group
+    status = Path(f"/proc/{has['MainPID']}/status").read_text()
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    uid = str(pwd.getpwnam("xenner-vm").pw_uid)
+    assert set(fields["Uid"].split()) == {uid}
+    assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == 0
     limits = output_of(
         *("systemctl", "show", f"xenner-{DOMID}.slice"),
         *("-p", "CPUWeight,CPUQuotaPerSecUSec,MemoryMax"),
@@ -115,6 +121,12 @@ def test_from_start_to_stop(store: None, tmp_path: Path) -> None:
         "web: has ended: poweroff, which means destroy",
     ]
     assert not Path(f"/run/xenner/vmcore.{DOMID}").exists()
+
+
+def wait(condition: str) -> None:
+    """`while ...` or `until ...` of the shell; not for ever."""
+    script = f"{condition} >/dev/null 2>&1; do sleep 0.2; done"
+    output_of("timeout", "60", "sh", "-c", script)
 
 
 def test_who_asked_is_in_the_story(store: None, tmp_path: Path) -> None:
@@ -204,6 +216,46 @@ def test_a_killed_guest_comes_back(xennerd: None, tmp_path: Path) -> None:
     # Whoever stops the unit is not contradicted.
     output_of("systemctl", "stop", UNIT)
     assert shown("ActiveState")["ActiveState"] == "inactive"
+
+
+DUMPS = Path("/var/lib/xenner/dump")
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_dead_guest_is_written_to_a_core(
+    xennerd: None, tmp_path: Path, is_killed: bool
+) -> None:
+    """By its own process, which no longer owns that place, or by xennerd."""
+    init = INIT if is_killed else b"#!/bin/busybox sh\nexit 1\n"
+    write_file(tmp_path, init=init, more="on_crash = 'coredump-destroy'")
+    output_of("systemctl", "start", UNIT)
+    if is_killed:
+        output_of("systemctl", "kill", "--signal=KILL", UNIT)
+    wait(f"until ls {DUMPS}/*-web.core && ! ls /run/xenner/*.{DOMID}")
+    (core,) = DUMPS.glob("*-web.core")
+    assert core.stat().st_mode & 0o777 == 0o600
+    assert core.read_bytes()[:4] == b"\x7fELF"
+    core.unlink()
+
+
+def test_a_killed_guest_stays(xennerd: None, tmp_path: Path) -> None:
+    write_file(tmp_path, more="on_crash = 'preserve'")
+    output_of("systemctl", "start", UNIT)
+    output_of("systemctl", "kill", "--signal=KILL", UNIT)
+    wait("until xennerctl list web | grep -q -- '---[sc]-'")
+    vmcore = Path(f"/run/xenner/vmcore.{DOMID}")
+    assert vmcore.stat().st_mode & 0o777 == 0o400
+    output_of("xennerctl", "destroy", "web")
+    assert not vmcore.exists()
+
+
+def test_what_it_may_not_read_is_told(store: None, tmp_path: Path) -> None:
+    write_file(tmp_path)
+    FILE.chmod(0o600)
+    assert run("systemctl", "start", UNIT).returncode != 0
+    lines = output_of("journalctl", "-u", UNIT, "--output=cat", "-n", "12")
+    reason = "Permission denied: it is to be readable to user xenner-vm"
+    assert f"xenner-start: {FILE}: {reason}\n" in lines
 
 
 def test_any_file_is_a_unit(xennerd: None, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from xenner.errors import ConfigError
+from xenner.errors import ConfigError, why_unread
 from xennerd.vm.bzimage import MAX_KERNEL_BYTES, ImageError, unwrap_kernel
 from xennerd.vm.elf import EM_X86_64, Elf, Segment, parse_elf
 from xennerd.vm.kernelcache import KernelCache
@@ -66,7 +66,7 @@ def load_kernel(path: Path, *, cache: KernelCache | None = None) -> Kernel:
             image = file.read(MAX_KERNEL_BYTES + 1)
     except OSError as error:
         raise ConfigError(
-            f"cannot read the kernel: {error.strerror}", file=path
+            f"cannot read the kernel: {why_unread(error)}", file=path
         ) from error
     if len(image) > MAX_KERNEL_BYTES:
         raise ConfigError("too big to be a kernel", file=path)

@@ -19,7 +19,10 @@ _FORMAT = "1"
 
 
 def default_cache_dir() -> Path:
-    """/var/cache/xenner for root, else in the user's own cache directory."""
+    """The service manager's for this process (systemd.exec(5)); /var/cache/
+    xenner for root, else in the user's own cache directory."""
+    if given := os.environ.get("CACHE_DIRECTORY"):
+        return Path(given)
     if os.geteuid() == 0:
         return Path("/var/cache/xenner")
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

@@ -17,7 +17,7 @@ import trio
 
 from xenner import concurrency, service
 from xenner.concurrency import run_abandonable
-from xenner.errors import ConfigError, HostError
+from xenner.errors import ConfigError, HostError, why_unread
 from xenner.types import Domid
 from xenner.watchdog import feed_watchdog
 from xennerd.runtimedir import default_runtime_dir
@@ -445,7 +445,7 @@ def _read_initrd(path: Path | None) -> bytes | None:
         return path.read_bytes()
     except OSError as error:
         raise ConfigError(
-            f"cannot read the initrd: {error.strerror}", file=path
+            f"cannot read the initrd: {why_unread(error)}", file=path
         ) from error
 
 

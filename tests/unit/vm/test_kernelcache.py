@@ -114,8 +114,11 @@ def test_unusable_directory(packed: Path, tmp_path: Path) -> None:
 
 
 def test_default_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CACHE_DIRECTORY", raising=False)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert default_cache_dir() == Path("/var/cache/xenner")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("XDG_CACHE_HOME", "/home/me/.cache")
     assert default_cache_dir() == Path("/home/me/.cache/xenner")
+    monkeypatch.setenv("CACHE_DIRECTORY", "/var/cache/xenner/vm")
+    assert default_cache_dir() == Path("/var/cache/xenner/vm")
