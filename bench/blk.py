@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.blkguest import open_guest
+from bench.placing import on_processor, processors
 from bench.results import AbsentError, Result, in_turn, median
 from bench.xenstore import cpu_s
 from tests.component.backend import number
@@ -209,6 +210,17 @@ def _rate(case: str, load: Load, nr_disks: int = 1) -> Result:
         )
 
 
+def _alone(case: str, load: Load) -> Result:
+    """One request at a time: nothing overlaps. Across processors most of it
+    is the waking of idle ones, which is the machine's; the ratio is of both on
+    one processor, "spread" has what the scheduler makes of it."""
+    spread = _rate(case, load)
+    with on_processor(processors()[-1]):
+        result = _rate(case, load)
+    result.extra["spread"] = {"ours": spread.ours, "peer": spread.peer}
+    return result
+
+
 def _qdisk(case: str, load: Load) -> Result:
     on_disk = _qdisk_at(None, case, load)
     result = _qdisk_at(_MEMORY, case, load)
@@ -306,7 +318,10 @@ def _cases() -> dict[str, Callable[[], Result]]:
     }
     for kind in ("read", "write"):
         loads[f"fio-128k-{kind}"] = Load(kind == "write", 128 << 10, 32)
-    cases = {name: partial(_rate, name, load) for name, load in loads.items()}
+    cases = {
+        name: partial(_alone if load.depth == 1 else _rate, name, load)
+        for name, load in loads.items()
+    }
     many = "fio-16disks"
     cases[many] = partial(_rate, many, Load(False, 4096, 8), 16)
     for kind in ("read", "write"):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from bench.placing import on_processor, processors
 from bench.results import AbsentError, Result, in_turn, median
 from bench.xenstore import cpu_s
 from tests.component.backend import number
@@ -225,11 +226,15 @@ def _result(
 
 
 def latency() -> Result:
-    """A frame there and back, half of them faster."""
-    with open_place() as place:
+    """A frame there and back, half of them faster. Who answers has one
+    processor and the other end another: how long one takes to wake the other
+    decides, and is the same for both."""
+    near, far = processors()[0], processors()[-1]
+    with on_processor(near), open_place() as place:
 
         def ping(side: str) -> float:
-            said = _run(place.peer("peer-ping", side, SECONDS))
+            with on_processor(far):
+                said = _run(place.peer("peer-ping", side, SECONDS))
             return number(said, "us")
 
         def ours() -> float:
