@@ -11,7 +11,7 @@
 struct copy_side {
     char *virt;
     struct granter *granter;
-    uint32_t ref;
+    struct use *use;
     off_t at;
     bool writable;
 };
@@ -30,12 +30,12 @@ static int16_t side_begin(xengnttab_handle *xgt, struct copy_side *side,
     }
     if ((uint32_t)ptr->foreign.offset + length > VMCORE_PAGE_BYTES)
         return GNTST_bad_copy_arg;
-    side->ref = ptr->foreign.ref;
     side->granter = granter_get(&xgt->granters, ptr->foreign.domid);
     if (!side->granter)
         return GNTST_bad_domain;
     grants_lock();
-    status = grant_begin(side->granter, side->ref, writable, &frame);
+    status = grant_begin(side->granter, ptr->foreign.ref, writable, &side->use,
+                         &frame);
     grants_unlock();
     if (status != GNTST_okay) {
         granter_put(&xgt->granters, side->granter);
@@ -51,7 +51,7 @@ static void side_end(xengnttab_handle *xgt, struct copy_side *side)
     if (!side->granter)
         return;
     grants_lock();
-    grant_end(side->granter, side->ref, side->writable);
+    grant_end(side->granter, side->use, side->writable);
     grants_unlock();
     granter_put(&xgt->granters, side->granter);
 }

@@ -68,14 +68,14 @@ static void let_go(struct mapping *mapping)
     if (mapping->is_own)
         munmap(mapping->address, (size_t)mapping->nr_pages * VMCORE_PAGE_BYTES);
     for (uint32_t i = 0; i < mapping->nr_held; i++)
-        frame_release(mapping->page[i].granter, mapping->page[i].frame);
+        frame_release(mapping->page[i].granter, mapping->page[i].hold);
 }
 
 /* With grants_lock(). */
 static void end_grants(const struct mapping *mapping)
 {
     for (uint32_t i = 0; i < mapping->nr_begun; i++)
-        grant_end(mapping->page[i].granter, mapping->page[i].ref,
+        grant_end(mapping->page[i].granter, mapping->page[i].use,
                   mapping->writable);
 }
 
@@ -171,13 +171,13 @@ static int begin_page(struct mapping *mapping, struct granter *granter,
                       uint32_t ref)
 {
     struct page *page = &mapping->page[mapping->nr_begun];
-    uint64_t frame;
 
-    if (grant_begin(granter, ref, mapping->writable, &frame) != GNTST_okay) {
+    *page = (struct page){.granter = granter};
+    if (grant_begin(granter, ref, mapping->writable, &page->use,
+                    &page->frame) != GNTST_okay) {
         errno = EINVAL; /* what Linux's gntdev makes of each status */
         return -1;
     }
-    *page = (struct page){granter, frame, ref, false};
     mapping->nr_begun++;
     return 0;
 }
@@ -209,7 +209,8 @@ static int hold_all(struct mapping *mapping)
     for (; mapping->nr_held < mapping->nr_pages; mapping->nr_held++) {
         struct page *page = &mapping->page[mapping->nr_held];
 
-        if (frame_hold(page->granter, page->frame, &page->is_there))
+        page->hold = frame_hold(page->granter, page->frame, &page->is_there);
+        if (!page->hold)
             return -1;
     }
     return 0;
@@ -230,7 +231,7 @@ static bool is_one_run(const struct mapping *mapping)
 }
 
 /*
- * Give a mapping its address; 0 or -1. A run of pages has one already, in the
+ * Give a mapping its address, and link it; 0 or -1. A run of pages has one already, in the
  * view of all the domain's memory: that is an addition where the other way is
  * several system calls. But an address says which grants xengnttab_unmap() is
  * to end: of two that lead to one frame, the second has an address of its own.
@@ -238,13 +239,16 @@ static bool is_one_run(const struct mapping *mapping)
 static int place(xengnttab_handle *xgt, struct mapping *mapping, int prot)
 {
     struct page *page = mapping->page;
+    struct mapping **link;
     char *address;
     int rc;
 
     if (is_one_run(mapping)) {
         address = granter_view(page->granter, prot, page->frame);
-        if (address && !*mapping_at(xgt, address)) {
+        link = address ? mapping_at(xgt, address) : NULL;
+        if (link && !*link) {
             mapping->address = address;
+            *link = mapping;
             return 0;
         }
     }
@@ -260,6 +264,7 @@ static int place(xengnttab_handle *xgt, struct mapping *mapping, int prot)
         if (rc)
             return -1;
     }
+    *mapping_at(xgt, mapping->address) = mapping;
     return 0;
 }
 
@@ -297,7 +302,6 @@ static void *map(xengnttab_handle *xgt, uint32_t nr_pages,
     if (mapping->writable)
         mapping->clear_offset = clear_offset;
     address = mapping->address;
-    *mapping_at(xgt, address) = mapping;
 out:
     pthread_mutex_unlock(&xgt->lock);
     return address;
@@ -411,7 +415,6 @@ static uint32_t place_each(xengnttab_handle *xgt, uint32_t count, int prot,
         if (hold_all(each[i]) || place(xgt, each[i], prot))
             break;
         addresses[i] = each[i]->address;
-        *mapping_at(xgt, each[i]->address) = each[i];
     }
     return i;
 }

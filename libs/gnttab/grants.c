@@ -17,8 +17,8 @@
  * the last one clears them. One table for all handles.
  */
 struct use {
-    struct use *next;
-    uint64_t identity; /* of the domain's vmcore */
+    struct use *next, **link; /* that it is linked by */
+    uint64_t identity;        /* of the domain's vmcore */
     uint32_t ref;
     unsigned int readers, writers;
     int slot; /* in this process's mapper file */
@@ -210,21 +210,27 @@ static struct use *add_use(struct granter *granter, uint32_t ref)
     use->identity = granter->core.identity;
     use->ref = ref;
     use->slot = mapper_note(&granter->core, ref);
+    use->link = link;
     *link = use;
     return use;
 }
 
-static void drop_use(struct granter *granter, uint32_t ref, bool writable)
+void grant_end(struct granter *granter, struct use *use, bool writable)
 {
-    struct use **link = use_of(granter, ref), *use = *link;
+    uint16_t flags = 0;
 
     if (writable && !--use->writers)
-        unmark(granter, ref, GTF_writing);
-    if (--use->readers)
+        flags = GTF_writing;
+    if (!--use->readers)
+        flags |= GTF_reading;
+    if (flags)
+        unmark(granter, use->ref, flags);
+    if (use->readers)
         return;
-    unmark(granter, ref, GTF_reading);
     mapper_forget(use->slot);
-    *link = use->next;
+    *use->link = use->next;
+    if (use->next)
+        use->next->link = use->link;
     use->next = spare_uses;
     spare_uses = use;
 }
@@ -240,32 +246,27 @@ void grants_unlock(void)
 }
 
 int16_t grant_begin(struct granter *granter, uint32_t ref, bool writable,
-                    uint64_t *frame)
+                    struct use **begun, uint64_t *frame)
 {
     struct use *use;
     int16_t status;
 
     if (ref >= granter->nr_entries)
         return GNTST_bad_gntref;
-    use = add_use(granter, ref);
-    status = use ? mark(granter, ref, writable) : GNTST_no_device_space;
-    if (use) {
-        use->readers++;
-        use->writers += writable;
-    }
-    if (use && status == GNTST_okay) {
+    *begun = use = add_use(granter, ref);
+    if (!use)
+        return GNTST_no_device_space;
+    use->readers++;
+    use->writers += writable;
+    status = mark(granter, ref, writable);
+    if (status == GNTST_okay) {
         /* After the mark: the guest may not change it any more. */
         *frame =
             __atomic_load_n(&granter->entries[ref].frame, __ATOMIC_SEQ_CST);
         if (!vmcore_has_frame(&granter->core, *frame))
             status = GNTST_general_error;
     }
-    if (use && status != GNTST_okay)
-        drop_use(granter, ref, writable);
+    if (status != GNTST_okay)
+        grant_end(granter, use, writable);
     return status;
-}
-
-void grant_end(struct granter *granter, uint32_t ref, bool writable)
-{
-    drop_use(granter, ref, writable);
 }

@@ -14,6 +14,7 @@
 #include "libs/client/vmcore.h"
 
 struct hold;
+struct use;
 
 #define NR_HOLD_BUCKETS 256
 #define NR_IDLE_HOLDS 128
@@ -47,19 +48,21 @@ void grants_unlock(void);
 
 /*
  * Begin to use a grant: GNTST_*. Its GTF_reading, and GTF_writing if asked
- * for, stand in the entry until grant_end(); frame is where it leads.
+ * for, stand in the entry until grant_end() of the use; frame is where it
+ * leads.
  */
 int16_t grant_begin(struct granter *granter, uint32_t ref, bool writable,
-                    uint64_t *frame);
-void grant_end(struct granter *granter, uint32_t ref, bool writable);
+                    struct use **use, uint64_t *frame);
+void grant_end(struct granter *granter, struct use *use, bool writable);
 
 /*
- * holds.c: a frame that is mapped stays with the guest until frame_release().
- * is_there: it has memory that can be mapped (vmcore_fill()). 0, or -1 and
- * errno.
+ * holds.c: a frame that is mapped stays with the guest until frame_release()
+ * of its hold. is_there: it has memory that can be mapped (vmcore_fill()).
+ * NULL and errno.
  */
-int frame_hold(struct granter *granter, uint64_t frame, bool *is_there);
-void frame_release(struct granter *granter, uint64_t frame);
+struct hold *frame_hold(struct granter *granter, uint64_t frame,
+                        bool *is_there);
+void frame_release(struct granter *granter, struct hold *hold);
 void holds_free(struct granter *granter);
 
 #endif

@@ -12,8 +12,9 @@
 
 struct page {
     struct granter *granter;
+    struct use *use;
+    struct hold *hold;
     uint64_t frame;
-    uint32_t ref;
     bool is_there; /* if not, the mapping has zeros of its own */
 };
 

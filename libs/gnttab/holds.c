@@ -30,7 +30,7 @@ static struct hold **hold_at(struct granter *granter, uint64_t chunk)
     return link;
 }
 
-int frame_hold(struct granter *granter, uint64_t frame, bool *is_there)
+struct hold *frame_hold(struct granter *granter, uint64_t frame, bool *is_there)
 {
     uint64_t chunk = frame / CHUNK_FRAMES;
     uint8_t bit = (uint8_t)(1U << frame % CHUNK_FRAMES);
@@ -39,10 +39,10 @@ int frame_hold(struct granter *granter, uint64_t frame, bool *is_there)
     if (!hold) {
         hold = calloc(1, sizeof(*hold));
         if (!hold)
-            return -1;
+            return NULL;
         if (vmcore_hold(&granter->core, chunk * CHUNK_FRAMES, CHUNK_FRAMES)) {
             free(hold);
-            return -1;
+            return NULL;
         }
         hold->chunk = chunk;
         hold->there = vmcore_is_whole(&granter->core) ? 0xff : 0;
@@ -53,7 +53,7 @@ int frame_hold(struct granter *granter, uint64_t frame, bool *is_there)
         hold->there |= bit;
     hold->users++;
     *is_there = hold->there & bit;
-    return 0;
+    return hold;
 }
 
 static void drop(struct granter *granter, struct hold *hold)
@@ -63,9 +63,9 @@ static void drop(struct granter *granter, struct hold *hold)
     free(hold);
 }
 
-void frame_release(struct granter *granter, uint64_t frame)
+void frame_release(struct granter *granter, struct hold *hold)
 {
-    struct hold *hold = *hold_at(granter, frame / CHUNK_FRAMES), *oldest;
+    struct hold *oldest;
 
     if (--hold->users || hold->is_in_ring)
         return;
