@@ -236,10 +236,7 @@ static int16_t send_packet(struct net_engine *e, struct slots *slots)
 {
     const struct netif_extra_info *gso =
         &slots->extra[XEN_NETIF_EXTRA_TYPE_GSO];
-    struct packet packet = {
-        .total_bytes = slots->total_bytes,
-        .is_csum_blank = slots->data[0].flags & NETTXF_csum_blank,
-    };
+    struct packet packet; /* no initialiser: it would clear head[] each time */
     struct iovec iov[2 + MAX_SLOTS];
     struct virtio_net_hdr header;
     struct mapped mapped;
@@ -248,6 +245,10 @@ static int16_t send_packet(struct net_engine *e, struct slots *slots)
 
     if (!has_sane_sizes(slots) || !map(e, slots, &mapped))
         return NETIF_RSP_ERROR;
+    packet.total_bytes = slots->total_bytes;
+    packet.is_csum_blank = slots->data[0].flags & NETTXF_csum_blank;
+    packet.gso_type = XEN_NETIF_GSO_TYPE_NONE;
+    packet.gso_size = 0;
     if (slots->extra_types & 1U << XEN_NETIF_EXTRA_TYPE_GSO) {
         packet.gso_type = gso->u.gso.type;
         packet.gso_size = gso->u.gso.size;
