@@ -9,6 +9,7 @@ import select
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from tests.places.rules import limit_s
 # What the store is asked with, xenstore-utils, the lab's root has not.
 pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
 
-XVDA = 51712
+XVDA, XVDB = 51712, 51728
 _MIB = 1 << 20
 
 
@@ -149,4 +150,32 @@ def test_plugged_in_and_out_while_it_runs(
     assert missing.returncode == 1
     assert f"{tmp_path}/none" in missing.stderr
     assert len(ctl("block-list", domid).splitlines()) == 2
+    _power_off(guest)
+
+
+def test_a_limit_of_its_own_bites_until_it_is_lifted(
+    host: Host, disks: Disks, image: Path, tmp_path: Path
+) -> None:
+    guest = _boot(host, disks, image)
+    ctl = Ctl(host)
+    extra = tmp_path / "extra.img"
+    extra.write_bytes(os.urandom(4 * _MIB))
+    # A tenth of it at once: the first MiB is over that in any case.
+    spelled = f"{extra},raw,xvdb,r,bps-total=1500000"
+    ctl("block-attach", str(DOMID), spelled)
+    guest.do("until [ -b /dev/xvdb ]; do :; done")
+    said = guest.do("dd if=/dev/xvdb bs=1M count=1 | sha256sum")
+    expected = extra.read_bytes()[:_MIB]
+    assert hashlib.sha256(expected).hexdigest() in said
+    bitten = disks.statistics(XVDB)
+    assert bitten["throttled"] >= 1
+    assert bitten["throttled_us"] > 0
+    assert disks.statistics(XVDA)["throttled"] == 0
+    host.run("xenstore-write", f"{disks.backend(XVDB)}/bps-total", "0")
+    end = time.monotonic() + limit_s(30)
+    while "no limits" not in disks.log():
+        assert time.monotonic() < end, disks.log()
+        time.sleep(0.02)
+    guest.do("dd if=/dev/xvdb of=/dev/null bs=1M skip=2")
+    assert disks.statistics(XVDB)["throttled"] == bitten["throttled"]
     _power_off(guest)
