@@ -137,7 +137,7 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
         evtchnd=arguments.evtchnd,
         xenstore=arguments.xenstore,
         handle=uuid.UUID(record.handle),
-        is_stopped=arguments.paused,
+        is_stopped=arguments.paused or _is_to_be_paused(arguments),
         guests=load_settings().guests,
     )
     keeper = FileKeeper(
@@ -153,6 +153,14 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
     if keeper.is_anew:
         _start_anew(arguments, keeper.record)
     return 1 if keeper.is_left else status
+
+
+def _is_to_be_paused(arguments: argparse.Namespace) -> bool:
+    """Of a unit: xennerd says so in a file of its own."""
+    name = f"{arguments.instance}.paused"
+    return (
+        "/" not in name and (arguments.runtime_dir / "config" / name).exists()
+    )
 
 
 def _read(path: Path) -> str:

@@ -35,6 +35,13 @@ def output_of(*command: str) -> str:
     return done.stdout
 
 
+@pytest.fixture(autouse=True)
+def started_seldom() -> None:
+    """Each test starts the same daemons: together more often than systemd
+    lets one, five times in ten seconds."""
+    run("systemctl", "reset-failed")
+
+
 @dataclass(frozen=True, slots=True)
 class Units:
     """Runs commands as transient services."""

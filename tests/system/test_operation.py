@@ -40,7 +40,7 @@ BRIDGE = "xenbr0"
 HOST, GUEST = "10.9.0.1", "10.9.0.2"
 DAEMONS = ("xenstored", "blkbackd", "netbackd", "xennerd")
 IS_MACHINE = current_place() is Place.MACHINE
-KILLED = ("blkbackd",) if IS_MACHINE else ("evtchnd", *DAEMONS)
+KILLED = ("blkbackd",) if IS_MACHINE else ("evtchnd", *DAEMONS, "xenner-units")
 _SIZE_BYTES = 32 << 20
 _ROOT_INIT = f"""\
 #!/bin/sh
@@ -151,7 +151,8 @@ def entries(since: str, *options: str) -> list[dict[str, str]]:
 
 def loud_lines(since: str) -> list[str]:
     """What the suite's programs have said at warning or above."""
-    names = {f"{name}.service" for name in (*DAEMONS, "evtchnd")} | {UNIT}
+    daemons = (*DAEMONS, "evtchnd", "xenner-units")
+    names = {f"{name}.service" for name in daemons} | {UNIT}
     return [
         entry["MESSAGE"]
         for entry in entries(since, "--priority=warning")

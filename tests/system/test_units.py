@@ -16,7 +16,7 @@ from xenner.evtchn import Evtchnd
 from xenner.types import Domid
 
 SYSTEM = Path("/usr/lib/systemd/system")
-BACKENDS = ("blkbackd.service", "netbackd.service")
+BACKENDS = ("blkbackd.service", "netbackd.service", "xennerd.service")
 SOCKET = Path("/run/xenner/evtchnd.socket")
 STORE = Path("/run/xenstored/socket")
 DEFAULTS = Path("/etc/default/xenner")
@@ -84,7 +84,11 @@ def test_store_and_backends_run_with_what_they_may(backends: None) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["evtchnd", "xennerd", "xenstored", "blkbackd", "netbackd"]
+    "name",
+    [
+        *("evtchnd", "xennerd", "xenner-units"),
+        *("xenstored", "blkbackd", "netbackd"),
+    ],
 )
 def test_they_may_do_little(name: str) -> None:
     unit = str(SYSTEM / f"{name}.service")
@@ -162,7 +166,8 @@ def test_xenstore_ls_and_watch(store_socket: None) -> None:
     [
         ("xenstored.service", "xenner-store", 0),
         ("blkbackd.service", "xenner-blk", 0),
-        # CAP_NET_ADMIN of capabilities(7).
+        # CAP_FOWNER and CAP_NET_ADMIN of capabilities(7).
+        ("xennerd.service", "xennerd", 1 << 3),
         ("netbackd.service", "xenner-net", 1 << 12),
     ],
 )

@@ -67,6 +67,8 @@ def _start(places: Places, file: Path, extra: str, *, is_paused: bool) -> None:
             daemon.execute(
                 "domain-create",
                 file=str(file.absolute()),
+                # xennerd is another user, who may not read it.
+                text=file.read_text(),
                 settings=extra,
                 paused=is_paused,
             )

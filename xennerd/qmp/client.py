@@ -67,7 +67,7 @@ class QmpClient:
         self._lines.close()
         self._socket.close()
 
-    def execute(self, name: str, **arguments: Any) -> Any:
+    def execute(self, name: str, /, **arguments: Any) -> Any:
         """What the command returns. QmpRefusedError with the monitor's text."""
         request: dict[str, Any] = {"execute": name}
         if arguments:

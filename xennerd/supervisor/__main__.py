@@ -33,6 +33,9 @@ from xennerd.supervisor.daemons import Daemon, stop_all
 from xennerd.supervisor.domains import Domains
 from xennerd.supervisor.launcher import ByHand, BySystemd, Launcher
 from xennerd.supervisor.programs import Places, environment, programs
+from xennerd.supervisor.story import Story
+from xennerd.units.client import UnitsByHelper
+from xennerd.units.manager import Systemd, Units
 
 GROUP = "xenner"
 """Its members may ask us, besides root."""
@@ -106,7 +109,9 @@ async def _serve(places: Places, options: argparse.Namespace) -> None:
     if there are any."""
     control = Control()
     daemons: list[Daemon] = []
-    launcher: Launcher = BySystemd(places)
+    units: Units = UnitsByHelper() if options.units else Systemd()
+    story = Story(units)
+    launcher: Launcher = BySystemd(places, units)
     if not options.units:
         inherited = environment(places, os.environ)
         launcher = ByHand(
@@ -123,7 +128,8 @@ async def _serve(places: Places, options: argparse.Namespace) -> None:
     domains = Domains(
         places.runtime_dir,
         launcher=launcher,
-        aftermath=Aftermath(places, options.dump_dir),
+        aftermath=Aftermath(places, options.dump_dir, story),
+        tell=story,
         emit=control.emit,
     )
     path = places.runtime_dir / "xennerd.socket"

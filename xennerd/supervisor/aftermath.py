@@ -12,10 +12,11 @@ from xenner.errors import ConfigError
 from xenner.types import ShutdownReason
 from xenner.xlcfg import Action, DomainConfig, parse_config
 from xennerd.burial import bury
-from xennerd.journal import Event, Subject, tell
+from xennerd.journal import Event
 from xennerd.policy import Verdict, verdict_for
 from xennerd.records import Record, remove_record
 from xennerd.supervisor.programs import Places
+from xennerd.supervisor.story import Tell
 from xennerd.tools import stalefinding
 from xennerd.tools.removal import remove
 from xennerd.tools.stale import Kind, judge
@@ -30,6 +31,7 @@ class Aftermath:
 
     places: Places
     dump_dir: Path
+    tell: Tell
 
     def settle(self, record: Record, *, is_asked: bool) -> Verdict:
         """Do for a domain whose process was killed what its own would have
@@ -42,7 +44,7 @@ class Aftermath:
         now_s = time.time()
         with claimed(record.domid, runtime_dir):
             verdict = self._decide(record, now_s=now_s, is_asked=is_asked)
-            _tell(record, verdict)
+            self._tell_verdict(record, verdict)
             bury(
                 replace(record, end="killed", ended_s=now_s),
                 verdict,
@@ -53,6 +55,18 @@ class Aftermath:
             if not verdict.keeps or verdict.renames:
                 remove_record(runtime_dir, record.domid)
         return verdict
+
+    def _tell_verdict(self, record: Record, verdict: Verdict) -> None:
+        self.tell(
+            Event.CRASHED,
+            f"its process was killed, which means {verdict.action}",
+            record,
+            reason="killed",
+        )
+        if verdict.is_braked:
+            self.tell(Event.LEFT, "ends too often, is left alone", record)
+        elif verdict.restarts:
+            self.tell(Event.AGAIN, "is started again", record)
 
     def _decide(
         self, record: Record, *, now_s: float, is_asked: bool
@@ -105,20 +119,3 @@ def read_config(record: Record) -> DomainConfig | None:
     except (ConfigError, UnicodeDecodeError) as error:
         _log.error("%s: %s", record.name, error)
     return None
-
-
-def _tell(record: Record, verdict: Verdict) -> None:
-    subject = Subject(record.domid, record.name, record.handle)
-    # So that it stands in the unit's own story.
-    unit = {"OBJECT_SYSTEMD_UNIT": record.unit} if record.unit else {}
-    tell(
-        Event.CRASHED,
-        f"its process was killed, which means {verdict.action}",
-        subject,
-        XENNER_REASON="killed",
-        **unit,
-    )
-    if verdict.is_braked:
-        tell(Event.LEFT, "ends too often, is left alone", subject, **unit)
-    elif verdict.restarts:
-        tell(Event.AGAIN, "is started again", subject, **unit)

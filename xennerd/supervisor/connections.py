@@ -15,16 +15,14 @@ from xenner.backend.lines import device_budget
 from xenner.linebudget import LineBudget
 from xenner.types import Domid
 from xenner.xenbus import XenbusState, parse_state
-from xennerd.journal import Event, Subject, tell
+from xennerd.journal import Event
 from xennerd.records import Record
+from xennerd.supervisor.story import Tell
 
 ROOT = "backend"
 """What is to be watched: backend/<kind>/<domid>/<devid>."""
 
 _DEPTH = 4
-
-Tell = Callable[[Record, str, str], None]
-"""Of a domain, of what is told, and of the journal's name of the device."""
 
 
 class Nodes(Protocol):
@@ -35,23 +33,12 @@ class Nodes(Protocol):
     def children(self, path: str) -> list[str]: ...
 
 
-def tell_unit(record: Record, text: str, device: str) -> None:
-    """A line for the unit that the domain runs in."""
-    tell(
-        Event.DEVICE,
-        text,
-        Subject(record.domid, record.name, record.handle),
-        XENNER_DEVICE=device,
-        OBJECT_SYSTEMD_UNIT=record.unit,
-    )
-
-
 class Connections:
     """Follows the backends' states. What was connected before it looked first
     is not told of."""
 
     def __init__(
-        self, find: Callable[[Domid], Record | None], tell: Tell = tell_unit
+        self, find: Callable[[Domid], Record | None], tell: Tell
     ) -> None:
         """`find`: a domain's record."""
         self._find = find
@@ -104,7 +91,12 @@ class Connections:
         if budget.may_tell():
             state = "connected" if is_connected else "disconnected"
             name = nodes.read(f"{device}/dev") or f"{kind} {devid}"
-            self._tell(record, f"{name} is {state}", f"{kind}/{devid}")
+            self._tell(
+                Event.DEVICE,
+                f"{name} is {state}",
+                record,
+                device=f"{kind}/{devid}",
+            )
 
 
 def _is_connected(nodes: Nodes, device: str) -> bool:

@@ -44,7 +44,10 @@ class Control(Commands):
                     self._create,
                     {
                         "file": text,
-                        "settings": Parameter(str, is_optional=True),
+                        **dict.fromkeys(
+                            ("text", "settings"),
+                            Parameter(str, is_optional=True),
+                        ),
                         "paused": flag,
                         "domid": Parameter(int, is_optional=True),
                     },
@@ -103,24 +106,25 @@ class Control(Commands):
 
 def _checked_order(arguments: dict[str, Any]) -> Order:
     file = Path(arguments["file"])
-    settings = arguments.get("settings", "")
+    settings, text = arguments.get("settings", ""), arguments.get("text")
     domid = arguments.get("domid")
     if not file.is_absolute():
         raise QmpError(f"{file}: xennerd needs a path from the root on")
     if domid is not None and not 0 < domid <= _MAX_DOMID:
         raise QmpError(f"domid {domid}: between 1 and {_MAX_DOMID}")
     return Order(
-        name=_read(file, settings).name,
+        name=_read(file, text, settings).name,
         file=file,
         settings=settings,
         domid=None if domid is None else Domid(domid),
         is_paused=arguments.get("paused", False),
+        text=text,
     )
 
 
-def _read(file: Path, settings: str) -> DomainConfig:
+def _read(file: Path, text: str | None, settings: str) -> DomainConfig:
     try:
-        text = file.read_text()
+        text = file.read_text() if text is None else text
         return parse_config(
             text, file=str(file), extra=settings, default_name=file.stem
         )

@@ -32,6 +32,7 @@ from xennerd.records import (
 from xennerd.supervisor.connections import ROOT, Connections
 from xennerd.supervisor.launcher import Launcher, Order
 from xennerd.supervisor.processes import Watched
+from xennerd.supervisor.story import Tell
 from xennerd.tools.staleness import LivesError
 from xennerd.tools.vmcores import is_owned
 
@@ -61,6 +62,7 @@ class Domains:
         *,
         launcher: Launcher,
         aftermath: Undertaker,
+        tell: Tell,
         emit: Emit,
     ) -> None:
         self._runtime_dir = runtime_dir
@@ -68,7 +70,7 @@ class Domains:
         self._aftermath = aftermath
         self._emit = emit
         self._watched: dict[Domid, int] = {}
-        self._connections = Connections(partial(read_record, runtime_dir))
+        self._connections = Connections(partial(read_record, runtime_dir), tell)
         self._wakes, self._woken = trio.open_memory_channel[None](1)
 
     def is_any_alive(self) -> bool:

@@ -5,7 +5,6 @@ and under systemd differ."""
 from __future__ import annotations
 
 import os
-import re
 import select
 import socket
 import subprocess
@@ -22,26 +21,27 @@ from xenner.errors import ConfigError, HostError
 from xenner.types import Domid
 from xennerd.records import Record
 from xennerd.supervisor.programs import Places
+from xennerd.units.manager import Units, instance_of, is_instance
 
 _READY_LIMIT_S = 120.0
 _EXIT_CONFIG = 2
 _SETTLED_LIMIT_S = 10.0
 _SETTLED_LOOK_S = 0.05
 _CONFIG_DIR = Path("/etc/xenner")
-# systemd.unit(5), but for what has to be escaped.
-_INSTANCE = re.compile(r"[A-Za-z0-9_.:][A-Za-z0-9_.:-]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A guest to be started. `file` is absolute; `settings` win over it.
-    `domid` None: one that is free, or the file's name."""
+    """A guest to be started. `file` is absolute, and `text` what stands in it
+    where that is known already; `settings` win over it. `domid` None: one that
+    is free, or the file's name."""
 
     name: str
     file: Path
     settings: str = ""
     domid: Domid | None = None
     is_paused: bool = False
+    text: str | None = None
 
 
 class Launcher(Protocol):
@@ -154,44 +154,31 @@ class BySystemd:
     that we write for it."""
 
     def __init__(
-        self, places: Places, *, config_dir: Path = _CONFIG_DIR
+        self, places: Places, units: Units, *, config_dir: Path = _CONFIG_DIR
     ) -> None:
+        self._units = units
         self._config_dir = config_dir
         self._own_dir = places.runtime_dir / "config"
 
     def start(self, order: Order) -> None:
         """The journal has the reason if it does not start."""
         instance = self._instance(order)
-        options = self._own_dir / f"{instance}.options"
+        paused = self._own_dir / f"{instance}.paused"
         if order.is_paused:
-            self._write(options, "XENNER_START_OPTIONS=--paused\n")
+            self._write(paused, "")
         try:
-            done = _systemctl("start", f"xenner@{instance}.service")
+            self._units.start(instance)
         finally:
             with suppress(FileNotFoundError):
-                options.unlink()
-        if done.returncode:
-            raise HostError(
-                done.stderr.strip().partition("\n")[0],
-                f"journalctl -u xenner@{instance}",
-            )
+                paused.unlink()
 
     def was_asked(self, record: Record) -> bool:
         """A unit that was killed because it took too long to stop was
         stopping. The service manager learns of the end as we do."""
         deadline_s = time.monotonic() + _SETTLED_LIMIT_S
-        result = ""
-        while time.monotonic() < deadline_s:
-            done = _systemctl("show", "-pActiveState,Result", record.unit)
-            # In an order of systemd's own, so by name.
-            shown = dict(
-                line.split("=", 1)
-                for line in done.stdout.splitlines()
-                if "=" in line
-            )
-            state, result = (
-                shown.get(name, "") for name in ("ActiveState", "Result")
-            )
+        instance, result = instance_of(record.unit), ""
+        while instance and time.monotonic() < deadline_s:
+            state, result = self._units.outcome(instance)
             if state in ("inactive", "failed"):
                 break
             time.sleep(_SETTLED_LOOK_S)
@@ -208,7 +195,7 @@ class BySystemd:
         is_known = order.file.parent in known and order.file.suffix == ".cfg"
         if is_known and not order.settings:
             return order.file.stem
-        if not _INSTANCE.fullmatch(order.name):
+        if not is_instance(order.name):
             raise HostError(f"{order.name}: no unit can have such a name")
         taken = self._config_dir / f"{order.name}.cfg"
         if taken.exists():
@@ -216,7 +203,9 @@ class BySystemd:
                 f"xenner@{order.name} is the guest of {taken}",
                 "give this one another name",
             )
-        text = order.file.read_text(errors="replace")
+        text = order.text
+        if text is None:
+            text = order.file.read_text(errors="replace")
         self._write(
             self._own_dir / f"{order.name}.cfg",
             f"{text}\n{order.settings}\n",
@@ -229,9 +218,3 @@ class BySystemd:
             path.write_text(text)
         except OSError as error:
             raise HostError(f"{path}: {error.strerror}") from error
-
-
-def _systemctl(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["systemctl", *words], capture_output=True, text=True, check=False
-    )

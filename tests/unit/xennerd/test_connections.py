@@ -21,7 +21,9 @@ class Host:
         )
         self.connections = Connections(
             lambda domid: self.record if domid == 7 else None,
-            lambda _record, text, device: self.told.append((text, device)),
+            lambda _event, text, _record, *, device="", reason="": (
+                self.told.append((text, device))
+            ),
         )
         self.connections.changed(self, "backend")
 

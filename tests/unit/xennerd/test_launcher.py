@@ -10,11 +10,12 @@ from tests.unit.xennerd.test_records import RECORD
 from xenner.errors import HostError
 from xennerd.supervisor.launcher import BySystemd, Order
 from xennerd.supervisor.programs import Places, environment
+from xennerd.units.manager import Systemd
 
 _SYSTEMCTL = """\
 #!/bin/sh
 echo "$@" >> {directory}/asked
-cat {directory}/run/config/*.options >> {directory}/options 2>/dev/null
+ls {directory}/run/config >> {directory}/beside 2>/dev/null
 cat {directory}/answer 2>/dev/null
 exit $(cat {directory}/status 2>/dev/null || echo 0)
 """
@@ -32,7 +33,9 @@ class Rig:
         for name in ("etc", "run"):
             (directory / name).mkdir()
         places = Places(directory / "run", directory / "xs", directory / "lib")
-        self.launcher = BySystemd(places, config_dir=directory / "etc")
+        self.launcher = BySystemd(
+            places, Systemd(), config_dir=directory / "etc"
+        )
 
     def asked(self) -> list[str]:
         return (self.directory / "asked").read_text().splitlines()
@@ -61,8 +64,8 @@ def test_any_other_file_is_written_down_for_a_unit(rig: Rig) -> None:
     assert rig.asked() == ["start xenner@web.service"]
     own = rig.directory / "run/config/web.cfg"
     assert own.read_text() == "name='web'\nmemory=64\n\nmemory=32\n"
-    # The option was there for as long as the unit started.
-    assert "--paused" in (rig.directory / "options").read_text()
+    # The wish was there for as long as the unit started.
+    assert "web.paused\n" in (rig.directory / "beside").read_text()
     assert [path.name for path in own.parent.iterdir()] == ["web.cfg"]
     # Started again, it is what stands there already.
     rig.launcher.start(Order("web", own))
@@ -70,6 +73,13 @@ def test_any_other_file_is_written_down_for_a_unit(rig: Rig) -> None:
     rig.launcher.forget(replace(RECORD, file=str(own)))
     assert not own.exists()
     rig.launcher.forget(RECORD)
+
+
+def test_what_its_file_says_may_be_known(rig: Rig) -> None:
+    text = "name='web'\nmemory=96\n"
+    rig.launcher.start(Order("web", rig.directory / "none.cfg", text=text))
+    own = rig.directory / "run/config/web.cfg"
+    assert own.read_text() == f"{text}\n\n"
 
 
 def test_settings_make_it_another_one(rig: Rig) -> None:

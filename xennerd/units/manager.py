@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The service manager, asked about guests' units, and their story."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from typing import NamedTuple, Protocol
+
+from xenner.errors import HostError
+from xennerd.journal import Event, Subject, tell
+
+# systemd.unit(5), but for what has to be escaped.
+_INSTANCE = re.compile(r"[A-Za-z0-9_.:][A-Za-z0-9_.:-]*")
+_PREFIX, _SUFFIX = "xenner@", ".service"
+
+
+class Outcome(NamedTuple):
+    """systemd's ActiveState and Result of a unit."""
+
+    state: str
+    result: str
+
+
+class Units(Protocol):
+    """Calls block, and may be made in several threads."""
+
+    def start(self, instance: str) -> None:
+        """Return when the guest is up. HostError: it is not, and why."""
+
+    def outcome(self, instance: str) -> Outcome:
+        """How it is with a unit. HostError: it cannot be asked for."""
+
+    def tell(
+        self,
+        event: Event,
+        text: str,
+        subject: Subject,
+        *,
+        instance: str,
+        device: str = "",
+        reason: str = "",
+    ) -> None:
+        """One line in the story of that unit, which journald takes from root
+        alone where it is another's (journalctl(1), --unit)."""
+
+
+class Systemd:
+    """Units of this host's own; for root."""
+
+    def start(self, instance: str) -> None:
+        done = _systemctl("start", unit_of(instance))
+        if done.returncode:
+            raise HostError(
+                done.stderr.strip().partition("\n")[0],
+                f"journalctl -u {_PREFIX}{instance}",
+            )
+
+    def outcome(self, instance: str) -> Outcome:
+        done = _systemctl("show", "-pActiveState,Result", unit_of(instance))
+        # In an order of systemd's own, so by name.
+        shown = dict(
+            line.split("=", 1)
+            for line in done.stdout.splitlines()
+            if "=" in line
+        )
+        return Outcome(shown.get("ActiveState", ""), shown.get("Result", ""))
+
+    def tell(
+        self,
+        event: Event,
+        text: str,
+        subject: Subject,
+        *,
+        instance: str,
+        device: str = "",
+        reason: str = "",
+    ) -> None:
+        fields = {
+            "OBJECT_SYSTEMD_UNIT": unit_of(instance),
+            "XENNER_DEVICE": device,
+            "XENNER_REASON": reason,
+        }
+        told = {name: value for name, value in fields.items() if value}
+        tell(event, text, subject, **told)
+
+
+def is_instance(text: str) -> bool:
+    """Can a unit have that name?"""
+    return _INSTANCE.fullmatch(text) is not None
+
+
+def unit_of(instance: str) -> str:
+    return f"{_PREFIX}{instance}{_SUFFIX}"
+
+
+def instance_of(unit: str) -> str:
+    """Of a unit of ours; of any other, nothing."""
+    instance = unit.removeprefix(_PREFIX).removesuffix(_SUFFIX)
+    return instance if unit == unit_of(instance) else ""
+
+
+def _systemctl(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["systemctl", *words], capture_output=True, text=True, check=False
+    )
