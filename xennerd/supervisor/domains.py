@@ -70,12 +70,18 @@ class Domains:
         self._aftermath = aftermath
         self._emit = emit
         self._watched: dict[Domid, int] = {}
+        self._buried: set[Domid] = set()
         self._connections = Connections(partial(read_record, runtime_dir), tell)
         self._wakes, self._woken = trio.open_memory_channel[None](1)
 
     def is_any_alive(self) -> bool:
-        """Is there a guest that needs the daemons?"""
-        return any(self.is_alive(record) for record in self.records())
+        """Is there a guest that needs the daemons? One that we are burying
+        is locked, by us."""
+        return any(
+            self.is_alive(record)
+            for record in self.records()
+            if record.domid not in self._buried
+        )
 
     def records(self) -> list[Record]:
         """Of those that live, those that stay, and those that were killed a
@@ -165,11 +171,17 @@ class Domains:
             self._launcher.forget(record)
             return
         self._tell("DOMAIN_ENDED", record, end="killed")
+        self._buried.add(record.domid)
         try:
             await run_abandonable(self._settle, left)
         except LivesError:
             # Its number is somebody's: a start, or a look by xenner-cleanup.
             await trio.sleep(_TAKEN_RETRY_S)
+        except (ConfigError, HostError, OSError):
+            self._buried.discard(record.domid)
+            raise
+        # Not when we are told to end: its thread has the number until then.
+        self._buried.discard(record.domid)
         self.look()
 
     def _settle(self, record: Record) -> None:

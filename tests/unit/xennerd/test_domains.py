@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who lives, as xennerd sees it."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import threading
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import trio
+
+from tests.unit.xennerd.test_records import RECORD
+from xenner.xlcfg import Action
+from xennerd.policy import Verdict
+from xennerd.records import Record, write_record
+from xennerd.supervisor.domains import Domains
+from xennerd.supervisor.launcher import Order
+
+
+class Nobody:
+    """Starts nothing, tells nothing."""
+
+    def start(self, order: Order) -> None:
+        raise AssertionError(order)
+
+    def was_asked(self, record: Record) -> bool:
+        return False
+
+    def forget(self, record: Record) -> None:
+        pass
+
+    def __call__(self, *arguments: object, **more: object) -> None:
+        pass
+
+
+class Undertaker:
+    """Holds the domain's memory until it is told to let go."""
+
+    def __init__(self, vmcore: Path) -> None:
+        self._vmcore = vmcore
+        self.has_begun, self.may_end = threading.Event(), threading.Event()
+
+    def settle(self, record: Record, *, is_asked: bool) -> Verdict:
+        with self._vmcore.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self.has_begun.set()
+            self.may_end.wait()
+        return Verdict(Action.DESTROY)
+
+
+async def test_a_guest_that_is_being_buried_is_none(tmp_path: Path) -> None:
+    vmcore = tmp_path / f"vmcore.{RECORD.domid}"
+    vmcore.touch()
+    undertaker = Undertaker(vmcore)
+    domains = Domains(
+        tmp_path,
+        launcher=Nobody(),
+        aftermath=undertaker,
+        tell=Nobody(),
+        emit=Nobody(),
+    )
+    with ExitStack() as stack:
+        guest = stack.enter_context(subprocess.Popen(["sleep", "infinity"]))
+        stack.callback(undertaker.may_end.set)
+        stack.callback(guest.kill)
+        write_record(tmp_path, replace(RECORD, pid=guest.pid, end=""))
+        with vmcore.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            assert domains.is_any_alive()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(domains.follow)
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                file.close()
+                guest.kill()
+                await trio.to_thread.run_sync(undertaker.has_begun.wait)
+                assert not domains.is_any_alive()
+                # Nor when xennerd is told to end meanwhile.
+                nursery.cancel_scope.cancel()
+        assert not domains.is_any_alive()
