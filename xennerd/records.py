@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
@@ -59,6 +60,10 @@ def write_record(runtime_dir: Path, record: Record) -> None:
     unready = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         unready.write_text(json.dumps(asdict(record)) + "\n")
+        # Its process, xennerd and who calls xennerctl are several users,
+        # whatever their umask; the set-group-ID bit says whose group it is.
+        if runtime_dir.stat().st_mode & stat.S_ISGID:
+            unready.chmod(0o660)
         unready.rename(path)
     except OSError as error:
         with suppress(OSError):

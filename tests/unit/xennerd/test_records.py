@@ -2,6 +2,7 @@
 """What is written down of domains, and what may stand there instead."""
 
 import json
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -81,3 +82,16 @@ def test_another_version_may_know_more(tmp_path: Path) -> None:
 def test_one_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="cannot write"):
         write_record(tmp_path / "none", RECORD)
+
+
+def test_where_several_serve_domains_all_may_read_it(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        write_record(tmp_path, RECORD)
+        path = record_path(tmp_path, RECORD.domid)
+        assert path.stat().st_mode & 0o777 == 0o600
+        tmp_path.chmod(0o2770)
+        write_record(tmp_path, RECORD)
+        assert path.stat().st_mode & 0o777 == 0o660
+    finally:
+        os.umask(before)
