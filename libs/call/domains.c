@@ -37,6 +37,7 @@ static void fill(struct xen_domctl_getdomaininfo *info,
                  const struct evtchnd_domain *domain)
 {
     struct usage usage;
+    uint32_t nr_vcpus;
 
     if (domain->domid)
         domain_usage(&usage, domain);
@@ -50,7 +51,9 @@ static void fill(struct xen_domctl_getdomaininfo *info,
     info->shared_info_frame = SHARED_INFO_GPA >> 12;
     info->cpu_time = usage.cpu_ns;
     info->nr_online_vcpus = usage.nr_vcpus;
-    info->max_vcpu_id = usage.nr_vcpus - 1;
+    /* Those that are down count as well, and a guest may say that all are. */
+    nr_vcpus = domain->domid ? domain->nr_vcpus : usage.nr_vcpus;
+    info->max_vcpu_id = nr_vcpus ? nr_vcpus - 1 : 0;
     memcpy(info->handle, domain->handle, sizeof(info->handle));
 }
 
@@ -167,6 +170,8 @@ long domain_list(xencall_handle *xcall, struct xen_sysctl_getdomaininfolist *op)
         op->max_domains < MAX_DOMAINS ? op->max_domains : MAX_DOMAINS;
     int rc = 0;
 
+    if (!to && most)
+        return -EFAULT;
     for (op->num_domains = 0; op->num_domains < most; op->num_domains++) {
         rc = next_domain(xcall, domid, &domain);
         if (rc)

@@ -109,6 +109,7 @@ TEST(a_domain_as_its_vmcore_says)
     CHECK_EQ(op.u.getdomaininfo.tot_pages, 4096 - 10);
     CHECK_EQ(op.u.getdomaininfo.max_pages, 4096);
     CHECK_EQ(op.u.getdomaininfo.nr_online_vcpus, 2);
+    CHECK_EQ(op.u.getdomaininfo.max_vcpu_id, honest_domain.nr_vcpus - 1);
     CHECK_EQ(op.u.getdomaininfo.flags, XEN_DOMINF_running);
     CHECK(op.u.getdomaininfo.cpu_time > 0);
     op = (struct xen_domctl){.cmd = XEN_DOMCTL_getvcpuinfo, .domain = DOMID};
@@ -144,6 +145,12 @@ TEST(a_list_is_as_long_as_there_is_room)
     op.u.getdomaininfolist.max_domains = 0;
     CHECK_EQ(xencall1(xcall, __HYPERVISOR_sysctl, (uint64_t)(uintptr_t)&op), 0);
     CHECK_EQ(op.u.getdomaininfolist.num_domains, 0);
+    op.u.getdomaininfolist.buffer.p = NULL;
+    CHECK_EQ(xencall1(xcall, __HYPERVISOR_sysctl, (uint64_t)(uintptr_t)&op), 0);
+    op.u.getdomaininfolist.max_domains = 1;
+    CHECK_EQ(xencall1(xcall, __HYPERVISOR_sysctl, (uint64_t)(uintptr_t)&op),
+             -1);
+    CHECK_EQ(errno, EFAULT);
     op.interface_version = 0x13;
     CHECK_EQ(xencall1(xcall, __HYPERVISOR_sysctl, (uint64_t)(uintptr_t)&op),
              -1);
@@ -197,6 +204,7 @@ TEST(a_vmcore_that_says_anything)
         CHECK_EQ(domctl(xcall, &op), 0);
         CHECK(op.u.getdomaininfo.tot_pages <= honest_domain.nr_pages);
         CHECK(op.u.getdomaininfo.nr_online_vcpus <= honest_domain.nr_vcpus);
+        CHECK(op.u.getdomaininfo.max_vcpu_id < honest_domain.nr_vcpus);
         op.cmd = XEN_DOMCTL_getvcpuinfo;
         op.u.getvcpuinfo.vcpu = (uint32_t)(random64(&random) % 2);
         CHECK_EQ(domctl(xcall, &op), 0);
