@@ -57,7 +57,10 @@ MACHINE_CONFIG = CONFIG.format(
 )
 IS_UP = f"""\
 systemctl is-system-running --wait && systemctl is-active {UNIT} || exit 1
-until journalctl -q -u {UNIT} --grep 'vif 0 is connected'; do sleep 0.1; done
+until journalctl -q -u {UNIT} --grep 'vif 0 is connected'; do
+    systemctl is-active -q {UNIT} || exit 1
+    sleep 0.1
+done
 test "$(journalctl -q -p warning -o cat -u 'xenner*' -u '*backd')" = ''
 """
 
@@ -136,19 +139,36 @@ debugfs -R 'cat /boots' /dev/lab/web >/out/boots
 """
 
 
+# What KVM under TCG does to a guest now and then: lab/README.md.
+HAS_FAULTED = f"journalctl -q -u {UNIT} --grep 'triple fault' >&2"
+
+
+def _is_up_after_reboot(stage: Path, out: Path) -> bool:
+    """False: the emulator has ended the guest."""
+    # Its packages are the host's only.
+    from lab.machine import boot_machine
+
+    with boot_machine(stage=stage, out=out) as machine:
+        for command in (SET_UP + IS_UP, "", IS_UP, LOOK):
+            if not command:
+                machine.reboot()
+            elif machine.run(command, limit_s=120) != 0:
+                assert machine.run(HAS_FAULTED, limit_s=120) == 0
+                return False
+    return True
+
+
 def test_an_enabled_guest_is_up_after_a_reboot_of_the_machine(
     debian_kernel: Path, lab_root: Path, out: Path, tmp_path: Path
 ) -> None:
-    # Its packages are the host's only.
-    from lab.machine import boot_machine
     from lab.stage import make_stage
 
     _make_guest(debian_kernel, tmp_path, out)
     (out / "bridge.service").write_text(BRIDGE)
     (out / "1.cfg").write_text(MACHINE_CONFIG)
-    with make_stage() as stage, boot_machine(stage=stage, out=out) as machine:
-        assert machine.run(SET_UP + IS_UP, limit_s=120) == 0
-        machine.reboot()
-        assert machine.run(IS_UP, limit_s=120) == 0
-        assert machine.run(LOOK, limit_s=120) == 0
+    with make_stage() as stage:
+        # The second machine knows nothing of the first.
+        assert _is_up_after_reboot(stage, out) or _is_up_after_reboot(
+            stage, out
+        )
     assert (out / "boots").read_bytes() == b"up\nup\n"
