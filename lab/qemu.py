@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The QEMU process that is the lab machine."""
 
+import asyncio
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ _KERNEL_ARGUMENTS = (
     "tsc=reliable clocksource=tsc "
     "random.trust_cpu=1 systemd.show_status=0 quiet"
 )
+# What a monitor's end is to its client.
+_GONE = (QMPError, OSError, EOFError)
 # For initramfs.sh.
 _OVERLAY_ARGUMENT = " lab.overlay=disk"
 
@@ -71,17 +74,35 @@ def start_qemu(
         )
         theirs.close()
         try:
-            monitor = QEMUMonitorProtocol(ours)
-            try:
-                monitor.connect()
-            except (QMPError, OSError, EOFError) as error:
-                text = (directory / "qemu.log").read_text(errors="replace")
-                raise LabError(f"QEMU did not start\n{text}") from error
-            yield process, monitor
-            monitor.close()
+            with _open_monitor(ours, directory / "qemu.log") as monitor:
+                yield process, monitor
         finally:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def _open_monitor(
+    sock: socket.socket, log: Path
+) -> Iterator[QEMUMonitorProtocol]:
+    """It takes the thread's event loop, or makes one that nobody closes."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        monitor = QEMUMonitorProtocol(sock)
+        try:
+            monitor.connect()
+        except _GONE as error:
+            text = log.read_text(errors="replace")
+            raise LabError(f"QEMU did not start\n{text}") from error
+        try:
+            yield monitor
+        finally:
+            with suppress(*_GONE):
+                monitor.close()
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
 
 
 def _qemu_command(parts: Parts) -> list[str]:
