@@ -178,7 +178,10 @@ class BySystemd:
         deadline_s = time.monotonic() + _SETTLED_LIMIT_S
         instance, result = instance_of(record.unit), ""
         while instance and time.monotonic() < deadline_s:
-            state, result = self._units.outcome(instance)
+            state = ""
+            # One that is starting itself is there again in a moment.
+            with suppress(HostError):
+                state, result = self._units.outcome(instance)
             if state in ("inactive", "failed"):
                 break
             time.sleep(_SETTLED_LOOK_S)

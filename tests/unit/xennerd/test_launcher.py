@@ -10,7 +10,7 @@ from tests.unit.xennerd.test_records import RECORD
 from xenner.errors import HostError
 from xennerd.supervisor.launcher import BySystemd, Order
 from xennerd.supervisor.programs import Places, environment
-from xennerd.units.manager import Systemd
+from xennerd.units.manager import Outcome, Systemd
 
 _SYSTEMCTL = """\
 #!/bin/sh
@@ -135,3 +135,20 @@ def test_where_the_daemons_look(tmp_path: Path) -> None:
         "XENNER_RUNTIME_DIR": str(tmp_path / "run"),
         "XENSTORED_PATH": str(tmp_path / "xs"),
     }
+
+
+class StartingHelper(Systemd):
+    """One that is not there yet when it is asked first."""
+
+    is_there = False
+
+    def outcome(self, instance: str) -> Outcome:
+        if not self.is_there:
+            self.is_there = True
+            raise HostError("xenner-units closed the connection")
+        return Outcome("failed", "timeout")
+
+
+def test_who_is_asked_may_be_starting(tmp_path: Path) -> None:
+    places = Places(tmp_path / "run", tmp_path / "xs", tmp_path / "lib")
+    assert BySystemd(places, StartingHelper()).was_asked(RECORD)
