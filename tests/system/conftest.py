@@ -8,6 +8,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,13 @@ def output_of(*command: str) -> str:
     done = run(*command)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
     return done.stdout
+
+
+def status_of(pid: int | str) -> dict[str, str]:
+    """A process's, by the names of proc_pid_status(5)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    fields = (line.split(":", 1) for line in lines)
+    return {name: value.strip() for name, value in fields}
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ import pytest
 
 from demo.initramfs import make_initramfs
 from tests.kvm.outside import INIT, POWEROFF
-from tests.system.conftest import output_of, run
+from tests.system.conftest import output_of, run, status_of
 
 # One boot in the emulated machine takes as long as all of these here.
 pytestmark = [pytest.mark.kvm, pytest.mark.places("container")]
@@ -93,8 +93,7 @@ def test_from_start_to_stop(store: None, tmp_path: Path) -> None:
     )
     group = Path(f"/proc/{has['MainPID']}/cgroup").read_text()
     assert f"xenner-{DOMID}.slice/" in group
-    status = Path(f"/proc/{has['MainPID']}/status").read_text()
-    fields = dict(line.split(":", 1) for line in status.splitlines())
+    fields = status_of(has["MainPID"])
     uid = str(pwd.getpwnam("xenner-vm").pw_uid)
     assert set(fields["Uid"].split()) == {uid}
     assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == 0
@@ -123,10 +122,10 @@ def test_from_start_to_stop(store: None, tmp_path: Path) -> None:
     assert not Path(f"/run/xenner/vmcore.{DOMID}").exists()
 
 
-def wait(condition: str) -> None:
+def wait(condition: str, *, limit_s: int = 60) -> None:
     """`while ...` or `until ...` of the shell; not for ever."""
-    script = f"{condition} >/dev/null 2>&1; do sleep 0.2; done"
-    output_of("timeout", "60", "sh", "-c", script)
+    script = f"{condition}; do sleep 0.2; done >/dev/null 2>&1"
+    output_of("timeout", str(limit_s), "sh", "-c", script)
 
 
 def test_who_asked_is_in_the_story(store: None, tmp_path: Path) -> None:
@@ -175,10 +174,7 @@ def test_a_crashing_guest_is_restarted_and_then_left(
     init = b"#!/bin/busybox sh\nexit 1\n"
     write_file(tmp_path, init=init, more="on_crash = 'restart'")
     output_of("systemctl", "start", UNIT)
-    output_of(
-        *("timeout", "60", "sh", "-c"),
-        f"until systemctl is-failed --quiet {UNIT}; do sleep 0.2; done",
-    )
+    wait(f"until systemctl is-failed --quiet {UNIT}")
     assert shown("Result")["Result"] == "exit-code"
     told = story()
     crashes = [e for e in told if e.get("XENNER_REASON") == "crash"]
@@ -200,11 +196,10 @@ def test_a_killed_guest_comes_back(xennerd: None, tmp_path: Path) -> None:
     shown_now = output_of("journalctl", "--show-cursor", "--lines=0")
     cursor = shown_now.strip().rpartition("-- cursor: ")[2]
     output_of("systemctl", "kill", "--signal=KILL", UNIT)
-    output_of(
-        *("timeout", "60", "sh", "-c"),
+    wait(
         f"until journalctl -q --after-cursor='{cursor}' "
         f"XENNER_DOMID={DOMID} --grep 'started again' "
-        f"&& systemctl is-active --quiet {UNIT}; do sleep 0.2; done",
+        f"&& systemctl is-active --quiet {UNIT}"
     )
     messages = [entry["MESSAGE"] for entry in story()]
     assert messages[-4:] == [
@@ -275,10 +270,7 @@ def test_any_file_is_a_unit(xennerd: None, tmp_path: Path) -> None:
         assert "no unit can have such a name" in again.stderr
         # What was written for it goes with it.
         own = Path("/run/xenner/config/shop.cfg")
-        output_of(
-            *("timeout", "20", "sh", "-c"),
-            f"while test -e {own}; do sleep 0.1; done",
-        )
+        wait(f"while test -e {own}", limit_s=20)
     finally:
         file.unlink()
 

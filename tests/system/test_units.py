@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.places.rules import limit_s
-from tests.system.conftest import output_of, run
+from tests.system.conftest import output_of, run, status_of
 from xenner.evtchn import Evtchnd
 from xenner.types import Domid
 
@@ -175,12 +175,11 @@ def test_daemons_are_users_of_their_own(
     backends: None, unit: str, user: str, capability: int
 ) -> None:
     pid = output_of("systemctl", "show", "-PMainPID", unit).strip()
-    status = Path(f"/proc/{pid}/status").read_text()
-    fields = dict(line.split(":", 1) for line in status.splitlines())
+    fields = status_of(pid)
     assert set(fields["Uid"].split()) == {str(pwd.getpwnam(user).pw_uid)}
     assert set(fields["Gid"].split()) == {str(grp.getgrnam("xenner").gr_gid)}
     assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == capability
-    assert fields["NoNewPrivs"].strip() == "1"
+    assert fields["NoNewPrivs"] == "1"
 
 
 def test_whoever_is_no_member_serves_nobody(evtchnd_socket: Path) -> None:
@@ -241,8 +240,7 @@ def test_one_line_makes_it_xens_store(
 def test_evtchnd_is_nobody(evtchnd_socket: Path) -> None:
     with Evtchnd(evtchnd_socket):
         pid = output_of("systemctl", "show", "-PMainPID", "evtchnd.service")
-        status = Path(f"/proc/{pid.strip()}/status").read_text()
-    fields = dict(line.split(":", 1) for line in status.splitlines())
+        fields = status_of(pid.strip())
     assert fields["Uid"].split()[0] != "0"
     assert int(fields["CapPrm"], 16) == int(fields["CapBnd"], 16) == 0
-    assert fields["NoNewPrivs"].strip() == "1"
+    assert fields["NoNewPrivs"] == "1"

@@ -6,11 +6,15 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lab.container import start_container
 from tests.kvm.diskguest import file_in, is_clean, make_initrd, make_root
+
+if TYPE_CHECKING:
+    from lab.machine import Machine
 
 UNIT = "xenner@1.service"
 # What an operator has by hand, or by networkd.
@@ -143,19 +147,24 @@ debugfs -R 'cat /boots' /dev/lab/web >/out/boots
 HAS_FAULTED = f"journalctl -q -u {UNIT} --grep 'triple fault' >&2"
 
 
-def _is_up_after_reboot(stage: Path, out: Path) -> bool:
+def _does(machine: Machine, command: str) -> bool:
     """False: the emulator has ended the guest."""
+    if machine.run(command, limit_s=120) == 0:
+        return True
+    assert machine.run(HAS_FAULTED, limit_s=120) == 0
+    return False
+
+
+def _is_up_after_reboot(stage: Path, out: Path) -> bool:
+    """False: as of _does()."""
     # Its packages are the host's only.
     from lab.machine import boot_machine
 
     with boot_machine(stage=stage, out=out) as machine:
-        for command in (SET_UP + IS_UP, "", IS_UP, LOOK):
-            if not command:
-                machine.reboot()
-            elif machine.run(command, limit_s=120) != 0:
-                assert machine.run(HAS_FAULTED, limit_s=120) == 0
-                return False
-    return True
+        if not _does(machine, SET_UP + IS_UP):
+            return False
+        machine.reboot()
+        return _does(machine, IS_UP) and _does(machine, LOOK)
 
 
 def test_an_enabled_guest_is_up_after_a_reboot_of_the_machine(
