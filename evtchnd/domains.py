@@ -18,10 +18,9 @@ from enum import IntEnum
 from evtchnd.delivery import GuestPage
 from evtchnd.messages import DomainRecord
 from xenner import abi
-from xenner.types import Domid
+from xenner.types import MAX_DOMID, Domid
 
 HOST = Domid(0)
-_FIRST_RESERVED = 0x7FF0  # xen/xen.h's DOMID_FIRST_RESERVED
 
 
 class Role(IntEnum):
@@ -124,4 +123,4 @@ def pid_of(pidfd: int) -> int | None:
 
 def is_guest_domid(domid: int) -> bool:
     """May a domain have that number?"""
-    return 0 < domid < _FIRST_RESERVED
+    return 0 < domid <= MAX_DOMID

@@ -7,6 +7,9 @@ from typing import NewType
 Domid = NewType("Domid", int)
 """A domain's number; 0 is the host's own."""
 
+MAX_DOMID = 0x7FEF
+"""The last that a guest can have: xen.h's DOMID_FIRST_RESERVED comes next."""
+
 Port = NewType("Port", int)
 """An event channel port; each domain has its own numbering."""
 

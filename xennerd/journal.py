@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from xenner.journallog import find_journal, import_journal
 from xenner.types import Domid
@@ -47,6 +47,21 @@ class Subject:
         """The journal's fields for it."""
         fields = {"XENNER_DOMID": str(self.domid), "XENNER_DOMAIN": self.name}
         return fields | ({"XENNER_UUID": self.handle} if self.handle else {})
+
+
+class Line(NamedTuple):
+    """What one line about a domain says, and the journal's fields for the
+    device and the reason of it, if it has one."""
+
+    event: Event
+    text: str
+    device: str = ""
+    reason: str = ""
+
+    def fields(self) -> dict[str, str]:
+        """Those that it has."""
+        fields = {"XENNER_DEVICE": self.device, "XENNER_REASON": self.reason}
+        return {name: value for name, value in fields.items() if value}
 
 
 def tell(event: Event, text: str, subject: Subject, **fields: str) -> None:

@@ -16,11 +16,12 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from xenner.errors import ConfigError, HostError, why_unread
+from xenner.errors import ConfigError, HostError
 from xenner.settings import Console, GuestSettings, load_settings
 from xenner.types import Domid
-from xenner.xlcfg import DomainConfig, parse_config
+from xenner.xlcfg import DomainConfig
 from xennerd.burial import DUMP_DIR
+from xennerd.domainfile import read_config
 from xennerd.keeping import FileKeeper, killed_domid, planned_record
 from xennerd.plugged import with_plugged
 from xennerd.records import Record
@@ -114,9 +115,7 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
     extra = arguments.set
     if arguments.name:
         extra += f"\nname='{arguments.name}'"
-    config = parse_config(
-        _read(path), file=str(path), extra=extra, default_name=path.stem
-    )
+    config = read_config(path, extra=extra)
     if arguments.limits:
         _set_limits(arguments.instance, config)
         return 0
@@ -161,15 +160,6 @@ def _is_to_be_paused(arguments: argparse.Namespace) -> bool:
     return (
         "/" not in name and (arguments.runtime_dir / "config" / name).exists()
     )
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError as error:
-        raise ConfigError(why_unread(error), file=path) from None
-    except UnicodeDecodeError:
-        raise ConfigError("not a text file (UTF-8)", file=path) from None
 
 
 def _choose_domid(arguments: argparse.Namespace, name: str) -> Domid:

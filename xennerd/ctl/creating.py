@@ -16,7 +16,8 @@ from pathlib import Path
 from xenner.errors import HostError
 from xennerd.ctl.command import Command
 from xennerd.ctl.domains import Domain, Places, find_domain, list_domains
-from xennerd.ctl.files import read_config, warn
+from xennerd.ctl.files import warn
+from xennerd.domainfile import config_of, read_text
 from xennerd.qmp.client import QmpClient, QmpRefusedError
 from xennerd.vm.escape import LEAVE
 
@@ -44,20 +45,24 @@ def _create(words: Sequence[str]) -> int:
     if not arguments.quiet:
         print(f"Parsing config from {file}", file=sys.stderr)
     extra = "\n".join(settings)
-    config = read_config(Path(file), extra=extra)
+    path = Path(file)
+    text = read_text(path)
+    config = config_of(text, path, extra=extra)
     warn(config)
     if arguments.dryrun:
         return 0
     places = Places.of(os.environ)
     if any(config.name == other.name for other in list_domains(places)):
         raise HostError(f'Domain with name "{config.name}" already exists.')
-    _start(places, Path(file), extra, is_paused=arguments.is_paused)
+    _start(places, path, text, extra, is_paused=arguments.is_paused)
     if arguments.console:
         return _attach(places, find_domain(places, config.name))
     return 0
 
 
-def _start(places: Places, file: Path, extra: str, *, is_paused: bool) -> None:
+def _start(
+    places: Places, file: Path, text: str, extra: str, *, is_paused: bool
+) -> None:
     """Returns when the guest runs; xennerd has it then."""
     path = places.runtime_dir / "xennerd.socket"
     try:
@@ -68,7 +73,7 @@ def _start(places: Places, file: Path, extra: str, *, is_paused: bool) -> None:
                 "domain-create",
                 file=str(file.absolute()),
                 # xennerd is another user, who may not read it.
-                text=file.read_text(),
+                text=text,
                 settings=extra,
                 paused=is_paused,
             )

@@ -12,21 +12,9 @@ from pathlib import Path
 
 from xenner.errors import ConfigError
 from xenner.settings import PATH, load_settings, read_settings
-from xenner.xlcfg import DomainConfig, parse_config
+from xenner.xlcfg import DomainConfig
 from xennerd.ctl.command import Command
-
-
-def read_config(path: Path, *, extra: str = "") -> DomainConfig:
-    """The domain of a file; ConfigError also if it cannot be read."""
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise ConfigError(str(error.strerror), file=path) from None
-    except UnicodeDecodeError:
-        raise ConfigError("not a text file (UTF-8)", file=path) from None
-    return parse_config(
-        text, file=str(path), extra=extra, default_name=path.stem
-    )
+from xennerd.domainfile import read_config
 
 
 def warn(config: DomainConfig) -> None:

@@ -15,7 +15,8 @@ from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.ctl.acting import parse_mib
 from xennerd.ctl.command import Command
 from xennerd.ctl.domains import Places, find_domain, monitor_path
-from xennerd.ctl.files import read_config, warn
+from xennerd.ctl.files import warn
+from xennerd.domainfile import read_config
 from xennerd.guestnodes import domain_path
 from xennerd.qmp.client import QmpClient
 from xennerd.records import read_record, write_record

@@ -5,7 +5,6 @@ one is killed. By hand it also runs the daemons that serve them."""
 from __future__ import annotations
 
 import argparse
-import grp
 import logging
 import os
 import signal
@@ -20,7 +19,7 @@ import trio
 from xenner import concurrency, service
 from xenner.concurrency import run_abandonable
 from xenner.errors import ConfigError, HostError
-from xenner.listening import listen_at
+from xenner.listening import give_to, listen_at
 from xenner.settings import load_settings
 from xenner.watchdog import feed_watchdog
 from xennerd.burial import DUMP_DIR
@@ -33,7 +32,7 @@ from xennerd.supervisor.daemons import Daemon, stop_all
 from xennerd.supervisor.domains import Domains
 from xennerd.supervisor.launcher import ByHand, BySystemd, Launcher
 from xennerd.supervisor.programs import Places, environment, programs
-from xennerd.supervisor.story import Story
+from xennerd.supervisor.story import tell_story
 from xennerd.units.client import UnitsByHelper
 from xennerd.units.manager import Systemd, Units
 
@@ -110,7 +109,7 @@ async def _serve(places: Places, options: argparse.Namespace) -> None:
     control = Control()
     daemons: list[Daemon] = []
     units: Units = UnitsByHelper() if options.units else Systemd()
-    story = Story(units)
+    tell = partial(tell_story, units)
     launcher: Launcher = BySystemd(places, units)
     if not options.units:
         inherited = environment(places, os.environ)
@@ -128,8 +127,8 @@ async def _serve(places: Places, options: argparse.Namespace) -> None:
     domains = Domains(
         places.runtime_dir,
         launcher=launcher,
-        aftermath=Aftermath(places, options.dump_dir, story),
-        tell=story,
+        aftermath=Aftermath(places, options.dump_dir, tell),
+        tell=tell,
         emit=control.emit,
     )
     path = places.runtime_dir / "xennerd.socket"
@@ -204,8 +203,8 @@ async def _listening(path: Path) -> AsyncIterator[trio.SocketListener]:
 def _let_group_in(path: Path) -> None:
     """Where there is no such group, or it is not ours to give, root alone."""
     try:
-        os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
-    except (KeyError, PermissionError):
+        give_to(path, GROUP)
+    except (HostError, PermissionError):
         return
     path.chmod(0o660)
 

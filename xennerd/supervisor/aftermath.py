@@ -10,9 +10,10 @@ from pathlib import Path
 
 from xenner.errors import ConfigError
 from xenner.types import ShutdownReason
-from xenner.xlcfg import Action, DomainConfig, parse_config
+from xenner.xlcfg import Action, DomainConfig
 from xennerd.burial import bury
-from xennerd.journal import Event
+from xennerd.domainfile import read_config
+from xennerd.journal import Event, Line
 from xennerd.policy import Verdict, verdict_for
 from xennerd.records import Record, remove_record
 from xennerd.supervisor.programs import Places
@@ -57,21 +58,18 @@ class Aftermath:
         return verdict
 
     def _tell_verdict(self, record: Record, verdict: Verdict) -> None:
-        self.tell(
-            Event.CRASHED,
-            f"its process was killed, which means {verdict.action}",
-            record,
-            reason="killed",
-        )
+        text = f"its process was killed, which means {verdict.action}"
+        self.tell(record, Line(Event.CRASHED, text, reason="killed"))
         if verdict.is_braked:
-            self.tell(Event.LEFT, "ends too often, is left alone", record)
+            text = "ends too often, is left alone"
+            self.tell(record, Line(Event.LEFT, text))
         elif verdict.restarts:
-            self.tell(Event.AGAIN, "is started again", record)
+            self.tell(record, Line(Event.AGAIN, "is started again"))
 
     def _decide(
         self, record: Record, *, now_s: float, is_asked: bool
     ) -> Verdict:
-        config = read_config(record)
+        config = config_now(record)
         if config is None:
             return Verdict(Action.DESTROY)
         return verdict_for(
@@ -104,18 +102,11 @@ class Aftermath:
                 remove(verdict.thing, places)
 
 
-def read_config(record: Record) -> DomainConfig | None:
+def config_now(record: Record) -> DomainConfig | None:
     """The file that the domain was started from, as it is now. None: it is
     not there any more, or wrong now; that is told of."""
     try:
-        return parse_config(
-            Path(record.file).read_text(),
-            file=record.file,
-            extra=record.settings,
-            default_name=Path(record.file).stem,
-        )
-    except OSError as error:
-        _log.error("%s: %s: %s", record.name, record.file, error.strerror)
-    except (ConfigError, UnicodeDecodeError) as error:
+        return read_config(Path(record.file), extra=record.settings)
+    except ConfigError as error:
         _log.error("%s: %s", record.name, error)
     return None

@@ -15,7 +15,7 @@ from xenner.backend.lines import device_budget
 from xenner.linebudget import LineBudget
 from xenner.types import Domid
 from xenner.xenbus import XenbusState, parse_state
-from xennerd.journal import Event
+from xennerd.journal import Event, Line
 from xennerd.records import Record
 from xennerd.supervisor.story import Tell
 
@@ -91,12 +91,9 @@ class Connections:
         if budget.may_tell():
             state = "connected" if is_connected else "disconnected"
             name = nodes.read(f"{device}/dev") or f"{kind} {devid}"
-            self._tell(
-                Event.DEVICE,
-                f"{name} is {state}",
-                record,
-                device=f"{kind}/{devid}",
-            )
+            text = f"{name} is {state}"
+            line = Line(Event.DEVICE, text, device=f"{kind}/{devid}")
+            self._tell(record, line)
 
 
 def _is_connected(nodes: Nodes, device: str) -> bool:

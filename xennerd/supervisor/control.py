@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from xenner.errors import ConfigError, HostError
-from xenner.types import Domid
-from xenner.xlcfg import DomainConfig, parse_config
+from xenner.types import MAX_DOMID, Domid
+from xennerd.domainfile import config_of, read_text
 from xennerd.qmp.commands import Command, Commands, without_arguments
 from xennerd.qmp.fds import Caller
 from xennerd.qmp.request import Parameter, QmpError
@@ -21,8 +21,6 @@ from xennerd.supervisor.launcher import Order
 EVENTS = ("DAEMON_ENDED", "DAEMON_STARTED", "DOMAIN_ENDED", "DOMAIN_STARTED")
 PROTOCOL = 1
 """Counts what clients would notice; see docs/protocol.md."""
-
-_MAX_DOMID = 0x7FEF
 
 
 class Control(Commands):
@@ -110,29 +108,22 @@ def _checked_order(arguments: dict[str, Any]) -> Order:
     domid = arguments.get("domid")
     if not file.is_absolute():
         raise QmpError(f"{file}: xennerd needs a path from the root on")
-    if domid is not None and not 0 < domid <= _MAX_DOMID:
-        raise QmpError(f"domid {domid}: between 1 and {_MAX_DOMID}")
+    if domid is not None and not 0 < domid <= MAX_DOMID:
+        raise QmpError(f"domid {domid}: between 1 and {MAX_DOMID}")
+    try:
+        if text is None:
+            text = read_text(file)
+        config = config_of(text, file, extra=settings)
+    except ConfigError as error:
+        raise QmpError(str(error)) from None
     return Order(
-        name=_read(file, text, settings).name,
+        name=config.name,
         file=file,
         settings=settings,
         domid=None if domid is None else Domid(domid),
         is_paused=arguments.get("paused", False),
         text=text,
     )
-
-
-def _read(file: Path, text: str | None, settings: str) -> DomainConfig:
-    try:
-        text = file.read_text() if text is None else text
-        return parse_config(
-            text, file=str(file), extra=settings, default_name=file.stem
-        )
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", "not a text file (UTF-8)")
-        raise QmpError(f"{file}: {reason}") from None
-    except ConfigError as error:
-        raise QmpError(str(error)) from None
 
 
 async def _done(call: Awaitable[None]) -> None:

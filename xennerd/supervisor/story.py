@@ -3,55 +3,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
-from xennerd.journal import Event, Subject, tell
+from xennerd.journal import Line, Subject, tell
 from xennerd.records import Record
 from xennerd.units.manager import Units, instance_of
 
-
-class Tell(Protocol):
-    """One line about a domain. `device` and `reason` are the journal's fields
-    for them."""
-
-    def __call__(
-        self,
-        event: Event,
-        text: str,
-        record: Record,
-        *,
-        device: str = "",
-        reason: str = "",
-    ) -> None: ...
+Tell = Callable[[Record, Line], None]
 
 
-class Story:
-    """A Tell."""
-
-    def __init__(self, units: Units) -> None:
-        self._units = units
-
-    def __call__(
-        self,
-        event: Event,
-        text: str,
-        record: Record,
-        *,
-        device: str = "",
-        reason: str = "",
-    ) -> None:
-        subject = Subject(record.domid, record.name, record.handle)
-        instance = instance_of(record.unit)
-        if instance:
-            self._units.tell(
-                event,
-                text,
-                subject,
-                instance=instance,
-                device=device,
-                reason=reason,
-            )
-        else:
-            fields = {"XENNER_DEVICE": device, "XENNER_REASON": reason}
-            told = {name: value for name, value in fields.items() if value}
-            tell(event, text, subject, **told)
+def tell_story(units: Units, record: Record, line: Line) -> None:
+    """One line about a domain. With `units` bound it is a Tell."""
+    subject = Subject(record.domid, record.name, record.handle)
+    if instance := instance_of(record.unit):
+        units.tell(instance, subject, line)
+    else:
+        tell(line.event, line.text, subject, **line.fields())

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from xenner.errors import HostError
-from xenner.types import Domid
+from xenner.types import MAX_DOMID, Domid
 from xennerd.runtimedir import default_runtime_dir
 from xennerd.tools.removal import remove
 from xennerd.tools.stale import Kind, Thing, Verdict, judge
@@ -98,7 +98,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _domid(text: str) -> Domid:
     value = int(text)
-    if not 1 <= value <= 0x7FEF:
+    if not 1 <= value <= MAX_DOMID:
         raise ValueError
     return Domid(value)
 

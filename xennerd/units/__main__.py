@@ -24,8 +24,8 @@ from xenner import concurrency, service
 from xenner.concurrency import run_abandonable
 from xenner.errors import HostError
 from xenner.listening import open_listener
-from xenner.types import Domid
-from xennerd.journal import Event, Subject
+from xenner.types import MAX_DOMID, Domid
+from xennerd.journal import Event, Line, Subject
 from xennerd.qmp.commands import Command, Commands
 from xennerd.qmp.fds import Caller
 from xennerd.qmp.request import Parameter, QmpError
@@ -35,7 +35,6 @@ from xennerd.units.manager import Systemd, Units, is_instance
 
 _BACKLOG = 16
 _MAX_TEXT = 1000
-_MAX_DOMID = 0x7FEF
 _LINES = ("text", "name", "device", "reason")
 _UUID = re.compile(r"[0-9a-fA-F-]{0,36}")
 
@@ -84,23 +83,15 @@ class Server(Commands):
                 raise QmpError(f"{name}: not one line of text")
         if not _UUID.fullmatch(arguments["uuid"]):
             raise QmpError("uuid: none")
-        if not 0 < arguments["domid"] <= _MAX_DOMID:
+        if not 0 < arguments["domid"] <= MAX_DOMID:
             raise QmpError("domid: none")
         try:
             event = Event(arguments["event"])
         except ValueError:
             raise QmpError("event: none of ours") from None
-        subject = Subject(
-            Domid(arguments["domid"]), arguments["name"], arguments["uuid"]
-        )
-        self._units.tell(
-            event,
-            arguments["text"],
-            subject,
-            instance=instance,
-            device=arguments["device"],
-            reason=arguments["reason"],
-        )
+        text, name, device, reason = (arguments[word] for word in _LINES)
+        subject = Subject(Domid(arguments["domid"]), name, arguments["uuid"])
+        self._units.tell(instance, subject, Line(event, text, device, reason))
         return {}
 
 

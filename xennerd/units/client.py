@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xenner.errors import HostError
-from xennerd.journal import Event, Subject
+from xennerd.journal import Line, Subject
 from xennerd.qmp.client import QmpClient, QmpRefusedError
 from xennerd.units.manager import Outcome
 
@@ -37,30 +37,20 @@ class UnitsByHelper:
         answer = self._ask("query-unit", instance=instance)
         return Outcome(str(answer["state"]), str(answer["result"]))
 
-    def tell(
-        self,
-        event: Event,
-        text: str,
-        subject: Subject,
-        *,
-        instance: str,
-        device: str = "",
-        reason: str = "",
-    ) -> None:
+    def tell(self, instance: str, subject: Subject, line: Line) -> None:
         try:
             self._ask(
                 "unit-tell",
-                event=event.value,
-                text=text,
+                **line._asdict(),
                 domid=subject.domid,
                 name=subject.name,
                 uuid=subject.handle,
                 instance=instance,
-                device=device,
-                reason=reason,
             )
         except HostError as error:
-            _log.warning("%s: %s (not told: %s)", subject.name, text, error)
+            _log.warning(
+                "%s: %s (not told: %s)", subject.name, line.text, error
+            )
 
     def _ask(self, command: str, **arguments: Any) -> Any:
         with (

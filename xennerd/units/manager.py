@@ -8,7 +8,7 @@ import subprocess
 from typing import NamedTuple, Protocol
 
 from xenner.errors import HostError
-from xennerd.journal import Event, Subject, tell
+from xennerd.journal import Line, Subject, tell
 
 # systemd.unit(5), but for what has to be escaped.
 _INSTANCE = re.compile(r"[A-Za-z0-9_.:][A-Za-z0-9_.:-]*")
@@ -31,16 +31,7 @@ class Units(Protocol):
     def outcome(self, instance: str) -> Outcome:
         """How it is with a unit. HostError: it cannot be asked for."""
 
-    def tell(
-        self,
-        event: Event,
-        text: str,
-        subject: Subject,
-        *,
-        instance: str,
-        device: str = "",
-        reason: str = "",
-    ) -> None:
+    def tell(self, instance: str, subject: Subject, line: Line) -> None:
         """One line in the story of that unit, which journald takes from root
         alone where it is another's (journalctl(1), --unit)."""
 
@@ -66,23 +57,9 @@ class Systemd:
         )
         return Outcome(shown.get("ActiveState", ""), shown.get("Result", ""))
 
-    def tell(
-        self,
-        event: Event,
-        text: str,
-        subject: Subject,
-        *,
-        instance: str,
-        device: str = "",
-        reason: str = "",
-    ) -> None:
-        fields = {
-            "OBJECT_SYSTEMD_UNIT": unit_of(instance),
-            "XENNER_DEVICE": device,
-            "XENNER_REASON": reason,
-        }
-        told = {name: value for name, value in fields.items() if value}
-        tell(event, text, subject, **told)
+    def tell(self, instance: str, subject: Subject, line: Line) -> None:
+        unit = {"OBJECT_SYSTEMD_UNIT": unit_of(instance)}
+        tell(line.event, line.text, subject, **unit, **line.fields())
 
 
 def is_instance(text: str) -> bool:

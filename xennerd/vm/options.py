@@ -9,6 +9,7 @@ from pathlib import Path
 
 from xenner import abi
 from xenner.errors import ConfigError
+from xenner.types import MAX_DOMID
 from xenner.xldisk import Disk
 from xenner.xlvif import Vif
 
@@ -151,7 +152,7 @@ _VALUES: dict[str, Callable[[str], dict[str, object]]] = {
     "smp": lambda v: {"nr_vcpus": _smp(v)},
     "name": lambda v: {"name": v},
     "uuid": lambda v: {"handle": _uuid(v)},
-    "domid": lambda v: {"domid": _number("-domid", v, 1, 0x7FEF)},
+    "domid": lambda v: {"domid": _number("-domid", v, 1, MAX_DOMID)},
     "serial": lambda v: {"serial": v},
     "console": lambda v: {"serial": v},
     "monitor": lambda v: {"monitor": v},

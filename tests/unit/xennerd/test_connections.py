@@ -21,9 +21,7 @@ class Host:
         )
         self.connections = Connections(
             lambda domid: self.record if domid == 7 else None,
-            lambda _event, text, _record, *, device="", reason="": (
-                self.told.append((text, device))
-            ),
+            lambda _record, line: self.told.append((line.text, line.device)),
         )
         self.connections.changed(self, "backend")
 

@@ -11,7 +11,7 @@ import trio
 
 from xenner.errors import HostError
 from xenner.types import Domid
-from xennerd.journal import Event, Subject
+from xennerd.journal import Event, Line, Subject
 from xennerd.qmp.fds import Caller
 from xennerd.qmp.request import QmpError, Request
 from xennerd.qmp.server import serve_stream
@@ -30,6 +30,7 @@ TOLD = {
     "reason": "",
 }
 SUBJECT = Subject(Domid(7), "web")
+LINE = Line(Event.AGAIN, "is started again", reason="x")
 
 
 class Units:
@@ -47,17 +48,8 @@ class Units:
     def outcome(self, instance: str) -> Outcome:
         return Outcome("failed", instance)
 
-    def tell(
-        self,
-        event: Event,
-        text: str,
-        subject: Subject,
-        *,
-        instance: str,
-        device: str = "",
-        reason: str = "",
-    ) -> None:
-        self.told.append((event, text, subject, instance, device, reason))
+    def tell(self, instance: str, subject: Subject, line: Line) -> None:
+        self.told.append((instance, subject, line))
 
 
 async def ask(units: Units, name: str, /, **arguments: Any) -> Any:
@@ -77,7 +69,7 @@ async def test_what_xennerd_asks_is_done(tmp_path: Path) -> None:
         helper = UnitsByHelper(tmp_path / "socket")
         helper.start("7")
         assert helper.outcome("7") == Outcome("failed", "7")
-        helper.tell(Event.AGAIN, "again", SUBJECT, instance="7", reason="x")
+        helper.tell("7", SUBJECT, LINE)
         with pytest.raises(HostError, match="journalctl -u xenner@bad"):
             helper.start("bad")
 
@@ -87,14 +79,14 @@ async def test_what_xennerd_asks_is_done(tmp_path: Path) -> None:
         await trio.to_thread.run_sync(use)
         nursery.cancel_scope.cancel()
     assert units.started == ["7"]
-    assert units.told == [(Event.AGAIN, "again", SUBJECT, "7", "", "x")]
+    assert units.told == [("7", SUBJECT, LINE)]
 
 
 def test_nobody_there_keeps_nobody_from_going_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     helper = UnitsByHelper(tmp_path / "none")
-    helper.tell(Event.AGAIN, "is started again", SUBJECT, instance="7")
+    helper.tell("7", SUBJECT, LINE)
     assert "web: is started again (not told: xenner-units at" in caplog.text
     with pytest.raises(HostError, match="No such file"):
         helper.start("7")
