@@ -23,7 +23,7 @@ import pytest
 from tests.component.netbackd.namespace import Namespace, open_namespace
 from tests.kvm.capture import capturing, read_capture
 from tests.kvm.debianguest import make_debian_root
-from tests.kvm.diskguest import make_initrd, serving
+from tests.kvm.diskguest import WANTS_DISKS, make_initrd, serving
 from tests.kvm.network import (
     NETFRONT,
     NetworkHost,
@@ -156,7 +156,7 @@ def _boot_debian(
     with serving(host) as disks:
         guest = host.boot("-m", "256", cmdline=_CMDLINE, is_up=False)
         make_debian_root(root)
-        host.wait_node("control/feature-poweroff", "1")
+        guest.wait_for(WANTS_DISKS)
         disks.plug(_XVDA, "xvda", root)
         guest.wait_for("XENNER-INIT", 120)
         host.vif(DOMID).add(bridge="xenbr0")
