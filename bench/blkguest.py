@@ -16,7 +16,7 @@ from bench.evtchn import per_trip
 from bench.machines import KERNEL
 from bench.results import AbsentError
 from tests.kvm.debianguest import CMDLINE, FILES, make_debian_root
-from tests.kvm.diskguest import make_initrd, serving
+from tests.kvm.diskguest import WANTS_DISKS, make_initrd, serving
 from tests.kvm.outside import Guest, open_host
 from tests.kvm.qmp import qmp
 
@@ -82,7 +82,7 @@ def open_guest(file: Path) -> Iterator[FioGuest]:
         ):
             options = ("-m", "256", "-monitor", f"unix:{monitor}")
             guest = host.boot(*options, cmdline=CMDLINE, is_up=False)
-            host.wait_node("control/feature-poweroff", "1")
+            guest.wait_for(WANTS_DISKS)
             disks.plug(_XVDA, "xvda", root)
             guest.wait_for("XENNER-INIT")
             disks.plug(_XVDB, "xvdb", file)
