@@ -28,12 +28,16 @@ _MAX_WAIT_S = 80
 # xl takes any name; this one is a part of paths, of units and of columns.
 _NAME = re.compile(r"[A-Za-z0-9_.+:@-]+")
 
+# A loader on the host would read a file system that the guest writes.
+_BOOT_LOADER = (
+    "nothing on the host reads a guest's disk; give kernel and ramdisk, or "
+    "kernel='/usr/lib/grub-xen/grub-x86_64-xen.bin' (Debian: grub-xen-host), "
+    "which boots what the disk's /boot/grub/grub.cfg says"
+)
 # A guest with one of these expects what is not there: why.
 _REFUSED = {
-    "bootloader": "boot loaders inside the guest's disk are not there; "
-    "give kernel and ramdisk",
-    "firmware": "boot loaders inside the guest's disk are not there; "
-    "give kernel and ramdisk",
+    "bootloader": _BOOT_LOADER,
+    "firmware": _BOOT_LOADER,
     "pci": "no PCI device can be passed to a guest of this host",
     "ioports": "no I/O port can be passed to a guest of this host",
     "irqs": "no interrupt can be passed to a guest of this host",

@@ -49,7 +49,6 @@ _LATER = {
     "drive disk hda hdb hdc hdd cdrom blockdev fda": "block devices",
     "net netdev nic": "network devices",
     "vnc display vga sdl spice k": "graphics",
-    "bootloader": "boot loaders inside the guest's disk",
     "incoming loadvm": "saving and restoring",
     "device object chardev mon qmp": "devices given one by one",
     "gdb s": "the debugger stub (gdb opens the vmcore instead)",

@@ -123,7 +123,6 @@ def test_refusals_name_the_option(arguments: list[str], says: str) -> None:
         ("-nic", "network devices"),
         ("-vnc", "graphics"),
         ("-display", "graphics"),
-        ("-bootloader", "boot loaders"),
         ("-incoming", "saving and restoring"),
         ("--device", "devices"),
     ],
