@@ -28,16 +28,14 @@ _MAX_WAIT_S = 80
 # xl takes any name; this one is a part of paths, of units and of columns.
 _NAME = re.compile(r"[A-Za-z0-9_.+:@-]+")
 
-# A loader on the host would read a file system that the guest writes.
-_BOOT_LOADER = (
-    "nothing on the host reads a guest's disk; give kernel and ramdisk, or "
-    "kernel='/usr/lib/grub-xen/grub-x86_64-xen.bin' (Debian: grub-xen-host), "
-    "which boots what the disk's /boot/grub/grub.cfg says"
-)
+PVGRUB64 = "/usr/lib/grub-xen/grub-x86_64-xen.bin"
+"""What `firmware="pvgrub64"` means: GRUB as a guest, as Debian's grub-xen-host
+has it. xl's own place for it is a link to that file, where somebody made it."""
 # A guest with one of these expects what is not there: why.
 _REFUSED = {
-    "bootloader": _BOOT_LOADER,
-    "firmware": _BOOT_LOADER,
+    # It would read what the guest writes, on the host and with its rights.
+    "bootloader": "nothing on the host reads a guest's disk; for what its "
+    'grub.cfg says give firmware="pvgrub64", else kernel and ramdisk',
     "pci": "no PCI device can be passed to a guest of this host",
     "ioports": "no I/O port can be passed to a guest of this host",
     "irqs": "no interrupt can be passed to a guest of this host",
@@ -154,7 +152,7 @@ class _Reader:
             raise ConfigError("no name: xl's files have one", file=self._file)
         if not _NAME.fullmatch(name):
             raise self._error(f"name {name!r}: letters, digits and _.+:@-")
-        if not (kernel := self._text("kernel")):
+        if not (kernel := self._kernel()):
             raise ConfigError("no kernel: nothing to boot", file=self._file)
         memory_mib = self._number("memory", 32, 1, _MAX_MEMORY_MIB)
         nr_vcpus = self._number("vcpus", 1, 1, _MAX_VCPUS)
@@ -194,6 +192,16 @@ class _Reader:
             value = self._take(key)
             if value is not None and not _is_empty(value):
                 raise self._error(f"{key}: {reason}")
+
+    def _kernel(self) -> str:
+        kernel, firmware = self._text("kernel"), self._text("firmware")
+        if not firmware:
+            return kernel
+        if kernel:
+            raise self._error("firmware: there is a kernel too")
+        if firmware != "pvgrub64":
+            raise self._error(f"firmware {firmware!r}: only pvgrub64 runs here")
+        return PVGRUB64
 
     def _warn_of_rest(self) -> None:
         for key, assignment in sorted(
