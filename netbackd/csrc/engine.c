@@ -102,6 +102,11 @@ int net_attach(struct net_engine *e, const struct net_ring *ring,
     rx_attach(e);
     e->is_throttled = false;
     e->why = 0;
+    /* One that was killed before us may have stored answers, and not lived to
+     * say so: the frontend would wait for that for ever. */
+    xenevtchn_notify(e->xce, e->tx.port);
+    if (e->is_split)
+        xenevtchn_notify(e->xce, e->rx.port);
     return 0;
 fail_rx:
     ring_detach(&e->rx, e->xgt);

@@ -187,6 +187,28 @@ TEST(a_packet_that_waits_for_buffers)
     end();
 }
 
+TEST(answers_of_one_that_was_killed_are_told_of)
+{
+    struct net_ring ring = {.domid = 5,
+                            .tx_ref = TX_RING,
+                            .rx_ref = RX_RING,
+                            .tx_port = FAKE_PORT,
+                            .rx_port = FAKE_PORT};
+    struct net_link link = {.can_sg = true};
+
+    begin();
+    detach();
+    link.fd = tap();
+    /* It stored an answer; the frontend sleeps until it hears of it. */
+    give(2);
+    rx->rsp_prod = rx->rsp_event = 1;
+    fake_nr_notified = 0;
+    CHECK_EQ(net_attach(engine, &ring, &link), 0);
+    CHECK_EQ(fake_nr_notified, 1);
+    end();
+    close(link.fd);
+}
+
 TEST(an_old_frontend_gets_what_it_can_take)
 {
     static unsigned char frame[10 + 9000];
