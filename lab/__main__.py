@@ -42,7 +42,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     for action in (run, shell):
         action.add_argument(
             "--where",
-            choices=("machine", "container"),
+            choices=("machine", "container", "xen"),
             default="machine",
             help="which lab (%(default)s)",
         )
@@ -75,7 +75,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 @contextmanager
 def start_lab(where: str, *, out: Path) -> Iterator[Lab]:
-    """The machine or the container, ready for the tree under test."""
+    """The lab of that name, ready for the tree under test."""
     # Each needs programs that the other does without.
     if where == "container":
         from lab.container import start_container
@@ -87,6 +87,14 @@ def start_lab(where: str, *, out: Path) -> Iterator[Lab]:
             start_container(root, stage=stage, out=out) as container,
         ):
             yield container
+    elif where == "xen":
+        from lab.xenhost import boot_xen_host
+
+        with (
+            make_stage() as stage,
+            boot_xen_host(stage=stage, out=out) as machine,
+        ):
+            yield machine
     else:
         from lab.machine import start_machine
 

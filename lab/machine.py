@@ -206,15 +206,19 @@ def start_machine(*, stage: Path, out: Path) -> Iterator[Machine]:
 
 
 @contextmanager
-def boot_machine(*, stage: Path, out: Path) -> Iterator[Machine]:
-    """As start_machine(), but one that can be rebooted."""
+def boot_machine(
+    *, stage: Path, out: Path, hypervisor: Path | None = None
+) -> Iterator[Machine]:
+    """As start_machine(), but one that can be rebooted; under Xen, if that is
+    given."""
     image = find_image()
     with TemporaryDirectory(prefix="machine-", dir=_build()) as name:
         directory = Path(name)
         overlay = directory / "overlay.raw"
         _make_sparse(overlay, _OVERLAY_BYTES)
         run_quietly(["mke2fs", "-q", "-t", "ext4", overlay])
-        with _boot(Parts(image, directory, stage, out, overlay)) as machine:
+        parts = Parts(image, directory, stage, out, overlay, hypervisor)
+        with _boot(parts) as machine:
             yield machine
 
 

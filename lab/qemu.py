@@ -17,15 +17,23 @@ from lab.errors import LabError
 from lab.image import Image
 
 MEMORY_MIB = 2560
+_CONSOLE = "console=ttyS0 "
 _KERNEL_ARGUMENTS = (
     # A panic ends the machine (with -no-reboot), and with it the run.
-    "console=ttyS0 panic=1 net.ifnames=0 "
+    "panic=1 net.ifnames=0 "
     # Emulated faster without; nothing here is protected by them.
     "mitigations=off nokaslr audit=0 "
     # TCG's TSC is the host's clock; without these the kernel takes the HPET.
     "tsc=reliable clocksource=tsc "
     "random.trust_cpu=1 systemd.show_status=0 quiet"
 )
+# Of Xen; its domain 0's console goes through its own. Nothing is protected here
+# either.
+_XEN_ARGUMENTS = (
+    "console=com1 com1=115200 dom0_mem=1280M,max:1280M noreboot "
+    "xpti=off spec-ctrl=no"
+)
+_DOM0_CONSOLE = "console=hvc0 "
 # What a monitor's end is to its client.
 _GONE = (QMPError, OSError, EOFError)
 # For initramfs.sh.
@@ -45,6 +53,8 @@ class Parts:
     overlay: Path | None = None
     """A disk for what the machine changes. Such a one can be rebooted; others
     change memory, and end."""
+    hypervisor: Path | None = None
+    """Xen, which is booted with Linux as its domain 0."""
 
 
 @contextmanager
@@ -135,10 +145,19 @@ def _qemu_command(parts: Parts) -> list[str]:
 
 def _boot(parts: Parts) -> Sequence[str]:
     image, kept = parts.image, parts.overlay is not None
+    arguments = _KERNEL_ARGUMENTS + (_OVERLAY_ARGUMENT if kept else "")
+    ends = () if kept else ("-no-reboot",)
+    if parts.hypervisor is None:
+        return (
+            *("-kernel", str(image.kernel), "-initrd", str(image.initrd)),
+            *("-append", _CONSOLE + arguments, *ends),
+        )
+    # Multiboot: modules with their arguments, a comma between two of them.
+    linux = f"{image.kernel} {_DOM0_CONSOLE}{arguments}"
+    modules = [text.replace(",", ",,") for text in (linux, str(image.initrd))]
     return (
-        *("-kernel", str(image.kernel), "-initrd", str(image.initrd)),
-        *("-append", _KERNEL_ARGUMENTS + (_OVERLAY_ARGUMENT if kept else "")),
-        *(() if kept else ("-no-reboot",)),
+        *("-kernel", str(parts.hypervisor), "-append", _XEN_ARGUMENTS),
+        *("-initrd", ",".join(modules), *ends),
     )
 
 
