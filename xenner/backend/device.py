@@ -153,6 +153,9 @@ class Device(ABC):
 
     def _look(self) -> Seen:
         """What is there now; kept, for the act that follows from it."""
+        backend = parse_state(self._node("state"))
+        if backend is XenbusState.INITIALISING is not self._seen.backend:
+            self._begin_anew()
         frontend = XenbusState.UNKNOWN
         if self._frontend:
             frontend = parse_state(self._frontend_node("state"))
@@ -162,7 +165,7 @@ class Device(ABC):
         if self._refused is not None and self._may_retry(frontend):
             self._refused = None
         self._seen = Seen(
-            backend=parse_state(self._node("state")),
+            backend=backend,
             frontend=frontend,
             is_online=self._node("online") == "1",
             is_prepared=self.is_prepared,
@@ -170,6 +173,15 @@ class Device(ABC):
             is_refused=self._refused is not None,
         )
         return self._seen
+
+    def _begin_anew(self) -> None:
+        """A toolstack has written the device, perhaps once more before we saw
+        that the one of that name was gone: nothing of it is this one's."""
+        if self.is_prepared or self.is_attached:
+            self.close()
+            self._forget()
+            self._find_frontend()
+        self._refused = self._end = None
 
     def _may_retry(self, frontend: XenbusState) -> bool:
         """Has the toolstack written something else, or the guest booted

@@ -8,7 +8,11 @@ import pytest
 from tests.component.backend import number
 from tests.component.blkbackd.conftest import DISK_BYTES
 from tests.component.blkbackd.rig import Frontend, Rig
+from xenner.types import Domid
 from xenner.xenbus import XenbusState
+from xenner.xldisk import parse_disk
+from xennerd.devicenodes import disk_nodes
+from xennerd.nodewriting import replace_nodes
 
 READ, WRITE, BARRIER, FLUSH = range(4)
 OK = "status=0 same=1"
@@ -120,6 +124,27 @@ def test_a_frontend_that_is_gone(
     frontend.end()
     rig.store.remove(f"/local/domain/{frontend.domid}")
     frontend.wait_backend(XenbusState.CLOSED)
+    other = rig.start_frontend(8)
+    other.plug(disk)
+    other.connect()
+
+
+def test_written_anew_while_nobody_looked(
+    rig: Rig, frontend: Frontend, disk: Path
+) -> None:
+    """As of a domain that is started again: all nodes go and come at once, and
+    what blkbackd sees first is another disk."""
+    another = disk.with_name("another")
+    another.write_bytes(bytes([9]) * DISK_BYTES)
+    paths = [frontend.backend, frontend.path]
+    nodes = disk_nodes(Domid(7), parse_disk(f"{another},raw,xvda,r"))
+    replace_nodes(rig.store, paths, nodes)
+    frontend.connect()
+    assert frontend.node("physical-device-path") == str(another)
+    assert frontend.node("feature-max-indirect-segments") == "256"
+    assert frontend.node("hotplug-status") == "connected"
+    assert frontend.ask(f"io {READ} 0 8 9") == OK
+    # And the first one is nobody's.
     other = rig.start_frontend(8)
     other.plug(disk)
     other.connect()
