@@ -9,11 +9,11 @@ import mmap
 import os
 import pwd
 import stat
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from blkbackd.claim import claim
 from xenner.errors import HostError
 
 SECTOR_BYTES = 512
@@ -23,7 +23,6 @@ _BLKPBSZGET = 0x127B
 _BLKGETSIZE64 = 0x80081272
 _BLKSECDISCARD = 0x127D  # of a first byte and a number of bytes
 _BUFFER_BYTES = 4096
-_UDEV_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +79,8 @@ def open_volume(
             on_fail.callback(os.close, fd)
             status = os.fstat(fd)
             if not is_shared:
-                kind = fcntl.LOCK_SH if is_read_only else fcntl.LOCK_EX
-                _claim(fd, kind, is_device=stat.S_ISBLK(status.st_mode))
+                is_device = stat.S_ISBLK(status.st_mode)
+                claim(fd, is_read_only=is_read_only, is_device=is_device)
             if stat.S_ISBLK(status.st_mode):
                 volume = _device(path, fd, status, reason, is_read_only)
             elif stat.S_ISREG(status.st_mode):
@@ -92,7 +91,8 @@ def open_volume(
                 )
         except BlockingIOError as error:
             raise HostError(
-                f"{path} is in use", "another domain's disk, or a mount?"
+                f"{path} is in use",
+                "another domain's disk, a mount, or QEMU's?",
             ) from error
         except OSError as error:
             hint = _hint(is_read_only) if error.errno == errno.EACCES else ""
@@ -127,21 +127,6 @@ def _open(path: Path, is_read_only: bool, is_shared: bool) -> tuple[int, str]:
         if error.errno != errno.EINVAL:
             raise
     return os.open(path, flags), "the file system refuses O_DIRECT"
-
-
-def _claim(fd: int, kind: int, *, is_device: bool) -> None:
-    """flock(2) it. BlockingIOError: somebody has it."""
-    end_s = time.monotonic() + (_UDEV_S if is_device else 0)
-    while True:
-        try:
-            fcntl.flock(fd, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            # udev locks a device for as long as it looks what is on it.
-            if time.monotonic() >= end_s:
-                raise
-            time.sleep(_UDEV_S / 20)
-        else:
-            return
 
 
 def _ask(fd: int, request: int, kind: str) -> int:

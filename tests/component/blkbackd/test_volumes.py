@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -127,6 +128,71 @@ def test_readers_share_and_a_writer_does_not(rig: Rig, disk: Path) -> None:
     writer.connect()
     assert writer.ask(f"io {WRITE} 2048 8 55") == OK
     assert readers[0].ask(f"io {READ} 2048 8 55") == OK
+
+
+def _qemu_io(disk: Path, *options: str) -> str:
+    """What QEMU says when it opens the disk with these, and ends."""
+    if not shutil.which("qemu-io"):
+        pytest.skip("packages: qemu-utils is not installed")
+    return subprocess.run(
+        ["qemu-io", "-f", "raw", "-c", "length", *options, disk],
+        check=False,
+        capture_output=True,
+        text=True,
+    ).stderr
+
+
+@contextmanager
+def _open_in_qemu(disk: Path, *options: str) -> Iterator[None]:
+    if not shutil.which("qemu-io"):
+        pytest.skip("packages: qemu-utils is not installed")
+    pipe = subprocess.PIPE
+    command = ["qemu-io", "-f", "raw", *options, str(disk)]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"length\n")
+        process.stdin.flush()
+        assert b"8 MiB" in process.stdout.readline()
+        yield
+        process.stdin.close()
+
+
+def test_qemu_is_kept_out(rig: Rig, disk: Path) -> None:
+    frontend = rig.start_frontend(7)
+    frontend.plug(disk)
+    frontend.connect()
+    assert 'Failed to get "write" lock' in _qemu_io(disk)
+    frontend.close()
+    assert not _qemu_io(disk)
+    # Readers together.
+    rig.store.write(f"{frontend.backend}/mode", "r")
+    frontend.set_state(XenbusState.INITIALISING)
+    frontend.connect()
+    assert not _qemu_io(disk, "-r")
+    assert 'Failed to get "write" lock' in _qemu_io(disk)
+
+
+@pytest.mark.parametrize(
+    ("options", "mode", "is_served"),
+    [
+        ((), "w", False),
+        ((), "r", False),
+        (("-r",), "r", True),
+        ((), "w!", True),
+    ],
+)
+def test_what_qemu_has(
+    rig: Rig, disk: Path, options: tuple[str, ...], mode: str, is_served: bool
+) -> None:
+    frontend = rig.start_frontend(7)
+    with _open_in_qemu(disk, *options):
+        frontend.plug(disk, mode=mode)
+        if is_served:
+            frontend.connect()
+        else:
+            frontend.wait_backend(XenbusState.CLOSED)
+            assert "in use" in _error_of(frontend)
 
 
 def test_a_file_that_grows_and_shrinks(frontend: Frontend, disk: Path) -> None:
