@@ -15,7 +15,7 @@
 
 char *fake_memory;
 bool fake_is_slow;
-unsigned int fake_nr_mapped, fake_nr_notified;
+unsigned int fake_nr_granted, fake_nr_mapped, fake_nr_notified;
 static int memory_fd = -1, bell = -1;
 
 void fake_domain_new(void)
@@ -27,6 +27,7 @@ void fake_domain_new(void)
                        MAP_SHARED, memory_fd, 0);
     if (fake_memory == MAP_FAILED)
         exit(1);
+    fake_nr_granted = FAKE_PAGES;
     fake_nr_mapped = fake_nr_notified = 0;
 }
 
@@ -128,7 +129,7 @@ void *xengnttab_map_domain_grant_refs(xengnttab_handle *xgt, uint32_t count,
 
     (void)xgt, (void)domid;
     for (uint32_t i = 0; i < count; i++) {
-        if (refs[i] >= FAKE_PAGES) {
+        if (refs[i] >= __atomic_load_n(&fake_nr_granted, __ATOMIC_RELAXED)) {
             errno = EINVAL;
             return NULL;
         }

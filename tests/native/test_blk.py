@@ -27,6 +27,7 @@ ENVIRONMENT = {
 SOURCES = {
     "blk_request": [CSRC / "request.c"],
     "blk_engine": [HERE / "blk_fakes.c", *sorted(CSRC.glob("*.c"))],
+    "blk_hostile": [HERE / "blk_fakes.c", *sorted(CSRC.glob("*.c"))],
     "blk_killed": [HERE / "blk_fakes.c", *sorted(CSRC.glob("*.c"))],
     "blk_record": [HERE / "blk_fakes.c", *sorted(CSRC.glob("*.c"))],
 }
