@@ -38,7 +38,7 @@ from xenner.types import Domid
 from xenner.xenbus import XenbusState
 
 # io/blkif.h
-_VDISK_CDROM, _VDISK_READONLY = 1, 4
+_VDISK_CDROM, _VDISK_REMOVABLE, _VDISK_READONLY = 1, 2, 4
 
 
 class Vbd(Device):
@@ -183,6 +183,7 @@ class Vbd(Device):
     def _properties(self, volume: Volume) -> dict[str, object]:
         """The nodes that Linux' backend writes when it connects."""
         info = _VDISK_CDROM if self._is_cdrom() else 0
+        info |= _VDISK_REMOVABLE if volume.is_removable else 0
         info |= _VDISK_READONLY if volume.is_read_only else 0
         values: dict[str, object] = {
             "sectors": volume.nr_sectors,
@@ -197,7 +198,7 @@ class Vbd(Device):
         }
         if volume.discard_bytes:
             values["discard-granularity"] = volume.discard_bytes
-            values["discard-alignment"] = 0
+            values["discard-alignment"] = volume.discard_offset_bytes
             values["discard-secure"] = int(volume.can_erase_securely)
         return values
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blkbackd.claim import claim
+from blkbackd.sysfs import DEVICES, read_facts
 from xenner.errors import HostError
 
 SECTOR_BYTES = 512
@@ -31,7 +32,8 @@ class Volume:
 
     `block_bytes` is the smallest read or write, `memory_align` what O_DIRECT
     wants of buffers. `buffered_reason` says why it is not O_DIRECT, empty if
-    it is. `discard_bytes` is the granularity of a discard, 0: none.
+    it is. `discard_bytes` is the granularity of a discard, 0: none; the first
+    grain begins at `discard_offset_bytes`.
     """
 
     path: Path
@@ -43,7 +45,9 @@ class Volume:
     is_device: bool
     is_read_only: bool
     discard_bytes: int
+    discard_offset_bytes: int = 0
     can_erase_securely: bool = False
+    is_removable: bool = False
     buffered_reason: str = ""
     device: str = ""
     """MM:mm in hexadecimal, of a block device."""
@@ -154,10 +158,7 @@ def _device(
 ) -> Volume:
     block = _ask(fd, _BLKSSZGET, "i")
     major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
-    queue = Path(f"/sys/dev/block/{major}:{minor}")
-    if not (queue / "queue").exists():
-        queue = (queue / "..").resolve()  # a partition
-    discard_bytes = _number(queue / "queue/discard_granularity")
+    facts = read_facts(DEVICES / f"{major}:{minor}")
     return Volume(
         path=path,
         fd=fd,
@@ -167,8 +168,10 @@ def _device(
         memory_align=1 if reason else block,
         is_device=True,
         is_read_only=is_read_only,
-        discard_bytes=discard_bytes,
-        can_erase_securely=discard_bytes > 0 and _can_erase_securely(fd),
+        discard_bytes=facts.discard_bytes,
+        discard_offset_bytes=facts.discard_offset_bytes,
+        can_erase_securely=facts.discard_bytes > 0 and _can_erase_securely(fd),
+        is_removable=facts.is_removable,
         buffered_reason=reason,
         device=f"{major:x}:{minor:x}",
     )
@@ -209,10 +212,3 @@ def _takes_sectors(fd: int) -> bool:
         finally:
             sector.release()
     return True
-
-
-def _number(path: Path) -> int:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return 0

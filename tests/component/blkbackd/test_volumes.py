@@ -106,6 +106,23 @@ def test_a_device_of_4096_byte_sectors(rig: Rig, disk: Path) -> None:
         frontend.close()
 
 
+def test_a_partition_and_what_it_can_discard(rig: Rig, disk: Path) -> None:
+    with _loop(disk, 512) as device:
+        # From the second sector on: the first whole 4 KiB are the ninth's.
+        subprocess.run(["addpart", device, "1", "1", "8191"], check=True)
+        frontend = rig.start_frontend(7)
+        frontend.plug(Path(f"{device}p1"))
+        frontend.connect()
+        assert frontend.node("sectors") == "8191"
+        assert frontend.node("discard-granularity") == "4096"
+        assert frontend.node("discard-alignment") == "3584"
+        assert frontend.ask(f"io {WRITE} 7 8 9") == OK
+        assert frontend.ask("discard 7 8") == "status=0"
+        assert frontend.ask(f"io {READ} 7 8 0") == OK
+        frontend.close()
+        subprocess.run(["delpart", device, "1"], check=True)
+
+
 def test_a_cdrom_is_never_written(rig: Rig, disk: Path) -> None:
     frontend = rig.start_frontend(7)
     frontend.plug(disk, **{"device-type": "cdrom"})
