@@ -85,6 +85,39 @@ def test_closed_and_connected_again(rig: Rig, frontend: Frontend) -> None:
         assert frontend.ask(f"io {READ} 0 8 77") == OK
 
 
+def test_a_boot_loader_and_then_a_kernel(rig: Rig, disk: Path) -> None:
+    """As GRUB: it never says that it is connected, closes in one step, and
+    leaves empty nodes and the state that it found (xendisk.c)."""
+    frontend = rig.start_frontend(7)
+    frontend.plug(disk)
+    frontend.wait_backend(XenbusState.INIT_WAIT)
+    frontend.open_ring()
+    frontend.publish()
+    frontend.wait_backend(XenbusState.CONNECTED)
+    assert frontend.ask(f"io {READ} 2048 8 1") == OK
+    frontend.set_state(XenbusState.CLOSED)
+    frontend.wait_backend(XenbusState.CLOSED)
+    for name in ("ring-ref", "event-channel"):
+        rig.store.write(f"{frontend.path}/{name}", "")
+    frontend.set_state(XenbusState.INITIALISING)
+    frontend.connect(nr_queues=2, nr_pages=4)
+    assert frontend.ask(f"io {READ} 1000 2048 0").startswith("status=0")
+
+
+def test_a_frontend_that_waits_for_nothing(rig: Rig, disk: Path) -> None:
+    """As Mini-OS' (blkfront.c): it is connected before anybody has offered it
+    anything."""
+    frontend = rig.start_frontend(7)
+    rig.kill_backend()
+    frontend.plug(disk)
+    frontend.open_ring()
+    frontend.publish()
+    frontend.set_state(XenbusState.CONNECTED)
+    rig.start_backend()
+    frontend.wait_backend(XenbusState.CONNECTED)
+    assert frontend.ask(f"io {WRITE} 0 8 77") == OK
+
+
 def test_unplugged(rig: Rig, frontend: Frontend, disk: Path) -> None:
     """As libxl does it: online and state of the backend, then it waits."""
     rig.store.write(f"{frontend.backend}/online", "0")
