@@ -27,6 +27,19 @@ def test_killed_again_and_again(
     assert frontend.hear() == "answers=16000 wrong=0"
 
 
+def test_killed_with_all_that_a_frontend_may_ask(
+    rig: Rig, frontend: Frontend
+) -> None:
+    """Barriers, flushes with data, discards: each kill finds some of them."""
+    frontend.tell("verify 2400 16 1")
+    for number in range(1, _NR_REPORTS):
+        assert frontend.hear() == f"at={300 * number}"
+        rig.kill_backend()
+        rig.start_backend()
+    assert frontend.hear() == "at=2400"
+    assert frontend.hear() == "answers=2400 wrong=0"
+
+
 def test_a_restart_under_load(rig: Rig, frontend: Frontend) -> None:
     frontend.tell("verify 8000 32")
     for number in range(1, _NR_REPORTS):
