@@ -4,6 +4,7 @@
 Calls block (xenstore, disk): the caller has a thread for them.
 """
 
+import errno
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -39,6 +40,9 @@ from xenner.xenbus import XenbusState
 
 # io/blkif.h
 _VDISK_CDROM, _VDISK_REMOVABLE, _VDISK_READONLY = 1, 2, 4
+
+# What this host has too little of: io_setup(2), mmap(2), descriptors.
+_SCARCE = frozenset((errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE))
 
 
 class Vbd(Device):
@@ -140,9 +144,7 @@ class Vbd(Device):
                 try:
                     engine.attach(ring, volume, record, self._limiter)
                 except OSError as error:
-                    raise GuestError(
-                        self._domid, f"its ring cannot be had: {error.strerror}"
-                    ) from error
+                    raise attach_error(self._domid, error) from error
             on_fail.pop_all()
         self._is_attached = True
         size = f"{volume.nr_sectors >> 11} MiB of {volume.path}"
@@ -273,6 +275,16 @@ class Vbd(Device):
             self._end_with(trouble.text)
         else:
             self._tell_error(trouble.text)
+
+
+def attach_error(domid: Domid, error: OSError) -> GuestError | HostError:
+    """Whose fault it is that a ring is not served."""
+    if error.errno in _SCARCE:
+        return HostError(
+            f"its ring cannot be served: {error.strerror}",
+            "are fs.aio-max-nr and LimitNOFILE large enough?",
+        )
+    return GuestError(domid, f"its ring cannot be had: {error.strerror}")
 
 
 def _say_limits(limits: Limits) -> str:
