@@ -24,7 +24,7 @@ from xenner.backend.status import Value
 from xenner.errors import HostError
 from xenner.libxenstore import Store
 from xenner.types import Domid
-from xenner.xenbus import XenbusState
+from xenner.xenbus import XenbusState, parse_state
 
 _log = logging.getLogger("blkbackd")
 _DEFAULT = "/usr/libexec/xen-qemu-system-i386"
@@ -135,9 +135,11 @@ class Qdisk:
         if self._store.read(f"{self._path}/frontend") is None:
             self._qemus.release(self._domid, self._path)
             return False
-        # The toolstack's last node is the state: the others are there.
-        is_whole = self._store.read(f"{self._path}/state") is not None
-        if is_whole and not self._is_held:
+        # The toolstack's last node is the state: the others are there. What
+        # begins may have been there before, and gone without our seeing it.
+        state = self._store.read(f"{self._path}/state")
+        is_new = parse_state(state) is XenbusState.INITIALISING
+        if is_new or (state is not None and not self._is_held):
             self._is_held = True
             try:
                 self._qemus.hold(self._domid, self._path)

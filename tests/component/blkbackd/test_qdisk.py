@@ -15,6 +15,10 @@ import pytest
 from tests.component.blkbackd.rig import Frontend, Rig, open_rig
 from tests.component.blkbackd.xenqemu import end_qemus, find_qemu
 from tests.component.evtchnd.daemon import LIMIT_S, library
+from xenner.types import Domid
+from xenner.xldisk import parse_disk
+from xennerd.devicenodes import disk_nodes
+from xennerd.nodewriting import replace_nodes
 
 READ, WRITE, BARRIER, FLUSH = range(4)
 OK = "status=0 same=1"
@@ -103,6 +107,11 @@ def test_a_qemu_that_dies_is_told(
         rig.wait_node(f"{frontend.backend}/state", "6")
         rig.wait_node(f"{frontend.backend}/hotplug-status", "error")
         rig.wait_log("its QEMU has ended", 1)
+        # The domain is started again, before blkbackd sees that it was gone.
+        nodes = disk_nodes(Domid(7), parse_disk(f"{image},qcow2,xvda,w"))
+        replace_nodes(rig.store, [frontend.backend, frontend.path], nodes)
+        frontend.connect()
+        assert frontend.ask(f"io {WRITE} 2048 8 200") == OK
 
 
 def test_no_qemu_is_told(

@@ -225,6 +225,24 @@ def test_a_file_that_grows_and_shrinks(frontend: Frontend, disk: Path) -> None:
     assert frontend.backend_state() is XenbusState.CONNECTED
 
 
+def test_a_device_that_grows_and_shrinks(rig: Rig, disk: Path) -> None:
+    with _loop(disk, 512) as device:
+        frontend = rig.start_frontend(7)
+        frontend.plug(device)
+        frontend.connect()
+        for nr_sectors in (NR_SECTORS * 2, NR_SECTORS):
+            os.truncate(disk, nr_sectors * 512)
+            subprocess.run(["losetup", "-c", device], check=True)
+            rig.wait_node(f"{frontend.backend}/sectors", str(nr_sectors))
+            # And the state once more, which is what Linux' frontend minds.
+            rig.wait_log(f"has {nr_sectors} sectors now")
+            end = f"io {WRITE} {nr_sectors - 8} 8 3"
+            assert frontend.ask(end) == OK
+            beyond = f"io {WRITE} {nr_sectors - 7} 8 3"
+            assert frontend.ask(beyond).startswith("status=-1")
+        frontend.close()
+
+
 def test_a_limit_of_requests_that_changes(frontend: Frontend) -> None:
     """The clock is real: no test outlives what the limit makes wait."""
     rig = frontend.rig
