@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A disk's whole life, and what is read and written in it."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from tests.component.backend import number
 from tests.component.blkbackd.conftest import DISK_BYTES
 from tests.component.blkbackd.rig import Frontend, Rig
+from tests.component.evtchnd.daemon import LIMIT_S, TOP
 from xenner.types import Domid
 from xenner.xenbus import XenbusState
 from xenner.xldisk import parse_disk
@@ -215,6 +218,26 @@ def test_a_restart_between_requests(rig: Rig, frontend: Frontend) -> None:
     rig.start_backend()
     assert frontend.ask("answers") == "answers=3"
     assert frontend.ask(f"io {READ} 0 8 77") == OK
+
+
+def test_a_second_one_touches_nothing(rig: Rig, frontend: Frontend) -> None:
+    second = subprocess.run(
+        [sys.executable, "-m", "blkbackd"],
+        cwd=TOP,
+        env=rig.environment(),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+    )
+    assert second.returncode == 1
+    path = rig.status_socket
+    assert second.stderr == (
+        f"blkbackd: somebody listens on {path} already (end that one first)\n"
+    )
+    assert frontend.ask(f"io {READ} 2048 8 1") == OK
+    assert frontend.backend_state() is XenbusState.CONNECTED
+    assert "reads" in rig.status()
 
 
 def test_under_load(frontend: Frontend) -> None:
