@@ -51,6 +51,7 @@ class Vbd(Device):
     logger = logging.getLogger("blkbackd")
     wishes = ("params", "mode", "device-type")
     counted = ("reads", "writes", "flushes", "discards", "errors", "refused")
+    waits = True
 
     def __init__(
         self, store: Store, path: str, domid: Domid, wake: Callable[[], None]
@@ -86,9 +87,20 @@ class Vbd(Device):
             for engine in self._engines:
                 engine.close()
             self._engines.clear()
-        self._closed()
+        self._close_volume()
+
+    def _forget(self) -> None:
+        self._drop_records()
 
     def _closed(self) -> None:
+        self._close_volume()
+        self._drop_records()
+
+    def _drop_records(self, first: int = 0) -> None:
+        for number in range(first, MAX_QUEUES):
+            drop_record(self._record_name(number))
+
+    def _close_volume(self) -> None:
         # Nobody's any more: it may be opened by another, or grow.
         if self._volume is not None:
             self._volume.close()
@@ -136,7 +148,7 @@ class Vbd(Device):
         self._store.write(self.path, self._properties(volume))
         self._have_engines(len(rings))
         with ExitStack() as on_fail:
-            on_fail.callback(self._detach)
+            on_fail.callback(self._give_up)
             self._open_records(rings)
             for engine, ring, record in zip(
                 self._engines, rings, self._records, strict=False
@@ -175,8 +187,7 @@ class Vbd(Device):
             )
             self._records.append(record)
         # Those of queues that it had before.
-        for number in range(len(rings), MAX_QUEUES):
-            drop_record(self._record_name(number))
+        self._drop_records(len(rings))
 
     def _record_name(self, number: int) -> str:
         name = "-".join(self.path.split("/")[2:])
@@ -204,6 +215,14 @@ class Vbd(Device):
             values["discard-secure"] = int(volume.can_erase_securely)
         return values
 
+    def _give_up(self) -> None:
+        """Not all of it can be attached; what was in flight still is."""
+        for engine in self._engines:
+            engine.detach()
+        for record in self._records:
+            record.keep()
+        self._records.clear()
+
     def _detach(self) -> None:
         for engine in self._engines:
             engine.detach()
@@ -213,6 +232,7 @@ class Vbd(Device):
         self._is_attached = False
 
     def host_changed(self) -> None:
+        self._try_again()
         volume = self._volume
         # Its thread may be about to close it.
         with suppress(OSError):

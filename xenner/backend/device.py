@@ -31,6 +31,10 @@ class Device(ABC):
     """What the frontend may change at any time."""
     counted: ClassVar[Sequence[str]]
     """The counters that are told when it disconnects."""
+    waits: ClassVar[bool] = False
+    """Does it call _try_again() every now and then? Then a frontend that was
+    connected to a process before us is not closed because we cannot serve it
+    yet: its requests wait, as while nobody was here."""
 
     def __init__(
         self, store: Store, path: str, domid: Domid, wake: Callable[[], None]
@@ -46,6 +50,9 @@ class Device(ABC):
         self._refused: tuple[str | None, ...] | None = None
         self._seen = Seen(XenbusState.UNKNOWN, XenbusState.UNKNOWN, False)
         self._end: str | None = None
+        # Why it waits, as it was told, and whether it does now.
+        self._missing = ""
+        self._is_waiting = False
 
     # --- what each kind has of its own ---
 
@@ -171,6 +178,7 @@ class Device(ABC):
             is_prepared=self.is_prepared,
             is_attached=self.is_attached,
             is_refused=self._refused is not None,
+            is_waiting=self._is_waiting,
         )
         return self._seen
 
@@ -212,10 +220,36 @@ class Device(ABC):
     def _connect(self) -> None:
         # A process that comes back finds frontends that are connected; one
         # that connects again need not have closed.
-        if not self.is_prepared:
-            self._offer()
-        said = self._attach()
+        try:
+            if not self.is_prepared:
+                self._offer()
+            said = self._attach()
+        except (HostError, GuestError) as error:
+            if (
+                not self.waits
+                or self._seen.backend is not XenbusState.CONNECTED
+            ):
+                raise
+            self._wait(str(error))
+            return
+        self._missing = ""
         self.log.info("connected, %s", said)
+
+    def _wait(self, text: str) -> None:
+        """Also what seems to be the frontend's fault may be the host's, who
+        does not know a domain yet."""
+        self._is_waiting = True
+        if text != self._missing:
+            self._missing = text
+            text = f"{text}: it is tried again"
+            self.log.warning("%s", text)
+            self._store.write(f"error/{self.path}", {"error": text})
+
+    def _try_again(self) -> None:
+        """If it waits. In any thread."""
+        if self._is_waiting:
+            self._is_waiting = False
+            self._wake()
 
     def _disconnect(self) -> None:
         was_attached = self.is_attached

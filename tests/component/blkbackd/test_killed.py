@@ -65,6 +65,45 @@ def test_killed_with_queues(rig: Rig, disk: Path) -> None:
     assert frontend.hear() == "answers=32000 wrong=0"
 
 
+@pytest.mark.parametrize("name", ["disk", "vmcore.7", "evtchnd.socket"])
+def test_what_it_needs_comes_later(
+    rig: Rig, frontend: Frontend, name: str
+) -> None:
+    """A guest that is connected is not told to close for the host's sake."""
+    directory = rig.evtchnd.runtime_dir
+    needed = directory / name if name != "disk" else rig.directory / name
+    hidden = needed.with_suffix(".hidden")
+    frontend.tell("verify 8000 32")
+    for number in range(1, _NR_REPORTS):
+        assert frontend.hear() == f"at={1000 * number}"
+        rig.kill_backend()
+        needed.rename(hidden)
+        rig.start_backend()
+        # Not the word, which is another one for each.
+        rig.wait_log("is tried again", number)
+        assert frontend.backend_state() is XenbusState.CONNECTED
+        hidden.rename(needed)
+    assert frontend.hear() == "at=8000"
+    assert frontend.hear() == "answers=8000 wrong=0"
+    frontend.close()
+    assert not list(directory.glob("blkbackd.7-*"))
+
+
+def test_closed_while_it_waits(rig: Rig, frontend: Frontend) -> None:
+    """Nothing stays of it, nor keeps a new start."""
+    disk = rig.directory / "disk"
+    rig.kill_backend()
+    disk.rename(disk.with_suffix(".hidden"))
+    rig.start_backend()
+    rig.wait_log("is tried again")
+    frontend.close()
+    assert not list(rig.evtchnd.runtime_dir.glob("blkbackd.7-*"))
+    disk.with_suffix(".hidden").rename(disk)
+    frontend.set_state(XenbusState.INITIALISING)
+    frontend.connect()
+    assert frontend.ask("io 0 2048 8 1") == "status=0 same=1"
+
+
 def test_the_store_ends(rig: Rig, frontend: Frontend) -> None:
     assert frontend.backend_state() is XenbusState.CONNECTED
     assert rig.lose_store() == "blkbackd: xenstore has ended"
