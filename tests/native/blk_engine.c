@@ -222,6 +222,52 @@ TEST(flush_barrier_discard)
     end();
 }
 
+static void wait_submitted(const char *what)
+{
+    for (int i = 0; i < 100000 && strcmp(fake_submitted, what); i++)
+        turn();
+    CHECK(!strcmp(fake_submitted, what));
+    /* And nothing more follows from it. */
+    for (int i = 0; i < 10; i++)
+        turn();
+    CHECK(!strcmp(fake_submitted, what));
+}
+
+TEST(flushes_and_barriers_are_answered_when_it_is_on_the_disk)
+{
+    begin(512, 0);
+    fake_holds_syncs = true;
+    memset(page(DATA), 'w', 4096);
+    put((struct blkif_request){BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 1, 0, {{0}}});
+    wait_submitted("s");
+    CHECK_EQ(sring->rsp_prod, 0);
+    fake_let_sync();
+    CHECK_EQ(answer(1), BLKIF_RSP_OKAY);
+    /* A sync of what was before it, the data, a sync of that; then others. */
+    put(io(BLKIF_OP_WRITE_BARRIER, 2, 16, DATA, 0, 7));
+    put(io(BLKIF_OP_WRITE, 3, 24, DATA, 0, 7));
+    wait_submitted("ss");
+    fake_let_sync();
+    wait_submitted("ssws");
+    CHECK(has(16, 'w') && has(24, 0));
+    CHECK_EQ(sring->rsp_prod, 1);
+    fake_let_sync();
+    CHECK_EQ(answer(2), BLKIF_RSP_OKAY);
+    CHECK_EQ(answer(3), BLKIF_RSP_OKAY);
+    /* A flush with data is as a barrier, but nobody waits for it. */
+    put(io(BLKIF_OP_FLUSH_DISKCACHE, 4, 32, DATA, 0, 7));
+    put(io(BLKIF_OP_READ, 5, 0, DATA + 1, 0, 7));
+    CHECK_EQ(answer(5), BLKIF_RSP_OKAY);
+    wait_submitted("sswswsr");
+    fake_let_sync();
+    wait_submitted("sswswsrws");
+    CHECK_EQ(sring->rsp_prod, 4);
+    fake_let_sync();
+    CHECK_EQ(answer(4), BLKIF_RSP_OKAY);
+    fake_holds_syncs = false;
+    end();
+}
+
 TEST(a_slow_discard_keeps_no_other_waiting)
 {
     struct blkif_request_discard discard = {BLKIF_OP_DISCARD, 0, 0, 7, 8, 16};

@@ -18,6 +18,8 @@ FLAGS = [
     *"-fsanitize=address,undefined -fno-sanitize-recover=all".split(),
     "-D__XEN_INTERFACE_VERSION__=__XEN_LATEST_INTERFACE_VERSION__",
     f"-I{TOP}",
+    # blk_fakes.c sees what is submitted.
+    "-Wl,--wrap=syscall",
 ]
 ENVIRONMENT = {
     "UBSAN_OPTIONS": "print_stacktrace=1",
