@@ -98,6 +98,10 @@ def test_a_boot_loader_and_then_a_kernel(rig: Rig, disk: Path) -> None:
     frontend.publish()
     frontend.wait_backend(XenbusState.CONNECTED)
     assert frontend.ask(f"io {READ} 2048 8 1") == OK
+    rig.kill_backend()
+    assert frontend.ask("later 2048") == "asked"
+    rig.start_backend()
+    assert frontend.ask("answers") == "answers=1"
     frontend.set_state(XenbusState.CLOSED)
     frontend.wait_backend(XenbusState.CLOSED)
     for name in ("ring-ref", "event-channel"):
