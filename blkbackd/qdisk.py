@@ -30,6 +30,7 @@ from xenner.xenbus import XenbusState, parse_state
 
 _log = logging.getLogger("blkbackd")
 _DEFAULT = "/usr/libexec/xen-qemu-system-i386"
+_END_LIMIT_S = 10.0
 _OPTIONS = (
     *("-machine", "xenpv", "-xen-attach", "-nodefaults", "-no-user-config"),
     *("-nographic", "-monitor", "none", "-serial", "none"),
@@ -47,6 +48,8 @@ class Qemus:
     store: Store
     _users: dict[Domid, set[str]] = field(default_factory=dict)
     _pidfds: dict[Domid, int] = field(default_factory=dict)
+    # Of each domain's last process: it has let go of all images.
+    _ended: dict[Domid, threading.Event] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _is_closed: bool = False
 
@@ -58,13 +61,17 @@ class Qemus:
     def hold(self, domid: Domid, path: str) -> None:
         """A disk that needs the domain's. HostError: there is none to be had.
         Twice is once."""
+        self.wait_ended(domid)
         with self._lock:
             users = self._users.setdefault(domid, set())
             if domid not in self._pidfds:
                 pidfd = _find(domid) or _start(domid)
                 self._pidfds[domid] = pidfd
+                self._ended[domid] = threading.Event()
                 threading.Thread(
-                    target=self._wait, args=(domid, pidfd), daemon=True
+                    target=self._wait,
+                    args=(domid, pidfd, self._ended[domid]),
+                    daemon=True,
                 ).start()
             users.add(path)
 
@@ -82,6 +89,16 @@ class Qemus:
                 os.close(pidfd)
             _pid_file(domid).unlink(missing_ok=True)
 
+    def wait_ended(self, domid: Domid) -> None:
+        """Until the process has ended that was told to, if there is one: it
+        writes what it has not written yet into its images. One that does not
+        end in time is not waited for."""
+        with self._lock:
+            is_told = domid not in self._pidfds
+            ended = self._ended.get(domid)
+        if is_told and ended is not None:
+            ended.wait(_END_LIMIT_S)
+
     def release_stale(self) -> None:
         """End those whose last disk went while nobody kept them."""
         for file in _runtime().glob("qdisk.*.pid"):
@@ -96,11 +113,12 @@ class Qemus:
             for name in self.store.children(top)
         )
 
-    def _wait(self, domid: Domid, pidfd: int) -> None:
+    def _wait(self, domid: Domid, pidfd: int, ended: threading.Event) -> None:
         """Until it has ended. What it served cannot go on then."""
         select.select([pidfd], [], [])
         with suppress(ChildProcessError):
             os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        ended.set()
         with self._lock:
             is_told = self._pidfds.get(domid) != pidfd
             if not is_told:
@@ -139,6 +157,7 @@ class Qdisk:
         # Not its state: QEMU may write that once more when all has gone.
         if self._store.read(f"{self._path}/frontend") is None:
             self._qemus.release(self._domid, self._path)
+            self._qemus.wait_ended(self._domid)
             self.close()
             return False
         # The toolstack's last node is the state: the others are there. What

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -150,6 +152,32 @@ def test_an_image_of_two_domains(
         other.plug_qdisk("qcow2", image)
         other.connect()
         assert other.ask(f"io {READ} 2048 8 0") == OK
+
+
+def test_an_image_is_free_when_its_qemu_has_ended(
+    tmp_path: Path, frontend_program: Path, program: Path, image: Path
+) -> None:
+    """It may have to write what it knows of the image."""
+    with _rig(tmp_path, frontend_program, program) as rig:
+        frontend = _plug(rig, image)
+        frontend.connect()
+        pid_file = rig.evtchnd.runtime_dir / "qdisk.7.pid"
+        pid = int(pid_file.read_text())
+        os.kill(pid, signal.SIGSTOP)
+        rig.store.remove(frontend.backend)
+        end = time.monotonic() + LIMIT_S
+        while pid_file.exists():
+            assert time.monotonic() < end
+        other = rig.start_frontend(8)
+        other.plug_qdisk("qcow2", image)
+        rig.wait_node(f"{other.backend}/hotplug-status", "error")
+        rig.store.remove(other.backend)
+        os.kill(pid, signal.SIGCONT)
+        _wait_locked(image, is_so=False)
+        assert not _is_running(str(pid))
+        other.plug_qdisk("qcow2", image)
+        other.connect()
+        assert other.ask(f"io {WRITE} 2048 8 200") == OK
 
 
 def test_no_qemu_is_told(
