@@ -15,16 +15,15 @@ takes no more than it has CPUs."""
 def read_rings(read: Read, domid: Domid) -> list[Ring]:
     """One for each of its queues, the first first. GuestError: they make no
     sense. Protocol and size are all queues', as Linux' frontend has it."""
-    protocol = read("protocol")
+    # One that is empty is none, as to Linux' backend.
+    protocol = read("protocol") or None
     if protocol not in ABIS:
         raise GuestError(domid, f"unknown protocol {protocol!r}")
-    if read("ring-page-order") is None:
-        names = ["ring-ref"]
-    else:
+    order = None
+    if read("ring-page-order") is not None:
         order = read_number(
             read, "ring-page-order", domid, end=MAX_RING_ORDER + 1
         )
-        names = [f"ring-ref{i}" for i in range(1 << order)]
 
     def ring(prefix: str) -> Ring:
         return Ring(
@@ -33,8 +32,20 @@ def read_rings(read: Read, domid: Domid) -> list[Ring]:
             abi=ABIS[protocol],
             refs=tuple(
                 GrantRef(read_number(read, prefix + name, domid))
-                for name in names
+                for name in _ref_names(read, prefix, order)
             ),
         )
 
     return list(map(ring, queue_prefixes(read, domid, max_queues=MAX_QUEUES)))
+
+
+def _ref_names(read: Read, prefix: str, order: int | None) -> list[str]:
+    """The nodes of a ring's pages. Without an order there may be those of a
+    frontend that was there before, which had one."""
+    if order is None:
+        return ["ring-ref"]
+    names = [f"ring-ref{i}" for i in range(1 << order)]
+    # The only page of a ring has two names: io/blkif.h's, and Linux'.
+    if order == 0 and not read(prefix + names[0]):
+        return ["ring-ref"]
+    return names

@@ -19,15 +19,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from blkbackd.claim import claim
+from blkbackd.wishes import may_share, may_write
 from xenner.backend.lines import DeviceLog
 from xenner.backend.status import Value
 from xenner.errors import HostError
 from xenner.libxenstore import Store
 from xenner.types import Domid
-from xenner.xenbus import XenbusState
+from xenner.xenbus import XenbusState, parse_state
 
 _log = logging.getLogger("blkbackd")
 _DEFAULT = "/usr/libexec/xen-qemu-system-i386"
+_END_LIMIT_S = 10.0
 _OPTIONS = (
     *("-machine", "xenpv", "-xen-attach", "-nodefaults", "-no-user-config"),
     *("-nographic", "-monitor", "none", "-serial", "none"),
@@ -45,6 +48,8 @@ class Qemus:
     store: Store
     _users: dict[Domid, set[str]] = field(default_factory=dict)
     _pidfds: dict[Domid, int] = field(default_factory=dict)
+    # Of each domain's last process: it has let go of all images.
+    _ended: dict[Domid, threading.Event] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _is_closed: bool = False
 
@@ -56,13 +61,17 @@ class Qemus:
     def hold(self, domid: Domid, path: str) -> None:
         """A disk that needs the domain's. HostError: there is none to be had.
         Twice is once."""
+        self.wait_ended(domid)
         with self._lock:
             users = self._users.setdefault(domid, set())
             if domid not in self._pidfds:
                 pidfd = _find(domid) or _start(domid)
                 self._pidfds[domid] = pidfd
+                self._ended[domid] = threading.Event()
                 threading.Thread(
-                    target=self._wait, args=(domid, pidfd), daemon=True
+                    target=self._wait,
+                    args=(domid, pidfd, self._ended[domid]),
+                    daemon=True,
                 ).start()
             users.add(path)
 
@@ -80,6 +89,16 @@ class Qemus:
                 os.close(pidfd)
             _pid_file(domid).unlink(missing_ok=True)
 
+    def wait_ended(self, domid: Domid) -> None:
+        """Until the process has ended that was told to, if there is one: it
+        writes what it has not written yet into its images. One that does not
+        end in time is not waited for."""
+        with self._lock:
+            is_told = domid not in self._pidfds
+            ended = self._ended.get(domid)
+        if is_told and ended is not None:
+            ended.wait(_END_LIMIT_S)
+
     def release_stale(self) -> None:
         """End those whose last disk went while nobody kept them."""
         for file in _runtime().glob("qdisk.*.pid"):
@@ -94,11 +113,12 @@ class Qemus:
             for name in self.store.children(top)
         )
 
-    def _wait(self, domid: Domid, pidfd: int) -> None:
+    def _wait(self, domid: Domid, pidfd: int, ended: threading.Event) -> None:
         """Until it has ended. What it served cannot go on then."""
         select.select([pidfd], [], [])
         with suppress(ChildProcessError):
             os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        ended.set()
         with self._lock:
             is_told = self._pidfds.get(domid) != pidfd
             if not is_told:
@@ -128,25 +148,65 @@ class Qdisk:
         self._path = path
         self._domid = domid
         self._is_held = False
+        # What is claimed, and the descriptor that does it.
+        self._image = ""
+        self._image_fd = -1
 
     def step(self) -> bool:
         """False: the disk is no more."""
         # Not its state: QEMU may write that once more when all has gone.
         if self._store.read(f"{self._path}/frontend") is None:
             self._qemus.release(self._domid, self._path)
+            self._qemus.wait_ended(self._domid)
+            self.close()
             return False
-        # The toolstack's last node is the state: the others are there.
-        is_whole = self._store.read(f"{self._path}/state") is not None
-        if is_whole and not self._is_held:
+        # The toolstack's last node is the state: the others are there. What
+        # begins may have been there before, and gone without our seeing it.
+        state = self._store.read(f"{self._path}/state")
+        is_new = parse_state(state) is XenbusState.INITIALISING
+        if is_new or (
+            state is not None and not self._is_held and not self._was_refused()
+        ):
             self._is_held = True
             try:
+                self._claim_image(is_new=is_new)
                 self._qemus.hold(self._domid, self._path)
             except HostError as error:
                 _refuse(self._store, self._path, str(error))
         return True
 
+    def _was_refused(self) -> bool:
+        """By a blkbackd before us, perhaps. QEMU would begin with it."""
+        return self._store.read(f"{self._path}/hotplug-status") == "error"
+
+    def _claim_image(self, *, is_new: bool) -> None:
+        """Xen's QEMU locks nothing (hw/block/xen-block.c: a device that it
+        emulates may have the same image). HostError: somebody has it."""
+        params = self._store.read(f"{self._path}/params") or ""
+        path = params.partition(":")[2]
+        if path == self._image or not path.startswith("/"):
+            return
+        self.close()
+        mode = self._store.read(f"{self._path}/mode") or ""
+        try:
+            self._image_fd = _open_claimed(Path(path), mode)
+            self._image = path
+        except BlockingIOError as error:
+            # One that QEMU serves already is served on.
+            if is_new:
+                raise HostError(
+                    f"{path} is in use", "another domain's, or QEMU's?"
+                ) from error
+            log = DeviceLog(_log, self._path, self._domid)
+            log.warning("%s is somebody else's too", path)
+        except OSError:
+            pass  # QEMU finds that as well.
+
     def close(self) -> None:
         """Its process goes on."""
+        if self._image:
+            os.close(self._image_fd)
+            self._image = ""
 
     def statistics(self) -> Mapping[str, Value]:
         """Those are QEMU's own."""
@@ -168,6 +228,19 @@ def _refuse(store: Store, path: str, text: str) -> None:
     store.write(f"error/{path}", {"error": text})
     if store.write_existing(f"{path}/state", int(XenbusState.CLOSED)):
         store.write(path, {"hotplug-status": "error", "hotplug-error": text})
+
+
+def _open_claimed(path: Path, mode: str) -> int:
+    """BlockingIOError: somebody has it; OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if not may_share(mode):
+            is_device = path.is_block_device()
+            claim(fd, is_read_only=not may_write(mode), is_device=is_device)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _tell_to_end(pidfd: int) -> None:

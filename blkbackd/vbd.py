@@ -4,6 +4,7 @@
 Calls block (xenstore, disk): the caller has a thread for them.
 """
 
+import errno
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -38,7 +39,10 @@ from xenner.types import Domid
 from xenner.xenbus import XenbusState
 
 # io/blkif.h
-_VDISK_CDROM, _VDISK_READONLY = 1, 4
+_VDISK_CDROM, _VDISK_REMOVABLE, _VDISK_READONLY = 1, 2, 4
+
+# What this host has too little of: io_setup(2), mmap(2), descriptors.
+_SCARCE = frozenset((errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE))
 
 
 class Vbd(Device):
@@ -47,6 +51,7 @@ class Vbd(Device):
     logger = logging.getLogger("blkbackd")
     wishes = ("params", "mode", "device-type")
     counted = ("reads", "writes", "flushes", "discards", "errors", "refused")
+    waits = True
 
     def __init__(
         self, store: Store, path: str, domid: Domid, wake: Callable[[], None]
@@ -82,9 +87,20 @@ class Vbd(Device):
             for engine in self._engines:
                 engine.close()
             self._engines.clear()
-        self._closed()
+        self._close_volume()
+
+    def _forget(self) -> None:
+        self._drop_records()
 
     def _closed(self) -> None:
+        self._close_volume()
+        self._drop_records()
+
+    def _drop_records(self, first: int = 0) -> None:
+        for number in range(first, MAX_QUEUES):
+            drop_record(self._record_name(number))
+
+    def _close_volume(self) -> None:
         # Nobody's any more: it may be opened by another, or grow.
         if self._volume is not None:
             self._volume.close()
@@ -132,7 +148,7 @@ class Vbd(Device):
         self._store.write(self.path, self._properties(volume))
         self._have_engines(len(rings))
         with ExitStack() as on_fail:
-            on_fail.callback(self._detach)
+            on_fail.callback(self._give_up)
             self._open_records(rings)
             for engine, ring, record in zip(
                 self._engines, rings, self._records, strict=False
@@ -140,9 +156,7 @@ class Vbd(Device):
                 try:
                     engine.attach(ring, volume, record, self._limiter)
                 except OSError as error:
-                    raise GuestError(
-                        self._domid, f"its ring cannot be had: {error.strerror}"
-                    ) from error
+                    raise attach_error(self._domid, error) from error
             on_fail.pop_all()
         self._is_attached = True
         size = f"{volume.nr_sectors >> 11} MiB of {volume.path}"
@@ -173,8 +187,7 @@ class Vbd(Device):
             )
             self._records.append(record)
         # Those of queues that it had before.
-        for number in range(len(rings), MAX_QUEUES):
-            drop_record(self._record_name(number))
+        self._drop_records(len(rings))
 
     def _record_name(self, number: int) -> str:
         name = "-".join(self.path.split("/")[2:])
@@ -183,6 +196,7 @@ class Vbd(Device):
     def _properties(self, volume: Volume) -> dict[str, object]:
         """The nodes that Linux' backend writes when it connects."""
         info = _VDISK_CDROM if self._is_cdrom() else 0
+        info |= _VDISK_REMOVABLE if volume.is_removable else 0
         info |= _VDISK_READONLY if volume.is_read_only else 0
         values: dict[str, object] = {
             "sectors": volume.nr_sectors,
@@ -197,9 +211,17 @@ class Vbd(Device):
         }
         if volume.discard_bytes:
             values["discard-granularity"] = volume.discard_bytes
-            values["discard-alignment"] = 0
+            values["discard-alignment"] = volume.discard_offset_bytes
             values["discard-secure"] = int(volume.can_erase_securely)
         return values
+
+    def _give_up(self) -> None:
+        """Not all of it can be attached; what was in flight still is."""
+        for engine in self._engines:
+            engine.detach()
+        for record in self._records:
+            record.keep()
+        self._records.clear()
 
     def _detach(self) -> None:
         for engine in self._engines:
@@ -210,6 +232,7 @@ class Vbd(Device):
         self._is_attached = False
 
     def host_changed(self) -> None:
+        self._try_again()
         volume = self._volume
         # Its thread may be about to close it.
         with suppress(OSError):
@@ -272,6 +295,16 @@ class Vbd(Device):
             self._end_with(trouble.text)
         else:
             self._tell_error(trouble.text)
+
+
+def attach_error(domid: Domid, error: OSError) -> GuestError | HostError:
+    """Whose fault it is that a ring is not served."""
+    if error.errno in _SCARCE:
+        return HostError(
+            f"its ring cannot be served: {error.strerror}",
+            "are fs.aio-max-nr and LimitNOFILE large enough?",
+        )
+    return GuestError(domid, f"its ring cannot be had: {error.strerror}")
 
 
 def _say_limits(limits: Limits) -> str:

@@ -9,11 +9,12 @@ import mmap
 import os
 import pwd
 import stat
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from blkbackd.claim import claim
+from blkbackd.sysfs import DEVICES, read_facts
 from xenner.errors import HostError
 
 SECTOR_BYTES = 512
@@ -23,7 +24,6 @@ _BLKPBSZGET = 0x127B
 _BLKGETSIZE64 = 0x80081272
 _BLKSECDISCARD = 0x127D  # of a first byte and a number of bytes
 _BUFFER_BYTES = 4096
-_UDEV_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class Volume:
 
     `block_bytes` is the smallest read or write, `memory_align` what O_DIRECT
     wants of buffers. `buffered_reason` says why it is not O_DIRECT, empty if
-    it is. `discard_bytes` is the granularity of a discard, 0: none.
+    it is. `discard_bytes` is the granularity of a discard, 0: none; the first
+    grain begins at `discard_offset_bytes`.
     """
 
     path: Path
@@ -44,7 +45,9 @@ class Volume:
     is_device: bool
     is_read_only: bool
     discard_bytes: int
+    discard_offset_bytes: int = 0
     can_erase_securely: bool = False
+    is_removable: bool = False
     buffered_reason: str = ""
     device: str = ""
     """MM:mm in hexadecimal, of a block device."""
@@ -80,8 +83,8 @@ def open_volume(
             on_fail.callback(os.close, fd)
             status = os.fstat(fd)
             if not is_shared:
-                kind = fcntl.LOCK_SH if is_read_only else fcntl.LOCK_EX
-                _claim(fd, kind, is_device=stat.S_ISBLK(status.st_mode))
+                is_device = stat.S_ISBLK(status.st_mode)
+                claim(fd, is_read_only=is_read_only, is_device=is_device)
             if stat.S_ISBLK(status.st_mode):
                 volume = _device(path, fd, status, reason, is_read_only)
             elif stat.S_ISREG(status.st_mode):
@@ -92,7 +95,8 @@ def open_volume(
                 )
         except BlockingIOError as error:
             raise HostError(
-                f"{path} is in use", "another domain's disk, or a mount?"
+                f"{path} is in use",
+                "another domain's disk, a mount, or QEMU's?",
             ) from error
         except OSError as error:
             hint = _hint(is_read_only) if error.errno == errno.EACCES else ""
@@ -129,21 +133,6 @@ def _open(path: Path, is_read_only: bool, is_shared: bool) -> tuple[int, str]:
     return os.open(path, flags), "the file system refuses O_DIRECT"
 
 
-def _claim(fd: int, kind: int, *, is_device: bool) -> None:
-    """flock(2) it. BlockingIOError: somebody has it."""
-    end_s = time.monotonic() + (_UDEV_S if is_device else 0)
-    while True:
-        try:
-            fcntl.flock(fd, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            # udev locks a device for as long as it looks what is on it.
-            if time.monotonic() >= end_s:
-                raise
-            time.sleep(_UDEV_S / 20)
-        else:
-            return
-
-
 def _ask(fd: int, request: int, kind: str) -> int:
     answer = array.array(kind, [0])
     fcntl.ioctl(fd, request, answer)
@@ -169,10 +158,7 @@ def _device(
 ) -> Volume:
     block = _ask(fd, _BLKSSZGET, "i")
     major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
-    queue = Path(f"/sys/dev/block/{major}:{minor}")
-    if not (queue / "queue").exists():
-        queue = (queue / "..").resolve()  # a partition
-    discard_bytes = _number(queue / "queue/discard_granularity")
+    facts = read_facts(DEVICES / f"{major}:{minor}")
     return Volume(
         path=path,
         fd=fd,
@@ -182,8 +168,10 @@ def _device(
         memory_align=1 if reason else block,
         is_device=True,
         is_read_only=is_read_only,
-        discard_bytes=discard_bytes,
-        can_erase_securely=discard_bytes > 0 and _can_erase_securely(fd),
+        discard_bytes=facts.discard_bytes,
+        discard_offset_bytes=facts.discard_offset_bytes,
+        can_erase_securely=facts.discard_bytes > 0 and _can_erase_securely(fd),
+        is_removable=facts.is_removable,
         buffered_reason=reason,
         device=f"{major:x}:{minor:x}",
     )
@@ -224,10 +212,3 @@ def _takes_sectors(fd: int) -> bool:
         finally:
             sector.release()
     return True
-
-
-def _number(path: Path) -> int:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return 0

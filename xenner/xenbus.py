@@ -47,7 +47,8 @@ class Seen:
 
     `backend` and `frontend` are the nodes' values, `is_online` the backend's
     node `online`. `is_refused`: preparing or attaching failed, and nothing
-    that would change that has been written since.
+    that would change that has been written since. `is_waiting`: attaching to
+    a frontend that is connected failed, and is not tried again yet.
     """
 
     backend: XenbusState
@@ -56,6 +57,7 @@ class Seen:
     is_prepared: bool = False
     is_attached: bool = False
     is_refused: bool = False
+    is_waiting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ def next_move(seen: Seen) -> Move | None:
         return Move(Act.PREPARE)
     if wanted is XenbusState.CONNECTED and not seen.is_attached:
         # A frontend that is in no such state has nothing to attach to.
-        return Move(Act.ATTACH) if seen.frontend in _SERVED else None
+        may_attach = seen.frontend in _SERVED and not seen.is_waiting
+        return Move(Act.ATTACH) if may_attach else None
     return None if wanted is seen.backend else Move(state=wanted)
 
 

@@ -163,6 +163,14 @@ static bool is_within(const struct blk_request *request,
            request->nr_sectors <= end - request->sector;
 }
 
+static bool is_of_blocks(const struct blk_request *request,
+                         const struct blk_volume *volume)
+{
+    uint64_t mask = volume->block_bytes / BLK_SECTOR_BYTES - 1;
+
+    return !((request->sector | request->nr_sectors) & mask);
+}
+
 static bool sum_segments(struct blk_request *request)
 {
     request->nr_sectors = 0;
@@ -180,13 +188,12 @@ static bool sum_segments(struct blk_request *request)
 int16_t blk_request_check(struct blk_request *request,
                           const struct blk_volume *volume)
 {
-    uint64_t block_mask = volume->block_bytes / BLK_SECTOR_BYTES - 1;
-
     if (request->op == BLKIF_OP_DISCARD) {
         if (!volume->can_discard ||
             (request->is_secure && !volume->can_erase_securely))
             return BLKIF_RSP_EOPNOTSUPP;
-        if (volume->is_read_only || !is_within(request, volume))
+        if (volume->is_read_only || !is_within(request, volume) ||
+            !is_of_blocks(request, volume))
             return BLKIF_RSP_ERROR;
         return BLKIF_RSP_OKAY;
     }
@@ -201,9 +208,7 @@ int16_t blk_request_check(struct blk_request *request,
     if (!sum_segments(request) || !is_within(request, volume))
         return BLKIF_RSP_ERROR;
     /* Less than a block of the disk's would have to be read first. */
-    if ((request->sector | request->nr_sectors) & block_mask)
-        return BLKIF_RSP_ERROR;
-    return BLKIF_RSP_OKAY;
+    return is_of_blocks(request, volume) ? BLKIF_RSP_OKAY : BLKIF_RSP_ERROR;
 }
 
 uint32_t blk_response_encode(uint32_t abi, const struct blk_request *request,

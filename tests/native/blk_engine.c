@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +15,7 @@
 #include "blkbackd/csrc/engine.h"
 #include "tests/native/blk_fakes.h"
 
-/* Pages of the domain. scribble() makes no reference to any of these. */
+/* Pages of the domain. */
 #define RING 20
 #define SEGMENTS 21
 #define DATA 22
@@ -220,6 +219,52 @@ TEST(flush_barrier_discard)
     CHECK_EQ(statistics.flushes, 4);
     CHECK_EQ(statistics.writes, 5);
     CHECK_EQ(statistics.discard_sectors, 16);
+    end();
+}
+
+static void wait_submitted(const char *what)
+{
+    for (int i = 0; i < 100000 && strcmp(fake_submitted, what); i++)
+        turn();
+    CHECK(!strcmp(fake_submitted, what));
+    /* And nothing more follows from it. */
+    for (int i = 0; i < 10; i++)
+        turn();
+    CHECK(!strcmp(fake_submitted, what));
+}
+
+TEST(flushes_and_barriers_are_answered_when_it_is_on_the_disk)
+{
+    begin(512, 0);
+    fake_holds_syncs = true;
+    memset(page(DATA), 'w', 4096);
+    put((struct blkif_request){BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 1, 0, {{0}}});
+    wait_submitted("s");
+    CHECK_EQ(sring->rsp_prod, 0);
+    fake_let_sync();
+    CHECK_EQ(answer(1), BLKIF_RSP_OKAY);
+    /* A sync of what was before it, the data, a sync of that; then others. */
+    put(io(BLKIF_OP_WRITE_BARRIER, 2, 16, DATA, 0, 7));
+    put(io(BLKIF_OP_WRITE, 3, 24, DATA, 0, 7));
+    wait_submitted("ss");
+    fake_let_sync();
+    wait_submitted("ssws");
+    CHECK(has(16, 'w') && has(24, 0));
+    CHECK_EQ(sring->rsp_prod, 1);
+    fake_let_sync();
+    CHECK_EQ(answer(2), BLKIF_RSP_OKAY);
+    CHECK_EQ(answer(3), BLKIF_RSP_OKAY);
+    /* A flush with data is as a barrier, but nobody waits for it. */
+    put(io(BLKIF_OP_FLUSH_DISKCACHE, 4, 32, DATA, 0, 7));
+    put(io(BLKIF_OP_READ, 5, 0, DATA + 1, 0, 7));
+    CHECK_EQ(answer(5), BLKIF_RSP_OKAY);
+    wait_submitted("sswswsr");
+    fake_let_sync();
+    wait_submitted("sswswsrws");
+    CHECK_EQ(sring->rsp_prod, 4);
+    fake_let_sync();
+    CHECK_EQ(answer(4), BLKIF_RSP_OKAY);
+    fake_holds_syncs = false;
     end();
 }
 
@@ -433,68 +478,4 @@ TEST(statistics_of_time_and_depth)
     CHECK(statistics.max_depth >= 1 && statistics.max_depth <= 5);
     CHECK_EQ(statistics.depth, 0);
     end();
-}
-
-/* --- hostile ----------------------------------------------------------------- */
-
-static void *serve(void *unused)
-{
-    struct blk_exit out;
-
-    (void)unused;
-    do {
-        CHECK_EQ(blk_run(engine, &out), 0);
-    } while (out.why == BLK_EXIT_VOLUME_ERROR);
-    return NULL;
-}
-
-/* Good ones of each kind, to begin with. */
-static void put_any(uint32_t number)
-{
-    struct blkif_request request =
-        io((uint8_t)(number % 7), number, 8 * (number % 2), DATA + number % 5,
-           0, 7);
-
-    memcpy((char *)&sring->ring[number % NR_SLOTS], &request, sizeof(request));
-    __atomic_store_n(&sring->req_prod, number + 1, __ATOMIC_RELEASE);
-    fake_send();
-}
-
-/* Small numbers, so that many requests stay good ones. */
-static void scribble(uint64_t value)
-{
-    uint64_t at = 64 + value % (2 * 4096 - 64);
-
-    __atomic_store_n((uint8_t *)sring + at, (uint8_t)(value >> 32) % 12,
-                     __ATOMIC_RELAXED);
-}
-
-/*
- * Slots and segments change under the engine's hands. All that it owes is an
- * answer for each request, and to touch nothing else.
- */
-TEST(scribbled_on_between_any_two_steps)
-{
-    uint64_t random = 0x9e3779b97f4a7c15;
-
-    for (int round = 0; round < 4; round++) {
-        struct blk_statistics statistics;
-        uint32_t asked = 0, answered;
-        pthread_t thread;
-
-        begin(round & 1 ? 4096 : 512, round & 1 ? O_DIRECT : 0);
-        CHECK_EQ(pthread_create(&thread, NULL, serve, NULL), 0);
-        do {
-            answered = __atomic_load_n(&sring->rsp_prod, __ATOMIC_ACQUIRE);
-            CHECK(asked - answered <= NR_SLOTS);
-            if (asked < 3000 && asked - answered < NR_SLOTS)
-                put_any(asked++);
-            scribble(random64(&random));
-        } while (answered != 3000);
-        blk_kick(engine);
-        pthread_join(thread, NULL);
-        blk_statistics(engine, &statistics);
-        CHECK(statistics.reads && statistics.refused);
-        end();
-    }
 }

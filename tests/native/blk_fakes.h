@@ -1,27 +1,34 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A domain for the block engine: libxenevtchn and libxengnttab of one channel
- * and some pages, in this process. Grant n is page n; NR_PAGES and above are
- * not granted.
+ * and some pages, in this process. Grant n is page n; fake_nr_granted and above
+ * are not granted.
  */
 #ifndef TESTS_NATIVE_BLK_FAKES_H
 #define TESTS_NATIVE_BLK_FAKES_H
 
 #include <stdbool.h>
-
 #include <stdint.h>
 
 #define FAKE_PAGES 64
 #define FAKE_PORT 9
 
 extern char *fake_memory;
+extern unsigned int fake_nr_granted; /* FAKE_PAGES at first */
 /* fallocate(2) does not come back as long as this is so. */
 extern bool fake_is_slow;
 extern unsigned int fake_nr_mapped; /* pages that the engine has mapped */
 extern unsigned int fake_nr_notified;
 
+/* What io_submit(2) was given: "r" and "w" of data, "s" for a sync. */
+extern char fake_submitted[64];
+/* Whether a sync is to be held until fake_let_sync(). */
+extern bool fake_holds_syncs;
+
 void fake_domain_new(void);
 void fake_domain_free(void);
+/* The sync that is held, if one is, is done. */
+void fake_let_sync(void);
 /* The frontend sends an event. */
 void fake_send(void);
 

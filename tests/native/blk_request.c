@@ -200,6 +200,11 @@ TEST(what_a_volume_cannot)
     request.op = BLKIF_OP_DISCARD;
     CHECK_EQ(blk_request_check(&request, &volume), BLKIF_RSP_ERROR);
     volume.is_read_only = 0;
+    CHECK_EQ(blk_request_check(&request, &volume), BLKIF_RSP_OKAY);
+    /* Half of a block cannot be discarded either. */
+    request.nr_sectors = 4;
+    CHECK_EQ(blk_request_check(&request, &volume), BLKIF_RSP_ERROR);
+    request.nr_sectors = 8;
     request.is_secure = true;
     CHECK_EQ(blk_request_check(&request, &volume), BLKIF_RSP_EOPNOTSUPP);
     volume.can_erase_securely = 1;

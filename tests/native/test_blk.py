@@ -18,10 +18,19 @@ FLAGS = [
     *"-fsanitize=address,undefined -fno-sanitize-recover=all".split(),
     "-D__XEN_INTERFACE_VERSION__=__XEN_LATEST_INTERFACE_VERSION__",
     f"-I{TOP}",
+    # blk_fakes.c sees what is submitted.
+    "-Wl,--wrap=syscall",
 ]
+ENVIRONMENT = {
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    # A string instruction is a step for each byte to blk_killed.
+    "GLIBC_TUNABLES": "glibc.cpu.x86_rep_stosb_threshold=1000000000",
+}
 SOURCES = {
     "blk_request": [CSRC / "request.c"],
     "blk_engine": [HERE / "blk_fakes.c", *sorted(CSRC.glob("*.c"))],
+    "blk_hostile": [HERE / "blk_fakes.c", *sorted(CSRC.glob("*.c"))],
+    "blk_killed": [HERE / "blk_fakes.c", *sorted(CSRC.glob("*.c"))],
     "blk_record": [HERE / "blk_fakes.c", *sorted(CSRC.glob("*.c"))],
 }
 
@@ -44,8 +53,8 @@ def test_program(program: str, tmp_path: Path) -> None:
         text=True,
         check=False,
         cwd=tmp_path,
-        timeout=120,
-        env={**os.environ, "UBSAN_OPTIONS": "print_stacktrace=1"},
+        timeout=300,
+        env={**os.environ, **ENVIRONMENT},
     )
     report = result.stdout[-3000:] + result.stderr[-3000:]
     assert result.returncode == 0, report

@@ -119,10 +119,11 @@ async def _serve_until_told(backend: Backend, store: Store) -> None:
 async def _start(backend: Backend, store: Store, nursery: trio.Nursery) -> None:
     form = backend.form
     devices = Devices(store, nursery, form.kind, backend.make_device)
+    # First: where it cannot be, another one serves the devices.
+    path = socket_path(form.daemon)
+    await nursery.start(serve_status, path, devices.statistics)
     if backend.begin is not None:
         await trio.to_thread.run_sync(backend.begin, store)
     if backend.beside is not None:
         nursery.start_soon(backend.beside, devices)
-    path = socket_path(form.daemon)
-    await nursery.start(serve_status, path, devices.statistics)
     await nursery.start(follow_store, store, devices)

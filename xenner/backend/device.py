@@ -31,6 +31,10 @@ class Device(ABC):
     """What the frontend may change at any time."""
     counted: ClassVar[Sequence[str]]
     """The counters that are told when it disconnects."""
+    waits: ClassVar[bool] = False
+    """Does it call _try_again() every now and then? Then a frontend that was
+    connected to a process before us is not closed because we cannot serve it
+    yet: its requests wait, as while nobody was here."""
 
     def __init__(
         self, store: Store, path: str, domid: Domid, wake: Callable[[], None]
@@ -46,6 +50,9 @@ class Device(ABC):
         self._refused: tuple[str | None, ...] | None = None
         self._seen = Seen(XenbusState.UNKNOWN, XenbusState.UNKNOWN, False)
         self._end: str | None = None
+        # Why it waits, as it was told, and whether it does now.
+        self._missing = ""
+        self._is_waiting = False
 
     # --- what each kind has of its own ---
 
@@ -153,6 +160,9 @@ class Device(ABC):
 
     def _look(self) -> Seen:
         """What is there now; kept, for the act that follows from it."""
+        backend = parse_state(self._node("state"))
+        if backend is XenbusState.INITIALISING is not self._seen.backend:
+            self._begin_anew()
         frontend = XenbusState.UNKNOWN
         if self._frontend:
             frontend = parse_state(self._frontend_node("state"))
@@ -162,14 +172,24 @@ class Device(ABC):
         if self._refused is not None and self._may_retry(frontend):
             self._refused = None
         self._seen = Seen(
-            backend=parse_state(self._node("state")),
+            backend=backend,
             frontend=frontend,
             is_online=self._node("online") == "1",
             is_prepared=self.is_prepared,
             is_attached=self.is_attached,
             is_refused=self._refused is not None,
+            is_waiting=self._is_waiting,
         )
         return self._seen
+
+    def _begin_anew(self) -> None:
+        """A toolstack has written the device, perhaps once more before we saw
+        that the one of that name was gone: nothing of it is this one's."""
+        if self.is_prepared or self.is_attached:
+            self.close()
+            self._forget()
+            self._find_frontend()
+        self._refused = self._end = None
 
     def _may_retry(self, frontend: XenbusState) -> bool:
         """Has the toolstack written something else, or the guest booted
@@ -200,10 +220,36 @@ class Device(ABC):
     def _connect(self) -> None:
         # A process that comes back finds frontends that are connected; one
         # that connects again need not have closed.
-        if not self.is_prepared:
-            self._offer()
-        said = self._attach()
+        try:
+            if not self.is_prepared:
+                self._offer()
+            said = self._attach()
+        except (HostError, GuestError) as error:
+            if (
+                not self.waits
+                or self._seen.backend is not XenbusState.CONNECTED
+            ):
+                raise
+            self._wait(str(error))
+            return
+        self._missing = ""
         self.log.info("connected, %s", said)
+
+    def _wait(self, text: str) -> None:
+        """Also what seems to be the frontend's fault may be the host's, who
+        does not know a domain yet."""
+        self._is_waiting = True
+        if text != self._missing:
+            self._missing = text
+            text = f"{text}: it is tried again"
+            self.log.warning("%s", text)
+            self._store.write(f"error/{self.path}", {"error": text})
+
+    def _try_again(self) -> None:
+        """If it waits. In any thread."""
+        if self._is_waiting:
+            self._is_waiting = False
+            self._wake()
 
     def _disconnect(self) -> None:
         was_attached = self.is_attached

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from functools import partial
@@ -23,13 +24,16 @@ async def serve_status(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answer until cancelled. HostError: the socket cannot be made."""
+    """Answer until cancelled. HostError: the socket cannot be made, or there
+    is another daemon of the kind, whose devices it has."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # That of one which was killed; two at a time there are not.
-        path.unlink(missing_ok=True)
         listener = listen_at(path, mode=0o600, backlog=8)
     except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise HostError(
+                f"somebody listens on {path} already", "end that one first"
+            ) from error
         raise HostError(f"{path}: {error.strerror or error}") from error
     task_status.started()
     with trio.socket.from_stdlib_socket(listener) as stream:

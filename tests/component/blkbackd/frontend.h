@@ -65,6 +65,7 @@ void take_wait(struct frontend *f, struct blkif_response *response);
  * So many requests, so many at once, each checked, by each queue that is open:
  * see frontend_main.c.
  */
-void verify(struct frontend *queues, uint32_t count, uint32_t depth);
+void verify(struct frontend *queues, uint32_t count, uint32_t depth,
+            bool is_mixed);
 
 #endif

@@ -19,7 +19,8 @@
  * index STEP                  move the index so far, and ring
  * later SECTOR                a read whose answer is for later
  * answers                     take what there is, all of it: "answers=N"
- * verify COUNT DEPTH          writes, each read again, by all queues at once:
+ * verify COUNT DEPTH [1]      writes, with a 1 barriers, flushes and discards
+ *                             too, each read again, by all queues at once:
  *                             "at=N" at every eighth of the first's, then of
  *                             all "answers=N wrong=N"
  * bench OP BYTES DEPTH SECONDS SECTORS IN_ORDER   "requests=N seconds=S"
@@ -228,7 +229,7 @@ static void obey(struct frontend *f, const char *line)
 {
     struct blkif_request request = {.id = 9};
     struct blkif_response response;
-    unsigned int a, b;
+    unsigned int a, b, c = 0;
     uint64_t sector;
 
     if (sscanf(line, "open %u %u", &a, &b) == 2) {
@@ -247,8 +248,8 @@ static void obey(struct frontend *f, const char *line)
         do_indirect(f, line);
     } else if (sscanf(line, "ids %u", &a) == 1) {
         keep_full(f, a, put_same_id);
-    } else if (sscanf(line, "verify %u %u", &a, &b) == 2) {
-        verify(f - f->number, a, b);
+    } else if (sscanf(line, "verify %u %u %u", &a, &b, &c) >= 2) {
+        verify(f - f->number, a, b, c);
     } else if (sscanf(line, "flood %u", &a) == 1) {
         keep_full(f, a, put_impossible);
     } else if (sscanf(line, "scribble %u", &a) == 1) {

@@ -89,6 +89,31 @@ def test_an_index_of_one_queue_that_cannot_be(rig: Rig, disk: Path) -> None:
     assert other.ask("io 0 2048 8 1") == OK
 
 
+def test_one_ring_for_two_queues(rig: Rig, disk: Path) -> None:
+    """Who asks for it may have twice as many answers, and nobody else."""
+    frontend = rig.start_frontend(7)
+    frontend.plug(disk)
+    frontend.wait_backend(XenbusState.INIT_WAIT)
+    store, path = rig.store, frontend.path
+    store.write(f"{path}/multi-queue-num-queues", "2")
+    for which in range(2):
+        frontend.open_ring()
+        store.write(f"{path}/queue-{which}/ring-ref", "8")
+        store.write(f"{path}/queue-{which}/event-channel", str(frontend.port))
+    frontend.set_state(XenbusState.INITIALISED)
+    frontend.wait_backend(XenbusState.CONNECTED)
+    frontend.tell("flood 4000000000")
+    other_disk = disk.with_name("another")
+    other_disk.write_bytes(bytes(1 << 20))
+    other = rig.start_frontend(8)
+    other.plug(other_disk)
+    other.connect()
+    assert other.ask("io 0 2048 8 0") == "status=-1 same=0"
+    assert other.ask("io 0 0 8 0") == OK
+    frontend.close()
+    frontend.end()
+
+
 def test_an_index_that_cannot_be(rig: Rig, frontend: Frontend) -> None:
     other = rig.start_frontend(8)
     assert frontend.ask("index 1000") == "moved"

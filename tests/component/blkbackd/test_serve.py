@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A disk's whole life, and what is read and written in it."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,12 @@ import pytest
 from tests.component.backend import number
 from tests.component.blkbackd.conftest import DISK_BYTES
 from tests.component.blkbackd.rig import Frontend, Rig
+from tests.component.evtchnd.daemon import LIMIT_S, TOP
+from xenner.types import Domid
 from xenner.xenbus import XenbusState
+from xenner.xldisk import parse_disk
+from xennerd.devicenodes import disk_nodes
+from xennerd.nodewriting import replace_nodes
 
 READ, WRITE, BARRIER, FLUSH = range(4)
 OK = "status=0 same=1"
@@ -81,6 +88,43 @@ def test_closed_and_connected_again(rig: Rig, frontend: Frontend) -> None:
         assert frontend.ask(f"io {READ} 0 8 77") == OK
 
 
+def test_a_boot_loader_and_then_a_kernel(rig: Rig, disk: Path) -> None:
+    """As GRUB: it never says that it is connected, closes in one step, and
+    leaves empty nodes and the state that it found (xendisk.c)."""
+    frontend = rig.start_frontend(7)
+    frontend.plug(disk)
+    frontend.wait_backend(XenbusState.INIT_WAIT)
+    frontend.open_ring()
+    frontend.publish()
+    frontend.wait_backend(XenbusState.CONNECTED)
+    assert frontend.ask(f"io {READ} 2048 8 1") == OK
+    rig.kill_backend()
+    assert frontend.ask("later 2048") == "asked"
+    rig.start_backend()
+    assert frontend.ask("answers") == "answers=1"
+    frontend.set_state(XenbusState.CLOSED)
+    frontend.wait_backend(XenbusState.CLOSED)
+    for name in ("ring-ref", "event-channel"):
+        rig.store.write(f"{frontend.path}/{name}", "")
+    frontend.set_state(XenbusState.INITIALISING)
+    frontend.connect(nr_queues=2, nr_pages=4)
+    assert frontend.ask(f"io {READ} 1000 2048 0").startswith("status=0")
+
+
+def test_a_frontend_that_waits_for_nothing(rig: Rig, disk: Path) -> None:
+    """As Mini-OS' (blkfront.c): it is connected before anybody has offered it
+    anything."""
+    frontend = rig.start_frontend(7)
+    rig.kill_backend()
+    frontend.plug(disk)
+    frontend.open_ring()
+    frontend.publish()
+    frontend.set_state(XenbusState.CONNECTED)
+    rig.start_backend()
+    frontend.wait_backend(XenbusState.CONNECTED)
+    assert frontend.ask(f"io {WRITE} 0 8 77") == OK
+
+
 def test_unplugged(rig: Rig, frontend: Frontend, disk: Path) -> None:
     """As libxl does it: online and state of the backend, then it waits."""
     rig.store.write(f"{frontend.backend}/online", "0")
@@ -125,6 +169,27 @@ def test_a_frontend_that_is_gone(
     other.connect()
 
 
+def test_written_anew_while_nobody_looked(
+    rig: Rig, frontend: Frontend, disk: Path
+) -> None:
+    """As of a domain that is started again: all nodes go and come at once, and
+    what blkbackd sees first is another disk."""
+    another = disk.with_name("another")
+    another.write_bytes(bytes([9]) * DISK_BYTES)
+    paths = [frontend.backend, frontend.path]
+    nodes = disk_nodes(Domid(7), parse_disk(f"{another},raw,xvda,r"))
+    replace_nodes(rig.store, paths, nodes)
+    frontend.connect()
+    assert frontend.node("physical-device-path") == str(another)
+    assert frontend.node("feature-max-indirect-segments") == "256"
+    assert frontend.node("hotplug-status") == "connected"
+    assert frontend.ask(f"io {READ} 0 8 9") == OK
+    # And the first one is nobody's.
+    other = rig.start_frontend(8)
+    other.plug(disk)
+    other.connect()
+
+
 def test_two_writers_of_one_file(
     rig: Rig, frontend: Frontend, disk: Path
 ) -> None:
@@ -157,6 +222,26 @@ def test_a_restart_between_requests(rig: Rig, frontend: Frontend) -> None:
     rig.start_backend()
     assert frontend.ask("answers") == "answers=3"
     assert frontend.ask(f"io {READ} 0 8 77") == OK
+
+
+def test_a_second_one_touches_nothing(rig: Rig, frontend: Frontend) -> None:
+    second = subprocess.run(
+        [sys.executable, "-m", "blkbackd"],
+        cwd=TOP,
+        env=rig.environment(),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+    )
+    assert second.returncode == 1
+    path = rig.status_socket
+    assert second.stderr == (
+        f"blkbackd: somebody listens on {path} already (end that one first)\n"
+    )
+    assert frontend.ask(f"io {READ} 2048 8 1") == OK
+    assert frontend.backend_state() is XenbusState.CONNECTED
+    assert "reads" in rig.status()
 
 
 def test_under_load(frontend: Frontend) -> None:

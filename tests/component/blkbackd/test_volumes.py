@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -105,6 +106,23 @@ def test_a_device_of_4096_byte_sectors(rig: Rig, disk: Path) -> None:
         frontend.close()
 
 
+def test_a_partition_and_what_it_can_discard(rig: Rig, disk: Path) -> None:
+    with _loop(disk, 512) as device:
+        # From the second sector on: the first whole 4 KiB are the ninth's.
+        subprocess.run(["addpart", device, "1", "1", "8191"], check=True)
+        frontend = rig.start_frontend(7)
+        frontend.plug(Path(f"{device}p1"))
+        frontend.connect()
+        assert frontend.node("sectors") == "8191"
+        assert frontend.node("discard-granularity") == "4096"
+        assert frontend.node("discard-alignment") == "3584"
+        assert frontend.ask(f"io {WRITE} 7 8 9") == OK
+        assert frontend.ask("discard 7 8") == "status=0"
+        assert frontend.ask(f"io {READ} 7 8 0") == OK
+        frontend.close()
+        subprocess.run(["delpart", device, "1"], check=True)
+
+
 def test_a_cdrom_is_never_written(rig: Rig, disk: Path) -> None:
     frontend = rig.start_frontend(7)
     frontend.plug(disk, **{"device-type": "cdrom"})
@@ -129,6 +147,71 @@ def test_readers_share_and_a_writer_does_not(rig: Rig, disk: Path) -> None:
     assert readers[0].ask(f"io {READ} 2048 8 55") == OK
 
 
+def _qemu_io(disk: Path, *options: str) -> str:
+    """What QEMU says when it opens the disk with these, and ends."""
+    if not shutil.which("qemu-io"):
+        pytest.skip("packages: qemu-utils is not installed")
+    return subprocess.run(
+        ["qemu-io", "-f", "raw", "-c", "length", *options, disk],
+        check=False,
+        capture_output=True,
+        text=True,
+    ).stderr
+
+
+@contextmanager
+def _open_in_qemu(disk: Path, *options: str) -> Iterator[None]:
+    if not shutil.which("qemu-io"):
+        pytest.skip("packages: qemu-utils is not installed")
+    pipe = subprocess.PIPE
+    command = ["qemu-io", "-f", "raw", *options, str(disk)]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"length\n")
+        process.stdin.flush()
+        assert b"8 MiB" in process.stdout.readline()
+        yield
+        process.stdin.close()
+
+
+def test_qemu_is_kept_out(rig: Rig, disk: Path) -> None:
+    frontend = rig.start_frontend(7)
+    frontend.plug(disk)
+    frontend.connect()
+    assert 'Failed to get "write" lock' in _qemu_io(disk)
+    frontend.close()
+    assert not _qemu_io(disk)
+    # Readers together.
+    rig.store.write(f"{frontend.backend}/mode", "r")
+    frontend.set_state(XenbusState.INITIALISING)
+    frontend.connect()
+    assert not _qemu_io(disk, "-r")
+    assert 'Failed to get "write" lock' in _qemu_io(disk)
+
+
+@pytest.mark.parametrize(
+    ("options", "mode", "is_served"),
+    [
+        ((), "w", False),
+        ((), "r", False),
+        (("-r",), "r", True),
+        ((), "w!", True),
+    ],
+)
+def test_what_qemu_has(
+    rig: Rig, disk: Path, options: tuple[str, ...], mode: str, is_served: bool
+) -> None:
+    frontend = rig.start_frontend(7)
+    with _open_in_qemu(disk, *options):
+        frontend.plug(disk, mode=mode)
+        if is_served:
+            frontend.connect()
+        else:
+            frontend.wait_backend(XenbusState.CLOSED)
+            assert "in use" in _error_of(frontend)
+
+
 def test_a_file_that_grows_and_shrinks(frontend: Frontend, disk: Path) -> None:
     rig = frontend.rig
     beyond = f"io {WRITE} {NR_SECTORS} 8 3"
@@ -140,6 +223,24 @@ def test_a_file_that_grows_and_shrinks(frontend: Frontend, disk: Path) -> None:
     rig.wait_node(f"{frontend.backend}/sectors", str(NR_SECTORS))
     assert frontend.ask(beyond).startswith("status=-1")
     assert frontend.backend_state() is XenbusState.CONNECTED
+
+
+def test_a_device_that_grows_and_shrinks(rig: Rig, disk: Path) -> None:
+    with _loop(disk, 512) as device:
+        frontend = rig.start_frontend(7)
+        frontend.plug(device)
+        frontend.connect()
+        for nr_sectors in (NR_SECTORS * 2, NR_SECTORS):
+            os.truncate(disk, nr_sectors * 512)
+            subprocess.run(["losetup", "-c", device], check=True)
+            rig.wait_node(f"{frontend.backend}/sectors", str(nr_sectors))
+            # And the state once more, which is what Linux' frontend minds.
+            rig.wait_log(f"has {nr_sectors} sectors now")
+            end = f"io {WRITE} {nr_sectors - 8} 8 3"
+            assert frontend.ask(end) == OK
+            beyond = f"io {WRITE} {nr_sectors - 7} 8 3"
+            assert frontend.ask(beyond).startswith("status=-1")
+        frontend.close()
 
 
 def test_a_limit_of_requests_that_changes(frontend: Frontend) -> None:

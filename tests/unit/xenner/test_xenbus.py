@@ -98,8 +98,9 @@ def test_what_was_refused_is_closed_and_stays_so() -> None:
 
 @pytest.mark.parametrize("online", [True, False])
 def test_whatever_the_frontend_writes_it_comes_to_rest(online: bool) -> None:
+    either = (False, True)
     for backend, frontend, *flags in itertools.product(
-        S, S, (False, True), (False, True), (False, True)
+        S, S, either, either, either, either
     ):
         seen = Seen(backend, frontend, online, *flags)
         end, done = settle(seen)
@@ -113,6 +114,15 @@ def test_a_frontend_that_begins_anew_without_having_closed() -> None:
     seen, done = settle(replace(seen, frontend=S.INITIALISING))
     assert done == [Act.DETACH, S.INIT_WAIT]
     assert settle(replace(seen, frontend=S.INITIALISED))[0].is_attached
+
+
+def test_one_that_cannot_be_attached_to_yet() -> None:
+    """The frontend is left as it is, until it wants to go."""
+    seen = Seen(S.CONNECTED, S.CONNECTED, True, is_waiting=True)
+    assert settle(seen)[1] == []
+    seen, done = settle(replace(seen, frontend=S.CLOSING))
+    assert done == [S.CLOSING]
+    assert settle(replace(seen, frontend=S.CLOSED))[1] == [S.CLOSED]
 
 
 def test_nodes_that_are_gone_are_forgotten() -> None:
