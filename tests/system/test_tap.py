@@ -22,16 +22,16 @@ def ip(line):
 
 ip("link add xenbr0 type bridge vlan_filtering 1")
 wishes = Wishes("vif7.0", bridge="xenbr0", vlans=parse_vlans("10p/20"))
-for _ in range(2):
-    index = tap.index_of("xenbr0")
-    placed = tap.Placed(1500, bridge_index=index)
-    assert tap.make_tap(wishes, "backend/vif/7/0") == placed
-assert tap.our_taps() == {"vif7.0": "backend/vif/7/0"}
+for is_new in (True, False):
+    placed = tap.make_tap(wishes, "backend/vif/7/0", lambda path: False)
+    assert placed.is_new == is_new
+    assert placed.bridge_index == tap.index_of("xenbr0")
+    assert tap.our_taps() == [placed.tap]
 fds = tap.open_queues("vif7.0", 2, Features(True, True, True, True))
 assert len(fds) == 2
 subprocess.run(["bridge", "-j", "vlan", "show", "dev", "vif7.0"], check=True)
-tap.remove_tap("vif7.0")
-assert tap.our_taps() == {}
+tap.remove_tap(placed.tap)
+assert tap.our_taps() == []
 """
 
 

@@ -82,8 +82,13 @@ class Frontend(FrontendProcess):
         self.wait_carrier()
 
     def publish(
-        self, nr_queues: int, *, is_split: bool, features: tuple[str, ...]
+        self,
+        nr_queues: int,
+        *,
+        is_split: bool = True,
+        features: tuple[str, ...] = FEATURES,
     ) -> None:
+        """Rings and their nodes."""
         store = self.rig.store
         said = self.ask(f"open {nr_queues} {int(is_split)}")
         self.nr_queues = nr_queues
@@ -113,12 +118,16 @@ class Frontend(FrontendProcess):
         said = self.net.ip(f"-o link show {self.tap}")
         return "LOWER_UP" in said
 
-    def unplug(self) -> None:
-        """As libxl does it, and until it is done."""
+    def leave(self) -> None:
+        """As libxl unplugs it, and until that is done."""
         self.rig.store.write(f"{self.backend}/online", "0")
         self.rig.store.write(f"{self.backend}/state", "5")
         self.set_state(XenbusState.CLOSED)
         self.wait_backend(XenbusState.CLOSED)
+
+    def unplug(self) -> None:
+        """Likewise, and its nodes are gone."""
+        self.leave()
         self.rig.store.remove(self.backend)
 
 
@@ -129,9 +138,11 @@ class Rig(BackendRig):
     daemon = "netbackd"
 
     net: Namespace = field(kw_only=True)
+    # What the backend's command line begins with.
+    prefix: Sequence[str] = ()
 
     def command(self, *words: str) -> Sequence[str]:
-        return self.net.command(*words)
+        return [*self.prefix, *self.net.command(*words)]
 
     def start_frontend(self, domid: int) -> Frontend:
         """A domain, with nothing in xenstore yet."""
@@ -145,14 +156,16 @@ class Rig(BackendRig):
 
 
 @contextmanager
-def open_rig(directory: Path, program: Path) -> Iterator[Rig]:
+def open_rig(
+    directory: Path, program: Path, prefix: Sequence[str] = ()
+) -> Iterator[Rig]:
     """All but frontends."""
     with ExitStack() as stack:
         net = stack.enter_context(open_namespace())
         evtchnd = stack.enter_context(open_daemon(directory))
         stack.enter_context(open_store(directory))
         store = stack.enter_context(Xenstore(directory / "xenstore"))
-        rig = Rig(directory, evtchnd, store, program, net=net)
+        rig = Rig(directory, evtchnd, store, program, net=net, prefix=prefix)
         stack.callback(rig.close)
         rig.start_backend()
         yield rig

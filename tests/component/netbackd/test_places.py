@@ -2,12 +2,13 @@
 """Where a tap is put: a bridge, a route, what a script makes of it."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.component.netbackd.frames import frame, ip6_icmp
 from tests.component.netbackd.rig import Frontend, Rig
+from tests.component.netbackd.traffic import OK, next_frame, send
 from xenner.xenbus import XenbusState
 
 
@@ -41,11 +42,16 @@ def test_a_bridge_that_comes_later(rig: Rig) -> None:
     rig.wait_node(
         f"{frontend.backend}/hotplug-error", "there is no bridge xenbr0 (yet)"
     )
-    frontend.connect()
+    frontend.publish(1)
+    frontend.wait_backend(XenbusState.CONNECTED)
+    # Up, it would lead to the host itself.
+    assert "UP" not in _link(rig, frontend.tap)["flags"]
+    assert frontend.node("carrier") == "0"
     rig.net.ip("link add xenbr0 type bridge")
     rig.wait_node(f"{frontend.backend}/hotplug-status", "connected")
     assert _link(rig, frontend.tap)["master"] == "xenbr0"
     assert frontend.node("hotplug-error") == ""
+    rig.wait_node(f"{frontend.backend}/carrier", "1")
     # And again: who has made it anew need not know of its ports.
     for _ in range(2):
         rig.net.ip("link del xenbr0")
@@ -53,6 +59,7 @@ def test_a_bridge_that_comes_later(rig: Rig) -> None:
             f"{frontend.backend}/hotplug-error",
             "there is no bridge xenbr0 (yet)",
         )
+        rig.wait_node(f"{frontend.backend}/carrier", "0")
         rig.net.ip("link add xenbr0 type bridge")
         rig.wait_node(f"{frontend.backend}/hotplug-error", "")
         assert _link(rig, frontend.tap)["master"] == "xenbr0"
@@ -124,32 +131,34 @@ def test_a_route(rig: Rig) -> None:
     assert rig.net.run("sysctl", "-n", proxy).strip() == "1"
 
 
-def test_a_script_of_the_operators(rig: Rig, tmp_path: Path) -> None:
-    script, log = tmp_path / "vif-mine", tmp_path / "calls"
-    script.write_text(
-        '#!/bin/sh\necho "$* $XENBUS_TYPE $XENBUS_BASE_PATH $XENBUS_PATH '
-        f'$netdev $vif $script" >>{log}\n'
+def test_a_guest_that_says_it_is_a_router(rig: Rig, frontend: Frontend) -> None:
+    """The host has no routes from it."""
+    # RFC 4861: for half an hour; with a prefix that addresses may be made of.
+    advert = bytes.fromhex(
+        "86000000400807080000000000000000030440c0ffffffffffffffff00000000"
+        "20010db8000000000000000000000000"
     )
-    script.chmod(0o755)
-    nodes = {"bridge": "nowhere", "gatewaydev": "eth9"}
-    frontend = _plugged(rig, script=script, **nodes)
-    frontend.connect()
-    words = "type_if=vif vif backend backend/vif/320/0 eth9 vif320.0"
-    words += f" {script}\n"
-    assert log.read_text() == f"online {words}"
-    frontend.unplug()
-    while rig.taps():
-        pass
-    assert log.read_text() == f"online {words}offline {words}"
+    source, everybody = "fe80::216:3eff:fe00:1", "ff02::1"
+    with rig.net.packets(frontend.tap) as raw:
+        data = frame(ip6_icmp(advert, source, everybody), kind=0x86DD)
+        data = bytes.fromhex("333300000001") + data[6:]
+        assert send(frontend, data) == OK
+        assert next_frame(raw, to=data[:6]) == data
+        data = frame(b"behind it" * 9)
+        assert send(frontend, data) == OK
+        assert next_frame(raw) == data
+    assert "default" not in rig.net.ip("-6 route show")
+    said = rig.net.ip(f"-6 addr show dev {frontend.tap}")
+    assert "2001:db8" not in said
 
 
-def test_a_script_that_fails(rig: Rig, tmp_path: Path) -> None:
-    script = tmp_path / "vif-mine"
-    script.write_text("#!/bin/sh\necho no such network >&2\nexit 3\n")
-    script.chmod(0o755)
-    frontend = _plugged(rig, script=script)
+def test_what_is_no_bridge(rig: Rig) -> None:
+    frontend = _plugged(rig, bridge="lo")
     frontend.wait_backend(XenbusState.CLOSED)
-    assert "no such network" in (frontend.node("hotplug-error") or "")
+    why = f"{frontend.tap} cannot be a port of lo: "
+    assert (frontend.node("hotplug-error") or "").startswith(why)
+    assert "(is that a bridge?)" in rig.log()
+    assert rig.taps() == []
 
 
 @pytest.mark.parametrize(
@@ -158,6 +167,7 @@ def test_a_script_that_fails(rig: Rig, tmp_path: Path) -> None:
         ({"vifname": "a/b"}, "no name for an interface"),
         ({"vifname": "sixteen-letters-"}, "no name for an interface"),
         ({"rate": "1"}, "is not BYTES,MICROSECONDS"),
+        ({"vifname": "web%d"}, "no name for an interface"),
         ({"vifname": "taken"}, "there is an interface of that name"),
         ({"mtu": "99999"}, "mtu 99999 is not in"),
         ({"mtu": "big"}, "mtu 'big' is no number"),

@@ -28,14 +28,34 @@ def test_a_vif_that_says_nothing() -> None:
 def test_bridge_route_and_script() -> None:
     nodes = {"script": "/etc/xen/scripts/vif-bridge", "bridge": "b"}
     assert read_wishes(nodes.get, PATH) == Wishes("vif7.2", bridge="b")
-    nodes = {"gatewaydev": "eth0", "ip": "10.0.0.1 10.0.0.2", "mtu": "1400"}
+    nodes = {"gatewaydev": "eth0", "ip": "10.0.0.1 fd00:7::/64"}
+    nodes["mtu"] = "1400"
     assert read_wishes(nodes.get, PATH) == Wishes(
-        "vif7.2", 1400, gateway="eth0", addresses=("10.0.0.1", "10.0.0.2")
+        "vif7.2",
+        1400,
+        gateway="eth0",
+        addresses=("10.0.0.1", "fd00:7::/64"),
     )
+    # A script renames it by itself, as Xen's do.
     nodes = {"script": "/opt/vif-mine", "bridge": "b", "gatewaydev": "eth0"}
+    nodes["vifname"] = "web0"
     assert read_wishes(nodes.get, PATH) == Wishes(
-        "vif7.2", script="/opt/vif-mine", netdev="eth0"
+        "vif7.2", script="/opt/vif-mine", netdev="eth0", later_name="web0"
     )
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        {"vifname": "web%d"},
+        {"vifname": "."},
+        {"bridge": "sixteen-letters-"},
+        {"gatewaydev": "a/b"},
+    ],
+)
+def test_what_is_no_wish(nodes: dict[str, str]) -> None:
+    with pytest.raises(HostError, match=r"is no name|ip: "):
+        read_wishes(nodes.get, PATH)
 
 
 def test_vlans() -> None:
