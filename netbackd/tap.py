@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,20 @@ _ALIAS = "xenner "
 _TAKEN = "there is an interface of that name"
 _DEFAULT_MTU = 1500
 _BRIDGE_VLAN_PVID, _BRIDGE_VLAN_UNTAGGED = 2, 4
+
+# vif-route's, for a vif that is no emulated card's.
+_METRIC = 2
+_GLOBAL = 0  # RT_SCOPE_UNIVERSE, linux/rtnetlink.h
+_IFA_F_NODAD = 2  # linux/if_addr.h
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    number: int
+    bits: int
+
+
+_FAMILIES = {4: _Family(socket.AF_INET, 32), 6: _Family(socket.AF_INET6, 128)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,20 +354,26 @@ def _add_routes(route: Any, tap: Tap, wishes: Wishes) -> None:
     gateway = _index(route, wishes.gateway)
     if gateway is None:
         raise HostError(f"gatewaydev {wishes.gateway} does not exist")
-    own = [
-        str(message.get_attr("IFA_ADDRESS"))
-        for message in route.get_addr(index=gateway, family=2)
-    ]
-    if not own:
+    own = {
+        version: _own_address(route, gateway, version) for version in _FAMILIES
+    }
+    versions = {network.version for network in wishes.networks} or {4}
+    # A guest's gateway of IPv6 may be the tap's link-local address.
+    if 4 in versions and not own[4]:
         raise HostError(f"gatewaydev {wishes.gateway} has no IPv4 address")
-    route.addr("replace", index=tap.index, address=own[0], prefixlen=32)
-    for address in wishes.addresses:
-        is_v6 = ":" in address
-        words = {} if is_v6 else {"prefsrc": own[0]}
-        bits = 128 if is_v6 else 32
-        dst = address if "/" in address else f"{address}/{bits}"
-        route.route("replace", dst=dst, oif=tap.index, **words)
-    _set_sysctl(f"ipv4/conf/{tap.name}/proxy_arp", "1")
+    for version in versions:
+        if address := own[version]:
+            route.addr(
+                "replace",
+                index=tap.index,
+                address=address,
+                prefixlen=_FAMILIES[version].bits,
+                ifa_flags=_IFA_F_NODAD,
+            )
+    for network in wishes.networks:
+        _add_route(route, tap, network, own[network.version])
+    if 4 in versions:
+        _set_sysctl(f"ipv4/conf/{tap.name}/proxy_arp", "1")
 
 
 def _set_sysctl(name: str, value: str) -> None:
@@ -361,3 +382,31 @@ def _set_sysctl(name: str, value: str) -> None:
         path.write_text(value)
     except OSError as error:
         raise HostError(f"{path}: {error.strerror}") from error
+
+
+def _own_address(route: Any, index: int, version: int) -> str:
+    """An interface's first; "": it has none."""
+    family = _FAMILIES[version].number
+    for message in route.get_addr(index=index, family=family, scope=_GLOBAL):
+        # The other one is the peer's where there is a peer.
+        for name in ("IFA_LOCAL", "IFA_ADDRESS"):
+            if address := message.get_attr(name):
+                return str(address)
+    return ""
+
+
+def _add_route(
+    route: Any, tap: Tap, network: IPv4Network | IPv6Network, own: str
+) -> None:
+    which = {"dst": str(network), "priority": _METRIC}
+    source = {"prefsrc": own} if own else {}
+    try:
+        route.route("add", oif=tap.index, **which, **source)
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise
+        family = _FAMILIES[network.version].number
+        found = route.get_routes(family=family, **which)
+        if tap.index not in [r.get_attr("RTA_OIF") for r in found]:
+            raise HostError(f"ip {network} is another one's") from error
+        route.route("replace", oif=tap.index, **which, **source)

@@ -5,6 +5,7 @@ xl.cfg). Pure: a function gives each node's value."""
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import PurePath
 
 from xenner.errors import HostError
@@ -37,7 +38,7 @@ class Wishes:
     bridge: str = ""
     vlans: tuple[Vlan, ...] = ()
     gateway: str = ""
-    addresses: tuple[str, ...] = ()
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
     script: str = ""
     netdev: str = ""
     later_name: str = ""
@@ -61,8 +62,8 @@ def read_wishes(read: Callable[[str], str | None], path: str) -> Wishes:
     if kind == _ROUTE_SCRIPT or (gateway and not bridge):
         if not gateway:
             raise HostError("vif-route wants a gatewaydev")
-        addresses = tuple((read("ip") or "").split())
-        return Wishes(name, mtu, gateway=gateway, addresses=addresses)
+        networks = parse_networks(read("ip") or "")
+        return Wishes(name, mtu, gateway=gateway, networks=networks)
     vlans = parse_vlans(read("vlan") or "")
     return Wishes(name, mtu, bridge=bridge, vlans=vlans)
 
@@ -71,6 +72,15 @@ def _name(text: str | None) -> str:
     if text and (not _NAME.fullmatch(text) or text in (".", "..")):
         raise HostError(f"{text!r} is no name for an interface")
     return text or ""
+
+
+def parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Addresses, or networks of a guest's own: "192.0.2.7 10.1.0.0/24".
+    HostError."""
+    try:
+        return tuple(map(ip_network, text.split()))
+    except ValueError as error:
+        raise HostError(f"ip: {error}") from error
 
 
 def _mtu(text: str | None) -> int:

@@ -113,22 +113,64 @@ def test_a_carrier_that_comes_and_goes(rig: Rig, frontend: Frontend) -> None:
     assert frontend.node("carrier") is None
 
 
+def _routed(rig: Rig, domid: int, ip: str) -> Frontend:
+    frontend = rig.start_frontend(domid)
+    frontend.plug(script="vif-route", gatewaydev="lan", ip=ip)
+    return frontend
+
+
 def test_a_route(rig: Rig) -> None:
     rig.net.ip("link add lan type bridge")
-    rig.net.ip("addr add 192.0.2.1/24 dev lan")
-    frontend = _plugged(
-        rig,
-        script="/etc/xen/scripts/vif-route",
-        gatewaydev="lan",
-        ip="192.0.2.77 2001:db8::7",
-    )
+    # Not the address of the other end.
+    rig.net.ip("addr add 192.0.2.1 peer 192.0.2.254 dev lan")
+    rig.net.ip("addr add 2001:db8::1/64 dev lan nodad")
+    rig.net.ip("link set lan up")
+    addresses = "192.0.2.77 198.51.100.0/28 2001:db8::7 2001:db8:7::/64"
+    frontend = _routed(rig, 320, addresses)
     frontend.connect()
-    said = rig.net.ip("route show 192.0.2.77")
-    assert said.split()[:3] == ["192.0.2.77", "dev", frontend.tap]
-    assert "src 192.0.2.1" in said
-    assert frontend.tap in rig.net.ip("-6 route show 2001:db8::7")
-    proxy = f"net.ipv4.conf.{frontend.tap.replace('.', '/')}.proxy_arp"
-    assert rig.net.run("sysctl", "-n", proxy).strip() == "1"
+    tap = frontend.tap
+    for _ in range(2):
+        four, six = (
+            rig.net.ip(f"{family} route show dev {tap} metric 2").splitlines()
+            for family in ("-4", "-6")
+        )
+        assert [line.split()[0] for line in four + six] == addresses.split()
+        assert all("src 192.0.2.1 " in line for line in four)
+        assert all("src 2001:db8::1 " in line for line in six)
+        # The guest's gateway answers there.
+        said = rig.net.ip(f"-o addr show dev {tap} scope global")
+        assert "192.0.2.1/32" in said
+        assert "2001:db8::1/128" in said
+        proxy = f"net.ipv4.conf.{tap.replace('.', '/')}.proxy_arp"
+        assert rig.net.run("sysctl", "-n", proxy).strip() == "1"
+        # Another one's addresses are not to be had.
+        other = _routed(rig, 321, "192.0.2.77")
+        other.wait_backend(XenbusState.CLOSED)
+        why = "ip 192.0.2.77/32 is another one's"
+        assert other.node("hotplug-error") == why
+        rig.store.remove(other.backend)
+        other.end()
+        rig.kill_backend()
+        rig.start_backend()
+        rig.wait_log("connected, to", 2)
+        frontend.wait_carrier()
+    frontend.unplug()
+    assert tap not in rig.net.ip("-4 route show") + rig.net.ip("-6 route show")
+
+
+def test_a_route_of_one_family(rig: Rig) -> None:
+    """Of a gateway that has no IPv4; the tap's own address is one."""
+    rig.net.ip("link add lan type bridge")
+    frontend = _routed(rig, 320, "2001:db8::7")
+    frontend.connect()
+    said = rig.net.ip(f"-6 route show dev {frontend.tap} metric 2")
+    assert said.startswith("2001:db8::7 ")
+    rig.store.write(f"{frontend.backend}/ip", "192.0.2.7")
+    frontend.close()
+    frontend.leave()
+    other = _routed(rig, 321, "192.0.2.7")
+    other.wait_backend(XenbusState.CLOSED)
+    assert other.node("hotplug-error") == "gatewaydev lan has no IPv4 address"
 
 
 def test_a_guest_that_says_it_is_a_router(rig: Rig, frontend: Frontend) -> None:
@@ -174,6 +216,7 @@ def test_what_is_no_bridge(rig: Rig) -> None:
         ({"vlan": "5000", "bridge": "b"}, "is no VLAN"),
         ({"script": "vif-route"}, "wants a gatewaydev"),
         ({"gatewaydev": "gone"}, "gatewaydev gone does not exist"),
+        ({"gatewaydev": "taken", "ip": "x"}, "'x' does not appear to be"),
         ({"script": "/nonexistent/vif-x"}, "No such file"),
     ],
 )

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What toolstack and frontend write, and what is made of it."""
 
+from ipaddress import IPv4Network, IPv6Network
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +36,7 @@ def test_bridge_route_and_script() -> None:
         "vif7.2",
         1400,
         gateway="eth0",
-        addresses=("10.0.0.1", "fd00:7::/64"),
+        networks=(IPv4Network("10.0.0.1"), IPv6Network("fd00:7::/64")),
     )
     # A script renames it by itself, as Xen's do.
     nodes = {"script": "/opt/vif-mine", "bridge": "b", "gatewaydev": "eth0"}
@@ -51,6 +53,8 @@ def test_bridge_route_and_script() -> None:
         {"vifname": "."},
         {"bridge": "sixteen-letters-"},
         {"gatewaydev": "a/b"},
+        {"gatewaydev": "lan", "ip": "here"},
+        {"gatewaydev": "lan", "ip": "192.0.2.7/24"},
     ],
 )
 def test_what_is_no_wish(nodes: dict[str, str]) -> None:
