@@ -52,6 +52,7 @@ class Engine:
         c_link = ffi.new("struct net_link *")
         c_link.fd = tap_fd
         c_link.can_sg = features.can_sg
+        c_link.has_rx_notify = features.has_rx_notify
         c_link.gso = (
             lib.NET_GSO_TCPV4 * features.gso_tcpv4
             | lib.NET_GSO_TCPV6 * features.gso_tcpv6

@@ -72,7 +72,7 @@ class Frontend(FrontendProcess):
         self,
         *,
         nr_queues: int = 1,
-        is_split: bool = True,
+        is_split: bool | Sequence[bool] = True,
         features: tuple[str, ...] = FEATURES,
     ) -> None:
         """As a frontend's driver: rings, their nodes, and until both are 4."""
@@ -85,12 +85,15 @@ class Frontend(FrontendProcess):
         self,
         nr_queues: int,
         *,
-        is_split: bool = True,
+        is_split: bool | Sequence[bool] = True,
         features: tuple[str, ...] = FEATURES,
     ) -> None:
-        """Rings and their nodes."""
+        """Rings and their nodes. `is_split` may be said for each queue."""
         store = self.rig.store
-        said = self.ask(f"open {nr_queues} {int(is_split)}")
+        if isinstance(is_split, bool):
+            is_split = [is_split] * nr_queues
+        mask = sum(1 << i for i, value in enumerate(is_split) if value)
+        said = self.ask(f"open {nr_queues} {mask}")
         self.nr_queues = nr_queues
         if nr_queues > 1:
             store.write(f"{self.path}/multi-queue-num-queues", str(nr_queues))
@@ -99,7 +102,7 @@ class Frontend(FrontendProcess):
             top = f"{self.path}/queue-{i}" if nr_queues > 1 else self.path
             store.write(f"{top}/tx-ring-ref", str(_FIRST_REF + 2 * i))
             store.write(f"{top}/rx-ring-ref", str(_FIRST_REF + 2 * i + 1))
-            if is_split:
+            if is_split[i]:
                 store.write(f"{top}/event-channel-tx", tx_port)
                 store.write(f"{top}/event-channel-rx", rx_port)
             else:

@@ -119,6 +119,21 @@ def test_features_follow_from_each_other() -> None:
     assert read_features(nodes.get) == Features(can_sg=True)
     del nodes["feature-no-csum-offload"], nodes["feature-sg"]
     assert read_features(nodes.get) == Features(has_csum=True)
+    nodes = {"feature-rx-notify": "1", "feature-gso-tcpv4": "1"}
+    assert read_features(nodes.get) == Features(has_rx_notify=True)
+    # A tap would leave IPv6's blank as well.
+    nodes["feature-sg"] = "1"
+    assert not read_features(nodes.get).has_csum
+
+
+def test_queues_with_one_channel_and_with_two() -> None:
+    nodes = {"request-rx-copy": "1", "multi-queue-num-queues": "2"}
+    for i in range(2):
+        for name, value in ONE.items():
+            nodes[f"queue-{i}/{name}"] = value
+    nodes |= {"queue-1/event-channel-tx": "6", "queue-1/event-channel-rx": "7"}
+    rings = read_rings(nodes.get, Domid(7))
+    assert [(r.tx_port, r.rx_port) for r in rings] == [(5, 5), (6, 7)]
 
 
 _NAMES = st.sampled_from(
