@@ -101,6 +101,7 @@ int net_attach(struct net_engine *e, const struct net_ring *ring,
     rc = bind_ports(e);
     if (rc)
         goto fail_rx;
+    tx_attach(e);
     rx_attach(e);
     e->is_throttled = false;
     e->why = 0;

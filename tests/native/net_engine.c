@@ -267,6 +267,51 @@ TEST(so_much_in_an_interval)
     end();
 }
 
+static void answer_at(uint32_t at, uint16_t id, int16_t status)
+{
+    tx->ring[at].rsp = (netif_tx_response_t){id, status};
+}
+
+/* A packet of four slots and one of one, the first sent, and its sender killed
+ * when so many of its answers were written. */
+TEST(answers_that_no_index_covers)
+{
+    static const uint16_t ids[] = {7, 0, 7, 7};
+
+    for (uint32_t nr_answers = 0; nr_answers <= 4; nr_answers++) {
+        struct netif_extra_info extra = {.type = XEN_NETIF_EXTRA_TYPE_MAX};
+        struct net_ring ring = {5, TX_RING, RX_RING, FAKE_PORT, FAKE_PORT};
+        struct net_link link = {.can_sg = true};
+        struct net_exit out;
+
+        begin();
+        detach();
+        link.fd = tap();
+        put(TX_DATA, 0, NETTXF_more_data | NETTXF_extra_info, 3000);
+        memcpy(&tx->ring[tx->req_prod++], &extra, sizeof(extra));
+        put(TX_DATA + 1, 0, NETTXF_more_data, 1000);
+        put(TX_DATA + 2, 0, 0, 1000);
+        put(TX_DATA, 0, 0, 77);
+        for (uint32_t i = 0; i < nr_answers; i++)
+            answer_at(i, ids[i], i == 1 ? NETIF_RSP_NULL : NETIF_RSP_OKAY);
+        CHECK_EQ(net_attach(engine, &ring, &link), 0);
+        net_kick(engine);
+        CHECK_EQ(net_run(engine, &out), 0);
+        /* None was, and the packet is as broken as it was. */
+        CHECK_EQ(out.why, nr_answers ? NET_EXIT_KICKED : NET_EXIT_BROKEN_RING);
+        for (uint32_t i = 0; nr_answers && i < 5; i++) {
+            CHECK_EQ(tx->ring[i].rsp.id, i == 1 ? 0 : 7);
+            CHECK_EQ(tx->ring[i].rsp.status == NETIF_RSP_NULL, i == 1);
+        }
+        CHECK_EQ(tx->rsp_prod, nr_answers ? 5 : 0);
+        CHECK_EQ(recv(wire, came, sizeof(came), 0),
+                 nr_answers ? HEADER_BYTES + 77 : -1);
+        CHECK_EQ(recv(wire, came, sizeof(came), 0), -1);
+        close(link.fd);
+        end();
+    }
+}
+
 /* When the engine sleeps, give it a buffer; end it when that is used. */
 static void *give_without_event(void *unused)
 {
