@@ -227,6 +227,26 @@ def test_a_restart(rig: Rig, frontend: Frontend, is_killed: bool) -> None:
         assert receive(frontend)[1] == data
 
 
+def _tx_gso(rig: Rig) -> int:
+    rows = json.loads(rig.status("--json"))
+    return int(rows["backend/vif/320/0"]["tx_gso"])
+
+
+def test_killed_under_load(rig: Rig, frontend: Frontend) -> None:
+    """Again and again, with packets of many slots on their way."""
+    size = 30000
+    head = frame(ip4(TCP, tcp(b""), total=size - 14), kind=0x800)
+    assert frontend.ask(f"frame {head.hex()}") == "framed"
+    frontend.tell(f"tx {size} 1448 3600")
+    for count in range(1, 7):
+        rig.wait_log("connected, to", count)
+        while _tx_gso(rig) == 0:
+            pass
+        assert frontend.backend_state() is XenbusState.CONNECTED
+        rig.kill_backend()
+        rig.start_backend()
+
+
 def test_the_store_ends(rig: Rig, frontend: Frontend) -> None:
     """Another one is for another process; what is there stays for it."""
     assert rig.lose_store() == "netbackd: xenstore has ended"
