@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from netbackd.engine import Rate, parse_rate
 from netbackd.frontend import Features, read_features, read_rings
 from netbackd.wishes import Vlan, Wishes, parse_vlans, read_wishes
+from xenner import xlvif
 from xenner.errors import GuestError, HostError
 from xenner.types import Domid
 
@@ -83,9 +84,25 @@ def test_rates() -> None:
     assert parse_rate(None) == parse_rate("") == Rate()
     assert parse_rate("1000,50000") == Rate(1000, 50000)
     assert parse_rate("0,50000") == parse_rate("9,0") == Rate()
-    for text in ("1000", "a,b", "1,2,3", "-1,5", "4294967296,1"):
+    for text in ("1000", "a,b", "1,2,3", "-1,5", "4294967296,1", "9" * 99):
         with pytest.raises(HostError):
             parse_rate(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["100Gb/s@1s", "9GB/s@999s", "1B/s@4294s", "1MB/s", "999GB/s"]
+)
+def test_rates_of_domain_files(text: str) -> None:
+    """As fast as the file says, whatever the interval."""
+    wanted = xlvif.parse_rate(text)
+    rate = parse_rate(f"{wanted.nr_bytes},{wanted.interval_us}")
+    assert rate.rate_bytes < 1 << 32
+    ratio = (
+        rate.rate_bytes
+        * wanted.interval_us
+        / (wanted.nr_bytes * rate.interval_us)
+    )
+    assert ratio == pytest.approx(1, rel=1e-4)
 
 
 def test_one_channel_or_two() -> None:
