@@ -245,9 +245,6 @@ def _adopt(route: Any, name: str, path: str) -> Tap:
     index = _index(route, name)
     assert index is not None
     route.link("set", index=index, ifalias=_ALIAS + path, address=_HOST_MAC)
-    # A guest is nobody's router: it must not give the host routes.
-    if Path("/proc/sys/net/ipv6").exists():
-        _set_sysctl(f"ipv6/conf/{name}/accept_ra", "0")
     return Tap(index, name, path)
 
 
@@ -287,6 +284,7 @@ def _place(route: Any, wishes: Wishes, tap: Tap, *, is_new: bool) -> Placed:
         mtu = _DEFAULT_MTU
     if mtu:
         route.link("set", index=index, mtu=mtu)
+    _ignore_routers(tap.name)
     # A script finds it down, so that it can be renamed, and brings it up.
     if not wishes.script:
         # Outside its bridge it would lead to the host itself.
@@ -374,6 +372,14 @@ def _add_routes(route: Any, tap: Tap, wishes: Wishes) -> None:
         _add_route(route, tap, network, own[network.version])
     if 4 in versions:
         _set_sysctl(f"ipv4/conf/{tap.name}/proxy_arp", "1")
+
+
+def _ignore_routers(name: str) -> None:
+    """A guest is nobody's router: it must not give the host routes."""
+    setting = f"ipv6/conf/{name}/accept_ra"
+    # A link whose MTU is too small for IPv6 has none, until that is raised.
+    if Path("/proc/sys/net", setting).exists():
+        _set_sysctl(setting, "0")
 
 
 def _set_sysctl(name: str, value: str) -> None:

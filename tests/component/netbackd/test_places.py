@@ -173,8 +173,15 @@ def test_a_route_of_one_family(rig: Rig) -> None:
     assert other.node("hotplug-error") == "gatewaydev lan has no IPv4 address"
 
 
-def test_a_guest_that_says_it_is_a_router(rig: Rig, frontend: Frontend) -> None:
-    """The host has no routes from it."""
+def test_a_guest_that_says_it_is_a_router(rig: Rig) -> None:
+    """The host has no routes from it, nor when it had no IPv6 at first."""
+    frontend = rig.start_frontend(320)
+    rig.store.write(f"{frontend.path}/mtu", "1500")
+    frontend.plug(mtu=1000)
+    frontend.connect()
+    rig.wait_node(f"{frontend.path}/mtu", "1000")
+    rig.store.write(f"{frontend.backend}/mtu", "1500")
+    rig.wait_node(f"{frontend.path}/mtu", "1500")
     # RFC 4861: for half an hour; with a prefix that addresses may be made of.
     advert = bytes.fromhex(
         "86000000400807080000000000000000030440c0ffffffffffffffff00000000"
