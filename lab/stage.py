@@ -46,7 +46,7 @@ _PLACES = {
     "catalog": "usr/lib/systemd/catalog",
 }
 # Built here, there is no compiler in the lab.
-_BUILT = ("build/debian", "build/tests")
+_BUILT = ("build/debian", "build/tests", "build/xen-utils/etc/xen/scripts")
 # Of Xen's programs those that a test starts there, and their libraries.
 _XEN = "build/xen-utils/usr/lib"
 _XEN_FILES = (

@@ -44,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _remove_stale(store: Store) -> None:
     """Remove the taps of devices that went while nobody served them."""
-    for name, path in tap.our_taps().items():
-        if store.read(f"{path}/state") is None:
-            _log.info("%s: its device %s is no more", name, path)
-            tap.remove_tap(name)
+    for one in tap.our_taps():
+        if store.read(f"{one.path}/state") is None:
+            _log.info("%s: its device %s is no more", one.name, one.path)
+            tap.remove_tap(one)
 
 
 async def _watch_links(devices: Devices) -> None:

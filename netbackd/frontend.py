@@ -25,12 +25,14 @@ class Ring:
 @dataclass(frozen=True, slots=True)
 class Features:
     """What a frontend takes from us: several buffers for a packet, checksums
-    that are still to be made, TCP that is still to be cut."""
+    that are still to be made, TCP that is still to be cut. And whether it sends
+    an event when it has given buffers."""
 
     can_sg: bool = False
     has_csum: bool = False
     gso_tcpv4: bool = False
     gso_tcpv6: bool = False
+    has_rx_notify: bool = False
 
 
 def read_features(read: Read) -> Features:
@@ -46,6 +48,7 @@ def read_features(read: Read) -> Features:
         has_csum=has_csum,
         gso_tcpv4=can_sg and has_csum and _flag(read, "feature-gso-tcpv4"),
         gso_tcpv6=can_sg and has_csum and _flag(read, "feature-gso-tcpv6"),
+        has_rx_notify=_flag(read, "feature-rx-notify"),
     )
 
 

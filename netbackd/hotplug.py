@@ -4,6 +4,7 @@
 
 import os
 import subprocess
+from tempfile import TemporaryFile
 
 from netbackd.wishes import Wishes
 from xenner.errors import HostError
@@ -24,23 +25,24 @@ def run_script(wishes: Wishes, path: str, command: str) -> None:
         "vif": wishes.name,
     }
     try:
-        done = subprocess.run(
-            [wishes.script, command, "type_if=vif"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            timeout=_LIMIT_S,
-        )
+        # A file: what the script leaves running may keep it open.
+        with TemporaryFile("w+", errors="replace") as errors:
+            status = subprocess.run(
+                [wishes.script, command, "type_if=vif"],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                timeout=_LIMIT_S,
+            ).returncode
+            errors.seek(0)
+            said = errors.read().strip().splitlines()
     except OSError as error:
         raise HostError(f"{wishes.script}: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise HostError(
             f"{wishes.script} {command} did not end in {_LIMIT_S:.0f} s"
         ) from error
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines()
-        why = said[-1] if said else f"status {done.returncode}"
+    if status != 0:
+        why = said[-1] if said else f"status {status}"
         raise HostError(f"{wishes.script} {command}: {why}")

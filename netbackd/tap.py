@@ -11,9 +11,10 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ from xenner.errors import HostError
 _TUNSETIFF = 0x400454CA
 _TUNSETPERSIST = 0x400454CB
 _TUNSETOFFLOAD = 0x400454D0
-_TUNGETFEATURES = 0x800454CF
 _TAP, _NO_PI, _VNET_HDR, _MULTI_QUEUE = 0x0002, 0x1000, 0x4000, 0x0100
 _FLAGS = _TAP | _NO_PI | _VNET_HDR | _MULTI_QUEUE
 _CSUM, _TSO4, _TSO6, _TSO_ECN = 1, 2, 4, 8
@@ -41,42 +41,67 @@ _IFREQ, _NAME_BYTES = struct.Struct("16sH22x"), 16
 _HOST_MAC = "fe:ff:ff:ff:ff:ff"
 # In the link's alias, to know them again.
 _ALIAS = "xenner "
+_TAKEN = "there is an interface of that name"
+_DEFAULT_MTU = 1500
 _BRIDGE_VLAN_PVID, _BRIDGE_VLAN_UNTAGGED = 2, 4
+
+# vif-route's, for a vif that is no emulated card's.
+_METRIC = 2
+_GLOBAL = 0  # RT_SCOPE_UNIVERSE, linux/rtnetlink.h
+_IFA_F_NODAD = 2  # linux/if_addr.h
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    number: int
+    bits: int
+
+
+_FAMILIES = {4: _Family(socket.AF_INET, 32), 6: _Family(socket.AF_INET6, 128)}
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """One of ours: its index is its own as long as it is there, its name may be
+    changed; `path` is its device's."""
+
+    index: int
+    name: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """What has become of a tap's surroundings. `missing` names the bridge
+    """What has become of a tap and its surroundings. `missing` names the bridge
     that does not exist (yet), else empty; `bridge_index` is that of the one it
-    is in, else 0."""
+    is in, else 0. `is_new`: it was not there before."""
 
-    mtu: int
+    tap: Tap
+    is_new: bool
     missing: str = ""
     bridge_index: int = 0
 
 
-def make_tap(wishes: Wishes, path: str) -> Placed:
+def make_tap(
+    wishes: Wishes, path: str, is_gone: Callable[[str], bool]
+) -> Placed:
     """Make the tap of the device at `path`, or find it, and put it where it
-    belongs. To be called again when a bridge has appeared.
+    belongs. To be called again when a bridge has appeared. A tap of that name
+    makes room if its device, at another path, is gone.
 
-    HostError: the name is somebody else's, or it cannot be had as wished.
+    HostError: the name is somebody else's, or it cannot be had as wished; what
+    was made for it is gone again.
     """
-    with _errors(wishes.name):
-        _make(wishes.name)
-        with IPRoute() as route:
-            index = _index(route, wishes.name)
-            assert index is not None
-            placed = _place(route, index, wishes)
-            route.link(
-                "set",
-                index=index,
-                mtu=placed.mtu,
-                address=_HOST_MAC,
-                ifalias=_ALIAS + path,
-            )
-            route.link("set", index=index, state="up")
-            if wishes.gateway:
-                _add_routes(route, index, wishes)
+    with _errors(wishes.name), ExitStack() as opened, IPRoute() as route:
+        tap = _find(route, wishes, path, is_gone)
+        if tap is not None:
+            return _place(route, wishes, tap, is_new=False)
+        # It stays when all is done: until then it goes with its descriptor.
+        fd = _open(wishes.name)
+        opened.callback(os.close, fd)
+        tap = _adopt(route, wishes.name, path)
+        placed = _place(route, wishes, tap, is_new=True)
+        fcntl.ioctl(fd, _TUNSETPERSIST, 1)
     return placed
 
 
@@ -112,24 +137,29 @@ def index_of(name: str) -> int:
         return 0
 
 
-def remove_tap(name: str) -> None:
-    """It is not there any more; one that never was is fine."""
-    with _errors(name), IPRoute() as route:
-        index = _index(route, name)
-        if index is not None:
-            route.link("del", index=index)
+def name_of(tap: Tap) -> str:
+    """Its present one; "": it is not there any more. Does not block."""
+    try:
+        return socket.if_indextoname(tap.index)
+    except OSError:
+        return ""
 
 
-def our_taps() -> dict[str, str]:
-    """Those that make_tap() has made, by name: the device's path."""
-    found = {}
+def remove_tap(tap: Tap) -> None:
+    """It is not there any more; one that has gone by itself is fine."""
+    with _errors(tap.name), IPRoute() as route:
+        if _path_at(route, tap.index) == tap.path:
+            _delete(route, tap.index)
+
+
+def our_taps() -> list[Tap]:
+    """Those that make_tap() has made."""
     with _errors("links"), IPRoute() as route:
-        for link in route.get_links():
-            alias = link.get_attr("IFLA_IFALIAS") or ""
-            if alias.startswith(_ALIAS):
-                name = str(link.get_attr("IFLA_IFNAME"))
-                found[name] = str(alias.removeprefix(_ALIAS))
-    return found
+        return [
+            Tap(link["index"], str(link.get_attr("IFLA_IFNAME")), path)
+            for link in route.get_links()
+            if (path := _path_of(link))
+        ]
 
 
 def open_queues(name: str, count: int, features: Features) -> list[int]:
@@ -165,12 +195,57 @@ def _open(name: str) -> int:
         return fd
 
 
-def _make(name: str) -> None:
-    fd = _open(name)
+def _path_of(link: Any) -> str:
+    """Of its device; "": it is none of ours."""
+    alias = str(link.get_attr("IFLA_IFALIAS") or "")
+    return alias.removeprefix(_ALIAS) if alias.startswith(_ALIAS) else ""
+
+
+def _path_at(route: Any, index: int) -> str | None:
+    """Likewise; None: there is no link of that index."""
     try:
-        fcntl.ioctl(fd, _TUNSETPERSIST, 1)
-    finally:
-        os.close(fd)
+        (link,) = route.get_links(index)
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:
+            raise
+        return None
+    return _path_of(link)
+
+
+def _delete(route: Any, index: int) -> None:
+    try:
+        route.link("del", index=index)
+    except NetlinkError as error:
+        # Its own device's task may have been faster.
+        if error.code != errno.ENODEV:
+            raise
+
+
+def _find(
+    route: Any, wishes: Wishes, path: str, is_gone: Callable[[str], bool]
+) -> Tap | None:
+    """The device's tap, if it is there already. HostError: its name is that of
+    something else."""
+    for name in filter(None, (wishes.name, wishes.later_name)):
+        index = _index(route, name)
+        if index is None:
+            continue
+        owner = _path_at(route, index)
+        if owner == path:
+            return Tap(index, name, path)
+        if owner and is_gone(owner):
+            _delete(route, index)
+        elif owner is not None and name == wishes.name:
+            raise HostError(f"{name}: {_TAKEN}")
+    return None
+
+
+def _adopt(route: Any, name: str, path: str) -> Tap:
+    """A tap that was made just now is marked as ours."""
+    index = _index(route, name)
+    assert index is not None
+    route.link("set", index=index, ifalias=_ALIAS + path, address=_HOST_MAC)
+    return Tap(index, name, path)
 
 
 @contextmanager
@@ -182,9 +257,7 @@ def _errors(name: str) -> Iterator[None]:
         raise HostError(f"{name}: {os.strerror(error.code)}") from error
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.EBUSY):
-            raise HostError(
-                f"{name}: there is an interface of that name"
-            ) from error
+            raise HostError(f"{name}: {_TAKEN}") from error
         if error.errno == errno.EPERM:
             raise HostError(f"{name}: CAP_NET_ADMIN is needed") from error
         raise HostError(f"{name}: {error.strerror}") from error
@@ -199,26 +272,52 @@ def _link_mtu(route: Any, index: int) -> int:
     return int(route.get_links(index)[0].get_attr("IFLA_MTU"))
 
 
-def _place(route: Any, index: int, wishes: Wishes) -> Placed:
-    """Into its bridge, if that is there; a tap has the bridge's MTU then."""
-    if not wishes.bridge:
-        return Placed(wishes.mtu or 1500)
-    bridge = _index(route, wishes.bridge)
-    if bridge is None:
-        return Placed(wishes.mtu or 1500, missing=wishes.bridge)
+def _place(route: Any, wishes: Wishes, tap: Tap, *, is_new: bool) -> Placed:
+    """Where it belongs, and up there, unless a script does that."""
+    index, mtu = tap.index, wishes.mtu
+    missing, bridge = "", 0
+    if wishes.bridge:
+        bridge = _index(route, wishes.bridge) or 0
+        if not bridge or not _join(route, wishes, index, bridge):
+            missing, bridge = wishes.bridge, 0
+    elif not mtu and not wishes.script:
+        mtu = _DEFAULT_MTU
+    if mtu:
+        route.link("set", index=index, mtu=mtu)
+    _ignore_routers(tap.name)
+    # A script finds it down, so that it can be renamed, and brings it up.
+    if not wishes.script:
+        # Outside its bridge it would lead to the host itself.
+        state = "down" if missing else "up"
+        route.link("set", index=index, state=state)
+    if wishes.gateway:
+        _add_routes(route, tap, wishes)
+    return Placed(tap, is_new, missing, bridge)
+
+
+def _join(route: Any, wishes: Wishes, index: int, bridge: int) -> bool:
+    """Into the bridge, whose MTU it has if none is wished. False: that has gone
+    just now."""
     try:
+        link = route.get_links(index)[0]
         mtu = wishes.mtu or _link_mtu(route, bridge)
         # Before it is a member: a bridge takes the MTU of its smallest.
         route.link("set", index=index, mtu=mtu)
-        route.link("set", index=index, master=bridge)
+        if link.get_attr("IFLA_MASTER") != bridge:
+            # It is in no VLAN but its own, not for a moment.
+            route.link("set", index=index, state="down")
+            route.link("set", index=index, master=bridge)
         if wishes.vlans:
             _set_vlans(route, index, bridge, wishes.vlans)
-    except NetlinkError:
-        # It may have gone just now.
-        if index_of(wishes.bridge) == bridge:
-            raise
-        return Placed(wishes.mtu or 1500, missing=wishes.bridge)
-    return Placed(mtu, bridge_index=bridge)
+    except NetlinkError as error:
+        if index_of(wishes.bridge) != bridge:
+            return False
+        raise HostError(
+            f"{wishes.name} cannot be a port of {wishes.bridge}: "
+            f"{os.strerror(error.code)}",
+            "is that a bridge?",
+        ) from error
+    return True
 
 
 def _set_vlans(
@@ -247,24 +346,73 @@ def _set_vlans(
         )
 
 
-def _add_routes(route: Any, index: int, wishes: Wishes) -> None:
+def _add_routes(route: Any, tap: Tap, wishes: Wishes) -> None:
     """As Xen's vif-route: the guest's addresses lead to the tap, and the host
     answers there with the address of its gateway device."""
     gateway = _index(route, wishes.gateway)
     if gateway is None:
         raise HostError(f"gatewaydev {wishes.gateway} does not exist")
-    own = [
-        str(message.get_attr("IFA_ADDRESS"))
-        for message in route.get_addr(index=gateway, family=2)
-    ]
-    if not own:
+    own = {
+        version: _own_address(route, gateway, version) for version in _FAMILIES
+    }
+    versions = {network.version for network in wishes.networks} or {4}
+    # A guest's gateway of IPv6 may be the tap's link-local address.
+    if 4 in versions and not own[4]:
         raise HostError(f"gatewaydev {wishes.gateway} has no IPv4 address")
-    route.addr("replace", index=index, address=own[0], prefixlen=32)
-    for address in wishes.addresses:
-        is_v6 = ":" in address
-        words = {} if is_v6 else {"prefsrc": own[0]}
-        bits = 128 if is_v6 else 32
-        dst = address if "/" in address else f"{address}/{bits}"
-        route.route("replace", dst=dst, oif=index, **words)
-    proxy = Path(f"/proc/sys/net/ipv4/conf/{wishes.name}/proxy_arp")
-    proxy.write_text("1")
+    for version in versions:
+        if address := own[version]:
+            route.addr(
+                "replace",
+                index=tap.index,
+                address=address,
+                prefixlen=_FAMILIES[version].bits,
+                ifa_flags=_IFA_F_NODAD,
+            )
+    for network in wishes.networks:
+        _add_route(route, tap, network, own[network.version])
+    if 4 in versions:
+        _set_sysctl(f"ipv4/conf/{tap.name}/proxy_arp", "1")
+
+
+def _ignore_routers(name: str) -> None:
+    """A guest is nobody's router: it must not give the host routes."""
+    setting = f"ipv6/conf/{name}/accept_ra"
+    # A link whose MTU is too small for IPv6 has none, until that is raised.
+    if Path("/proc/sys/net", setting).exists():
+        _set_sysctl(setting, "0")
+
+
+def _set_sysctl(name: str, value: str) -> None:
+    path = Path("/proc/sys/net", name)
+    try:
+        path.write_text(value)
+    except OSError as error:
+        raise HostError(f"{path}: {error.strerror}") from error
+
+
+def _own_address(route: Any, index: int, version: int) -> str:
+    """An interface's first; "": it has none."""
+    family = _FAMILIES[version].number
+    for message in route.get_addr(index=index, family=family, scope=_GLOBAL):
+        # The other one is the peer's where there is a peer.
+        for name in ("IFA_LOCAL", "IFA_ADDRESS"):
+            if address := message.get_attr(name):
+                return str(address)
+    return ""
+
+
+def _add_route(
+    route: Any, tap: Tap, network: IPv4Network | IPv6Network, own: str
+) -> None:
+    which = {"dst": str(network), "priority": _METRIC}
+    source = {"prefsrc": own} if own else {}
+    try:
+        route.route("add", oif=tap.index, **which, **source)
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise
+        family = _FAMILIES[network.version].number
+        found = route.get_routes(family=family, **which)
+        if tap.index not in [r.get_attr("RTA_OIF") for r in found]:
+            raise HostError(f"ip {network} is another one's") from error
+        route.route("replace", oif=tap.index, **which, **source)

@@ -40,6 +40,8 @@ _FEATURES = {
     "feature-ctrl-ring": 0,
     "multi-queue-max-queues": min(os.cpu_count() or 1, MAX_QUEUES),
 }
+_STATUS, _CONNECTED = "hotplug-status", "connected"
+_ERROR = "hotplug-error"
 
 
 class Vif(Device):
@@ -61,7 +63,10 @@ class Vif(Device):
     ) -> None:
         """`wake` asks for another step(); it may be called in any thread."""
         super().__init__(store, path, domid, wake)
-        self._wishes: Wishes | None = None  # None: there is no tap
+        self._wishes = Wishes("")
+        self._tap: tap.Tap | None = None
+        # Or one of the process before us, or what is left of a failure.
+        self._may_have_tap = True
         self._missing = ""  # the bridge that it waits for
         self._bridge_index = 0  # of the one that the tap was put in
         self._filter = Filter()
@@ -76,7 +81,7 @@ class Vif(Device):
 
     @property
     def is_prepared(self) -> bool:
-        return self._wishes is not None
+        return bool(self._name())
 
     @property
     def is_attached(self) -> bool:
@@ -84,7 +89,7 @@ class Vif(Device):
 
     def host_changed(self) -> None:
         """Interfaces have come, gone or changed."""
-        if self._is_displaced() or (self._told and self._told != self._link()):
+        if self._is_displaced() or self._told != self._link():
             self._wake()
 
     def statistics(self) -> dict[str, int]:
@@ -95,39 +100,63 @@ class Vif(Device):
                 total.update(engine.statistics())
         return dict(total)
 
+    def _name(self) -> str:
+        """The tap's; "": there is none."""
+        return tap.name_of(self._tap) if self._tap else ""
+
     def _prepare(self) -> dict[str, object]:
         wishes = read_wishes(self._node, self.path)
         parse_rate(self._node("rate"))
         self._mtu_text = self._node("mtu")
-        placed = tap.make_tap(wishes, self.path)
-        if wishes.script:
-            run_script(wishes, self.path, "online")
-        self._wishes = wishes
+        self._may_have_tap = True
+        placed = self._make_tap(wishes)
+        # That of a process before us is left alone: the guest is using it.
+        is_done = not placed.is_new and self._node(_STATUS) == _CONNECTED
+        if wishes.script and not is_done:
+            self._go_online(wishes, placed.tap)
+        self._wishes, self._tap = wishes, placed.tap
         self._tell_place(placed)
         self._told = None
         return {**_FEATURES, "carrier": 0}
 
+    def _make_tap(self, wishes: Wishes) -> tap.Placed:
+        def is_gone(path: str) -> bool:
+            return self._store.read(f"{path}/state") is None
+
+        return tap.make_tap(wishes, self.path, is_gone)
+
+    def _go_online(self, wishes: Wishes, made: tap.Tap) -> None:
+        """HostError: the script's own words, where it has any."""
+        self._store.write(self.path, {_ERROR: ""})
+        try:
+            run_script(wishes, self.path, "online")
+        except HostError as error:
+            tap.remove_tap(made)
+            said = self._node(_ERROR)
+            if said:
+                raise HostError(f"{wishes.script}: {said}") from error
+            raise
+
     def _tell_place(self, placed: tap.Placed) -> None:
         """Is the tap in its bridge?"""
-        assert self._wishes is not None
-        nodes = {} if self._wishes.script else {"hotplug-status": "connected"}
         if placed.missing and placed.missing != self._missing:
             why = f"there is no bridge {placed.missing} (yet)"
             self.log.warning("%s", why)
-            self._store.write(self.path, {"hotplug-error": why})
-        elif self._missing and not placed.missing:
-            self.log.info("bridge %s is there", self._missing)
-            self._store.write(self.path, {"hotplug-error": ""})
+            self._store.write(self.path, {_ERROR: why})
+        elif not placed.missing:
+            if self._missing:
+                self.log.info("bridge %s is there", self._missing)
+            nodes = {_STATUS: _CONNECTED}
+            if self._node(_ERROR):
+                nodes[_ERROR] = ""
+            self._store.write(self.path, nodes)
         self._missing = placed.missing
         self._bridge_index = placed.bridge_index
-        if not placed.missing:
-            self._store.write(self.path, nodes)
 
     def _attach(self) -> str:
-        assert self._wishes is not None
         rings = read_rings(self._frontend_node, self._domid)
         features = read_features(self._frontend_node)
-        name = self._wishes.name
+        name = self._name()
         self._fds = tap.open_queues(name, len(rings), features)
         self._filter = Filter()
         self._rate_text = None
@@ -156,24 +185,23 @@ class Vif(Device):
 
     def _is_displaced(self) -> bool:
         """Is its bridge there now, or no more, or another of that name?"""
-        wishes = self._wishes
-        if wishes is None or not wishes.bridge:
+        bridge = self._wishes.bridge
+        if not bridge or not self._name():
             return False
-        return tap.index_of(wishes.bridge) != self._bridge_index
+        return tap.index_of(bridge) != self._bridge_index
 
     def _place_again(self) -> None:
-        assert self._wishes is not None
-        self._tell_place(tap.make_tap(self._wishes, self.path))
+        self._tell_place(self._make_tap(self._wishes))
 
     def _set_mtu(self) -> None:
         """The toolstack may change its mind."""
-        if self._wishes is None or self._node("mtu") == self._mtu_text:
+        if not self._name() or self._node("mtu") == self._mtu_text:
             return
         self._mtu_text = self._node("mtu")
         try:
             mtu = read_wishes(self._node, self.path).mtu
             wishes = replace(self._wishes, mtu=mtu)
-            self._tell_place(tap.make_tap(wishes, self.path))
+            self._tell_place(self._make_tap(wishes))
         except HostError as error:
             self.log.warning("%s: the MTU stays", error)
             return
@@ -181,8 +209,8 @@ class Vif(Device):
 
     def _link(self) -> tap.Link | None:
         """As the guest should see it: without a backend it is down."""
-        wishes = self._wishes
-        link = tap.look_at(wishes.name) if wishes else None
+        name = self._name()
+        link = tap.look_at(name) if name else None
         if link and not self._engines:
             return replace(link, is_up=False)
         return link
@@ -233,16 +261,37 @@ class Vif(Device):
         with suppress(OSError, HostError):
             self._tell_link()
 
+    def _closed(self) -> None:
+        # Who sees it closed may have another device of that name.
+        if self._node("online") != "1":
+            self._take_away()
+
     def _forget(self) -> None:
-        wishes, self._wishes = self._wishes, None
-        if wishes is None:
+        self._take_away()
+
+    def _take_away(self) -> None:
+        """Leave no tap behind, whoever has made it."""
+        if not self._may_have_tap:
             return
         try:
-            if wishes.script:
-                run_script(wishes, self.path, "offline")
+            if self._tap is None:
+                taps = [t for t in tap.our_taps() if t.path == self.path]
+            else:
+                taps = [self._tap]
+            for one in taps:
+                self._go_offline()
+                tap.remove_tap(one)
         except HostError as error:
             self.log.warning("%s", error)
+        self._may_have_tap, self._tap = False, None
+
+    def _go_offline(self) -> None:
         try:
-            tap.remove_tap(wishes.name)
+            wishes = self._wishes
+            if not wishes.name:
+                # Of a process before us.
+                wishes = read_wishes(self._node, self.path)
+            if wishes.script:
+                run_script(wishes, self.path, "offline")
         except HostError as error:
             self.log.warning("%s", error)

@@ -5,12 +5,14 @@ xl.cfg). Pure: a function gives each node's value."""
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import PurePath
 
 from xenner.errors import HostError
 
-# Of ASCII, what the kernel takes: no blanks, no slash, no colon.
-_NAME = re.compile(r"[!-.0-9;-~]{1,15}")
+# Of ASCII, what the kernel takes: no blanks, no slash, no colon. Where it has a
+# percent sign the kernel would make a name of its own.
+_NAME = re.compile(r"[!-$&-.0-9;-~]{1,15}")
 _MAX_VID = 4094
 _MIN_MTU, _MAX_MTU = 68, 65521
 # Xen's own scripts, by what they do: we do it ourselves.
@@ -28,39 +30,57 @@ class Vlan:
 @dataclass(frozen=True, slots=True)
 class Wishes:
     """A tap as it is wished. `mtu` 0: the bridge's, or 1500. `script` is one
-    that Xen has not; then nothing else is done but naming it, and `netdev` is
-    the gateway device that it is told of."""
+    that is run: it does the rest, is told of `netdev`, the gateway device, and
+    may call the tap `later_name`."""
 
     name: str
     mtu: int = 0
     bridge: str = ""
     vlans: tuple[Vlan, ...] = ()
     gateway: str = ""
-    addresses: tuple[str, ...] = ()
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
     script: str = ""
     netdev: str = ""
+    later_name: str = ""
 
 
 def read_wishes(read: Callable[[str], str | None], path: str) -> Wishes:
     """Of the device at backend/vif/DOMID/DEVID. HostError: a node makes no
     sense."""
     domid, devid = path.split("/")[-2:]
-    name = read("vifname") or f"vif{domid}.{devid}"
-    if not _NAME.fullmatch(name) or name in (".", ".."):
-        raise HostError(f"{name!r} is no name for an interface")
+    own_name = f"vif{domid}.{devid}"
+    wished = _name(read("vifname"))
     mtu = _mtu(read("mtu"))
     script = read("script") or ""
     kind = PurePath(script).name or _BRIDGE_SCRIPT
-    bridge, gateway = read("bridge") or "", read("gatewaydev") or ""
+    bridge, gateway = _name(read("bridge")), _name(read("gatewaydev"))
     if kind not in (_BRIDGE_SCRIPT, _ROUTE_SCRIPT):
-        return Wishes(name, mtu, script=script, netdev=gateway)
+        return Wishes(
+            own_name, mtu, script=script, netdev=gateway, later_name=wished
+        )
+    name = wished or own_name
     if kind == _ROUTE_SCRIPT or (gateway and not bridge):
         if not gateway:
             raise HostError("vif-route wants a gatewaydev")
-        addresses = tuple((read("ip") or "").split())
-        return Wishes(name, mtu, gateway=gateway, addresses=addresses)
+        networks = parse_networks(read("ip") or "")
+        return Wishes(name, mtu, gateway=gateway, networks=networks)
     vlans = parse_vlans(read("vlan") or "")
     return Wishes(name, mtu, bridge=bridge, vlans=vlans)
+
+
+def _name(text: str | None) -> str:
+    if text and (not _NAME.fullmatch(text) or text in (".", "..")):
+        raise HostError(f"{text!r} is no name for an interface")
+    return text or ""
+
+
+def parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Addresses, or networks of a guest's own: "192.0.2.7 10.1.0.0/24".
+    HostError."""
+    try:
+        return tuple(map(ip_network, text.split()))
+    except ValueError as error:
+        raise HostError(f"ip: {error}") from error
 
 
 def _mtu(text: str | None) -> int:

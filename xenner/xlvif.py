@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 
 _MAC = re.compile(r"[0-9a-fA-F]{1,2}(?::[0-9a-fA-F]{1,2}){5}")
-_NAME = re.compile(r"[^\s/:]{1,15}")
+_NAME = re.compile(r"[^\s/:%]{1,15}")
 _RATE = re.compile(r"([0-9]+)([GMK]?)([Bb])/s(?:@([0-9]+)([mu]?)s?)?")
 _FACTOR = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 _USEC = {"": 10**6, "m": 10**3, "u": 1}
@@ -149,7 +149,8 @@ def _ips(value: str) -> tuple[str, ...]:
 
 
 def _device_name(name: str, value: str) -> str:
-    # What the kernel takes: dev_valid_name() of net/core/dev.c.
+    # What the kernel takes, dev_valid_name() of net/core/dev.c, and takes as
+    # it is: from a % it makes a number.
     if not _NAME.fullmatch(value) or value in (".", ".."):
         raise ValueError(f"{name} {value!r}: not a name of a network device")
     return value

@@ -14,6 +14,8 @@
 #include "state.h"
 
 #define LINGER_NS 5000
+/* How often buffers are looked for that no event tells of. */
+#define LOOK_NS 30000000
 
 void net_free(struct net_engine *e)
 {
@@ -99,6 +101,7 @@ int net_attach(struct net_engine *e, const struct net_ring *ring,
     rc = bind_ports(e);
     if (rc)
         goto fail_rx;
+    tx_attach(e);
     rx_attach(e);
     e->is_throttled = false;
     e->why = 0;
@@ -171,11 +174,15 @@ static bool is_quiet(struct net_engine *e)
 static struct timespec *sleep_limit(struct net_engine *e,
                                     struct timespec *limit)
 {
-    int64_t left_ns;
+    bool must_look = e->is_starved && !e->link.has_rx_notify;
+    int64_t left_ns = LOOK_NS;
 
-    if (!e->is_throttled)
+    if (!e->is_throttled && !must_look)
         return NULL;
-    left_ns = e->credit.next_ns - now_ns();
+    if (e->is_throttled)
+        left_ns = e->credit.next_ns - now_ns();
+    if (must_look && left_ns > LOOK_NS)
+        left_ns = LOOK_NS;
     if (left_ns < 0)
         left_ns = 0;
     limit->tv_sec = left_ns / 1000000000;

@@ -38,9 +38,10 @@ struct net_ring {
 
 struct net_link {
     int fd; /* the caller's: a tap's queue, non-blocking, IFF_VNET_HDR */
-    uint8_t can_sg; /* a packet for the guest may take several buffers */
-    uint8_t gso;    /* NET_GSO_*: what it takes uncut */
-    uint8_t reserved[2];
+    uint8_t can_sg;        /* a packet for the guest may take several buffers */
+    uint8_t gso;           /* NET_GSO_*: what it takes uncut */
+    uint8_t has_rx_notify; /* it says when it has given buffers */
+    uint8_t reserved[1];
 };
 
 /*

@@ -79,6 +79,11 @@ struct net_engine {
 void engine_publish(struct net_engine *e);
 
 /* tx.c */
+/*
+ * Who had the ring before us may have been killed when a packet's answers were
+ * written, some or all, and not their index: answer the packet to its end.
+ */
+void tx_attach(struct net_engine *e);
 /* Send what the guest has put, BUDGET packets at most; -EPROTO. */
 int tx_take(struct net_engine *e);
 int64_t now_ns(void);

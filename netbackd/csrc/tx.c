@@ -2,6 +2,7 @@
 /* From the guest to the tap. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
@@ -107,6 +108,55 @@ static void answer(struct net_engine *e, const struct slots *slots,
         respond(e, 0, NETIF_RSP_NULL);
     for (uint32_t i = 1; i < slots->nr_data; i++)
         respond(e, slots->data[i].id, status);
+}
+
+/*
+ * Was this slot answered already? Its own id is behind the answer's. A grant
+ * that looks like one is taken for one: that loses a packet.
+ */
+static bool is_answered(const struct netif_tx_request *request)
+{
+    struct netif_tx_response response;
+
+    _Static_assert(offsetof(struct netif_tx_request, id) >= sizeof(response),
+                   "an answer leaves the id");
+    memcpy(&response, request, sizeof(response));
+    return response.id == request->id && response.status <= NETIF_RSP_OKAY &&
+           response.status >= NETIF_RSP_DROPPED;
+}
+
+/* Answer the slots of extras; where they end. */
+static uint32_t finish_extras(struct net_engine *e, uint32_t at, uint32_t prod)
+{
+    struct netif_extra_info extra = {.flags = XEN_NETIF_EXTRA_FLAG_MORE};
+
+    while (at != prod && extra.flags & XEN_NETIF_EXTRA_FLAG_MORE) {
+        memcpy(&extra, ring_slot(&e->tx, at++), sizeof(extra));
+        respond(e, 0, NETIF_RSP_NULL);
+    }
+    return at;
+}
+
+void tx_attach(struct net_engine *e)
+{
+    uint32_t at = e->tx.req_cons, prod;
+    struct netif_tx_request request = {.flags = NETTXF_more_data};
+    bool is_first = true;
+
+    if (ring_producer(&e->tx, &prod))
+        return;
+    while (at != prod && request.flags & NETTXF_more_data) {
+        memcpy(&request, ring_slot(&e->tx, at), sizeof(request));
+        if (is_first && !is_answered(&request))
+            return;
+        at++;
+        respond(e, request.id, NETIF_RSP_DROPPED);
+        if (is_first && request.flags & NETTXF_extra_info)
+            at = finish_extras(e, at, prod);
+        is_first = false;
+    }
+    e->tx.req_cons = at;
+    ring_store(&e->tx);
 }
 
 /*

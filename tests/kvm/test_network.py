@@ -156,12 +156,15 @@ def test_a_routed_guest_with_two_processors(host: NetworkHost) -> None:
     """It has as many queues, and the gateway's address is on the tap."""
     host.net.ip("link add lan type bridge")
     host.net.ip("addr add 10.9.0.1/24 dev lan")
-    nodes = {"script": "vif-route", "gatewaydev": "lan", "ip": "10.9.0.2"}
+    host.net.ip("addr add fd00::1/64 dev lan nodad")
+    nodes = {"script": "vif-route", "gatewaydev": "lan"}
+    nodes["ip"] = "10.9.0.2 fd00::2"
     guest = host.boot_guest(DOMIDS[0], "-smp", "2", **nodes)
     _set_up(guest, 2)
     # Who else is on the gateway's network is reached through the host.
     host.net.ip("addr add 10.9.0.77/32 dev lo")
     ping(guest, "10.9.0.77")
+    ping(guest, "fd00::1")
     with iperf_server(host.net, "10.9.0.1"):
         sums = iperf(guest, "-c", "10.9.0.1", "-t1", "-P4")
     assert sums["bytes"] > 1 << 20

@@ -289,6 +289,138 @@ TEST(so_much_in_an_interval)
     end();
 }
 
+static void answer_at(uint32_t at, uint16_t id, int16_t status)
+{
+    tx->ring[at].rsp = (netif_tx_response_t){id, status};
+}
+
+/* A packet of four slots and one of one, the first sent, and its sender killed
+ * when so many of its answers were written. */
+TEST(answers_that_no_index_covers)
+{
+    static const uint16_t ids[] = {7, 0, 7, 7};
+
+    for (uint32_t nr_answers = 0; nr_answers <= 4; nr_answers++) {
+        struct netif_extra_info extra = {.type = XEN_NETIF_EXTRA_TYPE_MAX};
+        struct net_ring ring = {5, TX_RING, RX_RING, FAKE_PORT, FAKE_PORT};
+        struct net_link link = {.can_sg = true};
+        struct net_exit out;
+
+        begin();
+        detach();
+        link.fd = tap();
+        put(TX_DATA, 0, NETTXF_more_data | NETTXF_extra_info, 3000);
+        memcpy(&tx->ring[tx->req_prod++], &extra, sizeof(extra));
+        put(TX_DATA + 1, 0, NETTXF_more_data, 1000);
+        put(TX_DATA + 2, 0, 0, 1000);
+        put(TX_DATA, 0, 0, 77);
+        for (uint32_t i = 0; i < nr_answers; i++)
+            answer_at(i, ids[i], i == 1 ? NETIF_RSP_NULL : NETIF_RSP_OKAY);
+        CHECK_EQ(net_attach(engine, &ring, &link), 0);
+        net_kick(engine);
+        CHECK_EQ(net_run(engine, &out), 0);
+        /* None was, and the packet is as broken as it was. */
+        CHECK_EQ(out.why, nr_answers ? NET_EXIT_KICKED : NET_EXIT_BROKEN_RING);
+        for (uint32_t i = 0; nr_answers && i < 5; i++) {
+            CHECK_EQ(tx->ring[i].rsp.id, i == 1 ? 0 : 7);
+            CHECK_EQ(tx->ring[i].rsp.status == NETIF_RSP_NULL, i == 1);
+        }
+        CHECK_EQ(tx->rsp_prod, nr_answers ? 5 : 0);
+        CHECK_EQ(recv(wire, came, sizeof(came), 0),
+                 nr_answers ? HEADER_BYTES + 77 : -1);
+        CHECK_EQ(recv(wire, came, sizeof(came), 0), -1);
+        close(link.fd);
+        end();
+    }
+}
+
+/* When the engine sleeps, give it a buffer; end it when that is used. */
+static void *give_without_event(void *unused)
+{
+    struct net_statistics counters;
+
+    do
+        net_statistics(engine, &counters);
+    while (!counters.wakes);
+    give(1);
+    while (!__atomic_load_n(&rx->rsp_prod, __ATOMIC_ACQUIRE))
+        ;
+    net_kick(engine);
+    return unused;
+}
+
+TEST(buffers_that_no_event_tells_of)
+{
+    static unsigned char frame[10 + 60];
+    struct net_exit out;
+    pthread_t thread;
+
+    begin();
+    detach();
+    attach(false, 0);
+    CHECK_EQ(send(wire, frame, sizeof(frame), 0), (long)sizeof(frame));
+    CHECK_EQ(pthread_create(&thread, NULL, give_without_event, NULL), 0);
+    CHECK_EQ(net_run(engine, &out), 0);
+    pthread_join(thread, NULL);
+    CHECK_EQ(rx->rsp_prod, 1);
+    end();
+}
+
+/* Whether anybody looks at the answers is the frontend's affair. */
+TEST(answers_that_nobody_takes)
+{
+    begin();
+    for (int i = 0; i < 100; i++) {
+        for (int j = 0; j < 64; j++)
+            put(TX_DATA, 0, 0, 60);
+        CHECK_EQ(turn(), NET_EXIT_KICKED);
+        CHECK_EQ(tx->rsp_prod, tx->req_prod);
+    }
+    /* More than there is room for, even so. */
+    tx->req_prod += NR_SLOTS + 1;
+    CHECK_EQ(turn(), NET_EXIT_BROKEN_RING);
+    end();
+}
+
+static void put_group(uint8_t type, uint32_t number)
+{
+    struct netif_extra_info extra = {.type = type};
+
+    put(0, 0, NETTXF_extra_info, 60);
+    extra.u.mcast.addr[0] = 1;
+    memcpy(extra.u.mcast.addr + 1, &number, sizeof(number));
+    memcpy(&tx->ring[tx->req_prod++ % NR_SLOTS], &extra, sizeof(extra));
+}
+
+/* How many of so many changes of the filter were accepted. */
+static uint32_t change_groups(uint8_t type, uint32_t first, uint32_t count)
+{
+    uint32_t nr_done = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t at = tx->req_prod % NR_SLOTS;
+
+        put_group(type, first + i);
+        CHECK_EQ(turn(), NET_EXIT_KICKED);
+        nr_done += tx->ring[at].rsp.status == NETIF_RSP_OKAY;
+        CHECK_EQ(tx->ring[(at + 1) % NR_SLOTS].rsp.status, NETIF_RSP_NULL);
+    }
+    return nr_done;
+}
+
+TEST(more_groups_than_a_filter_has)
+{
+    begin();
+    CHECK_EQ(change_groups(XEN_NETIF_EXTRA_TYPE_MCAST_ADD, 0, 1000),
+             NET_MAX_MULTICAST);
+    /* One that is there is so twice. */
+    CHECK_EQ(change_groups(XEN_NETIF_EXTRA_TYPE_MCAST_ADD, 0, 10), 10);
+    CHECK_EQ(change_groups(XEN_NETIF_EXTRA_TYPE_MCAST_DEL, 60, 1000), 4);
+    CHECK_EQ(change_groups(XEN_NETIF_EXTRA_TYPE_MCAST_ADD, 2000, 1000), 4);
+    CHECK_EQ(recv(wire, came, sizeof(came), 0), -1);
+    end();
+}
+
 /* What comes out at the tap is a frame, and the header is inside of it. */
 static void check_wire(void)
 {

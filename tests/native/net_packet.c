@@ -105,6 +105,73 @@ TEST(lies)
     CHECK(!packet_offload(&packet, &header));
 }
 
+TEST(ipv4_options)
+{
+    tcp4(100);
+    memmove(packet.head + 34 + 40, packet.head + 34, 100);
+    memset(packet.head + 34, 1, 40);
+    packet.total_bytes += 40;
+    packet.head_bytes += 40;
+    packet.head[14] = 0x4f;
+    packet.head[17] += 40;
+    CHECK(packet_offload(&packet, &header));
+    CHECK_EQ(header.csum_start, 34 + 40);
+    /* Options beyond the end, and a header inside of the fixed one. */
+    packet.head_bytes = 34 + 40 + 19;
+    CHECK(!packet_offload(&packet, &header));
+    packet.head_bytes = 154;
+    packet.head[14] = 0x44;
+    CHECK(!packet_offload(&packet, &header));
+}
+
+/* UDP over IPv6 behind so many headers of 8 bytes, all of a kind. */
+static void udp6(uint8_t kind, uint32_t nr_headers)
+{
+    uint8_t *head = packet.head;
+    uint32_t bytes = 8 * nr_headers + 8 + 20;
+
+    memset(&packet, 0, sizeof(packet));
+    packet.total_bytes = packet.head_bytes = 54 + bytes;
+    packet.is_csum_blank = true;
+    head[12] = 0x86;
+    head[13] = 0xdd;
+    head[14] = 0x60;
+    head[19] = (uint8_t)bytes;
+    head[20] = nr_headers ? kind : 17;
+    for (uint32_t i = 0; i < nr_headers; i++)
+        head[54 + 8 * i] = i + 1 < nr_headers ? kind : 17;
+}
+
+TEST(ipv6_headers)
+{
+    static const uint8_t known[] = {0, 43, 60};
+    static const uint8_t others[] = {44, 50, 51, 59, 135};
+
+    for (size_t i = 0; i < sizeof(known); i++) {
+        for (uint32_t nr = 0; nr <= 10; nr++) {
+            udp6(known[i], nr);
+            CHECK_EQ(packet_offload(&packet, &header), nr <= 8);
+            if (nr <= 8)
+                CHECK_EQ(header.csum_start, 54 + 8 * nr);
+        }
+        /* Longer than all there is, and the next one behind the end. */
+        udp6(known[i], 1);
+        packet.head[55] = 255;
+        CHECK(!packet_offload(&packet, &header));
+        udp6(known[i], 2);
+        packet.head[63] = 3;
+        CHECK(!packet_offload(&packet, &header));
+    }
+    for (size_t i = 0; i < sizeof(others); i++) {
+        udp6(others[i], 1);
+        CHECK(!packet_offload(&packet, &header));
+    }
+    /* A jumbogram says no length. */
+    udp6(0, 1);
+    packet.head[19] = 0;
+    CHECK(!packet_offload(&packet, &header));
+}
+
 /* Whatever the headers are: what is said of them is inside of them. */
 static void check_said(void)
 {

@@ -6,7 +6,7 @@ import struct
 
 HOST_MAC = bytes.fromhex("feffffffffff")
 GUEST_MAC = bytes.fromhex("00163e000001")
-TCP, UDP = 6, 17
+TCP, UDP, ICMP6 = 6, 17, 58
 _TEST = 0x88B5  # for experiments
 
 
@@ -34,6 +34,19 @@ def ip6(protocol: int, segment: bytes) -> bytes:
         socket.inet_pton(socket.AF_INET6, "fd00::2"),
         socket.inet_pton(socket.AF_INET6, "fd00::1"),
     ) + segment  # fmt: skip
+
+
+def ip6_icmp(message: bytes, source: str, destination: str) -> bytes:
+    """From a neighbour, with its checksum."""
+    addresses = b"".join(
+        socket.inet_pton(socket.AF_INET6, text)
+        for text in (source, destination)
+    )
+    pseudo = addresses + struct.pack("!II", len(message), ICMP6)
+    check = ones_sum(pseudo + message) ^ 0xFFFF
+    head = struct.pack("!IHBB", 6 << 28, len(message), ICMP6, 255)
+    body = message[:2] + struct.pack("!H", check) + message[4:]
+    return head + addresses + body
 
 
 def udp(payload: bytes) -> bytes:

@@ -89,12 +89,12 @@ static void open_queue(struct frontend *f, struct queue *q, bool is_split)
     q->rx->req_prod = q->rx_prod;
 }
 
-void frontend_open(struct frontend *f, uint32_t nr_queues, bool is_split)
+void frontend_open(struct frontend *f, uint32_t nr_queues, uint32_t split)
 {
     f->nr_queues = nr_queues;
     for (uint32_t i = 0; i < nr_queues; i++) {
         f->queue[i].number = i;
-        open_queue(f, &f->queue[i], is_split);
+        open_queue(f, &f->queue[i], split >> i & 1);
     }
 }
 
@@ -210,7 +210,7 @@ void rx_push(struct queue *q)
     __atomic_store_n(&q->rx->req_prod, q->rx_prod, __ATOMIC_RELEASE);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     wanted = __atomic_load_n(&q->rx->req_event, __ATOMIC_RELAXED);
-    if (q->rx_prod - wanted < q->rx_prod - before)
+    if (q->rx_prod - wanted < q->rx_prod - before && !q->is_mute)
         eventfd_write(q->rx_out, 1);
 }
 

@@ -33,6 +33,7 @@ struct queue {
     netif_tx_sring_t *tx;
     netif_rx_sring_t *rx;
     uint32_t tx_prod, tx_cons, rx_prod, rx_cons;
+    bool is_mute; /* no events for buffers */
 };
 
 struct frontend {
@@ -57,8 +58,9 @@ struct packet {
 void must(bool is_true, const char *what);
 
 void frontend_new(struct frontend *f, uint32_t domid);
-/* Fresh rings and channels; all buffers are the backend's then. */
-void frontend_open(struct frontend *f, uint32_t nr_queues, bool is_split);
+/* Fresh rings and channels, of split ones two a queue, a bit for each; all
+ * buffers are the backend's then. */
+void frontend_open(struct frontend *f, uint32_t nr_queues, uint32_t split);
 
 char *page_at(struct frontend *f, uint32_t page);
 

@@ -5,7 +5,8 @@
  *     frontend DOMID
  *
  * start                       be the domain (it is registered by then)
- * open QUEUES SPLIT           answers "ports=TX:RX,..."
+ * open QUEUES SPLIT           answers "ports=TX:RX,...": SPLIT has a bit for
+ *                             each queue that has two channels
  * send QUEUE FLAGS TYPE SIZE SLOT HEX   a frame in slots of SLOT bytes, with
  *                             a GSO extra if TYPE is not 0: "status=N"
  * group ADD HEX               add to, or take from, the multicast filter
@@ -16,7 +17,7 @@
  * index STEP                  move the index so far, and ring
  * scribble COUNT              requests that change while they are served
  * spoil                       make all buffers' grants bad
- * hold, push                  take no buffers back; give them
+ * mute                        give buffers without an event
  * tx BYTES GSO SECONDS        frames as fast as they go: "packets=N seconds=S"
  * rx SECONDS [RING]           take what comes, likewise; with RING, give
  *                             buffers with an event, wanted or not
@@ -312,10 +313,10 @@ static void do_rx(struct frontend *f, const char *line, bool is_echo)
 
 static void do_open(struct frontend *f, const char *line)
 {
-    unsigned int nr_queues, is_split;
+    unsigned int nr_queues, split;
 
-    must(sscanf(line, "open %u %u", &nr_queues, &is_split) == 2, line);
-    frontend_open(f, nr_queues, is_split);
+    must(sscanf(line, "open %u %u", &nr_queues, &split) == 2, line);
+    frontend_open(f, nr_queues, split);
     printf("ports=");
     for (uint32_t i = 0; i < nr_queues; i++)
         printf("%u:%u,", f->queue[i].tx_port, f->queue[i].rx_port);
@@ -366,6 +367,9 @@ int main(int argc, char **argv)
             do_index(&f, line);
         } else if (!strncmp(line, "scribble", 8)) {
             do_scribble(&f, line);
+        } else if (!strncmp(line, "mute", 4)) {
+            f.queue[0].is_mute = true;
+            printf("muted\n");
         } else if (!strncmp(line, "spoil", 5)) {
             do_spoil(&f);
         } else if (!strncmp(line, "frame", 5)) {

@@ -72,7 +72,7 @@ class Frontend(FrontendProcess):
         self,
         *,
         nr_queues: int = 1,
-        is_split: bool = True,
+        is_split: bool | Sequence[bool] = True,
         features: tuple[str, ...] = FEATURES,
     ) -> None:
         """As a frontend's driver: rings, their nodes, and until both are 4."""
@@ -82,10 +82,18 @@ class Frontend(FrontendProcess):
         self.wait_carrier()
 
     def publish(
-        self, nr_queues: int, *, is_split: bool, features: tuple[str, ...]
+        self,
+        nr_queues: int,
+        *,
+        is_split: bool | Sequence[bool] = True,
+        features: tuple[str, ...] = FEATURES,
     ) -> None:
+        """Rings and their nodes. `is_split` may be said for each queue."""
         store = self.rig.store
-        said = self.ask(f"open {nr_queues} {int(is_split)}")
+        if isinstance(is_split, bool):
+            is_split = [is_split] * nr_queues
+        mask = sum(1 << i for i, value in enumerate(is_split) if value)
+        said = self.ask(f"open {nr_queues} {mask}")
         self.nr_queues = nr_queues
         if nr_queues > 1:
             store.write(f"{self.path}/multi-queue-num-queues", str(nr_queues))
@@ -94,7 +102,7 @@ class Frontend(FrontendProcess):
             top = f"{self.path}/queue-{i}" if nr_queues > 1 else self.path
             store.write(f"{top}/tx-ring-ref", str(_FIRST_REF + 2 * i))
             store.write(f"{top}/rx-ring-ref", str(_FIRST_REF + 2 * i + 1))
-            if is_split:
+            if is_split[i]:
                 store.write(f"{top}/event-channel-tx", tx_port)
                 store.write(f"{top}/event-channel-rx", rx_port)
             else:
@@ -113,12 +121,16 @@ class Frontend(FrontendProcess):
         said = self.net.ip(f"-o link show {self.tap}")
         return "LOWER_UP" in said
 
-    def unplug(self) -> None:
-        """As libxl does it, and until it is done."""
+    def leave(self) -> None:
+        """As libxl unplugs it, and until that is done."""
         self.rig.store.write(f"{self.backend}/online", "0")
         self.rig.store.write(f"{self.backend}/state", "5")
         self.set_state(XenbusState.CLOSED)
         self.wait_backend(XenbusState.CLOSED)
+
+    def unplug(self) -> None:
+        """Likewise, and its nodes are gone."""
+        self.leave()
         self.rig.store.remove(self.backend)
 
 
@@ -129,9 +141,11 @@ class Rig(BackendRig):
     daemon = "netbackd"
 
     net: Namespace = field(kw_only=True)
+    # What the backend's command line begins with.
+    prefix: Sequence[str] = ()
 
     def command(self, *words: str) -> Sequence[str]:
-        return self.net.command(*words)
+        return [*self.prefix, *self.net.command(*words)]
 
     def start_frontend(self, domid: int) -> Frontend:
         """A domain, with nothing in xenstore yet."""
@@ -145,14 +159,16 @@ class Rig(BackendRig):
 
 
 @contextmanager
-def open_rig(directory: Path, program: Path) -> Iterator[Rig]:
+def open_rig(
+    directory: Path, program: Path, prefix: Sequence[str] = ()
+) -> Iterator[Rig]:
     """All but frontends."""
     with ExitStack() as stack:
         net = stack.enter_context(open_namespace())
         evtchnd = stack.enter_context(open_daemon(directory))
         stack.enter_context(open_store(directory))
         store = stack.enter_context(Xenstore(directory / "xenstore"))
-        rig = Rig(directory, evtchnd, store, program, net=net)
+        rig = Rig(directory, evtchnd, store, program, net=net, prefix=prefix)
         stack.callback(rig.close)
         rig.start_backend()
         yield rig

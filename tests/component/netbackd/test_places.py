@@ -2,12 +2,13 @@
 """Where a tap is put: a bridge, a route, what a script makes of it."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.component.netbackd.frames import frame, ip6_icmp
 from tests.component.netbackd.rig import Frontend, Rig
+from tests.component.netbackd.traffic import OK, next_frame, send
 from xenner.xenbus import XenbusState
 
 
@@ -41,11 +42,16 @@ def test_a_bridge_that_comes_later(rig: Rig) -> None:
     rig.wait_node(
         f"{frontend.backend}/hotplug-error", "there is no bridge xenbr0 (yet)"
     )
-    frontend.connect()
+    frontend.publish(1)
+    frontend.wait_backend(XenbusState.CONNECTED)
+    # Up, it would lead to the host itself.
+    assert "UP" not in _link(rig, frontend.tap)["flags"]
+    assert frontend.node("carrier") == "0"
     rig.net.ip("link add xenbr0 type bridge")
     rig.wait_node(f"{frontend.backend}/hotplug-status", "connected")
     assert _link(rig, frontend.tap)["master"] == "xenbr0"
     assert frontend.node("hotplug-error") == ""
+    rig.wait_node(f"{frontend.backend}/carrier", "1")
     # And again: who has made it anew need not know of its ports.
     for _ in range(2):
         rig.net.ip("link del xenbr0")
@@ -53,6 +59,7 @@ def test_a_bridge_that_comes_later(rig: Rig) -> None:
             f"{frontend.backend}/hotplug-error",
             "there is no bridge xenbr0 (yet)",
         )
+        rig.wait_node(f"{frontend.backend}/carrier", "0")
         rig.net.ip("link add xenbr0 type bridge")
         rig.wait_node(f"{frontend.backend}/hotplug-error", "")
         assert _link(rig, frontend.tap)["master"] == "xenbr0"
@@ -106,50 +113,101 @@ def test_a_carrier_that_comes_and_goes(rig: Rig, frontend: Frontend) -> None:
     assert frontend.node("carrier") is None
 
 
+def _routed(rig: Rig, domid: int, ip: str) -> Frontend:
+    frontend = rig.start_frontend(domid)
+    frontend.plug(script="vif-route", gatewaydev="lan", ip=ip)
+    return frontend
+
+
 def test_a_route(rig: Rig) -> None:
     rig.net.ip("link add lan type bridge")
-    rig.net.ip("addr add 192.0.2.1/24 dev lan")
-    frontend = _plugged(
-        rig,
-        script="/etc/xen/scripts/vif-route",
-        gatewaydev="lan",
-        ip="192.0.2.77 2001:db8::7",
-    )
+    # Not the address of the other end.
+    rig.net.ip("addr add 192.0.2.1 peer 192.0.2.254 dev lan")
+    rig.net.ip("addr add 2001:db8::1/64 dev lan nodad")
+    rig.net.ip("link set lan up")
+    addresses = "192.0.2.77 198.51.100.0/28 2001:db8::7 2001:db8:7::/64"
+    frontend = _routed(rig, 320, addresses)
     frontend.connect()
-    said = rig.net.ip("route show 192.0.2.77")
-    assert said.split()[:3] == ["192.0.2.77", "dev", frontend.tap]
-    assert "src 192.0.2.1" in said
-    assert frontend.tap in rig.net.ip("-6 route show 2001:db8::7")
-    proxy = f"net.ipv4.conf.{frontend.tap.replace('.', '/')}.proxy_arp"
-    assert rig.net.run("sysctl", "-n", proxy).strip() == "1"
-
-
-def test_a_script_of_the_operators(rig: Rig, tmp_path: Path) -> None:
-    script, log = tmp_path / "vif-mine", tmp_path / "calls"
-    script.write_text(
-        '#!/bin/sh\necho "$* $XENBUS_TYPE $XENBUS_BASE_PATH $XENBUS_PATH '
-        f'$netdev $vif $script" >>{log}\n'
-    )
-    script.chmod(0o755)
-    nodes = {"bridge": "nowhere", "gatewaydev": "eth9"}
-    frontend = _plugged(rig, script=script, **nodes)
-    frontend.connect()
-    words = "type_if=vif vif backend backend/vif/320/0 eth9 vif320.0"
-    words += f" {script}\n"
-    assert log.read_text() == f"online {words}"
+    tap = frontend.tap
+    for _ in range(2):
+        four, six = (
+            rig.net.ip(f"{family} route show dev {tap} metric 2").splitlines()
+            for family in ("-4", "-6")
+        )
+        assert [line.split()[0] for line in four + six] == addresses.split()
+        assert all("src 192.0.2.1 " in line for line in four)
+        assert all("src 2001:db8::1 " in line for line in six)
+        # The guest's gateway answers there.
+        said = rig.net.ip(f"-o addr show dev {tap} scope global")
+        assert "192.0.2.1/32" in said
+        assert "2001:db8::1/128" in said
+        proxy = f"net.ipv4.conf.{tap.replace('.', '/')}.proxy_arp"
+        assert rig.net.run("sysctl", "-n", proxy).strip() == "1"
+        # Another one's addresses are not to be had.
+        other = _routed(rig, 321, "192.0.2.77")
+        other.wait_backend(XenbusState.CLOSED)
+        why = "ip 192.0.2.77/32 is another one's"
+        assert other.node("hotplug-error") == why
+        rig.store.remove(other.backend)
+        other.end()
+        rig.kill_backend()
+        rig.start_backend()
+        rig.wait_log("connected, to", 2)
+        frontend.wait_carrier()
     frontend.unplug()
-    while rig.taps():
-        pass
-    assert log.read_text() == f"online {words}offline {words}"
+    assert tap not in rig.net.ip("-4 route show") + rig.net.ip("-6 route show")
 
 
-def test_a_script_that_fails(rig: Rig, tmp_path: Path) -> None:
-    script = tmp_path / "vif-mine"
-    script.write_text("#!/bin/sh\necho no such network >&2\nexit 3\n")
-    script.chmod(0o755)
-    frontend = _plugged(rig, script=script)
+def test_a_route_of_one_family(rig: Rig) -> None:
+    """Of a gateway that has no IPv4; the tap's own address is one."""
+    rig.net.ip("link add lan type bridge")
+    frontend = _routed(rig, 320, "2001:db8::7")
+    frontend.connect()
+    said = rig.net.ip(f"-6 route show dev {frontend.tap} metric 2")
+    assert said.startswith("2001:db8::7 ")
+    rig.store.write(f"{frontend.backend}/ip", "192.0.2.7")
+    frontend.close()
+    frontend.leave()
+    other = _routed(rig, 321, "192.0.2.7")
+    other.wait_backend(XenbusState.CLOSED)
+    assert other.node("hotplug-error") == "gatewaydev lan has no IPv4 address"
+
+
+def test_a_guest_that_says_it_is_a_router(rig: Rig) -> None:
+    """The host has no routes from it, nor when it had no IPv6 at first."""
+    frontend = rig.start_frontend(320)
+    rig.store.write(f"{frontend.path}/mtu", "1500")
+    frontend.plug(mtu=1000)
+    frontend.connect()
+    rig.wait_node(f"{frontend.path}/mtu", "1000")
+    rig.store.write(f"{frontend.backend}/mtu", "1500")
+    rig.wait_node(f"{frontend.path}/mtu", "1500")
+    # RFC 4861: for half an hour; with a prefix that addresses may be made of.
+    advert = bytes.fromhex(
+        "86000000400807080000000000000000030440c0ffffffffffffffff00000000"
+        "20010db8000000000000000000000000"
+    )
+    source, everybody = "fe80::216:3eff:fe00:1", "ff02::1"
+    with rig.net.packets(frontend.tap) as raw:
+        data = frame(ip6_icmp(advert, source, everybody), kind=0x86DD)
+        data = bytes.fromhex("333300000001") + data[6:]
+        assert send(frontend, data) == OK
+        assert next_frame(raw, to=data[:6]) == data
+        data = frame(b"behind it" * 9)
+        assert send(frontend, data) == OK
+        assert next_frame(raw) == data
+    assert "default" not in rig.net.ip("-6 route show")
+    said = rig.net.ip(f"-6 addr show dev {frontend.tap}")
+    assert "2001:db8" not in said
+
+
+def test_what_is_no_bridge(rig: Rig) -> None:
+    frontend = _plugged(rig, bridge="lo")
     frontend.wait_backend(XenbusState.CLOSED)
-    assert "no such network" in (frontend.node("hotplug-error") or "")
+    why = f"{frontend.tap} cannot be a port of lo: "
+    assert (frontend.node("hotplug-error") or "").startswith(why)
+    assert "(is that a bridge?)" in rig.log()
+    assert rig.taps() == []
 
 
 @pytest.mark.parametrize(
@@ -158,12 +216,14 @@ def test_a_script_that_fails(rig: Rig, tmp_path: Path) -> None:
         ({"vifname": "a/b"}, "no name for an interface"),
         ({"vifname": "sixteen-letters-"}, "no name for an interface"),
         ({"rate": "1"}, "is not BYTES,MICROSECONDS"),
+        ({"vifname": "web%d"}, "no name for an interface"),
         ({"vifname": "taken"}, "there is an interface of that name"),
         ({"mtu": "99999"}, "mtu 99999 is not in"),
         ({"mtu": "big"}, "mtu 'big' is no number"),
         ({"vlan": "5000", "bridge": "b"}, "is no VLAN"),
         ({"script": "vif-route"}, "wants a gatewaydev"),
         ({"gatewaydev": "gone"}, "gatewaydev gone does not exist"),
+        ({"gatewaydev": "taken", "ip": "x"}, "'x' does not appear to be"),
         ({"script": "/nonexistent/vif-x"}, "No such file"),
     ],
 )

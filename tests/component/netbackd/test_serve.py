@@ -6,8 +6,6 @@ import json
 import os
 import re
 import select
-import socket
-import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +25,7 @@ from tests.component.netbackd.frames import (
     tcp,
     udp,
 )
-from tests.component.netbackd.rig import FEATURES, Frontend, Rig
+from tests.component.netbackd.rig import Frontend, Rig
 from tests.component.netbackd.traffic import (
     CSUM_BLANK,
     OK,
@@ -137,82 +135,6 @@ def test_large_tcp_is_cut_on_its_way(frontend: Frontend, family: int) -> None:
     assert came == payload
 
 
-@pytest.mark.parametrize("family", [4, 6])
-def test_large_tcp_for_the_guest(frontend: Frontend, family: int) -> None:
-    """It comes uncut."""
-    headers, gso_type = (54, 1) if family == 4 else (74, 2)
-    payload = tcp(bytes(i % 256 for i in range(30000)))
-    packet = (ip4 if family == 4 else ip6)(TCP, payload)
-    data = frame(packet, kind=0x800 if family == 4 else 0x86DD)
-    with frontend.net.packets(frontend.tap) as raw:
-        # vnet_hdr of a packet socket: the header of virtio_net.h before it.
-        raw.setsockopt(263, 15, 1)
-        header = struct.pack(
-            "<BBHHHH",
-            1,
-            1 if family == 4 else 4,
-            headers,
-            1448,
-            headers - 20,
-            16,
-        )
-        raw.send(header + data)
-    head, got = receive(frontend, data[12:14].hex())
-    # A neighbour's advertisement is IPv6 too.
-    while len(got) < 30000:
-        head, got = receive(frontend, data[12:14].hex())
-    assert head == f"flags=15 gso={gso_type}:1448 slots=8"
-    assert got[headers:] == data[headers:]
-
-
-def test_a_frontend_that_can_nothing(rig: Rig) -> None:
-    """Large packets are cut and summed for it before they come."""
-    frontend = rig.start_frontend(320)
-    frontend.plug()
-    frontend.connect(is_split=False, features=("request-rx-copy",))
-    net = rig.net
-    net.ip(f"addr add 10.9.0.1/24 dev {frontend.tap}")
-    net.ip(f"neigh add 10.9.0.2 lladdr {GUEST_MAC.hex(':')} dev {frontend.tap}")
-
-    def make() -> socket.socket:
-        return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-
-    with net.inside(make) as sender:
-        sender.sendto(b"x" * 100, ("10.9.0.2", 9))
-    head, got = receive(frontend, "0800")
-    assert head == "flags=0 gso=0:0 slots=1"
-    assert is_sound(got)
-    data = frame(b"small" * 20)
-    with net.packets(frontend.tap) as raw:
-        assert send(frontend, data) == OK
-        assert next_frame(raw) == data
-
-
-def test_a_boot_loader_and_then_a_kernel(rig: Rig) -> None:
-    """One vif, two frontends after each other: the first can nothing. A control
-    ring is not offered, and whoever has one is served without."""
-    frontend = rig.start_frontend(320)
-    frontend.plug(mtu=9000)
-    small, large = frame(b"loader" * 20), frame(b"kernel" * 1000)
-    for features in (("request-rx-copy",), FEATURES):
-        is_kernel = features == FEATURES
-        if is_kernel:
-            for name in ("ctrl-ring-ref", "event-channel-ctrl"):
-                rig.store.write(f"{frontend.path}/{name}", "9")
-        frontend.connect(is_split=is_kernel, features=features)
-        with rig.net.packets(frontend.tap) as raw:
-            for data in (large, small):
-                raw.send(data)
-            # What takes several buffers is not for a loader.
-            if is_kernel:
-                assert receive(frontend)[1] == large
-            assert receive(frontend)[1] == small
-            assert send(frontend, large) == OK
-            assert next_frame(raw) == large
-        frontend.close()
-        frontend.set_state(XenbusState.INITIALISING)
-
-
 def test_status(rig: Rig, frontend: Frontend) -> None:
     data = frame(b"s" * 86)
     for _ in range(3):
@@ -225,21 +147,6 @@ def test_status(rig: Rig, frontend: Frontend) -> None:
     assert f"\nnetbackd_tx_bytes_total{labels} 300\n" in rig.status(
         "--prometheus"
     )
-
-
-def test_many_queues(rig: Rig) -> None:
-    frontend = rig.start_frontend(320)
-    frontend.plug()
-    frontend.wait_backend(XenbusState.INIT_WAIT)
-    most = int(frontend.node("multi-queue-max-queues") or "0")
-    if most < 2:
-        pytest.skip("one processor")
-    frontend.connect(nr_queues=2)
-    with rig.net.packets(frontend.tap) as raw:
-        for queue in (0, 1):
-            data = frame(bytes([queue]) * 100)
-            assert send(frontend, data, queue=queue) == OK
-            assert next_frame(raw) == data
 
 
 def test_multicast_that_is_not_wanted(rig: Rig, frontend: Frontend) -> None:
@@ -266,11 +173,16 @@ def test_multicast_that_is_not_wanted(rig: Rig, frontend: Frontend) -> None:
     assert frontend.ask(f"group 0 {wanted.hex()}") == "status=-1"
 
 
-def test_closed_and_connected_again(rig: Rig, frontend: Frontend) -> None:
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_closed_and_connected_again(
+    rig: Rig, frontend: Frontend, is_closed: bool
+) -> None:
+    """A driver that is loaded anew, and a kernel that has not closed."""
     data = frame(b"again" * 20)
     for _ in range(2):
-        frontend.close()
-        frontend.wait_carrier(False)
+        if is_closed:
+            frontend.close()
+            frontend.wait_carrier(False)
         frontend.set_state(XenbusState.INITIALISING)
         frontend.connect()
         with rig.net.packets(frontend.tap) as raw:
@@ -313,6 +225,26 @@ def test_a_restart(rig: Rig, frontend: Frontend, is_killed: bool) -> None:
         assert next_frame(raw) == data
         raw.send(data)
         assert receive(frontend)[1] == data
+
+
+def _tx_gso(rig: Rig) -> int:
+    rows = json.loads(rig.status("--json"))
+    return int(rows["backend/vif/320/0"]["tx_gso"])
+
+
+def test_killed_under_load(rig: Rig, frontend: Frontend) -> None:
+    """Again and again, with packets of many slots on their way."""
+    size = 30000
+    head = frame(ip4(TCP, tcp(b""), total=size - 14), kind=0x800)
+    assert frontend.ask(f"frame {head.hex()}") == "framed"
+    frontend.tell(f"tx {size} 1448 3600")
+    for count in range(1, 7):
+        rig.wait_log("connected, to", count)
+        while _tx_gso(rig) == 0:
+            pass
+        assert frontend.backend_state() is XenbusState.CONNECTED
+        rig.kill_backend()
+        rig.start_backend()
 
 
 def test_the_store_ends(rig: Rig, frontend: Frontend) -> None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What toolstack and frontend write, and what is made of it."""
 
+from ipaddress import IPv4Network, IPv6Network
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from netbackd.engine import Rate, parse_rate
 from netbackd.frontend import Features, read_features, read_rings
 from netbackd.wishes import Vlan, Wishes, parse_vlans, read_wishes
+from xenner import xlvif
 from xenner.errors import GuestError, HostError
 from xenner.types import Domid
 
@@ -28,14 +31,36 @@ def test_a_vif_that_says_nothing() -> None:
 def test_bridge_route_and_script() -> None:
     nodes = {"script": "/etc/xen/scripts/vif-bridge", "bridge": "b"}
     assert read_wishes(nodes.get, PATH) == Wishes("vif7.2", bridge="b")
-    nodes = {"gatewaydev": "eth0", "ip": "10.0.0.1 10.0.0.2", "mtu": "1400"}
+    nodes = {"gatewaydev": "eth0", "ip": "10.0.0.1 fd00:7::/64"}
+    nodes["mtu"] = "1400"
     assert read_wishes(nodes.get, PATH) == Wishes(
-        "vif7.2", 1400, gateway="eth0", addresses=("10.0.0.1", "10.0.0.2")
+        "vif7.2",
+        1400,
+        gateway="eth0",
+        networks=(IPv4Network("10.0.0.1"), IPv6Network("fd00:7::/64")),
     )
+    # A script renames it by itself, as Xen's do.
     nodes = {"script": "/opt/vif-mine", "bridge": "b", "gatewaydev": "eth0"}
+    nodes["vifname"] = "web0"
     assert read_wishes(nodes.get, PATH) == Wishes(
-        "vif7.2", script="/opt/vif-mine", netdev="eth0"
+        "vif7.2", script="/opt/vif-mine", netdev="eth0", later_name="web0"
     )
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        {"vifname": "web%d"},
+        {"vifname": "."},
+        {"bridge": "sixteen-letters-"},
+        {"gatewaydev": "a/b"},
+        {"gatewaydev": "lan", "ip": "here"},
+        {"gatewaydev": "lan", "ip": "192.0.2.7/24"},
+    ],
+)
+def test_what_is_no_wish(nodes: dict[str, str]) -> None:
+    with pytest.raises(HostError, match=r"is no name|ip: "):
+        read_wishes(nodes.get, PATH)
 
 
 def test_vlans() -> None:
@@ -59,9 +84,25 @@ def test_rates() -> None:
     assert parse_rate(None) == parse_rate("") == Rate()
     assert parse_rate("1000,50000") == Rate(1000, 50000)
     assert parse_rate("0,50000") == parse_rate("9,0") == Rate()
-    for text in ("1000", "a,b", "1,2,3", "-1,5", "4294967296,1"):
+    for text in ("1000", "a,b", "1,2,3", "-1,5", "4294967296,1", "9" * 99):
         with pytest.raises(HostError):
             parse_rate(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["100Gb/s@1s", "9GB/s@999s", "1B/s@4294s", "1MB/s", "999GB/s"]
+)
+def test_rates_of_domain_files(text: str) -> None:
+    """As fast as the file says, whatever the interval."""
+    wanted = xlvif.parse_rate(text)
+    rate = parse_rate(f"{wanted.nr_bytes},{wanted.interval_us}")
+    assert rate.rate_bytes < 1 << 32
+    ratio = (
+        rate.rate_bytes
+        * wanted.interval_us
+        / (wanted.nr_bytes * rate.interval_us)
+    )
+    assert ratio == pytest.approx(1, rel=1e-4)
 
 
 def test_one_channel_or_two() -> None:
@@ -95,6 +136,21 @@ def test_features_follow_from_each_other() -> None:
     assert read_features(nodes.get) == Features(can_sg=True)
     del nodes["feature-no-csum-offload"], nodes["feature-sg"]
     assert read_features(nodes.get) == Features(has_csum=True)
+    nodes = {"feature-rx-notify": "1", "feature-gso-tcpv4": "1"}
+    assert read_features(nodes.get) == Features(has_rx_notify=True)
+    # A tap would leave IPv6's blank as well.
+    nodes["feature-sg"] = "1"
+    assert not read_features(nodes.get).has_csum
+
+
+def test_queues_with_one_channel_and_with_two() -> None:
+    nodes = {"request-rx-copy": "1", "multi-queue-num-queues": "2"}
+    for i in range(2):
+        for name, value in ONE.items():
+            nodes[f"queue-{i}/{name}"] = value
+    nodes |= {"queue-1/event-channel-tx": "6", "queue-1/event-channel-rx": "7"}
+    rings = read_rings(nodes.get, Domid(7))
+    assert [(r.tx_port, r.rx_port) for r in rings] == [(5, 5), (6, 7)]
 
 
 _NAMES = st.sampled_from(

@@ -168,6 +168,7 @@ def test_what_an_interface_can_be(text: str, wanted: Vif) -> None:
         ("ip=10.0.0", "not an address"),
         ("bridge=a/b", "name of a network device"),
         ("vifname=waytoolongforadevice", "name of a network device"),
+        ("vifname=web%d", "name of a network device"),
         ("rate=fast", "as 10Mb/s"),
         ("mtu=12", "must be 68"),
         ("mtu=x", "not a number"),
