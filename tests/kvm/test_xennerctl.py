@@ -72,7 +72,8 @@ def test_a_life_by_its_commands(ctl: Ctl) -> None:
     (long,) = json.loads(ctl("list", "-l", "web"))
     assert long["config"]["c_info"]["name"] == "web"
     assert len(ctl("vcpu-list", "web").splitlines()) == 3
-    assert ctl("uptime", "web").splitlines()[1].split()[:2] == ["web", domid]
+    uptimes = ctl("uptime", "web", "0").splitlines()[1:]
+    assert [line.split()[:2] for line in uptimes] == [guest[:2], host[:2]]
 
     ctl("pause", "web")
     assert rows(ctl("list", "web"))[0][4] == "--p---"
@@ -203,10 +204,14 @@ def test_info_as_ganeti_reads_it(ctl: Ctl) -> None:
 
 
 def test_what_is_not_there(ctl: Ctl) -> None:
-    for words in (("destroy", "x"), ("domid", "x"), ("list", "x")):
+    for words in (("destroy", "x"), ("list", "x"), ("vcpu-list", "0", "x")):
         done = ctl.run(*words)
         assert done.returncode == 1
         assert done.stderr == "x is an invalid domain identifier (rc=-6)\n"
+    done = ctl.run("domid", "x")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Can't get domid of domain name 'x', maybe")
+    assert ctl.run("list", "0", "0").returncode == 2
     file = ctl.host.directory / "bad.cfg"
     file.write_text("name='bad'\nkernel='/none'\n")
     done = ctl.run("create", "-q", str(file))

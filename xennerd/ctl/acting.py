@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import getpass
 import os
 import select
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from xenner.errors import ConfigError, HostError
 from xenner.xenstore import Xenstore, XenstoreError
-from xennerd.ctl.command import Command
+from xennerd.ctl.command import Command, parser_of
 from xennerd.ctl.domains import (
     Domain,
     Places,
@@ -37,7 +36,7 @@ def _one(
     name: str, words: Sequence[str], *more: str
 ) -> tuple[Domain, list[str]]:
     """The domain that the first word names, and the values of `more`."""
-    parser = argparse.ArgumentParser(f"xennerctl {name}")
+    parser = parser_of(name)
     for argument in ("domain", *more):
         parser.add_argument(argument)
     values = list(vars(parser.parse_args(words)).values())
@@ -87,7 +86,7 @@ def _wait_end(domains: Sequence[Domain]) -> None:
 
 
 def _ask_to_end(name: str, request: str, words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(f"xennerctl {name}")
+    parser = parser_of(name)
     add = parser.add_argument
     add("-a", "--all", action="store_true")
     # Also -ww; a guest that is preserved is one that has ended.
@@ -122,7 +121,7 @@ def _reboot(words: Sequence[str]) -> int:
 
 
 def _destroy(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("xennerctl destroy")
+    parser = parser_of("destroy")
     parser.add_argument("-f", action="store_true")
     parser.add_argument("domain")
     domain = find_domain(_places(), parser.parse_args(words).domain)

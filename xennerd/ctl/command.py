@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a command is, and how one is found by its name. Pure."""
+"""What a command is, and how one is found by its name."""
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from xenner.errors import ConfigError
 
@@ -16,6 +19,16 @@ class Command:
     run: Callable[[Sequence[str]], int]
     usage: str
     summary: str
+
+
+def own_name() -> str:
+    """What we were called as: `xl` through a link of that name."""
+    return "xl" if Path(sys.argv[0]).name == "xl" else "xennerctl"
+
+
+def parser_of(command: str) -> argparse.ArgumentParser:
+    """For the words after a command's name; it says whose they are."""
+    return argparse.ArgumentParser(f"{own_name()} {command}")
 
 
 class NoCommandError(ConfigError):

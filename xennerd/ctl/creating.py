@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import select
 import sys
@@ -14,8 +13,14 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from xenner.errors import HostError
-from xennerd.ctl.command import Command
-from xennerd.ctl.domains import Domain, Places, find_domain, list_domains
+from xennerd.ctl.command import Command, parser_of
+from xennerd.ctl.domains import (
+    WHO_MAY,
+    Domain,
+    Places,
+    find_domain,
+    list_domains,
+)
 from xennerd.ctl.files import warn
 from xennerd.domainfile import config_of, read_text
 from xennerd.qmp.client import QmpClient, QmpRefusedError
@@ -23,10 +28,11 @@ from xennerd.vm.escape import LEAVE
 
 # Longer than xennerd gives the guest.
 _READY_LIMIT_S = 150.0
+_NO_DAEMON = f"systemctl start xennerd, or xennerd by hand; for {WHO_MAY}"
 
 
 def _create(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("xennerctl create")
+    parser = parser_of("create")
     add = parser.add_argument
     add("-p", dest="is_paused", action="store_true", help="leave it paused")
     add("-c", dest="console", action="store_true", help="go to its console")
@@ -67,7 +73,7 @@ def _start(
     path = places.runtime_dir / "xennerd.socket"
     try:
         with QmpClient(
-            path, server="xennerd", limit_s=_READY_LIMIT_S
+            path, server="xennerd", hint=_NO_DAEMON, limit_s=_READY_LIMIT_S
         ) as daemon:
             daemon.execute(
                 "domain-create",
@@ -82,7 +88,7 @@ def _start(
 
 
 def _console(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("xennerctl console")
+    parser = parser_of("console")
     parser.add_argument("-t", dest="kind", choices=["pv"], default="pv")
     parser.add_argument("-n", dest="number", type=int, default=0)
     parser.add_argument("domain")

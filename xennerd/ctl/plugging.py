@@ -4,7 +4,6 @@ guest that runs, plugged in and out as libxl does (libxl_device.c)."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 import uuid
@@ -19,7 +18,7 @@ from xenner.xenbus import XenbusState, parse_state
 from xenner.xenstore import Xenstore, XenstoreError
 from xenner.xldisk import parse_disk, vdev_number
 from xenner.xlvif import parse_vif
-from xennerd.ctl.command import Command
+from xennerd.ctl.command import Command, parser_of
 from xennerd.ctl.domains import Domain, Places, find_domain
 from xennerd.devicenodes import device_paths, disk_nodes, vif_nodes
 from xennerd.guestnodes import Node
@@ -142,7 +141,7 @@ def _remember(domain: Domain, kind: str, devid: int, spec: str = "") -> None:
 
 
 def _block_attach(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("xennerctl block-attach")
+    parser = parser_of("block-attach")
     parser.add_argument("domain")
     parser.add_argument("spec", nargs="+")
     arguments = parser.parse_args(words)
@@ -160,7 +159,7 @@ def _block_attach(words: Sequence[str]) -> int:
 
 
 def _network_attach(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("xennerctl network-attach")
+    parser = parser_of("network-attach")
     parser.add_argument("domain")
     parser.add_argument("spec", nargs="*")
     arguments = parser.parse_args(words)
@@ -194,7 +193,7 @@ def _devids(store: Xenstore, domain: Domain, kind: str) -> set[int]:
 
 
 def _detach(name: str, words: Sequence[str]) -> tuple[Domain, str, bool]:
-    parser = argparse.ArgumentParser(f"xennerctl {name}")
+    parser = parser_of(name)
     parser.add_argument("--force", action="store_true")
     parser.add_argument("domain")
     parser.add_argument("device")

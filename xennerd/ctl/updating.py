@@ -4,7 +4,6 @@ start on."""
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ from pathlib import Path
 from xenner.errors import HostError
 from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.ctl.acting import parse_mib
-from xennerd.ctl.command import Command
+from xennerd.ctl.command import Command, parser_of
 from xennerd.ctl.domains import Places, find_domain, monitor_path
 from xennerd.ctl.files import warn
 from xennerd.domainfile import read_config
@@ -23,7 +22,7 @@ from xennerd.records import read_record, write_record
 
 
 def _mem_max(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("xennerctl mem-max")
+    parser = parser_of("mem-max")
     parser.add_argument("domain")
     parser.add_argument("size")
     arguments = parser.parse_args(words)
@@ -49,7 +48,7 @@ def _mem_max(words: Sequence[str]) -> int:
 
 
 def _config_update(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("xennerctl config-update")
+    parser = parser_of("config-update")
     parser.add_argument("-f", "--defconfig", help="the file, by an option")
     parser.add_argument("-d", "--debug", action="store_true")
     parser.add_argument("domain")

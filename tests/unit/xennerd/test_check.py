@@ -2,12 +2,16 @@
 """xennerctl's commands are found, and `check` reads files."""
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from xenner.errors import ConfigError
-from xennerd.ctl.__main__ import main
+from xennerd.ctl.__main__ import COMMANDS, main
 from xennerd.ctl.command import Command, find_command
 
 NAMES = ("list", "shutdown", "sched-credit", "sched-credit2", "save")
@@ -85,6 +89,72 @@ def test_through_a_link_it_is_xl(
     monkeypatch.setattr("sys.argv", ["/usr/local/sbin/xl", "nothing"])
     assert main() == 1
     assert capsys.readouterr().err == "xl: command not implemented\n"
+
+
+def test_usage_is_of_what_it_was_called_as(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["/usr/local/sbin/xl", "pause"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: xl pause ")
+
+
+def test_who_may_not_look_is_told_so(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    vmcore = tmp_path / "vmcore.3"
+    # Root may open all but this.
+    vmcore.symlink_to(vmcore)
+    monkeypatch.setenv("XENNER_RUNTIME_DIR", str(tmp_path))
+    assert main(["list"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"xennerctl: {vmcore}: ")
+    assert err.endswith(" (for root and members of the group xenner)\n")
+
+
+def test_where_no_daemon_runs_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XENNER_RUNTIME_DIR", str(tmp_path))
+    file = tmp_path / "7.cfg"
+    file.write_text("name='web'\nkernel='/k'\n")
+    assert main(["create", "-q", str(file)]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"xennerctl: xennerd at {tmp_path}/xennerd.socket: ")
+    assert "(systemctl start xennerd, or " in err
+    assert err.count("\n") == 1
+
+
+def test_who_interrupts_it_sees_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_words: Sequence[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(COMMANDS, "list", Command(interrupted, "", ""))
+    assert main(["list"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "xennerd.ctl", "help"],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_check_config(
