@@ -108,6 +108,10 @@ def test_preserved(ctl: Ctl) -> None:
     core = ctl.host.directory / "copy"
     ctl("dump-core", "web", str(core))
     assert core.read_bytes() == (ctl.host.directory / "vmcore.7").read_bytes()
+    for words in (("pause", "web"), ("mem-set", "web", "8")):
+        refused = ctl.run(*words)
+        assert refused.returncode == 1
+        assert refused.stderr == "xennerctl: web has ended: crash\n"
     ctl("destroy", "web")
     assert left(ctl) == []
     assert start(ctl, "poweroff", "").returncode == 0

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import grp
 import json
+import os
 import pwd
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +26,7 @@ UNIT = f"xenner@{DOMID}.service"
 FILE = Path(f"/etc/xenner/{DOMID}.cfg")
 SETTINGS = Path("/etc/xenner/xenner.toml")
 KERNEL = Path(__file__).resolve().parents[2] / "build/debian/vmlinuz"
+NOBODY = 65534
 # The most that systemd-analyze may find exposed, in its tenths.
 MOST_EXPOSED = 20
 
@@ -272,6 +276,38 @@ def test_any_file_is_a_unit(xennerd: None, tmp_path: Path) -> None:
         own = Path("/run/xenner/config/shop.cfg")
         wait(f"while test -e {own}", limit_s=20)
     finally:
+        file.unlink()
+
+
+def test_a_member_of_the_group_runs_guests(
+    xennerd: None, tmp_path: Path
+) -> None:
+    """Who is neither root nor one of the daemons; and nobody else does."""
+    write_file(tmp_path)
+    file = Path("/var/lib/xenner-test-other.cfg")
+    file.write_text(FILE.read_text().replace("'web'", "'shop'"))
+    home = Path("/var/lib/xenner-test-home")
+    home.mkdir()
+    os.chown(home, NOBODY, NOBODY)
+    person = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}")
+    group = grp.getgrnam("xenner").gr_gid
+    member = (*person, f"--groups={group}", "xennerctl")
+    try:
+        output_of(*member, "create", str(file))
+        assert "shop" in output_of(*member, "list")
+        refused = run(*person, "--clear-groups", "xennerctl", "list")
+        assert refused.returncode == 1
+        assert refused.stderr.endswith(" members of the group xenner)\n")
+        # Where the guest's process, which has a view of its own, sees nothing.
+        core = home / "core"
+        output_of(*member, "dump-core", "shop", str(core))
+        assert core.read_bytes()[:4] == b"\x7fELF"
+        assert core.stat().st_uid == NOBODY
+        typed = f"echo 'echo ty''ped; poweroff -f' | {' '.join(member)}"
+        assert "\ntyped\n" in output_of("sh", "-c", f"{typed} console shop")
+    finally:
+        run("xennerctl", "destroy", "shop")
+        shutil.rmtree(home)
         file.unlink()
 
 

@@ -7,9 +7,10 @@ import getpass
 import os
 import select
 import shutil
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from xenner.errors import ConfigError, HostError
 from xenner.xenstore import Xenstore, XenstoreError
@@ -27,6 +28,8 @@ from xennerd.qmp.client import QmpClient
 from xennerd.records import read_record, remove_record
 from xennerd.tools.staleness import LivesError, claimed
 
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+
 
 def _places() -> Places:
     return Places.of(os.environ)
@@ -43,12 +46,20 @@ def _one(
     return find_domain(_places(), values[0]), values[1:]
 
 
+def _check_lives(domain: Domain) -> None:
+    """One that stays when it is dead has neither monitor nor nodes."""
+    if domain.end:
+        raise HostError(f"{domain.name} has ended: {domain.end}")
+
+
 def _execute(domain: Domain, command: str, **arguments: object) -> None:
+    _check_lives(domain)
     with QmpClient(monitor_path(_places(), domain.domid)) as monitor:
         monitor.execute(command, **arguments)
 
 
 def _write(domain: Domain, node: str, value: str) -> None:
+    _check_lives(domain)
     try:
         with Xenstore(_places().xenstore) as store:
             store.write(f"{domain_path(domain.domid)}/{node}", value)
@@ -206,22 +217,39 @@ def _rename(words: Sequence[str]) -> int:
 
 def _dump_core(words: Sequence[str]) -> int:
     domain, (file,) = _one("dump-core", words, "file")
-    path = Path(file).absolute()
-    if domain.end:
-        _copy(_places().runtime_dir / f"vmcore.{domain.domid}", path)
-        return 0
-    _execute(domain, "dump-guest-memory", paging=False, protocol=f"file:{path}")
+    with _written(Path(file)) as target:
+        if domain.end:
+            # A dead guest's memory is a core as it is.
+            vmcore = _places().runtime_dir / f"vmcore.{domain.domid}"
+            with vmcore.open("rb") as source:
+                shutil.copyfileobj(source, target, 1 << 20)
+            return 0
+        # The guest's process has a view of the file system of its own, and
+        # is another user: it gets the file that is open.
+        path = monitor_path(_places(), domain.domid)
+        with QmpClient(path, limit_s=None) as monitor:
+            monitor.give(target.fileno(), "core")
+            monitor.execute(
+                "dump-guest-memory", paging=False, protocol="fd:core"
+            )
     return 0
 
 
-def _copy(vmcore: Path, target: Path) -> None:
-    """A dead guest's memory is a core as it is."""
+@contextmanager
+def _written(path: Path) -> Iterator[BinaryIO]:
+    """A file for nobody else's eyes; one that was made here does not outlive
+    an error. HostError."""
+    is_new = not path.exists()
     try:
-        with vmcore.open("rb") as source, target.open("wb") as copy:
-            target.chmod(0o600)
-            shutil.copyfileobj(source, copy, 1 << 20)
-    except OSError as error:
-        raise HostError(f"{target}: {error.strerror}") from error
+        fd = os.open(path, _NEW, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            yield file
+    except (OSError, HostError) as error:
+        if is_new:
+            path.unlink(missing_ok=True)
+        if isinstance(error, HostError):
+            raise
+        raise HostError(f"{path}: {error.strerror}") from error
 
 
 COMMANDS = {
