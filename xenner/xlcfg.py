@@ -110,6 +110,12 @@ class DomainConfig:
     """One line each, with the place: for the person, not for the guest."""
 
 
+def check_name(name: str) -> None:
+    """ValueError: no domain can be called that here."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"name {name!r}: letters, digits and _.+:@-")
+
+
 def parse_config(
     text: str, *, file: str, extra: str = "", default_name: str = ""
 ) -> DomainConfig:
@@ -148,8 +154,10 @@ class _Reader:
         name = self._text("name", default_name)
         if not name:
             raise ConfigError("no name: xl's files have one", file=self._file)
-        if not _NAME.fullmatch(name):
-            raise self._error(f"name {name!r}: letters, digits and _.+:@-")
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise self._error(str(error)) from None
         if not (kernel := self._text("kernel")):
             raise ConfigError("no kernel: nothing to boot", file=self._file)
         memory_mib = self._number("memory", 32, 1, _MAX_MEMORY_MIB)

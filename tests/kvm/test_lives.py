@@ -112,7 +112,8 @@ def test_preserved(ctl: Ctl) -> None:
         refused = ctl.run(*words)
         assert refused.returncode == 1
         assert refused.stderr == "xennerctl: web has ended: crash\n"
-    ctl("destroy", "web")
+    ctl("rename", "web", "late")
+    ctl("destroy", "late")
     assert left(ctl) == []
     assert start(ctl, "poweroff", "").returncode == 0
     assert left(ctl) == []

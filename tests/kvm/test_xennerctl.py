@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +18,9 @@ from tests.kvm.ctl import Ctl
 from tests.kvm.outside import INIT, POWEROFF, open_host
 from tests.kvm.supervisor import open_xennerd
 from tests.places.rules import limit_s
+from xenner.types import Domid
 from xennerd.qmp.client import QmpClient
+from xennerd.records import read_record
 
 pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
 
@@ -152,6 +156,34 @@ def test_what_is_updated_counts_from_the_next_start_on(ctl: Ctl) -> None:
         assert monitor.execute("query-uuid") == handle
 
 
+def nr_starts(ctl: Ctl, domid: str) -> int:
+    """None while one that was killed is being buried."""
+    record = read_record(ctl.host.directory, Domid(int(domid)))
+    return len(record.starts_s) if record is not None else 0
+
+
+def test_a_new_name_stays(ctl: Ctl) -> None:
+    """Over a reboot, and when the guest's process is killed."""
+    file = str(ctl.host.directory / "web.cfg")
+    ctl("create", file, "on_crash='restart'")
+    domid = ctl("domid", "web").strip()
+    refused = ctl.run("rename", "web", "../web")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    ctl("rename", "web", "shop")
+    for nr_before, end in enumerate((("reboot", "shop"), ()), start=1):
+        pid = json.loads(ctl("list", "--json", "shop"))[0]["pid"]
+        if end:
+            ctl(*end)
+        else:
+            os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + limit_s(60)
+        while nr_starts(ctl, domid) <= nr_before:
+            assert time.monotonic() < deadline
+        # Between two processes there is none.
+        while [row[:2] for row in rows(ctl("list"))][1:] != [["shop", domid]]:
+            assert time.monotonic() < deadline
+
+
 def vdevs(ctl: Ctl) -> list[str]:
     # For a moment between two processes there is no such domain.
     lines = ctl.run("block-list", "web").stdout.splitlines()[1:]
@@ -176,15 +208,14 @@ def test_what_is_plugged_in_stays_over_a_reboot(
     ctl("block-attach", "web", f"{directory}/second,raw,xvdb,r")
     assert vdevs(ctl) == ["51712", "51728"]
     domid = ctl("domid", "web").strip()
-    record = directory / f"domain.{domid}"
-    nr_starts = len(json.loads(record.read_text())["starts_s"])
+    nr_before = nr_starts(ctl, domid)
     if is_reset:
         _reset(ctl, domid)
     else:
         ctl("reboot", "web")
     deadline = time.monotonic() + limit_s(60)
     # The start is counted before the guest has its nodes.
-    while len(json.loads(record.read_text())["starts_s"]) == nr_starts:
+    while nr_starts(ctl, domid) == nr_before:
         assert time.monotonic() < deadline
     while vdevs(ctl) != ["51712", "51728"]:
         assert time.monotonic() < deadline

@@ -9,11 +9,13 @@ import select
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from xenner.errors import ConfigError, HostError
 from xenner.xenstore import Xenstore, XenstoreError
+from xenner.xlcfg import check_name
 from xennerd.ctl.command import Command, parser_of
 from xennerd.ctl.domains import (
     Domain,
@@ -25,7 +27,7 @@ from xennerd.ctl.domains import (
 from xennerd.guestnodes import domain_path
 from xennerd.journal import Event, Subject, tell_unit
 from xennerd.qmp.client import QmpClient
-from xennerd.records import read_record, remove_record
+from xennerd.records import change_record, read_record, remove_record
 from xennerd.tools.staleness import LivesError, claimed
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -209,9 +211,25 @@ def _mem_set(words: Sequence[str]) -> int:
 
 def _rename(words: Sequence[str]) -> int:
     domain, (name,) = _one("rename", words, "name")
-    if any(name == other.name for other in list_domains(_places())):
+    places = _places()
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise ConfigError(f"rename: {error}") from None
+    if any(name == other.name for other in list_domains(places)):
         raise HostError(f"a domain {name!r} is there already")
-    _write(domain, "name", name)
+    # What it is started from again says it too.
+    change_record(
+        places.runtime_dir,
+        domain.domid,
+        lambda record: replace(
+            record,
+            name=name,
+            settings=f"{record.settings}\nname='{name}'".lstrip(),
+        ),
+    )
+    if not domain.end:
+        _write(domain, "name", name)
     return 0
 
 

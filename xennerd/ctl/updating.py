@@ -18,7 +18,7 @@ from xennerd.ctl.files import warn
 from xennerd.domainfile import read_config
 from xennerd.guestnodes import domain_path
 from xennerd.qmp.client import QmpClient
-from xennerd.records import read_record, write_record
+from xennerd.records import Record, change_record
 
 
 def _mem_max(words: Sequence[str]) -> int:
@@ -67,19 +67,20 @@ def _config_update(words: Sequence[str]) -> int:
     path = Path(file).absolute()
     config = read_config(path, extra=extra)
     warn(config)
-    record = read_record(places.runtime_dir, domain.domid)
-    if record is None:
+
+    def updated(record: Record) -> Record:
+        if config.name != record.name:
+            raise HostError(
+                f"{file} is of {config.name!r}, not of {record.name!r}"
+            )
+        # As libxl's: the file is all, with what was plugged in or without.
+        return replace(record, file=str(path), settings=extra, plugged=())
+
+    if change_record(places.runtime_dir, domain.domid, updated) is None:
         raise HostError(
             f"{domain.name}: was started without a domain file",
             "it has no configuration that could be used again",
         )
-    if config.name != record.name:
-        raise HostError(f"{file} is of {config.name!r}, not of {record.name!r}")
-    write_record(
-        places.runtime_dir,
-        # As libxl's: the file is all, with what was plugged in or without.
-        replace(record, file=str(path), settings=extra, plugged=()),
-    )
     return 0
 
 
