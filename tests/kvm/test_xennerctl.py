@@ -248,3 +248,10 @@ def test_what_is_not_there(ctl: Ctl) -> None:
     done = ctl.run("create", "-q", str(file))
     assert done.returncode == 1
     assert "/none: cannot read the kernel" in done.stderr
+    # A device that cannot be had is found out before anybody relies on it.
+    file = ctl.host.directory / "web.cfg"
+    done = ctl.run("create", "-q", str(file), "disk=['/none,raw,xvda,w']")
+    assert done.returncode == 1
+    assert "xvda: /none: No such file or directory" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert [row[0] for row in rows(ctl("list"))] == ["Domain-0"]

@@ -316,6 +316,11 @@ def test_a_member_of_the_group_runs_guests(
     [
         ("name='web'\nkernel=", f"{FILE}:2: a value"),
         ("name='web'\nkernel='/none'", "/none: "),
+        (
+            f"name='web'\nkernel='{KERNEL}'\nmemory=128\n"
+            "disk=['/none,raw,xvda,w']",
+            "xvda: /none: No such file or directory",
+        ),
     ],
 )
 def test_a_wrong_file_is_one_line(

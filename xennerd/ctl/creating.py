@@ -13,6 +13,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from xenner.errors import HostError
+from xenner.types import Domid
+from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.ctl.command import Command, parser_of
 from xennerd.ctl.domains import (
     WHO_MAY,
@@ -22,6 +24,7 @@ from xennerd.ctl.domains import (
     list_domains,
 )
 from xennerd.ctl.files import warn
+from xennerd.ctl.plugging import warn_of_vif
 from xennerd.domainfile import config_of, read_text
 from xennerd.qmp.client import QmpClient, QmpRefusedError
 from xennerd.vm.escape import LEAVE
@@ -60,7 +63,14 @@ def _create(words: Sequence[str]) -> int:
     places = Places.of(os.environ)
     if any(config.name == other.name for other in list_domains(places)):
         raise HostError(f'Domain with name "{config.name}" already exists.')
-    _start(places, path, text, extra, is_paused=arguments.is_paused)
+    domid = _start(places, path, text, extra, is_paused=arguments.is_paused)
+    if config.vifs:
+        with (
+            suppress(OSError, XenstoreError),
+            Xenstore(places.xenstore) as store,
+        ):
+            for vif in config.vifs:
+                warn_of_vif(store, domid, vif.devid)
     if arguments.console:
         return _attach(places, find_domain(places, config.name))
     return 0
@@ -68,14 +78,14 @@ def _create(words: Sequence[str]) -> int:
 
 def _start(
     places: Places, file: Path, text: str, extra: str, *, is_paused: bool
-) -> None:
-    """Returns when the guest runs; xennerd has it then."""
+) -> Domid:
+    """Returns when the guest runs, with its number; xennerd has it then."""
     path = places.runtime_dir / "xennerd.socket"
     try:
         with QmpClient(
             path, server="xennerd", hint=_NO_DAEMON, limit_s=_READY_LIMIT_S
         ) as daemon:
-            daemon.execute(
+            created = daemon.execute(
                 "domain-create",
                 file=str(file.absolute()),
                 # xennerd is another user, who may not read it.
@@ -85,6 +95,7 @@ def _start(
             )
     except QmpRefusedError as error:
         raise HostError(error.reason) from None
+    return Domid(int(created["domid"]))
 
 
 def _console(words: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ guest that runs, plugged in and out as libxl does (libxl_device.c)."""
 from __future__ import annotations
 
 import os
+import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +21,12 @@ from xenner.xldisk import parse_disk, vdev_number
 from xenner.xlvif import parse_vif
 from xennerd.ctl.command import Command, parser_of
 from xennerd.ctl.domains import Domain, Places, find_domain
-from xennerd.devicenodes import device_paths, disk_nodes, vif_nodes
+from xennerd.devicenodes import (
+    backend_path,
+    device_paths,
+    disk_nodes,
+    vif_nodes,
+)
 from xennerd.guestnodes import Node
 from xennerd.nodewriting import in_transaction, replace_nodes
 from xennerd.plugged import remember
@@ -120,6 +126,13 @@ class _Device:
         replace_nodes(self._store, [*paths, backend], ())
 
 
+def warn_of_vif(store: Xenstore, domid: Domid, devid: int) -> None:
+    """Tell the person what one that is served still waits for: its bridge."""
+    path = backend_path("vif", domid, devid)
+    if why := store.find(f"{path}/hotplug-error"):
+        print(f"warning: vif {devid}: {why}", file=sys.stderr)
+
+
 @contextmanager
 def _xenstore() -> Iterator[Xenstore]:
     try:
@@ -177,6 +190,7 @@ def _network_attach(words: Sequence[str]) -> int:
         handle = _handle(domain)
         nodes = vif_nodes(domain.domid, vif, handle=handle)
         _Device(store, "vif", domain.domid, vif.devid).attach(nodes)
+        warn_of_vif(store, domain.domid, vif.devid)
     _remember(domain, "vif", vif.devid, text or "type=vif")
     return 0
 
