@@ -7,6 +7,7 @@ of standard error, they are lines there.
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from xenner.types import Domid
 # sd-daemon(3).
 _PRIORITY_ERROR = 3
 _PRIORITY_NOTICE = 5
+_PRIORITY_INFO = 6
 
 
 class Event(StrEnum):
@@ -100,8 +102,9 @@ def _send(
 
 
 def set_up_logging(subject: Subject) -> None:
-    """Every record of this process goes to the journal with the domain's
-    fields; where there is none, logging stays as it is."""
+    """Every record of this process, and what it prints on standard error, goes
+    to the journal with the domain's fields; where there is none, all stays as
+    it is."""
     journal = find_journal()
     if journal is None:
         return
@@ -110,3 +113,27 @@ def set_up_logging(subject: Subject) -> None:
     )
     handler.setFormatter(logging.Formatter(f"{subject.name}: %(message)s"))
     logging.getLogger().handlers[:] = [handler]
+    sys.stderr = _Printed(journal, subject)
+
+
+class _Printed(io.TextIOBase):
+    """Standard error, a line at a time: what a crash left, a traceback."""
+
+    def __init__(self, journal: Any, subject: Subject) -> None:
+        self._journal = journal
+        self._subject = subject
+        self._rest = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in filter(None, lines):
+            self._journal.send(
+                line,
+                PRIORITY=_PRIORITY_INFO,
+                SYSLOG_IDENTIFIER="xenner",
+                **self._subject.fields(),
+            )
+        return len(text)
