@@ -97,6 +97,11 @@ def test_a_life_by_its_commands(ctl: Ctl) -> None:
     assert "between its target, 160 MiB" in refused.stderr
     assert "web" in ctl("complete", "destroy", "").splitlines()
 
+    ctl("vcpu-set", "web", "1")
+    nodes = [f"/local/domain/{domid}/cpu/{i}/availability" for i in (0, 1)]
+    assert ctl.host.run("xenstore-read", *nodes) == "online\noffline\n"
+    refused = ctl.run("vcpu-set", "web", "3")
+    assert refused.stderr == "xennerctl: web: between 1 and 2 vCPUs\n"
     ctl("rename", "web", "shop")
     assert ctl("domname", domid) == "shop\n"
     core = ctl.host.directory / "core"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from xenner.errors import ConfigError, HostError
 from xennerd.ctl import (
+    absent,
     acting,
     completing,
     creating,
@@ -75,14 +76,21 @@ def _run(words: Sequence[str], *, name: str) -> int:
         return 1
     if words[0] in ("help", "-h", "--help"):
         return _help(words[1:], name=name)
-    return COMMANDS[find_command(words[0], COMMANDS)].run(words[1:])
+    return _find(words[0]).run(words[1:])
+
+
+def _find(word: str) -> Command:
+    name = find_command(word, {**COMMANDS, **absent.REASONS})
+    if name not in COMMANDS:
+        raise HostError(f"{name}: {absent.REASONS[name]}")
+    return COMMANDS[name]
 
 
 def _help(words: Sequence[str], *, name: str) -> int:
     if not words:
         print(help_text(COMMANDS, name=name), end="")
         return 0
-    command = COMMANDS[find_command(words[0], COMMANDS)]
+    command = _find(words[0])
     print(f"Usage: {name} {command.usage}\n\n{command.summary}.")
     return 0
 

@@ -209,6 +209,24 @@ def _mem_set(words: Sequence[str]) -> int:
     return 0
 
 
+def _vcpu_set(words: Sequence[str]) -> int:
+    parser = parser_of("vcpu-set")
+    parser.add_argument("-i", "--ignore-host", action="store_true")
+    parser.add_argument("domain")
+    parser.add_argument("number", type=int)
+    arguments = parser.parse_args(words)
+    domain = find_domain(_places(), arguments.domain)
+    _check_lives(domain)
+    most = len(domain.vcpus)
+    if not 1 <= arguments.number <= most:
+        raise HostError(f"{domain.name}: between 1 and {most} vCPUs")
+    for number in range(most):
+        is_online = number < arguments.number
+        node = f"cpu/{number}/availability"
+        _write(domain, node, "online" if is_online else "offline")
+    return 0
+
+
 def _rename(words: Sequence[str]) -> int:
     domain, (name,) = _one("rename", words, "name")
     places = _places()
@@ -291,6 +309,11 @@ COMMANDS = {
         _mem_set,
         "mem-set <Domain> <MemMB['b'[bytes]|'k'|'m'|'g'|'t']>",
         "Set the current memory usage for a domain",
+    ),
+    "vcpu-set": Command(
+        _vcpu_set,
+        "vcpu-set [-i] <Domain> <vCPUs>",
+        "Set the number of active VCPUs allowed for the domain",
     ),
     "rename": Command(
         _rename, "rename <Domain> <NewDomainName>", "Rename a domain"

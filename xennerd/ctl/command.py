@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +35,7 @@ class NoCommandError(ConfigError):
     """There is no such command: xl's words for it, and its status 1."""
 
 
-def find_command(name: str, commands: Mapping[str, Command]) -> str:
+def find_command(name: str, commands: Collection[str]) -> str:
     """The command that is meant: by its name, or by a beginning that no
     other has, as xl does it. NoCommandError if there is none, ConfigError if
     there are more."""

@@ -12,6 +12,7 @@ import pytest
 
 from xenner.errors import ConfigError
 from xennerd.ctl.__main__ import COMMANDS, main
+from xennerd.ctl.absent import REASONS
 from xennerd.ctl.command import Command, find_command
 
 NAMES = ("list", "shutdown", "sched-credit", "sched-credit2", "save")
@@ -27,15 +28,13 @@ NAMES = ("list", "shutdown", "sched-credit", "sched-credit2", "save")
     ],
 )
 def test_unique_beginnings_are_enough(name: str, wanted: str) -> None:
-    commands = {full: Command(len, "", "") for full in NAMES}
-    assert find_command(name, commands) == wanted
+    assert find_command(name, NAMES) == wanted
 
 
 @pytest.mark.parametrize("name", ["", "s", "sched", "nothing"])
 def test_others_are_refused(name: str) -> None:
-    commands = {full: Command(len, "", "") for full in NAMES}
     with pytest.raises(ConfigError):
-        find_command(name, commands)
+        find_command(name, NAMES)
 
 
 def test_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,6 +77,25 @@ def test_help_and_unknown_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["frobnicate"]) == 1
     assert capsys.readouterr().err == "xennerctl: command not implemented\n"
     assert main([]) == 1
+
+
+@pytest.mark.parametrize("word", ["migrate", "sched-credit2", "vcpu-p", "dme"])
+def test_what_xl_has_and_we_have_not(
+    word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word, "web"]) == 1
+    assert main(["help", word]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert all(
+        line.startswith(f"xennerctl: {word}") for line in err.splitlines()
+    )
+    assert main(["help"]) == 0
+    assert word not in capsys.readouterr().out
+
+
+def test_no_command_is_both_there_and_absent() -> None:
+    assert not COMMANDS.keys() & REASONS.keys()
 
 
 def test_through_a_link_it_is_xl(
