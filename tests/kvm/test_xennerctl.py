@@ -212,6 +212,9 @@ def test_what_is_plugged_in_stays_over_a_reboot(
     ctl("create", file, f"disk=['{directory}/first,raw,xvda,w']")
     ctl("block-attach", "web", f"{directory}/second,raw,xvdb,r")
     assert vdevs(ctl) == ["51712", "51728"]
+    (long,) = json.loads(ctl("list", "-l", "web"))
+    paths = [disk["pdev_path"] for disk in long["config"]["disks"]]
+    assert paths == [f"{directory}/first", f"{directory}/second"]
     domid = ctl("domid", "web").strip()
     nr_before = nr_starts(ctl, domid)
     if is_reset:

@@ -14,9 +14,10 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from xenner.errors import HostError
+from xenner.errors import ConfigError, HostError
 from xenner.types import Domid
 from xenner.xenstore import Xenstore, XenstoreError
+from xenner.xlcfg import DomainConfig
 from xennerd.ctl import formats
 from xennerd.ctl.command import Command, parser_of
 from xennerd.ctl.domains import (
@@ -30,6 +31,9 @@ from xennerd.ctl.domains import (
     memory_mib,
 )
 from xennerd.devicenodes import frontend_path
+from xennerd.domainfile import read_config
+from xennerd.plugged import with_plugged
+from xennerd.records import read_record
 
 # What our guests are told, and what cluster managers compare.
 _XEN = (4, 17, ".0")
@@ -83,12 +87,24 @@ def _list(words: Sequence[str]) -> int:
     arguments = parser.parse_args(words)
     chosen = _chosen([arguments.domain] if arguments.domain else [])
     if arguments.long:
-        return _print_json(formats.long_list(chosen))
+        configs = dict(_configs(domain.domid for domain in chosen))
+        return _print_json(formats.long_list(chosen, configs))
     if arguments.json:
         return _print_json(
             [{**asdict(domain), "state": domain.state} for domain in chosen]
         )
     return _print(formats.list_lines(chosen, is_verbose=arguments.verbose))
+
+
+def _configs(domids: Iterable[Domid]) -> Iterator[tuple[Domid, DomainConfig]]:
+    """Of those that have a file which can be read, as it is now, with what was
+    plugged in or out."""
+    for domid in domids:
+        record = read_record(_places().runtime_dir, domid)
+        if record is not None:
+            with suppress(ConfigError):
+                config = read_config(Path(record.file), extra=record.settings)
+                yield domid, with_plugged(config, record.plugged)
 
 
 def _only_word(name: str, words: Sequence[str]) -> str:
