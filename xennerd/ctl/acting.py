@@ -6,7 +6,6 @@ from __future__ import annotations
 import getpass
 import os
 import select
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -29,6 +28,7 @@ from xennerd.journal import Event, Subject, tell_unit
 from xennerd.qmp.client import QmpClient
 from xennerd.records import change_record, read_record, remove_record
 from xennerd.tools.staleness import LivesError, claimed
+from xennerd.vm.monitordump import Dump, copy_core
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
@@ -257,8 +257,9 @@ def _dump_core(words: Sequence[str]) -> int:
         if domain.end:
             # A dead guest's memory is a core as it is.
             vmcore = _places().runtime_dir / f"vmcore.{domain.domid}"
-            with vmcore.open("rb") as source:
-                shutil.copyfileobj(source, target, 1 << 20)
+            copy_core(
+                os.open(vmcore, os.O_RDONLY), os.dup(target.fileno()), Dump()
+            )
             return 0
         # The guest's process has a view of the file system of its own, and
         # is another user: it gets the file that is open.
