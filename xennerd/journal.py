@@ -37,6 +37,19 @@ class Event(StrEnum):
     DEVICE = "4b7d0c3f6a1e4f0f9d52c8e1b6a09374"
 
 
+ASKED = {
+    "shutdown": "is asked to shut down",
+    "reboot": "is asked to reboot",
+    "destroy": "is destroyed",
+}
+"""What a person does to a domain, by xl's words for it."""
+
+
+def asked(what: str, user: str) -> Line:
+    """The line of a domain that a user has done one of ASKED to."""
+    return Line(Event.ASKED, f"{ASKED[what]} by {user}, with xennerctl")
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """The domain that a line is about."""

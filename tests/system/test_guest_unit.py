@@ -307,6 +307,11 @@ def test_a_member_of_the_group_runs_guests(
         assert core.stat().st_uid == NOBODY
         typed = f"echo 'echo ty''ped; poweroff -f' | {' '.join(member)}"
         assert "\ntyped\n" in output_of("sh", "-c", f"{typed} console shop")
+        output_of(*member, "create", str(file))
+        output_of(*member, "destroy", "shop")
+        output_of("journalctl", "--sync")
+        lines = output_of("journalctl", "-u", "xenner@shop", "--output=cat")
+        assert "shop: is destroyed by nobody, with xennerctl\n" in lines
     finally:
         run("xennerctl", "destroy", "shop")
         shutil.rmtree(home)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import select
 from collections.abc import Iterator, Sequence
@@ -24,7 +23,7 @@ from xennerd.ctl.domains import (
     monitor_path,
 )
 from xennerd.guestnodes import domain_path
-from xennerd.journal import Event, Subject, tell_unit
+from xennerd.journal import Subject, asked, tell_unit
 from xennerd.qmp.client import QmpClient
 from xennerd.records import change_record, read_record, remove_record
 from xennerd.tools.staleness import LivesError, claimed
@@ -70,18 +69,23 @@ def _write(domain: Domain, node: str, value: str) -> None:
 
 
 def _tell(domain: Domain, what: str) -> None:
-    """In the story of its unit, if it has one: who did it."""
+    """In the story of its unit, if it has one: who has done it. For who is
+    not root xennerd tells it, if it runs."""
     record = read_record(_places().runtime_dir, domain.domid)
     if record is None or not record.unit:
         return
-    try:
-        user = os.environ.get("SUDO_USER") or getpass.getuser()
-    except KeyError:
-        user = f"user {os.getuid()}"
+    if os.geteuid():
+        with (
+            suppress(HostError),
+            QmpClient(_places().runtime_dir / "xennerd.socket") as daemon,
+        ):
+            daemon.execute("domain-asked", domid=domain.domid, what=what)
+        return
+    line = asked(what, os.environ.get("SUDO_USER") or "root")
     tell_unit(
         record.unit,
-        Event.ASKED,
-        f"{what} by {user}, with xennerctl",
+        line.event,
+        line.text,
         Subject(record.domid, record.name, record.handle),
     )
 
@@ -116,10 +120,9 @@ def _ask_to_end(name: str, request: str, words: Sequence[str]) -> int:
         else [find_domain(places, word) for word in arguments.domain]
     )
     chosen = [domain for domain in chosen if not domain.end]
-    verb = "shut down" if request == "poweroff" else request
     for domain in chosen:
         _write(domain, "control/shutdown", request)
-        _tell(domain, f"is asked to {verb}")
+        _tell(domain, name)
     if arguments.wait and request == "poweroff":
         _wait_end(chosen)
     return 0
@@ -141,7 +144,7 @@ def _destroy(words: Sequence[str]) -> int:
     if domain.end:
         _remove_dead(domain)
         return 0
-    _tell(domain, "is destroyed")
+    _tell(domain, "destroy")
     _execute(domain, "quit")
     _wait_end([domain])
     return 0
