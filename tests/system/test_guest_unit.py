@@ -62,6 +62,15 @@ def shown(*properties: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in text.splitlines())
 
 
+def quota() -> str:
+    """Of a processor's time, all that the guest's slice has in a second."""
+    shown_now = output_of(
+        *("systemctl", "show", f"xenner-{DOMID}.slice"),
+        *("-P", "CPUQuotaPerSecUSec"),
+    )
+    return shown_now.strip()
+
+
 def story() -> list[dict[str, str]]:
     """The journal's entries about the guest's life."""
     output_of("journalctl", "--sync")
@@ -103,6 +112,14 @@ def test_from_start_to_stop(store: None, tmp_path: Path) -> None:
         "CPUQuotaPerSecUSec=1.500000s",
         f"MemoryMax={(192 + 6 + 96) << 20}",
     }
+    FILE.write_text(FILE.read_text().replace("cap = 150", "cap = 50"))
+    output_of("systemctl", "reload", UNIT)
+    assert quota() == "500ms"
+    # A file that is wrong by now changes nothing of a guest that runs.
+    FILE.write_text(f"{FILE.read_text()}junk\n")
+    assert run("systemctl", "reload", UNIT).returncode != 0
+    assert shown("MainPID")["MainPID"] == has["MainPID"]
+    assert quota() == "500ms"
     output_of("systemctl", "stop", UNIT)
     has = shown("ActiveState", "Result", "ExecMainStatus")
     assert has == {
