@@ -10,6 +10,7 @@ import pwd
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from demo.initramfs import make_initramfs
 from tests.kvm.outside import INIT, POWEROFF
 from tests.system.conftest import output_of, run, status_of
+from tests.system.guestterminal import Terminal
 
 # One boot in the emulated machine takes as long as all of these here.
 pytestmark = [pytest.mark.kvm, pytest.mark.places("container")]
@@ -44,9 +46,15 @@ def store() -> Iterator[None]:
     FILE.unlink(missing_ok=True)
 
 
-def write_file(directory: Path, *, init: bytes = INIT, more: str = "") -> None:
+def write_file(
+    directory: Path,
+    *,
+    init: bytes = INIT,
+    poweroff: bytes = POWEROFF,
+    more: str = "",
+) -> None:
     disk = directory / "initramfs"
-    disk.write_bytes(make_initramfs(init, {"sbin/poweroff": POWEROFF}))
+    disk.write_bytes(make_initramfs(init, {"sbin/poweroff": poweroff}))
     # The unit has a /tmp of its own: what it reads lies elsewhere.
     target = Path("/var/lib") / f"xenner-test-{DOMID}"
     target.write_bytes(disk.read_bytes())
@@ -227,6 +235,41 @@ def test_a_killed_guest_comes_back(xennerd: None, tmp_path: Path) -> None:
     # Whoever stops the unit is not contradicted.
     output_of("systemctl", "stop", UNIT)
     assert shown("ActiveState")["ActiveState"] == "inactive"
+
+
+@pytest.fixture
+def impatient() -> Iterator[None]:
+    """The unit's own time to stop is a minute and a half."""
+    drop_in = Path(f"/run/systemd/system/{UNIT}.d/stop.conf")
+    drop_in.parent.mkdir(parents=True)
+    drop_in.write_text("[Service]\nTimeoutStopSec=3\n")
+    output_of("systemctl", "daemon-reload")
+    yield
+    drop_in.unlink()
+    drop_in.parent.rmdir()
+    output_of("systemctl", "daemon-reload")
+
+
+def test_a_guest_that_does_not_stop_is_destroyed(
+    xennerd: None, impatient: None, tmp_path: Path
+) -> None:
+    """And is not started again: that it ends is what was asked for."""
+    poweroff = b"#!/bin/busybox sh\nexec sleep 1000\n"
+    write_file(tmp_path, poweroff=poweroff, more="on_crash = 'restart'")
+    output_of("systemctl", "start", UNIT)
+    with closing(Terminal(Path(f"/run/xenner/console.{DOMID}"))) as shell:
+        shell.wait_shell()
+    output_of("systemctl", "stop", UNIT)
+    wait(f"while ls /run/xenner/*.{DOMID}")
+    assert shown("ActiveState", "Result") == {
+        "ActiveState": "failed",
+        "Result": "timeout",
+    }
+    assert [e["MESSAGE"] for e in story()][-3:] == [
+        "web: is running",
+        "web: is asked to shut down by SIGTERM",
+        "web: did not stop in time: its process was killed",
+    ]
 
 
 DUMPS = Path("/var/lib/xenner/dump")
