@@ -8,13 +8,15 @@ import select
 import sys
 import termios
 import tty
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from xenner.errors import HostError
 from xenner.types import Domid
 from xenner.xenstore import Xenstore, XenstoreError
+from xenner.xlcfg import DomainConfig
+from xenner.xlsyntax import quoted
 from xennerd.ctl.command import Command, parser_of
 from xennerd.ctl.domains import (
     WHO_MAY,
@@ -63,6 +65,7 @@ def _create(words: Sequence[str]) -> int:
     places = Places.of(os.environ)
     if any(config.name == other.name for other in list_domains(places)):
         raise HostError(f'Domain with name "{config.name}" already exists.')
+    extra = "\n".join((extra, *from_here(config, Path.cwd())))
     domid = _start(places, path, text, extra, is_paused=arguments.is_paused)
     if config.vifs:
         with (
@@ -74,6 +77,14 @@ def _create(words: Sequence[str]) -> int:
     if arguments.console:
         return _attach(places, find_domain(places, config.name))
     return 0
+
+
+def from_here(config: DomainConfig, here: Path) -> Iterator[str]:
+    """Settings for what the file names without its directory, which for xl is
+    where it was called, and for xennerd would be another one. Pure."""
+    for key, path in (("kernel", config.kernel), ("ramdisk", config.ramdisk)):
+        if path and not path.startswith("/"):
+            yield f"{key}={quoted(str(here / path))}"
 
 
 def _start(

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from xenner.errors import ConfigError
+from xenner.xlcfg import parse_config
 from xennerd.ctl.__main__ import COMMANDS, main
 from xennerd.ctl.absent import REASONS
 from xennerd.ctl.command import Command, find_command
+from xennerd.ctl.creating import from_here
 
 NAMES = ("list", "shutdown", "sched-credit", "sched-credit2", "save")
 
@@ -117,6 +119,16 @@ def test_usage_is_of_what_it_was_called_as(
         main()
     assert caught.value.code == 2
     assert capsys.readouterr().err.startswith("usage: xl pause ")
+
+
+def test_a_kernel_is_looked_for_from_here() -> None:
+    text = "name='a'\nkernel='boot/it\\'s'\nramdisk='/r'\n"
+    config = parse_config(text, file="f")
+    here = Path("/srv/guests")
+    (setting,) = from_here(config, here)
+    again = parse_config(text, file="f", extra=setting)
+    assert (again.kernel, again.ramdisk) == ("/srv/guests/boot/it's", "/r")
+    assert list(from_here(again, here)) == []
 
 
 def test_who_may_not_look_is_told_so(
