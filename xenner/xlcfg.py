@@ -147,6 +147,7 @@ class _Reader:
         self._file = file
         self._from_command_line = from_command_line
         self._key = ""
+        self._line: int | None = None
         self.warnings: list[str] = []
 
     def config(self, default_name: str) -> DomainConfig:
@@ -208,16 +209,16 @@ class _Reader:
                 if _is_empty(assignment.value):
                     continue
                 what = "has no effect here"
-            self._key = key
-            self.warnings.append(f"{self._place(assignment)}: {key}: {what}")
+            self._key, self._line = key, assignment.line
+            self.warnings.append(f"{self._here()}: {key}: {what}")
 
     def _cmdline(self) -> str:
-        cmdline = self._text("cmdline")
         root, extra = self._text("root"), self._text("extra")
+        cmdline = self._text("cmdline")
         if cmdline:
             if root or extra:
                 self.warnings.append(
-                    f"{self._file}: root and extra: cmdline is used instead"
+                    f"{self._here()}: root and extra: cmdline is used instead"
                 )
             return cmdline
         words = ([f"root={root}"] if root else []) + ([extra] if extra else [])
@@ -229,7 +230,7 @@ class _Reader:
             raise self._error(f"{key} {value}: less than there is ({least})")
         if value > least:
             self.warnings.append(
-                f"{self._file}: {key}: more than at the start is not there"
+                f"{self._here()}: {key}: more than at the start is not there"
             )
         return value
 
@@ -346,10 +347,11 @@ class _Reader:
             atoms.append(item)
         return atoms
 
-    def _place(self, assignment: Assignment) -> str:
+    def _here(self) -> str:
+        """Of the key that was taken last."""
         if self._key in self._from_command_line:
             return "command line"
-        return f"{self._file}:{assignment.line}"
+        return f"{self._file}:{self._line}"
 
     def _error(self, text: str, line: int | None = None) -> ConfigError:
         if self._key in self._from_command_line:
