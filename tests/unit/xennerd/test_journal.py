@@ -2,17 +2,39 @@
 """What a guest's process says, as the journal gets it."""
 
 import logging
+import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from xenner.types import Domid
 from xennerd import journal
-from xennerd.journal import Subject, set_up_logging
+from xennerd.journal import Event, Subject, set_up_logging
 
 SUBJECT = Subject(Domid(7), "web", "4766cf5a-0e85-42df-96d6-c3614a39da33")
+
+
+CATALOGUE = Path(__file__).resolve().parents[3] / "units/xenner.catalog"
+
+
+def test_each_event_has_its_text_in_the_catalogue() -> None:
+    _licence, *entries = CATALOGUE.read_text().split("\n-- ")
+    ids = [entry.partition("\n")[0] for entry in entries]
+    assert sorted(ids) == sorted(Event)
+    for entry in entries:
+        assert "\nSubject: " in entry
+        assert "\nDocumentation: man:" in entry
+        # What is not a field of the entry stays as it is in the text.
+        fields = set(re.findall(r"@([A-Z_]+)@", entry))
+        own = {"XENNER_DOMID", "XENNER_DOMAIN"}
+        if Event.ENDED in entry:
+            own.add("XENNER_REASON")
+        if Event.DEVICE in entry:
+            own.add("XENNER_DEVICE")
+        assert fields <= own
 
 
 class Journal:
