@@ -46,6 +46,9 @@ class QmpClient:
             self._socket.settimeout(limit_s)
             try:
                 self._socket.connect(str(path))
+            except BlockingIOError as error:
+                # unix(7): others wait there already, and nobody accepts.
+                raise HostError(f"{self._where}: no answer") from error
             except OSError as error:
                 raise HostError(
                     f"{self._where}: {error.strerror or error}", hint

@@ -265,11 +265,13 @@ def _open_pty(link: Path) -> Iterator[int]:
 
 
 @asynccontextmanager
-async def listen_unix(path: Path) -> AsyncIterator[trio.SocketListener]:
-    """One client at a time waits to be accepted. HostError: the path cannot
-    be had."""
+async def listen_unix(
+    path: Path, *, backlog: int = 1
+) -> AsyncIterator[trio.SocketListener]:
+    """So many clients at a time wait to be accepted. HostError: the path
+    cannot be had."""
     try:
-        listener = listen_at(path, backlog=1)
+        listener = listen_at(path, backlog=backlog)
     except OSError as error:
         # A path that is too long has no errno.
         reason = error.strerror or error
