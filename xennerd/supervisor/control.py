@@ -32,6 +32,7 @@ class Control(Commands):
     def __init__(self) -> None:
         self._domains: Domains | None = None
         self._daemons: dict[str, State] = {}
+        self._starting: set[str] = set()
         text, flag = Parameter(str), Parameter(bool, is_optional=True)
         super().__init__(
             {
@@ -90,12 +91,16 @@ class Control(Commands):
     async def _create(self, arguments: dict[str, Any], _caller: Caller) -> Any:
         domains = self._ready()
         order = _checked_order(arguments)
-        for record in domains.records():
-            if record.name == order.name and domains.is_alive(record):
-                raise QmpError(
-                    f'Domain with name "{order.name}" already exists.'
-                )
-        await _done(domains.start(order))
+        if order.name in self._starting or any(
+            record.name == order.name and domains.is_alive(record)
+            for record in domains.records()
+        ):
+            raise QmpError(f'Domain with name "{order.name}" already exists.')
+        self._starting.add(order.name)
+        try:
+            await _done(domains.start(order))
+        finally:
+            self._starting.remove(order.name)
         for record in domains.records():
             if record.name == order.name and domains.is_alive(record):
                 return _described(record, is_alive=True)

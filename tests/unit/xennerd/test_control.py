@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from tests.unit.xennerd.test_domains import Nobody, Undertaker
 from tests.unit.xennerd.test_records import RECORD
@@ -16,18 +18,31 @@ from xennerd.qmp.request import QmpError, Request
 from xennerd.records import Record, write_record
 from xennerd.supervisor.control import Control
 from xennerd.supervisor.domains import Domains
+from xennerd.supervisor.launcher import Launcher, Order
+
+
+class Slow(Nobody):
+    """Its first start waits for the second one's end."""
+
+    def __init__(self) -> None:
+        self.may_end = threading.Event()
+
+    def start(self, order: Order) -> None:
+        self.may_end.wait()
 
 
 class Rig:
     """A domain table, and what was told."""
 
-    def __init__(self, runtime_dir: Path) -> None:
+    def __init__(
+        self, runtime_dir: Path, launcher: Launcher | None = None
+    ) -> None:
         self.told: list[tuple[str, Line]] = []
         self.control = Control()
         self.control.serve(
             Domains(
                 runtime_dir,
-                launcher=Nobody(),
+                launcher=launcher or Nobody(),
                 aftermath=Undertaker(runtime_dir),
                 tell=self._tell,
                 emit=Nobody(),
@@ -72,3 +87,28 @@ async def test_what_nobody_can_have_done(
     with pytest.raises(QmpError, match=complaint):
         await rig.ask("domain-asked", Caller(uid=0), domid=domid, what=what)
     assert rig.told == []
+
+
+async def test_two_starts_of_a_name_at_a_time_are_one(tmp_path: Path) -> None:
+    launcher = Slow()
+    rig = Rig(tmp_path, launcher)
+    file = tmp_path / "web.cfg"
+    file.write_text("name='web'\nkernel='/k'\n")
+    refused: list[str] = []
+
+    async def create() -> None:
+        try:
+            await rig.ask("domain-create", Caller(uid=0), file=str(file))
+        except QmpError as error:
+            refused.append(str(error))
+        launcher.may_end.set()
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(create)
+            nursery.start_soon(create)
+    # The other one leaves no record: this launcher starts nothing.
+    assert refused == [
+        'Domain with name "web" already exists.',
+        "web has started and ended",
+    ]
