@@ -175,6 +175,9 @@ class BySystemd:
         finally:
             with suppress(FileNotFoundError):
                 paused.unlink()
+        # One that has another name by now has another file of ours.
+        if order.file.parent == self._own_dir and order.file.stem != instance:
+            order.file.unlink(missing_ok=True)
 
     def was_asked(self, record: Record) -> bool:
         """A unit that was killed because it took too long to stop was

@@ -106,6 +106,19 @@ def test_any_other_file_is_written_down_for_a_unit(rig: Rig) -> None:
     rig.launcher.forget(RECORD)
 
 
+def test_a_new_name_is_a_new_file(rig: Rig) -> None:
+    rig.launcher.start(Order("web", rig.file("a.cfg")))
+    own = rig.directory / "run/config/web.cfg"
+    renamed = Order("shop", own, "name='shop'")
+    (rig.directory / "status").write_text("1")
+    with pytest.raises(HostError):
+        rig.launcher.start(renamed)
+    # It is tried again.
+    (rig.directory / "status").unlink()
+    rig.launcher.start(renamed)
+    assert [path.name for path in own.parent.iterdir()] == ["shop.cfg"]
+
+
 def test_what_its_file_says_may_be_known(rig: Rig) -> None:
     text = "name='web'\nmemory=96\n"
     rig.launcher.start(Order("web", rig.directory / "none.cfg", text=text))
