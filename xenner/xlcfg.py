@@ -112,6 +112,12 @@ class DomainConfig:
     """One line each, with the place: for the person, not for the guest."""
 
 
+def check_name(name: str) -> None:
+    """ValueError: no domain can be called that here."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"name {name!r}: letters, digits and _.+:@-")
+
+
 def parse_config(
     text: str, *, file: str, extra: str = "", default_name: str = ""
 ) -> DomainConfig:
@@ -143,6 +149,7 @@ class _Reader:
         self._file = file
         self._from_command_line = from_command_line
         self._key = ""
+        self._line: int | None = None
         self.warnings: list[str] = []
 
     def config(self, default_name: str) -> DomainConfig:
@@ -150,8 +157,10 @@ class _Reader:
         name = self._text("name", default_name)
         if not name:
             raise ConfigError("no name: xl's files have one", file=self._file)
-        if not _NAME.fullmatch(name):
-            raise self._error(f"name {name!r}: letters, digits and _.+:@-")
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise self._error(str(error)) from None
         if not (kernel := self._kernel()):
             raise ConfigError("no kernel: nothing to boot", file=self._file)
         memory_mib = self._number("memory", 32, 1, _MAX_MEMORY_MIB)
@@ -212,16 +221,16 @@ class _Reader:
                 if _is_empty(assignment.value):
                     continue
                 what = "has no effect here"
-            self._key = key
-            self.warnings.append(f"{self._place(assignment)}: {key}: {what}")
+            self._key, self._line = key, assignment.line
+            self.warnings.append(f"{self._here()}: {key}: {what}")
 
     def _cmdline(self) -> str:
-        cmdline = self._text("cmdline")
         root, extra = self._text("root"), self._text("extra")
+        cmdline = self._text("cmdline")
         if cmdline:
             if root or extra:
                 self.warnings.append(
-                    f"{self._file}: root and extra: cmdline is used instead"
+                    f"{self._here()}: root and extra: cmdline is used instead"
                 )
             return cmdline
         words = ([f"root={root}"] if root else []) + ([extra] if extra else [])
@@ -233,7 +242,7 @@ class _Reader:
             raise self._error(f"{key} {value}: less than there is ({least})")
         if value > least:
             self.warnings.append(
-                f"{self._file}: {key}: more than at the start is not there"
+                f"{self._here()}: {key}: more than at the start is not there"
             )
         return value
 
@@ -350,10 +359,11 @@ class _Reader:
             atoms.append(item)
         return atoms
 
-    def _place(self, assignment: Assignment) -> str:
+    def _here(self) -> str:
+        """Of the key that was taken last."""
         if self._key in self._from_command_line:
             return "command line"
-        return f"{self._file}:{assignment.line}"
+        return f"{self._file}:{self._line}"
 
     def _error(self, text: str, line: int | None = None) -> ConfigError:
         if self._key in self._from_command_line:

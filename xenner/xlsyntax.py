@@ -76,6 +76,12 @@ def parse_assignments(text: str, *, file: str) -> dict[str, Assignment]:
     return _Parser(list(_tokens(text, file)), file).assignments()
 
 
+def quoted(text: str) -> str:
+    """A string as a domain file has it; of one line."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
 def _tokens(text: str, file: str) -> Iterator[_Token]:
     line, at = 1, 0
     while at < len(text):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
 from dataclasses import replace
 from itertools import count
@@ -19,6 +18,7 @@ from xenner.errors import HostError
 from xenner.types import Domid
 from xennerd.policy import Verdict
 from xennerd.records import Record, write_record
+from xennerd.vm.monitordump import Dump, copy_core
 from xennerd.vm.vmcore import keep
 
 DUMP_DIR = Path("/var/lib/xenner/dump")
@@ -61,7 +61,7 @@ def _dump(vmcore: Path, record: Record, dump_dir: Path) -> None:
         # The guest is at rest: this is its memory as it ended.
         with vmcore.open("rb") as source, target.open("xb") as copy:
             target.chmod(0o600)
-            shutil.copyfileobj(source, copy, 1 << 20)
+            copy_core(os.dup(source.fileno()), os.dup(copy.fileno()), Dump())
     except OSError as error:
         _log.error("no core in %s: %s", target, error.strerror)
     else:

@@ -7,6 +7,7 @@ of standard error, they are lines there.
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from xenner.types import Domid
 # sd-daemon(3).
 _PRIORITY_ERROR = 3
 _PRIORITY_NOTICE = 5
+_PRIORITY_INFO = 6
 
 
 class Event(StrEnum):
@@ -33,6 +35,19 @@ class Event(StrEnum):
     LEFT = "c0d3b5c2f6c2485f8f9d2f7a7f9f1e52"
     CRASHED = "a97cf3c8a9e84c60b80c8f0b2f5f6f0d"
     DEVICE = "4b7d0c3f6a1e4f0f9d52c8e1b6a09374"
+
+
+ASKED = {
+    "shutdown": "is asked to shut down",
+    "reboot": "is asked to reboot",
+    "destroy": "is destroyed",
+}
+"""What a person does to a domain, by xl's words for it."""
+
+
+def asked(what: str, user: str) -> Line:
+    """The line of a domain that a user has done one of ASKED to."""
+    return Line(Event.ASKED, f"{ASKED[what]} by {user}, with xennerctl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +115,9 @@ def _send(
 
 
 def set_up_logging(subject: Subject) -> None:
-    """Every record of this process goes to the journal with the domain's
-    fields; where there is none, logging stays as it is."""
+    """Every record of this process, and what it prints on standard error, goes
+    to the journal with the domain's fields; where there is none, all stays as
+    it is."""
     journal = find_journal()
     if journal is None:
         return
@@ -110,3 +126,27 @@ def set_up_logging(subject: Subject) -> None:
     )
     handler.setFormatter(logging.Formatter(f"{subject.name}: %(message)s"))
     logging.getLogger().handlers[:] = [handler]
+    sys.stderr = _Printed(journal, subject)
+
+
+class _Printed(io.TextIOBase):
+    """Standard error, a line at a time: what a crash left, a traceback."""
+
+    def __init__(self, journal: Any, subject: Subject) -> None:
+        self._journal = journal
+        self._subject = subject
+        self._rest = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in filter(None, lines):
+            self._journal.send(
+                line,
+                PRIORITY=_PRIORITY_INFO,
+                SYSLOG_IDENTIFIER="xenner",
+                **self._subject.fields(),
+            )
+        return len(text)

@@ -95,10 +95,9 @@ class FileKeeper:
             is_asked=end.is_asked,
         )
         word = end.reason.name.lower().replace("_", "-")
+        is_updated = self._is_updated()
         self._record = replace(self._record, end=word, ended_s=now_s)
-        self.is_anew = verdict.restarts and (
-            verdict.keeps or self._is_updated()
-        )
+        self.is_anew = verdict.restarts and (verdict.keeps or is_updated)
         is_crash = end.reason in (ShutdownReason.CRASH, ShutdownReason.WATCHDOG)
         tell(
             Event.CRASHED if is_crash else Event.ENDED,
@@ -142,13 +141,14 @@ class FileKeeper:
                 self._write_start()
 
     def _is_updated(self) -> bool:
-        """`xennerctl config-update` writes into the record, and who plugs
-        devices."""
+        """`xennerctl config-update` and `rename` write into the record, and
+        who plugs devices."""
         now = read_record(self._runtime_dir, self._record.domid)
         if now is None or _source(now) == _source(self._record):
             return False
         self._record = replace(
             self._record,
+            name=now.name,
             file=now.file,
             settings=now.settings,
             plugged=now.plugged,

@@ -7,10 +7,6 @@ one that has ended for good takes them along, as libxl's do with its userdata.
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +15,7 @@ from xenner.types import Domid
 from xenner.xlcfg import DomainConfig
 from xenner.xldisk import parse_disk
 from xenner.xlvif import parse_vif
-from xennerd.records import read_record, write_record
+from xennerd.records import change_record
 
 
 def remember(
@@ -30,22 +26,13 @@ def remember(
     Nothing is written down of a guest without a record: it has no file that
     it is started again from. HostError: it could not be written.
     """
-    with _alone(runtime_dir):
-        record = read_record(runtime_dir, domid)
-        if record is not None:
-            plugged = with_device(record.plugged, kind, devid, spec)
-            write_record(runtime_dir, replace(record, plugged=plugged))
-
-
-@contextmanager
-def _alone(runtime_dir: Path) -> Iterator[None]:
-    """Two commands at a time would lose one's device."""
-    fd = os.open(runtime_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
+    change_record(
+        runtime_dir,
+        domid,
+        lambda record: replace(
+            record, plugged=with_device(record.plugged, kind, devid, spec)
+        ),
+    )
 
 
 def with_device(

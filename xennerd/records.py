@@ -8,11 +8,12 @@ killed, or, with an `end`, of one that stays until somebody destroys it.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -69,6 +70,23 @@ def write_record(runtime_dir: Path, record: Record) -> None:
         with suppress(OSError):
             unready.unlink()
         raise HostError(f"cannot write {path}: {error.strerror}") from error
+
+
+def change_record(
+    runtime_dir: Path, domid: Domid, change: Callable[[Record], Record]
+) -> Record | None:
+    """Write what `change` makes of it; None: there is none, and none is
+    made. Two commands at a time would lose one's change, so one waits."""
+    fd = os.open(runtime_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        record = read_record(runtime_dir, domid)
+        if record is not None:
+            record = change(record)
+            write_record(runtime_dir, record)
+        return record
+    finally:
+        os.close(fd)
 
 
 def remove_record(runtime_dir: Path, domid: Domid) -> None:

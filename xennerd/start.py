@@ -24,9 +24,10 @@ from xennerd.burial import DUMP_DIR
 from xennerd.domainfile import read_config
 from xennerd.keeping import FileKeeper, killed_domid, planned_record
 from xennerd.plugged import with_plugged
-from xennerd.records import Record
+from xennerd.records import Record, list_records
 from xennerd.runtimedir import default_runtime_dir
 from xennerd.slices import slice_properties
+from xennerd.tools.vmcores import is_owned
 from xennerd.vm.options import Options
 from xennerd.vm.session import run_session
 from xennerd.vm.vmcore import find_free_domid
@@ -122,6 +123,7 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
     for warning in config.warnings:
         print(f"xenner-start: warning: {warning}", file=sys.stderr)
     domid = _choose_domid(arguments, config.name)
+    _check_unique(arguments.runtime_dir, domid, config.name)
     record = planned_record(
         config,
         domid,
@@ -170,6 +172,22 @@ def _choose_domid(arguments: argparse.Namespace, name: str) -> Domid:
     runtime_dir = arguments.runtime_dir
     runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     return killed_domid(runtime_dir, name) or find_free_domid(runtime_dir)
+
+
+def _check_unique(runtime_dir: Path, domid: Domid, name: str) -> None:
+    """HostError, as xl's: a name is one domain's. The number is its vmcore's
+    matter."""
+    for record in list_records(runtime_dir):
+        vmcore = runtime_dir / f"vmcore.{record.domid}"
+        if (
+            record.name == name
+            and record.domid != domid
+            and (record.end or is_owned(vmcore))
+        ):
+            raise HostError(
+                f'Domain with name "{name}" already exists.',
+                f"as domain {record.domid}",
+            )
 
 
 def _start_anew(arguments: argparse.Namespace, record: Record) -> None:

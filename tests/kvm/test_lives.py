@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,9 @@ def ctl(tmp_path: Path) -> Iterator[Ctl]:
         yield Ctl(host)
 
 
-def command(ctl: Ctl, end: str, keys: str) -> list[str | Path]:
+def command(
+    ctl: Ctl, end: str, keys: str, *, domid: int = _DOMID
+) -> list[str | Path]:
     """The program of a unit, for a guest that ends at once."""
     host = ctl.host
     file = host.directory / "web.cfg"
@@ -44,17 +47,19 @@ def command(ctl: Ctl, end: str, keys: str) -> list[str | Path]:
         f"name='web'\nkernel='{_ENDING}'\nmemory=16\nextra='end={end}'\n{keys}"
     )
     return [
-        *(sys.executable, "-m", "xennerd.start", "--domid", str(_DOMID)),
+        *(sys.executable, "-m", "xennerd.start", "--domid", str(domid)),
         *("--runtime-dir", host.directory, "--evtchnd", host.evtchnd.path),
         *("--xenstore", host.socket, "--dump-dir", host.directory / "dump"),
         file,
     ]
 
 
-def start(ctl: Ctl, end: str, keys: str) -> subprocess.CompletedProcess[str]:
+def start(
+    ctl: Ctl, end: str, keys: str, *, domid: int = _DOMID
+) -> subprocess.CompletedProcess[str]:
     """Until it has ended for good."""
     return subprocess.run(
-        command(ctl, end, keys),
+        command(ctl, end, keys, domid=domid),
         cwd=TOP,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -108,7 +113,12 @@ def test_preserved(ctl: Ctl) -> None:
     core = ctl.host.directory / "copy"
     ctl("dump-core", "web", str(core))
     assert core.read_bytes() == (ctl.host.directory / "vmcore.7").read_bytes()
-    ctl("destroy", "web")
+    for words in (("pause", "web"), ("mem-set", "web", "8")):
+        refused = ctl.run(*words)
+        assert refused.returncode == 1
+        assert refused.stderr == "xennerctl: web has ended: crash\n"
+    ctl("rename", "web", "late")
+    ctl("destroy", "late")
     assert left(ctl) == []
     assert start(ctl, "poweroff", "").returncode == 0
     assert left(ctl) == []
@@ -155,18 +165,26 @@ def test_a_core_and_again(ctl: Ctl) -> None:
     assert len(cores) == done.stderr.count("core in ") - done.stderr.count(
         "no core in "
     )
-    assert all(core.read_bytes()[:4] == b"\x7fELF" for core in cores)
+    for core in cores:
+        assert core.read_bytes()[:4] == b"\x7fELF"
+        # What the guest never had takes no room.
+        status = core.stat()
+        assert status.st_blocks * 512 < status.st_size
 
 
-def test_who_is_told_to_end_does_not_start_again(ctl: Ctl) -> None:
-    words = command(ctl, "idle", "on_poweroff='restart'")
+@contextmanager
+def idle(ctl: Ctl, keys: str) -> Iterator[subprocess.Popen[bytes]]:
+    """One that never ends by itself."""
     with subprocess.Popen(
-        words, cwd=TOP, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command(ctl, "idle", keys),
+        cwd=TOP,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     ) as process:
         try:
             assert process.stderr is not None
             assert any(b"is running" in line for line in process.stderr)
-            assert json.loads(ctl("list", "--json", "web"))[0]["end"] == ""
+            yield process
             # This guest never listens: it is asked, and ended by the next.
             process.send_signal(signal.SIGTERM)
             process.send_signal(signal.SIGINT)
@@ -175,3 +193,18 @@ def test_who_is_told_to_end_does_not_start_again(ctl: Ctl) -> None:
             process.kill()
     assert process.returncode == 0
     assert left(ctl) == []
+
+
+def test_who_is_told_to_end_does_not_start_again(ctl: Ctl) -> None:
+    with idle(ctl, "on_poweroff='restart'"):
+        assert json.loads(ctl("list", "--json", "web"))[0]["end"] == ""
+
+
+def test_a_name_is_one_domain_s(ctl: Ctl) -> None:
+    with idle(ctl, ""):
+        refused = start(ctl, "poweroff", "", domid=8)
+        assert refused.returncode == 1
+        assert refused.stderr == (
+            'xenner-start: Domain with name "web" already exists. '
+            "(as domain 7)\n"
+        )

@@ -173,3 +173,16 @@ def test_the_lives_of_interfaces(site: Site, tmp_path: Path) -> None:
         assert site.taps() == [(first, "xenbr0")]
         guest.tell("poweroff -f")
     site.wait_no_taps()
+
+
+def test_a_bridge_that_is_not_there_yet(site: Site, tmp_path: Path) -> None:
+    """The guest runs, as when a bridge comes late; the person is told."""
+    ctl = site.ctl
+    file = str(tmp_path / "web.cfg")
+    warning = "warning: vif {}: there is no bridge none (yet)\n"
+    created = ctl.run("create", "-q", file, "vif=['bridge=none']")
+    assert (created.returncode, created.stderr) == (0, warning.format(0))
+    attached = ctl.run("network-attach", "web", "bridge=none")
+    assert (attached.returncode, attached.stderr) == (0, warning.format(1))
+    ctl("destroy", "web")
+    site.wait_no_taps()

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +18,9 @@ from tests.kvm.ctl import Ctl
 from tests.kvm.outside import INIT, POWEROFF, open_host
 from tests.kvm.supervisor import open_xennerd
 from tests.places.rules import limit_s
+from xenner.types import Domid
 from xennerd.qmp.client import QmpClient
+from xennerd.records import read_record
 
 pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
 
@@ -72,7 +76,8 @@ def test_a_life_by_its_commands(ctl: Ctl) -> None:
     (long,) = json.loads(ctl("list", "-l", "web"))
     assert long["config"]["c_info"]["name"] == "web"
     assert len(ctl("vcpu-list", "web").splitlines()) == 3
-    assert ctl("uptime", "web").splitlines()[1].split()[:2] == ["web", domid]
+    uptimes = ctl("uptime", "web", "0").splitlines()[1:]
+    assert [line.split()[:2] for line in uptimes] == [guest[:2], host[:2]]
 
     ctl("pause", "web")
     assert rows(ctl("list", "web"))[0][4] == "--p---"
@@ -92,6 +97,11 @@ def test_a_life_by_its_commands(ctl: Ctl) -> None:
     assert "between its target, 160 MiB" in refused.stderr
     assert "web" in ctl("complete", "destroy", "").splitlines()
 
+    ctl("vcpu-set", "web", "1")
+    nodes = [f"/local/domain/{domid}/cpu/{i}/availability" for i in (0, 1)]
+    assert ctl.host.run("xenstore-read", *nodes) == "online\noffline\n"
+    refused = ctl.run("vcpu-set", "web", "3")
+    assert refused.stderr == "xennerctl: web: between 1 and 2 vCPUs\n"
     ctl("rename", "web", "shop")
     assert ctl("domname", domid) == "shop\n"
     core = ctl.host.directory / "core"
@@ -151,6 +161,34 @@ def test_what_is_updated_counts_from_the_next_start_on(ctl: Ctl) -> None:
         assert monitor.execute("query-uuid") == handle
 
 
+def nr_starts(ctl: Ctl, domid: str) -> int:
+    """None while one that was killed is being buried."""
+    record = read_record(ctl.host.directory, Domid(int(domid)))
+    return len(record.starts_s) if record is not None else 0
+
+
+def test_a_new_name_stays(ctl: Ctl) -> None:
+    """Over a reboot, and when the guest's process is killed."""
+    file = str(ctl.host.directory / "web.cfg")
+    ctl("create", file, "on_crash='restart'")
+    domid = ctl("domid", "web").strip()
+    refused = ctl.run("rename", "web", "../web")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    ctl("rename", "web", "shop")
+    for nr_before, end in enumerate((("reboot", "shop"), ()), start=1):
+        pid = json.loads(ctl("list", "--json", "shop"))[0]["pid"]
+        if end:
+            ctl(*end)
+        else:
+            os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + limit_s(60)
+        while nr_starts(ctl, domid) <= nr_before:
+            assert time.monotonic() < deadline
+        # Between two processes there is none.
+        while [row[:2] for row in rows(ctl("list"))][1:] != [["shop", domid]]:
+            assert time.monotonic() < deadline
+
+
 def vdevs(ctl: Ctl) -> list[str]:
     # For a moment between two processes there is no such domain.
     lines = ctl.run("block-list", "web").stdout.splitlines()[1:]
@@ -174,16 +212,18 @@ def test_what_is_plugged_in_stays_over_a_reboot(
     ctl("create", file, f"disk=['{directory}/first,raw,xvda,w']")
     ctl("block-attach", "web", f"{directory}/second,raw,xvdb,r")
     assert vdevs(ctl) == ["51712", "51728"]
+    (long,) = json.loads(ctl("list", "-l", "web"))
+    paths = [disk["pdev_path"] for disk in long["config"]["disks"]]
+    assert paths == [f"{directory}/first", f"{directory}/second"]
     domid = ctl("domid", "web").strip()
-    record = directory / f"domain.{domid}"
-    nr_starts = len(json.loads(record.read_text())["starts_s"])
+    nr_before = nr_starts(ctl, domid)
     if is_reset:
         _reset(ctl, domid)
     else:
         ctl("reboot", "web")
     deadline = time.monotonic() + limit_s(60)
     # The start is counted before the guest has its nodes.
-    while len(json.loads(record.read_text())["starts_s"]) == nr_starts:
+    while nr_starts(ctl, domid) == nr_before:
         assert time.monotonic() < deadline
     while vdevs(ctl) != ["51712", "51728"]:
         assert time.monotonic() < deadline
@@ -203,12 +243,23 @@ def test_info_as_ganeti_reads_it(ctl: Ctl) -> None:
 
 
 def test_what_is_not_there(ctl: Ctl) -> None:
-    for words in (("destroy", "x"), ("domid", "x"), ("list", "x")):
+    for words in (("destroy", "x"), ("list", "x"), ("vcpu-list", "0", "x")):
         done = ctl.run(*words)
         assert done.returncode == 1
         assert done.stderr == "x is an invalid domain identifier (rc=-6)\n"
+    done = ctl.run("domid", "x")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Can't get domid of domain name 'x', maybe")
+    assert ctl.run("list", "0", "0").returncode == 2
     file = ctl.host.directory / "bad.cfg"
     file.write_text("name='bad'\nkernel='/none'\n")
     done = ctl.run("create", "-q", str(file))
     assert done.returncode == 1
     assert "/none: cannot read the kernel" in done.stderr
+    # A device that cannot be had is found out before anybody relies on it.
+    file = ctl.host.directory / "web.cfg"
+    done = ctl.run("create", "-q", str(file), "disk=['/none,raw,xvda,w']")
+    assert done.returncode == 1
+    assert "xvda: /none: No such file or directory" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert [row[0] for row in rows(ctl("list"))] == ["Domain-0"]

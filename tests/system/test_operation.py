@@ -167,6 +167,7 @@ def story(since: str) -> list[str]:
         entry["MESSAGE"]
         for entry in entries(since, f"--unit={UNIT}")
         if entry.get("SYSLOG_IDENTIFIER") == "xenner"
+        and "MESSAGE_ID" in entry
         and not entry["MESSAGE"].endswith(" is disconnected")
     ]
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`xennerctl`, and `xl` where it is installed as that."""
 
+import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from xenner.errors import ConfigError, HostError
 from xennerd.ctl import (
+    absent,
     acting,
     completing,
     creating,
@@ -16,7 +17,13 @@ from xennerd.ctl import (
     top,
     updating,
 )
-from xennerd.ctl.command import Command, NoCommandError, find_command, help_text
+from xennerd.ctl.command import (
+    Command,
+    NoCommandError,
+    find_command,
+    help_text,
+    own_name,
+)
 from xennerd.ctl.domains import NoDomainError
 
 COMMANDS: dict[str, Command] = {
@@ -31,22 +38,21 @@ COMMANDS: dict[str, Command] = {
 COMMANDS["complete"] = completing.complete_command(COMMANDS)
 # xl's own: verbosity, force, timestamps, progress, dry run.
 _GLOBAL_OPTIONS = frozenset({"-v", "-vv", "-vvv", "-f", "-t", "-T", "-N"})
+# As a shell reports what SIGINT and SIGPIPE end.
+_INTERRUPTED, _UNREAD = 128 + 2, 128 + 13
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Find the command and run it: 0, 1 it failed, 2 what was asked is
     wrong."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    name = _own_name(sys.argv[0])
+    name = own_name()
     while words and words[0] in _GLOBAL_OPTIONS:
         words.pop(0)
     try:
-        if not words:
-            print(help_text(COMMANDS, name=name), end="", file=sys.stderr)
-            return 1
-        if words[0] in ("help", "-h", "--help"):
-            return _help(words[1:], name=name)
-        return COMMANDS[find_command(words[0], COMMANDS)].run(words[1:])
+        status = _run(words, name=name)
+        sys.stdout.flush()
+        return status
     except ConfigError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 1 if isinstance(error, NoCommandError) else 2
@@ -56,18 +62,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HostError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has what it wanted, and the rest has no place to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _UNREAD
 
 
-def _own_name(program: str) -> str:
-    """What we were called as: `xl` through a link of that name."""
-    return "xl" if Path(program).name == "xl" else "xennerctl"
+def _run(words: Sequence[str], *, name: str) -> int:
+    if not words:
+        print(help_text(COMMANDS, name=name), end="", file=sys.stderr)
+        return 1
+    if words[0] in ("help", "-h", "--help"):
+        return _help(words[1:], name=name)
+    return _find(words[0]).run(words[1:])
+
+
+def _find(word: str) -> Command:
+    name = find_command(word, {**COMMANDS, **absent.REASONS})
+    if name not in COMMANDS:
+        raise HostError(f"{name}: {absent.REASONS[name]}")
+    return COMMANDS[name]
 
 
 def _help(words: Sequence[str], *, name: str) -> int:
     if not words:
         print(help_text(COMMANDS, name=name), end="")
         return 0
-    command = COMMANDS[find_command(words[0], COMMANDS)]
+    command = _find(words[0])
     print(f"Usage: {name} {command.usage}\n\n{command.summary}.")
     return 0
 

@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
-import argparse
-import getpass
 import os
 import select
-import shutil
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 from xenner.errors import ConfigError, HostError
 from xenner.xenstore import Xenstore, XenstoreError
-from xennerd.ctl.command import Command
+from xenner.xlcfg import check_name
+from xennerd.ctl.command import Command, parser_of
 from xennerd.ctl.domains import (
     Domain,
     Places,
@@ -23,10 +23,13 @@ from xennerd.ctl.domains import (
     monitor_path,
 )
 from xennerd.guestnodes import domain_path
-from xennerd.journal import Event, Subject, tell_unit
+from xennerd.journal import Subject, asked, tell_unit
 from xennerd.qmp.client import QmpClient
-from xennerd.records import read_record, remove_record
+from xennerd.records import change_record, read_record, remove_record
 from xennerd.tools.staleness import LivesError, claimed
+from xennerd.vm.monitordump import Dump, copy_core
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
 def _places() -> Places:
@@ -37,19 +40,27 @@ def _one(
     name: str, words: Sequence[str], *more: str
 ) -> tuple[Domain, list[str]]:
     """The domain that the first word names, and the values of `more`."""
-    parser = argparse.ArgumentParser(f"xennerctl {name}")
+    parser = parser_of(name)
     for argument in ("domain", *more):
         parser.add_argument(argument)
     values = list(vars(parser.parse_args(words)).values())
     return find_domain(_places(), values[0]), values[1:]
 
 
+def _check_lives(domain: Domain) -> None:
+    """One that stays when it is dead has neither monitor nor nodes."""
+    if domain.end:
+        raise HostError(f"{domain.name} has ended: {domain.end}")
+
+
 def _execute(domain: Domain, command: str, **arguments: object) -> None:
+    _check_lives(domain)
     with QmpClient(monitor_path(_places(), domain.domid)) as monitor:
         monitor.execute(command, **arguments)
 
 
 def _write(domain: Domain, node: str, value: str) -> None:
+    _check_lives(domain)
     try:
         with Xenstore(_places().xenstore) as store:
             store.write(f"{domain_path(domain.domid)}/{node}", value)
@@ -58,18 +69,23 @@ def _write(domain: Domain, node: str, value: str) -> None:
 
 
 def _tell(domain: Domain, what: str) -> None:
-    """In the story of its unit, if it has one: who did it."""
+    """In the story of its unit, if it has one: who has done it. For who is
+    not root xennerd tells it, if it runs."""
     record = read_record(_places().runtime_dir, domain.domid)
     if record is None or not record.unit:
         return
-    try:
-        user = os.environ.get("SUDO_USER") or getpass.getuser()
-    except KeyError:
-        user = f"user {os.getuid()}"
+    if os.geteuid():
+        with (
+            suppress(HostError),
+            QmpClient(_places().runtime_dir / "xennerd.socket") as daemon,
+        ):
+            daemon.execute("domain-asked", domid=domain.domid, what=what)
+        return
+    line = asked(what, os.environ.get("SUDO_USER") or "root")
     tell_unit(
         record.unit,
-        Event.ASKED,
-        f"{what} by {user}, with xennerctl",
+        line.event,
+        line.text,
         Subject(record.domid, record.name, record.handle),
     )
 
@@ -87,7 +103,7 @@ def _wait_end(domains: Sequence[Domain]) -> None:
 
 
 def _ask_to_end(name: str, request: str, words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(f"xennerctl {name}")
+    parser = parser_of(name)
     add = parser.add_argument
     add("-a", "--all", action="store_true")
     # Also -ww; a guest that is preserved is one that has ended.
@@ -104,10 +120,9 @@ def _ask_to_end(name: str, request: str, words: Sequence[str]) -> int:
         else [find_domain(places, word) for word in arguments.domain]
     )
     chosen = [domain for domain in chosen if not domain.end]
-    verb = "shut down" if request == "poweroff" else request
     for domain in chosen:
         _write(domain, "control/shutdown", request)
-        _tell(domain, f"is asked to {verb}")
+        _tell(domain, name)
     if arguments.wait and request == "poweroff":
         _wait_end(chosen)
     return 0
@@ -122,14 +137,14 @@ def _reboot(words: Sequence[str]) -> int:
 
 
 def _destroy(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("xennerctl destroy")
+    parser = parser_of("destroy")
     parser.add_argument("-f", action="store_true")
     parser.add_argument("domain")
     domain = find_domain(_places(), parser.parse_args(words).domain)
     if domain.end:
         _remove_dead(domain)
         return 0
-    _tell(domain, "is destroyed")
+    _tell(domain, "destroy")
     _execute(domain, "quit")
     _wait_end([domain])
     return 0
@@ -197,32 +212,84 @@ def _mem_set(words: Sequence[str]) -> int:
     return 0
 
 
+def _vcpu_set(words: Sequence[str]) -> int:
+    parser = parser_of("vcpu-set")
+    parser.add_argument("-i", "--ignore-host", action="store_true")
+    parser.add_argument("domain")
+    parser.add_argument("number", type=int)
+    arguments = parser.parse_args(words)
+    domain = find_domain(_places(), arguments.domain)
+    _check_lives(domain)
+    most = len(domain.vcpus)
+    if not 1 <= arguments.number <= most:
+        raise HostError(f"{domain.name}: between 1 and {most} vCPUs")
+    for number in range(most):
+        is_online = number < arguments.number
+        node = f"cpu/{number}/availability"
+        _write(domain, node, "online" if is_online else "offline")
+    return 0
+
+
 def _rename(words: Sequence[str]) -> int:
     domain, (name,) = _one("rename", words, "name")
-    if any(name == other.name for other in list_domains(_places())):
+    places = _places()
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise ConfigError(f"rename: {error}") from None
+    if any(name == other.name for other in list_domains(places)):
         raise HostError(f"a domain {name!r} is there already")
-    _write(domain, "name", name)
+    # What it is started from again says it too.
+    change_record(
+        places.runtime_dir,
+        domain.domid,
+        lambda record: replace(
+            record,
+            name=name,
+            settings=f"{record.settings}\nname='{name}'".lstrip(),
+        ),
+    )
+    if not domain.end:
+        _write(domain, "name", name)
     return 0
 
 
 def _dump_core(words: Sequence[str]) -> int:
     domain, (file,) = _one("dump-core", words, "file")
-    path = Path(file).absolute()
-    if domain.end:
-        _copy(_places().runtime_dir / f"vmcore.{domain.domid}", path)
-        return 0
-    _execute(domain, "dump-guest-memory", paging=False, protocol=f"file:{path}")
+    with _written(Path(file)) as target:
+        if domain.end:
+            # A dead guest's memory is a core as it is.
+            vmcore = _places().runtime_dir / f"vmcore.{domain.domid}"
+            copy_core(
+                os.open(vmcore, os.O_RDONLY), os.dup(target.fileno()), Dump()
+            )
+            return 0
+        # The guest's process has a view of the file system of its own, and
+        # is another user: it gets the file that is open.
+        path = monitor_path(_places(), domain.domid)
+        with QmpClient(path, limit_s=None) as monitor:
+            monitor.give(target.fileno(), "core")
+            monitor.execute(
+                "dump-guest-memory", paging=False, protocol="fd:core"
+            )
     return 0
 
 
-def _copy(vmcore: Path, target: Path) -> None:
-    """A dead guest's memory is a core as it is."""
+@contextmanager
+def _written(path: Path) -> Iterator[BinaryIO]:
+    """A file for nobody else's eyes; one that was made here does not outlive
+    an error. HostError."""
+    is_new = not path.exists()
     try:
-        with vmcore.open("rb") as source, target.open("wb") as copy:
-            target.chmod(0o600)
-            shutil.copyfileobj(source, copy, 1 << 20)
-    except OSError as error:
-        raise HostError(f"{target}: {error.strerror}") from error
+        fd = os.open(path, _NEW, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            yield file
+    except (OSError, HostError) as error:
+        if is_new:
+            path.unlink(missing_ok=True)
+        if isinstance(error, HostError):
+            raise
+        raise HostError(f"{path}: {error.strerror}") from error
 
 
 COMMANDS = {
@@ -246,6 +313,11 @@ COMMANDS = {
         _mem_set,
         "mem-set <Domain> <MemMB['b'[bytes]|'k'|'m'|'g'|'t']>",
         "Set the current memory usage for a domain",
+    ),
+    "vcpu-set": Command(
+        _vcpu_set,
+        "vcpu-set [-i] <Domain> <vCPUs>",
+        "Set the number of active VCPUs allowed for the domain",
     ),
     "rename": Command(
         _rename, "rename <Domain> <NewDomainName>", "Rename a domain"

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a command is, and how one is found by its name. Pure."""
+"""What a command is, and how one is found by its name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import argparse
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from xenner.errors import ConfigError
 
@@ -18,11 +21,21 @@ class Command:
     summary: str
 
 
+def own_name() -> str:
+    """What we were called as: `xl` through a link of that name."""
+    return "xl" if Path(sys.argv[0]).name == "xl" else "xennerctl"
+
+
+def parser_of(command: str) -> argparse.ArgumentParser:
+    """For the words after a command's name; it says whose they are."""
+    return argparse.ArgumentParser(f"{own_name()} {command}")
+
+
 class NoCommandError(ConfigError):
     """There is no such command: xl's words for it, and its status 1."""
 
 
-def find_command(name: str, commands: Mapping[str, Command]) -> str:
+def find_command(name: str, commands: Collection[str]) -> str:
     """The command that is meant: by its name, or by a beginning that no
     other has, as xl does it. NoCommandError if there is none, ConfigError if
     there are more."""

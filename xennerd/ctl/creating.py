@@ -3,30 +3,41 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import select
 import sys
 import termios
 import tty
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from xenner.errors import HostError
-from xennerd.ctl.command import Command
-from xennerd.ctl.domains import Domain, Places, find_domain, list_domains
+from xenner.types import Domid
+from xenner.xenstore import Xenstore, XenstoreError
+from xenner.xlcfg import DomainConfig
+from xenner.xlsyntax import quoted
+from xennerd.ctl.command import Command, parser_of
+from xennerd.ctl.domains import (
+    WHO_MAY,
+    Domain,
+    Places,
+    find_domain,
+    list_domains,
+)
 from xennerd.ctl.files import warn
+from xennerd.ctl.plugging import warn_of_vif
 from xennerd.domainfile import config_of, read_text
 from xennerd.qmp.client import QmpClient, QmpRefusedError
 from xennerd.vm.escape import LEAVE
 
 # Longer than xennerd gives the guest.
 _READY_LIMIT_S = 150.0
+_NO_DAEMON = f"systemctl start xennerd, or xennerd by hand; for {WHO_MAY}"
 
 
 def _create(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("xennerctl create")
+    parser = parser_of("create")
     add = parser.add_argument
     add("-p", dest="is_paused", action="store_true", help="leave it paused")
     add("-c", dest="console", action="store_true", help="go to its console")
@@ -54,22 +65,38 @@ def _create(words: Sequence[str]) -> int:
     places = Places.of(os.environ)
     if any(config.name == other.name for other in list_domains(places)):
         raise HostError(f'Domain with name "{config.name}" already exists.')
-    _start(places, path, text, extra, is_paused=arguments.is_paused)
+    extra = "\n".join((extra, *from_here(config, Path.cwd())))
+    domid = _start(places, path, text, extra, is_paused=arguments.is_paused)
+    if config.vifs:
+        with (
+            suppress(OSError, XenstoreError),
+            Xenstore(places.xenstore) as store,
+        ):
+            for vif in config.vifs:
+                warn_of_vif(store, domid, vif.devid)
     if arguments.console:
         return _attach(places, find_domain(places, config.name))
     return 0
 
 
+def from_here(config: DomainConfig, here: Path) -> Iterator[str]:
+    """Settings for what the file names without its directory, which for xl is
+    where it was called, and for xennerd would be another one. Pure."""
+    for key, path in (("kernel", config.kernel), ("ramdisk", config.ramdisk)):
+        if path and not path.startswith("/"):
+            yield f"{key}={quoted(str(here / path))}"
+
+
 def _start(
     places: Places, file: Path, text: str, extra: str, *, is_paused: bool
-) -> None:
-    """Returns when the guest runs; xennerd has it then."""
+) -> Domid:
+    """Returns when the guest runs, with its number; xennerd has it then."""
     path = places.runtime_dir / "xennerd.socket"
     try:
         with QmpClient(
-            path, server="xennerd", limit_s=_READY_LIMIT_S
+            path, server="xennerd", hint=_NO_DAEMON, limit_s=_READY_LIMIT_S
         ) as daemon:
-            daemon.execute(
+            created = daemon.execute(
                 "domain-create",
                 file=str(file.absolute()),
                 # xennerd is another user, who may not read it.
@@ -79,10 +106,11 @@ def _start(
             )
     except QmpRefusedError as error:
         raise HostError(error.reason) from None
+    return Domid(int(created["domid"]))
 
 
 def _console(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("xennerctl console")
+    parser = parser_of("console")
     parser.add_argument("-t", dest="kind", choices=["pv"], default="pv")
     parser.add_argument("-n", dest="number", type=int, default=0)
     parser.add_argument("domain")

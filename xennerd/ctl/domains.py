@@ -31,6 +31,8 @@ from xennerd.vm.vmcore import is_kept
 CRASHES = ("crash", "watchdog")
 """The ends that are none of the guest's own."""
 
+WHO_MAY = "root and members of the group xenner"
+
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -137,10 +139,15 @@ def monitor_path(places: Places, domid: Domid) -> Path:
 
 
 def _look(places: Places, domid: Domid) -> Domain | None:
+    vmcore = places.runtime_dir / f"vmcore.{domid}"
     try:
-        fd = os.open(places.runtime_dir / f"vmcore.{domid}", os.O_RDONLY)
+        fd = os.open(vmcore, os.O_RDONLY)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise HostError(
+            f"{vmcore}: {error.strerror}", f"for {WHO_MAY}"
+        ) from None
     try:
         if not is_locked(fd):
             return _look_at_dead(places, domid, os.fstat(fd))

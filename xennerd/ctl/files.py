@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 from xenner.errors import ConfigError
 from xenner.settings import PATH, load_settings, read_settings
 from xenner.xlcfg import DomainConfig
-from xennerd.ctl.command import Command
+from xennerd.ctl.command import Command, parser_of
 from xennerd.domainfile import read_config
 
 
@@ -24,7 +23,7 @@ def warn(config: DomainConfig) -> None:
 
 
 def _check(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("xennerctl check")
+    parser = parser_of("check")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("file", type=Path, nargs="+")
     arguments = parser.parse_args(words)
@@ -43,7 +42,7 @@ def _check(words: Sequence[str]) -> int:
 
 
 def _check_config(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("xennerctl check-config")
+    parser = parser_of("check-config")
     parser.add_argument("--json", action="store_true", help="show what counts")
     parser.add_argument("file", type=Path, nargs="?", help=f"default: {PATH}")
     arguments = parser.parse_args(words)

@@ -7,8 +7,12 @@ xl_block.c, xl_nic.c).
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 
+from xenner.types import Domid
+from xenner.xlcfg import DomainConfig
+from xenner.xlvif import vif_mac
 from xennerd.ctl.domains import Domain
 
 _LIST_HEADER = (
@@ -32,8 +36,11 @@ def list_lines(
         yield line
 
 
-def long_list(domains: Iterable[Domain]) -> list[dict[str, object]]:
-    """`xl list -l`, what of libxl's structures is known here."""
+def long_list(
+    domains: Iterable[Domain], configs: Mapping[Domid, DomainConfig]
+) -> list[dict[str, object]]:
+    """`xl list -l`, what of libxl's structures is known here. `configs`:
+    those of domains that have a file."""
     return [
         {
             "domid": domain.domid,
@@ -48,11 +55,59 @@ def long_list(domains: Iterable[Domain]) -> list[dict[str, object]]:
                     "avail_vcpus": [vcpu.number for vcpu in domain.vcpus],
                     "max_memkb": domain.max_memory_mib << 10,
                     "target_memkb": domain.memory_mib << 10,
+                    **(_boot(config) if config else {}),
                 },
+                **(_devices(domain, config) if config else {}),
             },
         }
         for domain in domains
+        for config in [configs.get(domain.domid)]
     ]
+
+
+def _boot(config: DomainConfig) -> dict[str, object]:
+    """Of libxl_domain_build_info."""
+    return {
+        "kernel": config.kernel,
+        "ramdisk": config.ramdisk,
+        "cmdline": config.cmdline,
+        "type.pv": {},
+    }
+
+
+def _devices(domain: Domain, config: DomainConfig) -> dict[str, object]:
+    """Of libxl_domain_config."""
+    seed = uuid.UUID(domain.handle).bytes if domain.handle else b""
+    return {
+        "disks": [
+            {
+                "pdev_path": disk.target,
+                "vdev": disk.vdev,
+                "backend": "qdisk" if disk.is_qdisk else "phy",
+                "format": disk.format,
+                "readwrite": int(disk.is_writable),
+                "is_cdrom": int(disk.is_cdrom),
+            }
+            for disk in config.disks
+        ],
+        "nics": [
+            {
+                "devid": vif.devid,
+                "mtu": vif.mtu,
+                "mac": vif_mac(vif, seed=seed),
+                "bridge": vif.bridge,
+                "script": vif.script,
+                "nictype": "vif",
+                **({"ip": " ".join(vif.ips)} if vif.ips else {}),
+                **({"ifname": vif.vifname} if vif.vifname else {}),
+            }
+            for vif in config.vifs
+        ],
+        "on_poweroff": str(config.on_poweroff),
+        "on_reboot": str(config.on_reboot),
+        "on_watchdog": str(config.on_watchdog),
+        "on_crash": str(config.on_crash),
+    }
 
 
 def vcpu_lines(domains: Iterable[Domain]) -> Iterator[str]:

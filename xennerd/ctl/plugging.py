@@ -4,8 +4,8 @@ guest that runs, plugged in and out as libxl does (libxl_device.c)."""
 
 from __future__ import annotations
 
-import argparse
 import os
+import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,9 +19,14 @@ from xenner.xenbus import XenbusState, parse_state
 from xenner.xenstore import Xenstore, XenstoreError
 from xenner.xldisk import parse_disk, vdev_number
 from xenner.xlvif import parse_vif
-from xennerd.ctl.command import Command
+from xennerd.ctl.command import Command, parser_of
 from xennerd.ctl.domains import Domain, Places, find_domain
-from xennerd.devicenodes import device_paths, disk_nodes, vif_nodes
+from xennerd.devicenodes import (
+    backend_path,
+    device_paths,
+    disk_nodes,
+    vif_nodes,
+)
 from xennerd.guestnodes import Node
 from xennerd.nodewriting import in_transaction, replace_nodes
 from xennerd.plugged import remember
@@ -121,6 +126,13 @@ class _Device:
         replace_nodes(self._store, [*paths, backend], ())
 
 
+def warn_of_vif(store: Xenstore, domid: Domid, devid: int) -> None:
+    """Tell the person what one that is served still waits for: its bridge."""
+    path = backend_path("vif", domid, devid)
+    if why := store.find(f"{path}/hotplug-error"):
+        print(f"warning: vif {devid}: {why}", file=sys.stderr)
+
+
 @contextmanager
 def _xenstore() -> Iterator[Xenstore]:
     try:
@@ -142,7 +154,7 @@ def _remember(domain: Domain, kind: str, devid: int, spec: str = "") -> None:
 
 
 def _block_attach(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("xennerctl block-attach")
+    parser = parser_of("block-attach")
     parser.add_argument("domain")
     parser.add_argument("spec", nargs="+")
     arguments = parser.parse_args(words)
@@ -160,7 +172,7 @@ def _block_attach(words: Sequence[str]) -> int:
 
 
 def _network_attach(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("xennerctl network-attach")
+    parser = parser_of("network-attach")
     parser.add_argument("domain")
     parser.add_argument("spec", nargs="*")
     arguments = parser.parse_args(words)
@@ -178,6 +190,7 @@ def _network_attach(words: Sequence[str]) -> int:
         handle = _handle(domain)
         nodes = vif_nodes(domain.domid, vif, handle=handle)
         _Device(store, "vif", domain.domid, vif.devid).attach(nodes)
+        warn_of_vif(store, domain.domid, vif.devid)
     _remember(domain, "vif", vif.devid, text or "type=vif")
     return 0
 
@@ -194,7 +207,7 @@ def _devids(store: Xenstore, domain: Domain, kind: str) -> set[int]:
 
 
 def _detach(name: str, words: Sequence[str]) -> tuple[Domain, str, bool]:
-    parser = argparse.ArgumentParser(f"xennerctl {name}")
+    parser = parser_of(name)
     parser.add_argument("--force", action="store_true")
     parser.add_argument("domain")
     parser.add_argument("device")

@@ -8,18 +8,21 @@ import argparse
 import json
 import os
 import platform
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from xenner.errors import HostError
+from xenner.errors import ConfigError, HostError
 from xenner.types import Domid
 from xenner.xenstore import Xenstore, XenstoreError
+from xenner.xlcfg import DomainConfig
 from xennerd.ctl import formats
-from xennerd.ctl.command import Command
+from xennerd.ctl.command import Command, parser_of
 from xennerd.ctl.domains import (
     Domain,
+    NoDomainError,
     Places,
     dom0,
     find_domain,
@@ -28,13 +31,16 @@ from xennerd.ctl.domains import (
     memory_mib,
 )
 from xennerd.devicenodes import frontend_path
+from xennerd.domainfile import read_config
+from xennerd.plugged import with_plugged
+from xennerd.records import read_record
 
 # What our guests are told, and what cluster managers compare.
 _XEN = (4, 17, ".0")
 
 
 def _parser(name: str, *, domains: str = "") -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(f"xennerctl {name}")
+    parser = parser_of(name)
     parser.add_argument("--json", action="store_true")
     if domains:
         parser.add_argument("domain", nargs=domains)
@@ -47,14 +53,20 @@ def _places() -> Places:
 
 def _chosen(words: Sequence[str]) -> list[Domain]:
     """Those that are named; with no name all, domain 0 first."""
+    everybody = _everybody()
+    return [_named(word, everybody) for word in words] or everybody
+
+
+def _everybody() -> list[Domain]:
     guests = list_domains(_places())
-    everybody = [dom0(guests), *guests]
-    if not words:
-        return everybody
-    for domain in everybody:
-        if words[0] in (str(domain.domid), domain.name):
-            return [domain]
-    return [find_domain(_places(), words[0])]
+    return [dom0(guests), *guests]
+
+
+def _named(word: str, domains: Iterable[Domain]) -> Domain:
+    for domain in domains:
+        if word in (str(domain.domid), domain.name):
+            return domain
+    raise NoDomainError(word)
 
 
 def _print(lines: Iterable[str]) -> int:
@@ -69,13 +81,14 @@ def _print_json(value: object) -> int:
 
 
 def _list(words: Sequence[str]) -> int:
-    parser = _parser("list", domains="*")
+    parser = _parser("list", domains="?")
     parser.add_argument("-l", "--long", action="store_true")
     parser.add_argument("-v", "--verbose", action="store_true")
     arguments = parser.parse_args(words)
-    chosen = _chosen(arguments.domain)
+    chosen = _chosen([arguments.domain] if arguments.domain else [])
     if arguments.long:
-        return _print_json(formats.long_list(chosen))
+        configs = dict(_configs(domain.domid for domain in chosen))
+        return _print_json(formats.long_list(chosen, configs))
     if arguments.json:
         return _print_json(
             [{**asdict(domain), "state": domain.state} for domain in chosen]
@@ -83,16 +96,54 @@ def _list(words: Sequence[str]) -> int:
     return _print(formats.list_lines(chosen, is_verbose=arguments.verbose))
 
 
+def _configs(domids: Iterable[Domid]) -> Iterator[tuple[Domid, DomainConfig]]:
+    """Of those that have a file which can be read, as it is now, with what was
+    plugged in or out."""
+    for domid in domids:
+        record = read_record(_places().runtime_dir, domid)
+        if record is not None:
+            with suppress(ConfigError):
+                config = read_config(Path(record.file), extra=record.settings)
+                yield domid, with_plugged(config, record.plugged)
+
+
+def _only_word(name: str, words: Sequence[str]) -> str:
+    parser = parser_of(name)
+    parser.add_argument("domain")
+    word: str = parser.parse_args(words).domain
+    return word
+
+
 def _domid(words: Sequence[str]) -> int:
-    word = _parser("domid", domains="?").parse_args(words).domain or ""
-    print(_chosen([word])[0].domid)
-    return 0
+    word = _only_word("domid", words)
+    for domain in _everybody():
+        if domain.name == word:
+            print(domain.domid)
+            return 0
+    # xl's words, here and below, for programs that look for them.
+    print(
+        f"Can't get domid of domain name '{word}', "
+        "maybe this domain does not exist.",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def _domname(words: Sequence[str]) -> int:
-    word = _parser("domname", domains="?").parse_args(words).domain or ""
-    print(_chosen([word])[0].name)
-    return 0
+    word = _only_word("domname", words)
+    if not (word.isascii() and word.isdigit()):
+        print("Invalid domain id.", file=sys.stderr)
+        return 1
+    for domain in _everybody():
+        if domain.domid == int(word):
+            print(domain.name)
+            return 0
+    print(
+        f"Can't get domain name of domain id '{word}', "
+        "maybe this domain does not exist.",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def _uptime(words: Sequence[str]) -> int:
@@ -229,7 +280,7 @@ COMMANDS = {
     ),
     "info": Command(_info, "info [--json]", "Get information about the host"),
     "uptime": Command(
-        _uptime, "uptime [--json] [Domain]", "Print uptime for domains"
+        _uptime, "uptime [--json] [Domain, ...]", "Print uptime for domains"
     ),
     "vcpu-list": Command(
         _vcpu_list,

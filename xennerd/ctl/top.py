@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import select
@@ -17,7 +16,7 @@ from dataclasses import asdict, dataclass
 
 from xenner.backend.status import Counters, fetch_status
 from xenner.errors import ConfigError, HostError
-from xennerd.ctl.command import Command
+from xennerd.ctl.command import Command, parser_of
 from xennerd.ctl.domains import Domain, Places, dom0, list_domains
 
 _SECTOR_BYTES = 512
@@ -165,7 +164,7 @@ def lines(found: Iterable[Row]) -> Iterator[str]:
 
 
 def _top(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("xennerctl top")
+    parser = parser_of("top")
     add = parser.add_argument
     add("-b", "--batch", action="store_true", help="no screen: table by table")
     add("-i", "--iterations", type=int, default=0, help="end after so many")

@@ -4,7 +4,6 @@ start on."""
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,17 +12,17 @@ from pathlib import Path
 from xenner.errors import HostError
 from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.ctl.acting import parse_mib
-from xennerd.ctl.command import Command
+from xennerd.ctl.command import Command, parser_of
 from xennerd.ctl.domains import Places, find_domain, monitor_path
 from xennerd.ctl.files import warn
 from xennerd.domainfile import read_config
 from xennerd.guestnodes import domain_path
 from xennerd.qmp.client import QmpClient
-from xennerd.records import read_record, write_record
+from xennerd.records import Record, change_record
 
 
 def _mem_max(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("xennerctl mem-max")
+    parser = parser_of("mem-max")
     parser.add_argument("domain")
     parser.add_argument("size")
     arguments = parser.parse_args(words)
@@ -49,7 +48,7 @@ def _mem_max(words: Sequence[str]) -> int:
 
 
 def _config_update(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("xennerctl config-update")
+    parser = parser_of("config-update")
     parser.add_argument("-f", "--defconfig", help="the file, by an option")
     parser.add_argument("-d", "--debug", action="store_true")
     parser.add_argument("domain")
@@ -68,19 +67,20 @@ def _config_update(words: Sequence[str]) -> int:
     path = Path(file).absolute()
     config = read_config(path, extra=extra)
     warn(config)
-    record = read_record(places.runtime_dir, domain.domid)
-    if record is None:
+
+    def updated(record: Record) -> Record:
+        if config.name != record.name:
+            raise HostError(
+                f"{file} is of {config.name!r}, not of {record.name!r}"
+            )
+        # As libxl's: the file is all, with what was plugged in or without.
+        return replace(record, file=str(path), settings=extra, plugged=())
+
+    if change_record(places.runtime_dir, domain.domid, updated) is None:
         raise HostError(
             f"{domain.name}: was started without a domain file",
             "it has no configuration that could be used again",
         )
-    if config.name != record.name:
-        raise HostError(f"{file} is of {config.name!r}, not of {record.name!r}")
-    write_record(
-        places.runtime_dir,
-        # As libxl's: the file is all, with what was plugged in or without.
-        replace(record, file=str(path), settings=extra, plugged=()),
-    )
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -33,10 +34,11 @@ class QmpClient:
         *,
         server: str = "monitor",
         hint: str = "",
-        limit_s: float = _LIMIT_S,
+        limit_s: float | None = _LIMIT_S,
     ) -> None:
         """`server` is what errors call it, `hint` what helps when nobody
-        answers there (HostError), `limit_s` how long it may take."""
+        answers there (HostError), `limit_s` how long it may take; None: as
+        long as it takes."""
         self._where = f"{server} at {path}"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         with ExitStack() as on_fail:
@@ -44,6 +46,9 @@ class QmpClient:
             self._socket.settimeout(limit_s)
             try:
                 self._socket.connect(str(path))
+            except BlockingIOError as error:
+                # unix(7): others wait there already, and nobody accepts.
+                raise HostError(f"{self._where}: no answer") from error
             except OSError as error:
                 raise HostError(
                     f"{self._where}: {error.strerror or error}", hint
@@ -69,11 +74,22 @@ class QmpClient:
 
     def execute(self, name: str, /, **arguments: Any) -> Any:
         """What the command returns. QmpRefusedError with the monitor's text."""
+        return self._execute(name, arguments)
+
+    def give(self, fd: int, name: str) -> None:
+        """A descriptor that commands take by that name; ours stays open."""
+        self._execute("getfd", {"fdname": name}, [fd])
+
+    def _execute(
+        self, name: str, arguments: dict[str, Any], fds: Sequence[int] = ()
+    ) -> Any:
         request: dict[str, Any] = {"execute": name}
         if arguments:
             request["arguments"] = arguments
+        text = json.dumps(request).encode() + b"\n"
         try:
-            self._socket.sendall(json.dumps(request).encode() + b"\n")
+            nr_sent = socket.send_fds(self._socket, [text], fds) if fds else 0
+            self._socket.sendall(text[nr_sent:])
         except OSError as error:
             raise self._gone(error) from error
         while True:

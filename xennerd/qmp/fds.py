@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Descriptors that a monitor's clients send along (SCM_RIGHTS, getfd)."""
+"""Who a server's clients are, and the descriptors that they send along
+(SCM_RIGHTS, getfd)."""
 
 import os
 from dataclasses import dataclass, field
@@ -12,8 +13,10 @@ _MAX_NAMED_FDS = 16
 
 @dataclass(slots=True)
 class Caller:
-    """What belongs to one connection: descriptors that it has sent."""
+    """What belongs to one connection: who it is, by the kernel's word (None:
+    it has none of it), and descriptors that it has sent."""
 
+    uid: int | None = None
     unnamed_fds: list[int] = field(default_factory=list)
     named_fds: dict[str, int] = field(default_factory=dict)
 

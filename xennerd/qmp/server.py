@@ -11,6 +11,7 @@ import array
 import json
 import os
 import socket
+import struct
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Protocol
@@ -31,6 +32,8 @@ from xennerd.qmp.request import (
 MAX_CLIENTS = 16
 """At a time; one more finds its connection closed."""
 
+# struct ucred.
+_UCRED = struct.Struct("3i")
 _MAX_REQUEST_BYTES = 64 * 1024
 _MAX_QUEUED = 64
 _MAX_UNNAMED_FDS = 16
@@ -208,7 +211,11 @@ async def serve_stream(stream: trio.SocketStream, commands: Commands) -> None:
     """A connection, until it ends. One more than there may be is let go
     without a word."""
     if len(commands.clients) < MAX_CLIENTS:
-        caller = Caller()
+        # unix(7): of the process that has connected, as it was then.
+        raw = stream.socket.getsockopt(
+            socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size
+        )
+        caller = Caller(uid=_UCRED.unpack(raw)[1])
         await serve_channel(
             _StreamChannel(stream, caller), commands, caller=caller
         )

@@ -45,7 +45,7 @@ class Aftermath:
         now_s = time.time()
         with claimed(record.domid, runtime_dir):
             verdict = self._decide(record, now_s=now_s, is_asked=is_asked)
-            self._tell_verdict(record, verdict)
+            self._tell_verdict(record, verdict, is_asked=is_asked)
             bury(
                 replace(record, end="killed", ended_s=now_s),
                 verdict,
@@ -57,8 +57,12 @@ class Aftermath:
                 remove_record(runtime_dir, record.domid)
         return verdict
 
-    def _tell_verdict(self, record: Record, verdict: Verdict) -> None:
+    def _tell_verdict(
+        self, record: Record, verdict: Verdict, *, is_asked: bool
+    ) -> None:
         text = f"its process was killed, which means {verdict.action}"
+        if is_asked:
+            text = "did not stop in time: its process was killed"
         self.tell(record, Line(Event.CRASHED, text, reason="killed"))
         if verdict.is_braked:
             text = "ends too often, is left alone"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pwd
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from xenner.errors import ConfigError, HostError
 from xenner.types import MAX_DOMID, Domid
 from xennerd.domainfile import config_of, read_text
+from xennerd.journal import ASKED, asked
 from xennerd.qmp.commands import Command, Commands, without_arguments
 from xennerd.qmp.fds import Caller
 from xennerd.qmp.request import Parameter, QmpError
@@ -30,6 +32,7 @@ class Control(Commands):
     def __init__(self) -> None:
         self._domains: Domains | None = None
         self._daemons: dict[str, State] = {}
+        self._starting: set[str] = set()
         text, flag = Parameter(str), Parameter(bool, is_optional=True)
         super().__init__(
             {
@@ -49,6 +52,9 @@ class Control(Commands):
                         "paused": flag,
                         "domid": Parameter(int, is_optional=True),
                     },
+                ),
+                "domain-asked": Command(
+                    self._asked, {"domid": Parameter(int), "what": text}
                 ),
             },
             events=EVENTS,
@@ -85,16 +91,33 @@ class Control(Commands):
     async def _create(self, arguments: dict[str, Any], _caller: Caller) -> Any:
         domains = self._ready()
         order = _checked_order(arguments)
-        for record in domains.records():
-            if record.name == order.name and domains.is_alive(record):
-                raise QmpError(
-                    f'Domain with name "{order.name}" already exists.'
-                )
-        await _done(domains.start(order))
+        if order.name in self._starting or any(
+            record.name == order.name and domains.is_alive(record)
+            for record in domains.records()
+        ):
+            raise QmpError(f'Domain with name "{order.name}" already exists.')
+        self._starting.add(order.name)
+        try:
+            await _done(domains.start(order))
+        finally:
+            self._starting.remove(order.name)
         for record in domains.records():
             if record.name == order.name and domains.is_alive(record):
                 return _described(record, is_alive=True)
         raise QmpError(f"{order.name} has started and ended")
+
+    async def _asked(self, arguments: dict[str, Any], caller: Caller) -> Any:
+        """Only root can write into a unit's story: who is not has us tell,
+        and is called what the kernel knows."""
+        domains = self._ready()
+        what = arguments["what"]
+        if what not in ASKED:
+            raise QmpError(f"what {what!r}: one of {', '.join(ASKED)}")
+        for record in domains.records():
+            if record.domid == arguments["domid"]:
+                await domains.tell(record, asked(what, _user(caller.uid)))
+                return {}
+        raise QmpError(f"domid {arguments['domid']}: no such domain")
 
     def _ready(self) -> Domains:
         if self._domains is None:
@@ -124,6 +147,13 @@ def _checked_order(arguments: dict[str, Any]) -> Order:
         is_paused=arguments.get("paused", False),
         text=text,
     )
+
+
+def _user(uid: int | None) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name if uid is not None else "nobody"
+    except KeyError:
+        return f"user {uid}"
 
 
 async def _done(call: Awaitable[None]) -> None:

@@ -21,6 +21,7 @@ from xenner.concurrency import run_abandonable
 from xenner.errors import ConfigError, HostError
 from xenner.libxenstore import Store
 from xenner.types import Domid
+from xennerd.journal import Line
 from xennerd.policy import Verdict
 from xennerd.records import (
     Record,
@@ -69,6 +70,7 @@ class Domains:
         self._launcher = launcher
         self._aftermath = aftermath
         self._emit = emit
+        self._tell_story = tell
         self._watched: dict[Domid, int] = {}
         self._buried: set[Domid] = set()
         self._connections = Connections(partial(read_record, runtime_dir), tell)
@@ -110,6 +112,10 @@ class Domains:
         """HostError or ConfigError: it does not start."""
         await run_abandonable(self._launcher.start, order)
         self.look()
+
+    async def tell(self, record: Record, line: Line) -> None:
+        """In the story of a domain."""
+        await run_abandonable(self._tell_story, record, line)
 
     async def _follow_store(self) -> None:
         """xenstore says when a domain has come, and when a device is

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ _READY_LIMIT_S = 120.0
 _EXIT_CONFIG = 2
 _SETTLED_LIMIT_S = 10.0
 _SETTLED_LOOK_S = 0.05
+# systemd's states of a unit whose guest has just ended.
+_ENDING = ("active", "reloading", "deactivating")
 _CONFIG_DIR = Path("/etc/xenner")
 
 
@@ -164,6 +166,8 @@ class BySystemd:
         """The journal has the reason if it does not start."""
         instance = self._instance(order)
         paused = self._own_dir / f"{instance}.paused"
+        # To start one that is still ending itself does nothing.
+        self._settled(instance, _ENDING)
         if order.is_paused:
             self._write(paused, "")
         try:
@@ -171,21 +175,33 @@ class BySystemd:
         finally:
             with suppress(FileNotFoundError):
                 paused.unlink()
+        # One that has another name by now has another file of ours.
+        if order.file.parent == self._own_dir and order.file.stem != instance:
+            order.file.unlink(missing_ok=True)
 
     def was_asked(self, record: Record) -> bool:
         """A unit that was killed because it took too long to stop was
-        stopping. The service manager learns of the end as we do."""
-        deadline_s = time.monotonic() + _SETTLED_LIMIT_S
+        stopping."""
         instance, result = instance_of(record.unit), ""
-        while instance and time.monotonic() < deadline_s:
+        if instance:
+            # The service manager learns of the end as we do; one that is
+            # starting itself is there again in a moment.
+            result = self._settled(instance, (*_ENDING, "activating", ""))
+        return result in ("timeout", "success")
+
+    def _settled(self, instance: str, moving: Container[str]) -> str:
+        """A unit's result, when it is in none of these states or has been in
+        them for too long."""
+        deadline_s = time.monotonic() + _SETTLED_LIMIT_S
+        result = ""
+        while time.monotonic() < deadline_s:
             state = ""
-            # One that is starting itself is there again in a moment.
             with suppress(HostError):
                 state, result = self._units.outcome(instance)
-            if state in ("inactive", "failed"):
+            if state not in moving:
                 break
             time.sleep(_SETTLED_LOOK_S)
-        return result in ("timeout", "success")
+        return result
 
     def forget(self, record: Record) -> None:
         """What we wrote for it goes."""

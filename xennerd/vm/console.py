@@ -7,6 +7,7 @@ never its vCPUs, and costs no memory.
 
 import logging
 import os
+import stat
 import sys
 import termios
 import tty
@@ -246,6 +247,13 @@ def _open_pty(link: Path) -> Iterator[int]:
     tty.setraw(theirs)
     os.set_blocking(ours, False)
     try:
+        # As with the vmcore, the directory's group serves domains.
+        directory = link.parent.stat()
+        if directory.st_mode & stat.S_ISGID:
+            # Who runs a guest by hand may be no member.
+            with suppress(PermissionError):
+                os.fchown(theirs, -1, directory.st_gid)
+                os.fchmod(theirs, 0o660)
         link.unlink(missing_ok=True)
         link.symlink_to(name)
         print(f"char device redirected to {name}", file=sys.stderr, flush=True)
@@ -257,11 +265,13 @@ def _open_pty(link: Path) -> Iterator[int]:
 
 
 @asynccontextmanager
-async def listen_unix(path: Path) -> AsyncIterator[trio.SocketListener]:
-    """One client at a time waits to be accepted. HostError: the path cannot
-    be had."""
+async def listen_unix(
+    path: Path, *, backlog: int = 1
+) -> AsyncIterator[trio.SocketListener]:
+    """So many clients at a time wait to be accepted. HostError: the path
+    cannot be had."""
     try:
-        listener = listen_at(path, backlog=1)
+        listener = listen_at(path, backlog=backlog)
     except OSError as error:
         # A path that is too long has no errno.
         reason = error.strerror or error

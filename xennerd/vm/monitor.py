@@ -10,7 +10,7 @@ from pathlib import Path
 
 import trio
 
-from xennerd.qmp.server import serve_channel, serve_stream
+from xennerd.qmp.server import MAX_CLIENTS, serve_channel, serve_stream
 from xennerd.vm.console import FdSink, listen_unix
 from xennerd.vm.monitorcommands import Controls
 
@@ -32,7 +32,7 @@ async def serve_monitor(
         if kind == "unix":
             path = Path(rest.split(",")[0])
             serve = partial(serve_stream, commands=controls)
-            async with listen_unix(path) as listener:
+            async with listen_unix(path, backlog=MAX_CLIENTS) as listener:
                 with _linked(link, path):
                     task_status.started()
                     await trio.serve_listeners(serve, [listener])

@@ -23,7 +23,12 @@ from xenner.watchdog import feed_watchdog
 from xennerd.runtimedir import default_runtime_dir
 from xennerd.vm import daemon
 from xennerd.vm._vcpu import lib
-from xennerd.vm.connecting import wait_connected, wanted_devices
+from xennerd.vm.connecting import (
+    Wanted,
+    wait_connected,
+    wait_offered,
+    wanted_devices,
+)
 from xennerd.vm.console import LeaveConsole, Sink, open_console
 from xennerd.vm.crashreport import report_end
 from xennerd.vm.domain import (
@@ -296,27 +301,30 @@ class Session:
         if self._is_ready:
             return
         self._is_ready = True
-        options = self._options
         xenstore = self._outside.store if self._outside else None
-        # A guest that is paused connects nothing.
-        wait_s = 0 if options.is_stopped else options.wait_devices_s
-        if wait_s and xenstore is not None:
-            self._tasks.start_soon(self._await_devices, xenstore)
-        else:
-            service.notify("READY=1")
-
-    async def _await_devices(self, xenstore: Path) -> None:
         devices = wanted_devices(
             self._plan.domid, disks=self._plan.disks, vifs=self._plan.vifs
         )
-        await run_abandonable(
-            partial(
+        if devices and xenstore is not None:
+            self._tasks.start_soon(self._await_devices, xenstore, devices)
+        else:
+            service.notify("READY=1")
+
+    async def _await_devices(
+        self, xenstore: Path, devices: list[Wanted]
+    ) -> None:
+        """A start that cannot have them is none, as with libxl."""
+        options = self._options
+        wait = partial(wait_offered, xenstore, devices)
+        # A guest that is paused connects nothing.
+        if options.wait_devices_s and not options.is_stopped:
+            wait = partial(
                 wait_connected,
                 xenstore,
                 devices,
-                limit_s=self._options.wait_devices_s,
+                limit_s=options.wait_devices_s,
             )
-        )
+        await run_abandonable(wait)
         service.notify("READY=1")
 
     def _status_line(self) -> str:

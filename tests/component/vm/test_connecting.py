@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -15,7 +15,11 @@ from xenner.types import Domid
 from xenner.xenstore import Xenstore
 from xenner.xldisk import parse_disk
 from xenner.xlvif import parse_vif
-from xennerd.vm.connecting import wait_connected, wanted_devices
+from xennerd.vm.connecting import (
+    wait_connected,
+    wait_offered,
+    wanted_devices,
+)
 
 DEVICES = wanted_devices(
     Domid(7),
@@ -84,6 +88,36 @@ def test_why_one_is_late(store: StoreProcess, client: Xenstore) -> None:
     client.write(f"{VBD}/state", "4")
     late = "vif 0 is not connected after 0.2 s: "
     assert why_late(store) == late + asked.replace("blk", "net")
+
+
+def test_what_is_offered_may_be_connected_later(
+    store: StoreProcess, client: Xenstore
+) -> None:
+    with pytest.raises(HostError) as caught:
+        wait_offered(store.socket_path, DEVICES, limit_s=0.2)
+    assert str(caught.value) == "xvda: nobody serves it: is blkbackd running?"
+    client.write(f"{VBD}/state", "2")
+    client.write(f"{VIF}/state", "4")
+    wait_offered(store.socket_path, DEVICES, limit_s=0)
+
+
+@pytest.mark.parametrize("wait", [wait_offered, wait_connected])
+def test_one_that_is_refused_is_told_at_once(
+    store: StoreProcess, client: Xenstore, wait: Callable[..., None]
+) -> None:
+    client.write(f"{VBD}/state", "4")
+
+    def refuse() -> None:
+        with Xenstore(store.socket_path) as backend:
+            # As a backend writes it.
+            backend.write(f"{VIF}/hotplug-error", "/none: No such file")
+            backend.write(f"{VIF}/hotplug-status", "error")
+
+    refusing = threading.Timer(0.1, refuse)
+    refusing.start()
+    with pytest.raises(HostError, match=r"^vif 0: /none: No such file$"):
+        wait(store.socket_path, DEVICES, limit_s=PATIENCE_S * 10)
+    refusing.join()
 
 
 def test_other_nodes_do_not_make_it_longer(

@@ -287,6 +287,19 @@ async def test_pty(
     assert not link.is_symlink()
 
 
+async def test_a_pty_is_the_group_s_that_serves_domains(
+    tmp_path: Path,
+) -> None:
+    link = tmp_path / "console.1"
+    for mode, has_it in ((0o2775, True), (0o755, False)):
+        tmp_path.chmod(mode)
+        async with open_console("pty", link=link):
+            status = link.stat()
+            assert (status.st_mode & 0o777 == 0o660) == has_it
+            if has_it:
+                assert status.st_gid == tmp_path.stat().st_gid
+
+
 async def test_a_pty_that_nobody_reads_holds_nobody_up(
     guest: Guest, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 """The QMP monitor against polite, rude and slow clients."""
 
 import json
+import socket
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,9 @@ from tests.component.vm.monitor_rig import (
     greeted,
     serving,
 )
+from xenner.errors import HostError
 from xenner.types import ShutdownReason
+from xennerd.qmp.client import QmpClient
 from xennerd.qmp.server import MAX_CLIENTS, Client
 from xennerd.vm.monitor import serve_monitor
 
@@ -290,6 +293,28 @@ async def test_there_may_be_so_many_and_no_more(tmp_path: Path) -> None:
         await clients[0].stream.aclose()
         await trio.testing.wait_all_tasks_blocked()
         await greeted(connect)
+
+
+async def test_all_of_them_may_come_at_once(tmp_path: Path) -> None:
+    async with serving(Rig(), tmp_path):
+        # Nothing is accepted meanwhile, and nobody waits: EAGAIN is an error.
+        clients = [socket.socket(socket.AF_UNIX) for _ in range(MAX_CLIENTS)]
+        for client in clients:
+            client.setblocking(False)
+            client.connect(str(tmp_path / "qmp"))
+        for client in clients:
+            client.close()
+
+
+def test_who_is_never_heard_is_told_so(tmp_path: Path) -> None:
+    path = tmp_path / "qmp"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(0)
+        with socket.socket(socket.AF_UNIX) as first:
+            first.connect(str(path))
+            with pytest.raises(HostError, match=r"^monitor at .*: no answer$"):
+                QmpClient(path, limit_s=0.1)
 
 
 # --- where tools find it ------------------------------------------------------

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xenner.errors import ConfigError
-from xenner.xlsyntax import Atom, Items, Value, parse_assignments
+from xenner.xlsyntax import Atom, Items, Value, parse_assignments, quoted
 
 
 def plain(value: Value) -> object:
@@ -93,5 +93,4 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 @given(st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126)))
 def test_a_quoted_string_comes_back(text: str) -> None:
-    quoted = text.replace("\\", "\\\\").replace("'", "\\'")
-    assert parsed(f"a='{quoted}'") == {"a": text}
+    assert parsed(f"a={quoted(text)}") == {"a": text}

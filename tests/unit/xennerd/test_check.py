@@ -2,13 +2,20 @@
 """xennerctl's commands are found, and `check` reads files."""
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from xenner.errors import ConfigError
-from xennerd.ctl.__main__ import main
+from xenner.xlcfg import parse_config
+from xennerd.ctl.__main__ import COMMANDS, main
+from xennerd.ctl.absent import REASONS
 from xennerd.ctl.command import Command, find_command
+from xennerd.ctl.creating import from_here
 
 NAMES = ("list", "shutdown", "sched-credit", "sched-credit2", "save")
 
@@ -23,15 +30,13 @@ NAMES = ("list", "shutdown", "sched-credit", "sched-credit2", "save")
     ],
 )
 def test_unique_beginnings_are_enough(name: str, wanted: str) -> None:
-    commands = {full: Command(len, "", "") for full in NAMES}
-    assert find_command(name, commands) == wanted
+    assert find_command(name, NAMES) == wanted
 
 
 @pytest.mark.parametrize("name", ["", "s", "sched", "nothing"])
 def test_others_are_refused(name: str) -> None:
-    commands = {full: Command(len, "", "") for full in NAMES}
     with pytest.raises(ConfigError):
-        find_command(name, commands)
+        find_command(name, NAMES)
 
 
 def test_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,6 +81,25 @@ def test_help_and_unknown_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 1
 
 
+@pytest.mark.parametrize("word", ["migrate", "sched-credit2", "vcpu-p", "dme"])
+def test_what_xl_has_and_we_have_not(
+    word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word, "web"]) == 1
+    assert main(["help", word]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert all(
+        line.startswith(f"xennerctl: {word}") for line in err.splitlines()
+    )
+    assert main(["help"]) == 0
+    assert word not in capsys.readouterr().out
+
+
+def test_no_command_is_both_there_and_absent() -> None:
+    assert not COMMANDS.keys() & REASONS.keys()
+
+
 def test_through_a_link_it_is_xl(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,6 +109,82 @@ def test_through_a_link_it_is_xl(
     monkeypatch.setattr("sys.argv", ["/usr/local/sbin/xl", "nothing"])
     assert main() == 1
     assert capsys.readouterr().err == "xl: command not implemented\n"
+
+
+def test_usage_is_of_what_it_was_called_as(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["/usr/local/sbin/xl", "pause"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: xl pause ")
+
+
+def test_a_kernel_is_looked_for_from_here() -> None:
+    text = "name='a'\nkernel='boot/it\\'s'\nramdisk='/r'\n"
+    config = parse_config(text, file="f")
+    here = Path("/srv/guests")
+    (setting,) = from_here(config, here)
+    again = parse_config(text, file="f", extra=setting)
+    assert (again.kernel, again.ramdisk) == ("/srv/guests/boot/it's", "/r")
+    assert list(from_here(again, here)) == []
+
+
+def test_who_may_not_look_is_told_so(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    vmcore = tmp_path / "vmcore.3"
+    # Root may open all but this.
+    vmcore.symlink_to(vmcore)
+    monkeypatch.setenv("XENNER_RUNTIME_DIR", str(tmp_path))
+    assert main(["list"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"xennerctl: {vmcore}: ")
+    assert err.endswith(" (for root and members of the group xenner)\n")
+
+
+def test_where_no_daemon_runs_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XENNER_RUNTIME_DIR", str(tmp_path))
+    file = tmp_path / "7.cfg"
+    file.write_text("name='web'\nkernel='/k'\n")
+    assert main(["create", "-q", str(file)]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"xennerctl: xennerd at {tmp_path}/xennerd.socket: ")
+    assert "(systemctl start xennerd, or " in err
+    assert err.count("\n") == 1
+
+
+def test_who_interrupts_it_sees_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_words: Sequence[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(COMMANDS, "list", Command(interrupted, "", ""))
+    assert main(["list"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "xennerd.ctl", "help"],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_check_config(

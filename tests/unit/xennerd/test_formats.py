@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Tables, column for column as xl prints them."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from xenner.errors import ConfigError
 from xenner.types import Domid
+from xenner.xlcfg import parse_config
 from xennerd.ctl.acting import parse_mib
 from xennerd.ctl.domains import Domain, Vcpu, memory_mib
 from xennerd.ctl.formats import (
@@ -12,6 +16,7 @@ from xennerd.ctl.formats import (
     duration,
     info_lines,
     list_lines,
+    long_list,
     network_lines,
     uptime_lines,
     vcpu_lines,
@@ -34,6 +39,68 @@ def test_list() -> None:
         "\tState\tTime(s)"
     )
     assert row == f"{'web':<40}     7   512     2     r-----      12.3"
+
+
+def test_the_long_list_is_libxls() -> None:
+    handle = "4766cf5a-0e85-42df-96d6-c3614a39da33"
+    domains = [Domain(Domid(0), "Domain-0"), replace(WEB, handle=handle)]
+    config = parse_config(
+        "name='web'\nkernel='/k'\nextra='ro'\non_crash='preserve'\n"
+        "disk=['phy:/dev/vg/web,xvda,w', '/iso,raw,xvdb:cdrom,r']\n"
+        "vif=['mac=00:16:3e:00:00:01,bridge=br0,ip=10.0.0.1']\n",
+        file="f",
+    )
+    host, web = long_list(domains, {WEB.domid: config})
+    assert host["domid"] == 0
+    assert json.loads(json.dumps(web)) == {
+        "domid": 7,
+        "config": {
+            "c_info": {"type": "pv", "name": "web", "uuid": handle},
+            "b_info": {
+                "max_vcpus": 2,
+                "avail_vcpus": [0, 1],
+                "max_memkb": 0,
+                "target_memkb": 512 << 10,
+                "kernel": "/k",
+                "ramdisk": "",
+                "cmdline": "ro",
+                "type.pv": {},
+            },
+            "disks": [
+                {
+                    "pdev_path": "/dev/vg/web",
+                    "vdev": "xvda",
+                    "backend": "phy",
+                    "format": "raw",
+                    "readwrite": 1,
+                    "is_cdrom": 0,
+                },
+                {
+                    "pdev_path": "/iso",
+                    "vdev": "xvdb",
+                    "backend": "phy",
+                    "format": "raw",
+                    "readwrite": 0,
+                    "is_cdrom": 1,
+                },
+            ],
+            "nics": [
+                {
+                    "devid": 0,
+                    "mtu": 1500,
+                    "mac": "00:16:3e:00:00:01",
+                    "bridge": "br0",
+                    "script": "vif-bridge",
+                    "nictype": "vif",
+                    "ip": "10.0.0.1",
+                }
+            ],
+            "on_poweroff": "destroy",
+            "on_reboot": "restart",
+            "on_watchdog": "destroy",
+            "on_crash": "preserve",
+        },
+    }
 
 
 @pytest.mark.parametrize(

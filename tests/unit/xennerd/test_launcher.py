@@ -8,6 +8,7 @@ import pytest
 
 from tests.unit.xennerd.test_records import RECORD
 from xenner.errors import HostError
+from xennerd.journal import Line, Subject
 from xennerd.supervisor.launcher import BySystemd, Order
 from xennerd.supervisor.programs import Places, environment
 from xennerd.units.manager import Outcome, Systemd
@@ -40,6 +41,9 @@ class Rig:
     def asked(self) -> list[str]:
         return (self.directory / "asked").read_text().splitlines()
 
+    def started(self) -> list[str]:
+        return [line for line in self.asked() if line.startswith("start ")]
+
     def file(self, name: str) -> Path:
         path = self.directory / name
         path.write_text("name='web'\nmemory=64\n")
@@ -54,14 +58,41 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
 
 def test_an_operators_file_is_its_unit(rig: Rig) -> None:
     rig.launcher.start(Order("web", rig.file("etc/7.cfg")))
-    assert rig.asked() == ["start xenner@7.service"]
+    assert rig.started() == ["start xenner@7.service"]
     assert not (rig.directory / "run/config").exists()
+
+
+class Ending:
+    """A service manager that has not yet seen the last of a guest."""
+
+    def __init__(self) -> None:
+        self._states = iter(("active", "deactivating", "failed"))
+        self.asked: list[str] = []
+
+    def start(self, instance: str) -> None:
+        self.asked.append(f"start {instance}")
+
+    def outcome(self, instance: str) -> Outcome:
+        state = next(self._states)
+        self.asked.append(state)
+        return Outcome(state, "signal")
+
+    def tell(self, instance: str, subject: Subject, line: Line) -> None:
+        raise AssertionError(line)
+
+
+def test_one_that_is_still_ending_is_waited_for(rig: Rig) -> None:
+    units = Ending()
+    places = Places(rig.directory / "run", rig.directory, rig.directory)
+    launcher = BySystemd(places, units, config_dir=rig.directory / "etc")
+    launcher.start(Order("web", rig.file("etc/7.cfg")))
+    assert units.asked == ["active", "deactivating", "failed", "start 7"]
 
 
 def test_any_other_file_is_written_down_for_a_unit(rig: Rig) -> None:
     order = Order("web", rig.file("a.cfg"), "memory=32", is_paused=True)
     rig.launcher.start(order)
-    assert rig.asked() == ["start xenner@web.service"]
+    assert rig.started() == ["start xenner@web.service"]
     own = rig.directory / "run/config/web.cfg"
     assert own.read_text() == "name='web'\nmemory=64\n\nmemory=32\n"
     # The wish was there for as long as the unit started.
@@ -69,10 +100,23 @@ def test_any_other_file_is_written_down_for_a_unit(rig: Rig) -> None:
     assert [path.name for path in own.parent.iterdir()] == ["web.cfg"]
     # Started again, it is what stands there already.
     rig.launcher.start(Order("web", own))
-    assert rig.asked()[1:] == ["start xenner@web.service"]
+    assert rig.started()[1:] == ["start xenner@web.service"]
     rig.launcher.forget(replace(RECORD, file=str(own)))
     assert not own.exists()
     rig.launcher.forget(RECORD)
+
+
+def test_a_new_name_is_a_new_file(rig: Rig) -> None:
+    rig.launcher.start(Order("web", rig.file("a.cfg")))
+    own = rig.directory / "run/config/web.cfg"
+    renamed = Order("shop", own, "name='shop'")
+    (rig.directory / "status").write_text("1")
+    with pytest.raises(HostError):
+        rig.launcher.start(renamed)
+    # It is tried again.
+    (rig.directory / "status").unlink()
+    rig.launcher.start(renamed)
+    assert [path.name for path in own.parent.iterdir()] == ["shop.cfg"]
 
 
 def test_what_its_file_says_may_be_known(rig: Rig) -> None:
@@ -84,7 +128,7 @@ def test_what_its_file_says_may_be_known(rig: Rig) -> None:
 
 def test_settings_make_it_another_one(rig: Rig) -> None:
     rig.launcher.start(Order("web", rig.file("etc/7.cfg"), "memory=32"))
-    assert rig.asked() == ["start xenner@web.service"]
+    assert rig.started() == ["start xenner@web.service"]
 
 
 @pytest.mark.parametrize("name", ["a b", "../x", "-a", "a@b", ""])
