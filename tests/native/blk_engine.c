@@ -14,6 +14,7 @@
 
 #include "blkbackd/csrc/engine.h"
 #include "tests/native/blk_fakes.h"
+#include "tests/native/blk_submitted.h"
 
 /* Pages of the domain. */
 #define RING 20
@@ -236,6 +237,7 @@ static void wait_submitted(const char *what)
 TEST(flushes_and_barriers_are_answered_when_it_is_on_the_disk)
 {
     begin(512, 0);
+    memset(fake_submitted, 0, sizeof(fake_submitted));
     fake_holds_syncs = true;
     memset(page(DATA), 'w', 4096);
     put((struct blkif_request){BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 1, 0, {{0}}});

@@ -3,9 +3,6 @@
 #include "tests/native/blk_fakes.h"
 
 #include <errno.h>
-#include <linux/aio_abi.h>
-#include <poll.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,9 +17,7 @@
 char *fake_memory;
 bool fake_is_slow;
 unsigned int fake_nr_granted, fake_nr_mapped, fake_nr_notified;
-char fake_submitted[64];
-bool fake_holds_syncs;
-static int memory_fd = -1, bell = -1, held = -1;
+static int memory_fd = -1, bell = -1;
 
 void fake_domain_new(void)
 {
@@ -33,7 +28,6 @@ void fake_domain_new(void)
                        MAP_SHARED, memory_fd, 0);
     if (fake_memory == MAP_FAILED)
         exit(1);
-    memset(fake_submitted, 0, sizeof(fake_submitted));
     fake_nr_granted = FAKE_PAGES;
     fake_nr_mapped = fake_nr_notified = 0;
 }
@@ -50,52 +44,6 @@ int fallocate(int fd, int mode, off_t at, off_t bytes)
     while (__atomic_load_n(&fake_is_slow, __ATOMIC_ACQUIRE))
         usleep(1000);
     return (int)syscall(SYS_fallocate, fd, mode, at, bytes);
-}
-
-long __real_syscall(long number, ...);
-long __wrap_syscall(long number, ...);
-
-/* It becomes something that ends when the test says so. */
-static void hold(struct iocb *iocb)
-{
-    held = eventfd(0, EFD_CLOEXEC);
-    iocb->aio_lio_opcode = IOCB_CMD_POLL;
-    iocb->aio_fildes = (uint32_t)held;
-    iocb->aio_buf = POLLIN;
-}
-
-static void note(struct iocb *iocb)
-{
-    size_t length = strlen(fake_submitted);
-    bool is_sync = iocb->aio_lio_opcode == IOCB_CMD_FDSYNC;
-    bool is_read = iocb->aio_lio_opcode == IOCB_CMD_PREAD ||
-                   iocb->aio_lio_opcode == IOCB_CMD_PREADV;
-
-    if (length + 1 < sizeof(fake_submitted))
-        fake_submitted[length] = is_sync ? 's' : is_read ? 'r' : 'w';
-    if (is_sync && fake_holds_syncs)
-        hold(iocb);
-}
-
-void fake_let_sync(void)
-{
-    eventfd_write(held, 1);
-}
-
-/* The engine's way to io_submit(2); see test_blk.py. */
-long __wrap_syscall(long number, ...)
-{
-    long argument[5];
-    va_list list;
-
-    va_start(list, number);
-    for (int i = 0; i < 5; i++)
-        argument[i] = va_arg(list, long);
-    va_end(list);
-    for (long i = 0; number == SYS_io_submit && i < argument[1]; i++)
-        note(((struct iocb **)argument[2])[i]);
-    return __real_syscall(number, argument[0], argument[1], argument[2],
-                          argument[3], argument[4]);
 }
 
 void fake_send(void)

@@ -20,15 +20,8 @@ extern bool fake_is_slow;
 extern unsigned int fake_nr_mapped; /* pages that the engine has mapped */
 extern unsigned int fake_nr_notified;
 
-/* What io_submit(2) was given: "r" and "w" of data, "s" for a sync. */
-extern char fake_submitted[64];
-/* Whether a sync is to be held until fake_let_sync(). */
-extern bool fake_holds_syncs;
-
 void fake_domain_new(void);
 void fake_domain_free(void);
-/* The sync that is held, if one is, is done. */
-void fake_let_sync(void);
 /* The frontend sends an event. */
 void fake_send(void);
 

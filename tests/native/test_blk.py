@@ -18,7 +18,7 @@ FLAGS = [
     *"-fsanitize=address,undefined -fno-sanitize-recover=all".split(),
     "-D__XEN_INTERFACE_VERSION__=__XEN_LATEST_INTERFACE_VERSION__",
     f"-I{TOP}",
-    # blk_fakes.c sees what is submitted.
+    # For blk_submitted.c.
     "-Wl,--wrap=syscall",
 ]
 ENVIRONMENT = {
@@ -26,12 +26,17 @@ ENVIRONMENT = {
     # A string instruction is a step for each byte to blk_killed.
     "GLIBC_TUNABLES": "glibc.cpu.x86_rep_stosb_threshold=1000000000",
 }
+_ENGINE = [
+    HERE / "blk_fakes.c",
+    HERE / "blk_submitted.c",
+    *sorted(CSRC.glob("*.c")),
+]
 SOURCES = {
     "blk_request": [CSRC / "request.c"],
-    "blk_engine": [HERE / "blk_fakes.c", *sorted(CSRC.glob("*.c"))],
-    "blk_hostile": [HERE / "blk_fakes.c", *sorted(CSRC.glob("*.c"))],
-    "blk_killed": [HERE / "blk_fakes.c", *sorted(CSRC.glob("*.c"))],
-    "blk_record": [HERE / "blk_fakes.c", *sorted(CSRC.glob("*.c"))],
+    "blk_engine": _ENGINE,
+    "blk_hostile": _ENGINE,
+    "blk_killed": _ENGINE,
+    "blk_record": _ENGINE,
 }
 
 
