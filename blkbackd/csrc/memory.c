@@ -3,25 +3,44 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "libs/gnttab/each.h"
 #include "state.h"
 
 #define NR_BOUNCES 4
+#define MAX_BOUNCES 32 /* bits of free_bounces */
 #define BOUNCE_BYTES ((size_t)BLK_MAX_SEGMENTS * BLK_PAGE_BYTES)
+
+/*
+ * With Xen's own libxengnttab a page that is read or written directly is not
+ * given back at once: Linux says that the disk has ended before it lets go of
+ * the page, and until then defers the end of the mapping (gntdev.c,
+ * gnttab_unmap_refs_async()). A frontend that finds the grant of an answered
+ * request in use gives the disk up. There the disk gets buffers of ours.
+ */
+static bool must_bounce(void)
+{
+    return !xenner_gnttab_map_each;
+}
+
+static uint32_t nr_bounces(void)
+{
+    return must_bounce() ? MAX_BOUNCES : NR_BOUNCES;
+}
 
 bool memory_attach(struct blk_engine *e)
 {
     /* Memory that is there when it is first written. */
-    e->bounces = mmap(NULL, NR_BOUNCES * BOUNCE_BYTES, PROT_READ | PROT_WRITE,
+    e->bounces = mmap(NULL, nr_bounces() * BOUNCE_BYTES, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (e->bounces == MAP_FAILED)
         return false;
-    e->free_bounces = (1U << NR_BOUNCES) - 1;
+    e->free_bounces = ~0U >> (MAX_BOUNCES - nr_bounces());
     return true;
 }
 
 void memory_detach(struct blk_engine *e)
 {
-    munmap(e->bounces, NR_BOUNCES * BOUNCE_BYTES);
+    munmap(e->bounces, nr_bounces() * BOUNCE_BYTES);
 }
 
 bool memory_fetch_segments(struct blk_engine *e, struct blk_request *request)
@@ -80,6 +99,8 @@ bool memory_map(struct blk_engine *e, struct work *work)
 
 bool memory_needs_bounce(const struct blk_engine *e, const struct work *work)
 {
+    if (must_bounce())
+        return true;
     for (uint32_t i = 0; i < work->nr_iov; i++) {
         const struct iovec *vector = &work->iov[i];
 

@@ -34,6 +34,7 @@ _ENGINE = [
 SOURCES = {
     "blk_request": [CSRC / "request.c"],
     "blk_engine": _ENGINE,
+    "blk_engine WITH_LIBRARIES_OF_XEN": _ENGINE,
     "blk_hostile": _ENGINE,
     "blk_killed": _ENGINE,
     "blk_record": _ENGINE,
@@ -42,10 +43,12 @@ SOURCES = {
 
 @pytest.mark.parametrize("program", sorted(SOURCES))
 def test_program(program: str, tmp_path: Path) -> None:
-    binary = tmp_path / program
-    sources = [HERE / f"{program}.c", *SOURCES[program]]
+    name, *defines = program.split()
+    binary = tmp_path / name
+    sources = [HERE / f"{name}.c", *SOURCES[program]]
+    flags = [*FLAGS, *(f"-D{define}" for define in defines)]
     built = subprocess.run(
-        ["gcc", *FLAGS, *map(str, sources), "-o", str(binary)],
+        ["gcc", *flags, *map(str, sources), "-o", str(binary)],
         capture_output=True,
         text=True,
         check=False,
