@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -31,7 +32,12 @@ from xennerd.supervisor.control import Control
 from xennerd.supervisor.daemons import Daemon, stop_all
 from xennerd.supervisor.domains import Domains
 from xennerd.supervisor.launcher import ByHand, BySystemd, Launcher
-from xennerd.supervisor.programs import Places, environment, programs
+from xennerd.supervisor.programs import (
+    DAEMONS,
+    Places,
+    environment,
+    programs,
+)
 from xennerd.supervisor.story import tell_story
 from xennerd.units.client import UnitsByHelper
 from xennerd.units.manager import Systemd, Units
@@ -82,6 +88,19 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="guests are units of systemd, and so are the daemons",
     )
+    add(
+        "--daemons",
+        type=_daemon_names,
+        default=DAEMONS,
+        metavar="NAMES",
+        help=f"which of {','.join(DAEMONS)} to run by hand (all)",
+    )
+    add(
+        "--while-stdin",
+        action="store_true",
+        help="for one guest's sake: end, with the daemons and the runtime "
+        "directory, when standard input does",
+    )
     for name, default, text in (
         ("--runtime-dir", default_runtime_dir(), "where domains' memory is"),
         (
@@ -101,6 +120,16 @@ def _parser() -> argparse.ArgumentParser:
             help=f"{text} (%(default)s)",
         )
     return parser
+
+
+def _daemon_names(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in DAEMONS:
+            raise argparse.ArgumentTypeError(
+                f"{name}: one of {', '.join(DAEMONS)}"
+            )
+    return names
 
 
 async def _serve(places: Places, options: argparse.Namespace) -> None:
@@ -123,6 +152,7 @@ async def _serve(places: Places, options: argparse.Namespace) -> None:
                 on_change=control.daemon_changed,
             )
             for program in programs(places)
+            if program.name in options.daemons
         ]
     domains = Domains(
         places.runtime_dir,
@@ -134,10 +164,28 @@ async def _serve(places: Places, options: argparse.Namespace) -> None:
     path = places.runtime_dir / "xennerd.socket"
     async with _listening(path) as listener:
         try:
-            await _serve_until_told(path, listener, control, daemons, domains)
+            async with trio.open_nursery() as nursery:
+                if options.while_stdin:
+                    nursery.start_soon(_wait_end, nursery.cancel_scope)
+                await _serve_until_told(
+                    path, listener, control, daemons, domains
+                )
+                nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
-                await _leave(daemons, domains)
+                if options.while_stdin:
+                    await stop_all(daemons)
+                    shutil.rmtree(places.runtime_dir, ignore_errors=True)
+                else:
+                    await _leave(daemons, domains)
+
+
+async def _wait_end(scope: trio.CancelScope) -> None:
+    """Until nobody holds the other end of standard input."""
+    while True:
+        await trio.lowlevel.wait_readable(0)
+        if not os.read(0, 4096):
+            scope.cancel()
 
 
 async def _serve_until_told(

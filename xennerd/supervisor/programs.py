@@ -22,6 +22,7 @@ _LIBRARY_DIRS = (
     Path("/usr/local/lib/x86_64-linux-gnu/xenner"),
     Path("/usr/lib/x86_64-linux-gnu/xenner"),
 )
+DAEMONS = ("evtchnd", "xenstored", "blkbackd", "netbackd")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@
 import re
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from xenner import abi
@@ -12,6 +12,7 @@ from xenner.errors import ConfigError
 from xenner.types import MAX_DOMID
 from xenner.xldisk import Disk
 from xenner.xlvif import Vif
+from xennerd.vm.deviceoptions import Devices
 
 USAGE = """\
 usage: xenner -kernel FILE [option...]
@@ -29,6 +30,11 @@ Run one Xen PV guest on /dev/kvm, without Xen.
   -serial, -console  stdio, pty, unix:PATH, file:PATH or null (default stdio),
                      or xenconsoled: another daemon's, with -xenstore
   -nographic         accepted: there are no graphics
+  -hda FILE, ... -hdd, -cdrom FILE
+                     raw disks: xvda to xvdd; the CD is xvdc
+  -drive file=FILE[,format=raw|qcow2...][,readonly=on][,index=N][,media=cdrom]
+  -disk SPEC         a disk as in xl's domain files
+  -nic SPEC          an interface, bridge=xenbr0,mac=... as there
   -monitor WHERE     QMP monitor: none, unix:PATH or stdio (default none)
   -S                 do not start; wait for the monitor's "cont"
   -no-reboot         end instead of rebooting
@@ -37,6 +43,8 @@ Run one Xen PV guest on /dev/kvm, without Xen.
   -d LIST            to standard error: console, exits, trace, stats, all
   -evtchnd PATH      evtchnd's socket: event channels to the outside
   -xenstore PATH     xenstore's socket; with -evtchnd
+  -xenstore private  one for this guest alone, as disks and interfaces have it
+                     where these two are not given
   -runtime-dir DIR   where the vmcore goes, on tmpfs (default /run/xenner,
                      or /dev/shm/xenner where /run is no tmpfs)
   -version, -help
@@ -46,8 +54,8 @@ Exit status: 0 the guest powered off, 1 it crashed or could not be run,
 """
 
 _LATER = {
-    "drive disk hda hdb hdc hdd cdrom blockdev fda": "block devices",
-    "net netdev nic": "network devices",
+    "blockdev fda fdb": "such disks (-drive and -disk are)",
+    "net netdev": "such interfaces (-nic is)",
     "vnc display vga sdl spice k": "graphics",
     "incoming loadvm": "saving and restoring",
     "device object chardev mon qmp": "devices given one by one",
@@ -82,7 +90,8 @@ class Options:
     runtime_dir: Path | None = None
     evtchnd: Path | None = None
     xenstore: Path | None = None
-    # Only a domain file has devices, not the command line.
+    has_private_host: bool = False
+    """Its daemons are to be its own: privatehost.py."""
     disks: tuple[Disk, ...] = ()
     vifs: tuple[Vif, ...] = ()
     wait_devices_s: int = 0
@@ -159,13 +168,16 @@ _VALUES: dict[str, Callable[[str], dict[str, object]]] = {
     "d": lambda v: {"topics": _topics(v)},
     "runtime-dir": lambda v: {"runtime_dir": Path(v)},
     "evtchnd": lambda v: {"evtchnd": Path(v)},
-    "xenstore": lambda v: {"xenstore": Path(v)},
+    "xenstore": lambda v: (
+        {"has_private_host": True} if v == "private" else {"xenstore": Path(v)}
+    ),
 }
 
 
 def parse_options(arguments: list[str], *, version: str) -> Options:
     """ConfigError for what makes no sense, Help for -help and -version."""
     given: dict[str, object] = {}
+    devices = Devices()
     rest = iter(arguments)
     for argument in rest:
         if not argument.startswith("-") or argument == "-":
@@ -177,16 +189,22 @@ def parse_options(arguments: list[str], *, version: str) -> Options:
             raise Help(f"xenner {version}\n")
         if name in _FLAGS:
             given |= _FLAGS[name]
-        elif name in _VALUES:
+        elif name in _VALUES or devices.takes(name):
             if not (equals and argument.startswith("--")):
                 value = _next(rest, f"-{name}")
-            given |= _VALUES[name](value)
+            if devices.takes(name):
+                devices.add(name, value)
+            else:
+                given |= _VALUES[name](value)
         else:
             raise ConfigError(_refusal(name))
     if "kernel" not in given:
         raise ConfigError("no -kernel given (see xenner -help)")
+    given |= {"disks": tuple(devices.disks), "vifs": tuple(devices.vifs)}
     options = Options(**given)  # type: ignore[arg-type]
     _check_together(options)
+    if (options.disks or options.vifs) and options.xenstore is None:
+        options = replace(options, has_private_host=True)
     return options
 
 
@@ -214,6 +232,11 @@ def _check_together(options: Options) -> None:
         )
     if options.xenstore is not None and options.evtchnd is None:
         raise ConfigError("-xenstore: a guest reaches it by -evtchnd only")
+    has_devices = options.disks or options.vifs
+    if options.evtchnd is not None and options.xenstore is None and has_devices:
+        raise ConfigError("-evtchnd: disks and interfaces need -xenstore too")
+    if options.evtchnd is not None and options.has_private_host:
+        raise ConfigError("-xenstore private: it has an evtchnd of its own")
     if options.serial == "xenconsoled" and options.xenstore is None:
         raise ConfigError("-serial xenconsoled: it hears of guests by xenstore")
     if not re.fullmatch(r"none|null|stdio|unix:.+", options.monitor):

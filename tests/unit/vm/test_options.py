@@ -117,10 +117,8 @@ def test_refusals_name_the_option(arguments: list[str], says: str) -> None:
 @pytest.mark.parametrize(
     ("option", "what"),
     [
-        ("-drive", "block devices"),
-        ("-hda", "block devices"),
-        ("-netdev", "network devices"),
-        ("-nic", "network devices"),
+        ("-blockdev", "such disks"),
+        ("-netdev", "such interfaces"),
         ("-vnc", "graphics"),
         ("-display", "graphics"),
         ("-incoming", "saving and restoring"),
@@ -155,3 +153,57 @@ def test_xenconsoled_hears_of_guests_by_xenstore() -> None:
         parse("-serial", "xenconsoled")
     with pytest.raises(ConfigError, match="-evtchnd only"):
         parse("-xenstore", "/x")
+
+
+def test_disks_and_interfaces_in_qemus_words_and_in_xls() -> None:
+    options = parse(
+        *("-hda", "/a,b.img", "-cdrom", "/c.iso", "-hdd", "/d"),
+        *("-drive", "file=/q,,x.qcow2,format=qcow2,readonly=on"),
+        *("-disk", "/dev/vg/lv,raw,xvdq,w,iops-total=10"),
+        *("-nic", "bridge,br=xenbr0,mac=00:16:3e:01:02:03"),
+        *("-nic", "none", "-nic", "bridge=br1,rate=1Mb/s"),
+    )
+    assert [
+        (disk.vdev, disk.target, disk.format, disk.is_writable, disk.is_cdrom)
+        for disk in options.disks
+    ] == [
+        ("xvda", "/a,b.img", "raw", True, False),
+        ("xvdc", "/c.iso", "raw", False, True),
+        ("xvdd", "/d", "raw", True, False),
+        ("xvdb", "/q,x.qcow2", "qcow2", False, False),
+        ("xvdq", "/dev/vg/lv", "raw", True, False),
+    ]
+    assert [(vif.devid, vif.bridge) for vif in options.vifs] == [
+        (0, "xenbr0"),
+        (1, "br1"),
+    ]
+    assert options.has_private_host
+    # Where there is a store, its backends serve them.
+    outside = ("-evtchnd", "/e", "-xenstore", "/x")
+    assert not parse("-hda", "/a", *outside).has_private_host
+    assert parse("-xenstore", "private").has_private_host
+    assert not parse().has_private_host
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("-hda", "/a", "-disk", "/b,raw,xvda,w"), "xvda is there already"),
+        (("-hda", ""), "-hda"),
+        (("-drive", "format=raw"), "file=PATH is missing"),
+        (("-drive", "file=/a,index=16"), "index 16: 0 to 15"),
+        (("-drive", "file=/a,index=x"), "index=x: not a number"),
+        (("-drive", "file=/a,readonly=maybe"), "on or off"),
+        (("-drive", "file=/a,cache=none"), "cache: not known"),
+        (("-drive", "file=/a,if=virtio"), "Xen's disks only"),
+        (("-drive", "file=/a,format=vmdk"), "vmdk"),
+        (("-disk", "/a"), "-disk /a"),
+        (("-nic", "user"), "in a bridge or routed"),
+        (("-nic", "bridge,foo"), "as name=value"),
+        (("-hda", "/a", "-evtchnd", "/e"), "need -xenstore too"),
+        (("-xenstore", "private", "-evtchnd", "/e"), "an evtchnd of its own"),
+    ],
+)
+def test_devices_that_make_no_sense(words: tuple[str, ...], what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        parse(*words)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`xenner` with devices and nothing beside it: an xennerd of its own.
+
+It runs by hand, as any, in a runtime directory that nobody else has, with the
+daemons that this guest needs. It ends when its standard input does, which
+whoever runs the guest holds open: also one that is killed leaves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from xenner.errors import HostError
+from xenner.types import Domid
+from xennerd.runtimedir import default_runtime_dir
+from xennerd.vm.options import Options
+from xennerd.vm.vmcore import find_free_domid
+
+_READY_LIMIT_S = 60.0
+_END_LIMIT_S = 30.0
+_LOG = "xennerd.log"
+_INTERFACES = Path("/sys/class/net")
+
+
+@contextmanager
+def open_private_host(options: Options) -> Iterator[Options]:
+    """The options with what serves the guest, for as long as the block.
+
+    HostError: it does not start. As they are where nothing private is wanted.
+    """
+    if not options.has_private_host:
+        yield options
+        return
+    for vif in options.vifs:
+        if vif.bridge and not (_INTERFACES / vif.bridge).exists():
+            print(
+                f"xenner: warning: bridge {vif.bridge} is not there: the "
+                "interface joins it when it is",
+                file=sys.stderr,
+            )
+    with ExitStack() as stack:
+        directory = _make_directory(options)
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        stack.enter_context(_running(directory, _daemons(options)))
+        yield replace(
+            options,
+            domid=options.domid or _free_domid(),
+            runtime_dir=directory,
+            evtchnd=directory / "evtchnd.socket",
+            xenstore=directory / "xenstore",
+        )
+
+
+def _make_directory(options: Options) -> Path:
+    parent = options.runtime_dir or default_runtime_dir()
+    try:
+        # The vmcores' own, where others may look for it.
+        if options.runtime_dir is None and not os.access(parent, os.W_OK):
+            parent = Path("/dev/shm")
+        parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix="private.", dir=parent))
+    except OSError as error:
+        raise HostError(f"{parent}: {error.strerror}") from error
+
+
+def _daemons(options: Options) -> list[str]:
+    names = ["evtchnd", "xenstored"]
+    if options.disks:
+        names.append("blkbackd")
+    if options.vifs:
+        names.append("netbackd")
+    return names
+
+
+def _free_domid() -> Domid:
+    """No guest's of the host, nor that of another private one's taps."""
+    domid = find_free_domid(default_runtime_dir())
+    while any(_INTERFACES.glob(f"vif{domid}.*")):
+        domid = Domid(domid + 1)
+    return domid
+
+
+@contextmanager
+def _running(directory: Path, names: list[str]) -> Iterator[None]:
+    reader, writer = os.pipe()
+    ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ready, open(writer, "wb", buffering=0) as held:
+        ready.bind(str(directory / "ready"))
+        # What goes to the background holds it as well.
+        with open(reader, "rb") as end, (directory / _LOG).open("wb") as log:
+            process = subprocess.Popen(
+                _words(directory, names),
+                stdin=end,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "NOTIFY_SOCKET": str(directory / "ready")},
+                # A signal of the terminal is for the guest.
+                start_new_session=True,
+            )
+        pidfd = os.pidfd_open(process.pid)
+        try:
+            _wait_ready(ready, pidfd, directory / _LOG)
+            yield
+        finally:
+            held.close()
+            if not select.select([pidfd], [], [], _END_LIMIT_S)[0]:
+                process.kill()
+            os.close(pidfd)
+            # In the background it is not our child.
+            process.poll()
+
+
+def _words(directory: Path, names: list[str]) -> list[str]:
+    return [
+        *(sys.executable, "-m", "xennerd.supervisor"),
+        *("--daemons", ",".join(names), "--while-stdin"),
+        *("--runtime-dir", str(directory)),
+        *("--xenstore", str(directory / "xenstore")),
+        *("--state-dir", str(directory / "state")),
+        *("--dump-dir", str(directory / "dump")),
+        *("--log-dir", str(directory / "log")),
+    ]
+
+
+def _wait_ready(ready: socket.socket, pidfd: int, log: Path) -> None:
+    limit_s = _READY_LIMIT_S
+    while True:
+        found, _, _ = select.select([ready.fileno(), pidfd], [], [], limit_s)
+        if ready.fileno() in found and b"READY=1" in ready.recv(4096).split(
+            b"\n"
+        ):
+            return
+        if pidfd in found or not found:
+            said = log.read_text(errors="replace").strip().splitlines()
+            raise HostError(
+                "the guest's own daemons do not start",
+                said[-1] if said else "they say nothing",
+            )
