@@ -260,6 +260,10 @@ def _errors(name: str) -> Iterator[None]:
             raise HostError(f"{name}: {_TAKEN}") from error
         if error.errno == errno.EPERM:
             raise HostError(f"{name}: CAP_NET_ADMIN is needed") from error
+        if error.errno == errno.EACCES:
+            raise HostError(
+                f"{name}: /dev/net/tun is not ours to open"
+            ) from error
         raise HostError(f"{name}: {error.strerror}") from error
 
 
