@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,12 +112,28 @@ def _running(directory: Path, names: list[str]) -> Iterator[None]:
             _wait_ready(ready, pidfd, directory / _LOG)
             yield
         finally:
+            was_killed = bool(select.select([pidfd], [], [], 0)[0])
             held.close()
             if not select.select([pidfd], [], [], _END_LIMIT_S)[0]:
                 process.kill()
             os.close(pidfd)
             # In the background it is not our child.
             process.poll()
+            if was_killed:
+                _bury(directory, names)
+
+
+def _bury(directory: Path, names: list[str]) -> None:
+    """The daemons of one that was killed: another finds them, and ends."""
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run(
+            _words(directory, names),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+            timeout=_END_LIMIT_S,
+        )
 
 
 def _words(directory: Path, names: list[str]) -> list[str]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from tests.component.evtchnd.daemon import TOP
 from tests.kvm.diskguest import file_in, is_clean, make_initrd, make_root
 from tests.kvm.outside import Guest
 from tests.places.rules import limit_s
+from xenner.listening import listener_of
 
 pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
 
@@ -108,6 +110,25 @@ def test_what_is_killed_leaves_nothing(
     guest.process.kill()
     guest.process.communicate()
     _wait_nothing_left(runtime_dir)
+
+
+def test_a_supervisor_that_is_killed_leaves_nothing_either(
+    usable_kvm: None,
+    debian_kernel: Path,
+    runtime_dir: Path,
+    image: Path,
+    tmp_path: Path,
+) -> None:
+    guest = _start(debian_kernel, tmp_path, runtime_dir, image)
+    guest.wait_for("XENNER-INIT")
+    (log,) = runtime_dir.glob("private.*/xennerd.log")
+    os.kill(listener_of(log.with_name("xennerd.socket")) or 0, signal.SIGKILL)
+    # Its daemons serve on.
+    guest.do("echo from inside >/said; sync")
+    guest.type("mount -o remount,ro /; poweroff -f")
+    assert guest.end()[0] == 0
+    _wait_nothing_left(runtime_dir)
+    assert file_in(image, "/said") == b"from inside\n"
 
 
 def test_a_disk_that_is_not_there_is_one_line(

@@ -164,13 +164,14 @@ async def _serve(places: Places, options: argparse.Namespace) -> None:
     path = places.runtime_dir / "xennerd.socket"
     async with _listening(path) as listener:
         try:
-            async with trio.open_nursery() as nursery:
-                if options.while_stdin:
-                    nursery.start_soon(_wait_end, nursery.cancel_scope)
-                await _serve_until_told(
-                    path, listener, control, daemons, domains
-                )
-                nursery.cancel_scope.cancel()
+            await _serve_until_told(
+                path,
+                listener,
+                control,
+                daemons,
+                domains,
+                ends_with_stdin=options.while_stdin,
+            )
         finally:
             with trio.CancelScope(shield=True):
                 if options.while_stdin:
@@ -194,6 +195,8 @@ async def _serve_until_told(
     control: Control,
     daemons: Sequence[Daemon],
     domains: Domains,
+    *,
+    ends_with_stdin: bool,
 ) -> None:
     with trio.open_signal_receiver(
         signal.SIGTERM, signal.SIGINT, signal.SIGHUP
@@ -204,6 +207,10 @@ async def _serve_until_told(
             for daemon in daemons:
                 await nursery.start(daemon.keep_running)
             control.serve(domains)
+            if ends_with_stdin:
+                # Not earlier: what an earlier one left running is found by now,
+                # and ends with us.
+                nursery.start_soon(_wait_end, nursery.cancel_scope)
             nursery.start_soon(domains.follow)
             service.notify("READY=1")
             prove = partial(run_abandonable, _ask, path)
