@@ -21,8 +21,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from xenner.errors import HostError
+from xenner.listening import listener_of
 from xenner.types import Domid
 from xennerd.runtimedir import default_runtime_dir
+from xennerd.supervisor.programs import Places, programs
+from xennerd.tools.vmcores import is_owned
 from xennerd.vm.options import Options
 from xennerd.vm.vmcore import find_free_domid
 
@@ -50,6 +53,7 @@ def open_private_host(options: Options) -> Iterator[Options]:
             )
     with ExitStack() as stack:
         directory = _make_directory(options)
+        _sweep(directory.parent)
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         stack.enter_context(_running(directory, _daemons(options)))
         yield replace(
@@ -68,9 +72,42 @@ def _make_directory(options: Options) -> Path:
         if options.runtime_dir is None and not os.access(parent, os.W_OK):
             parent = Path("/dev/shm")
         parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix="private.", dir=parent))
+        prefix = f"private.{os.getpid()}."
+        return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     except OSError as error:
         raise HostError(f"{parent}: {error.strerror}") from error
+
+
+def _sweep(parent: Path) -> None:
+    """What is left where a guest's process and its xennerd were both killed."""
+    for directory in parent.glob("private.*"):
+        with suppress(OSError):
+            # Anybody may make such a directory in /dev/shm.
+            if directory.lstat().st_uid != os.geteuid():
+                continue
+            if directory.is_symlink() or _is_in_use(directory):
+                continue
+            places = Places(
+                directory, directory / "xenstore", directory / "state"
+            )
+            left = [
+                program.name
+                for program in programs(places)
+                if listener_of(program.door, program.kind) is not None
+            ]
+            if left:
+                _bury(directory, left)
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _is_in_use(directory: Path) -> bool:
+    # Who made it may not have come to the others yet.
+    maker = directory.name.split(".")[1]
+    return (
+        os.path.exists(f"/proc/{maker}")
+        or listener_of(directory / "xennerd.socket") is not None
+        or any(map(is_owned, directory.glob("vmcore.*")))
+    )
 
 
 def _daemons(options: Options) -> list[str]:

@@ -131,6 +131,28 @@ def test_a_supervisor_that_is_killed_leaves_nothing_either(
     assert file_in(image, "/said") == b"from inside\n"
 
 
+def test_the_next_start_finds_what_two_that_were_killed_have_left(
+    usable_kvm: None,
+    debian_kernel: Path,
+    runtime_dir: Path,
+    image: Path,
+    tmp_path: Path,
+) -> None:
+    guest = _start(debian_kernel, tmp_path, runtime_dir, image)
+    guest.wait_for("XENNER-INIT")
+    (log,) = runtime_dir.glob("private.*/xennerd.log")
+    xennerd = listener_of(log.with_name("xennerd.socket")) or 0
+    # Stopped, it does not see that the other one is gone.
+    os.kill(xennerd, signal.SIGSTOP)
+    guest.process.kill()
+    guest.process.communicate()
+    os.kill(xennerd, signal.SIGKILL)
+    assert _users(runtime_dir)
+    guest = _start(debian_kernel, tmp_path, runtime_dir, tmp_path / "none")
+    assert guest.end()[0] == 1
+    _wait_nothing_left(runtime_dir)
+
+
 def test_a_disk_that_is_not_there_is_one_line(
     usable_kvm: None, debian_kernel: Path, runtime_dir: Path, tmp_path: Path
 ) -> None:
