@@ -41,3 +41,8 @@ class Ctl:
         done = self.run(*words)
         assert done.returncode == 0, f"{words}: {done.stderr}"
         return done.stdout
+
+    def has_guests(self) -> bool:
+        """Is any domain listed?"""
+        # A heading and domain 0 are always there.
+        return len(self("list").splitlines()) > 2

@@ -68,9 +68,11 @@ class Xennerd:
         ) as client:
             return client.execute(name, **arguments)
 
-    def wait_for(self, is_so: Callable[[], bool]) -> None:
+    def wait_for(
+        self, is_so: Callable[[], bool], timeout_s: float = 30
+    ) -> None:
         """Fails the test with the log."""
-        end = time.monotonic() + limit_s(30)
+        end = time.monotonic() + limit_s(timeout_s)
         while not is_so():
             assert self.process is not None
             assert self.process.poll() is None, self.log()

@@ -57,6 +57,28 @@ def _start(
     )
 
 
+@pytest.fixture
+def guest(
+    usable_kvm: None,
+    debian_kernel: Path,
+    runtime_dir: Path,
+    image: Path,
+    tmp_path: Path,
+) -> Guest:
+    """One whose root is the image, up."""
+    guest = _start(debian_kernel, tmp_path, runtime_dir, image)
+    guest.wait_for("XENNER-INIT")
+    return guest
+
+
+def _xennerd(runtime_dir: Path) -> int:
+    """The process number of the guest's own."""
+    (log,) = runtime_dir.glob("private.*/xennerd.log")
+    pid = listener_of(log.with_name("xennerd.socket"))
+    assert pid is not None
+    return pid
+
+
 def _users(runtime_dir: Path) -> list[str]:
     """Processes that were told of it."""
     found = []
@@ -79,14 +101,8 @@ def _wait_nothing_left(runtime_dir: Path) -> None:
 
 
 def test_a_root_on_a_disk_of_the_command_line(
-    usable_kvm: None,
-    debian_kernel: Path,
-    runtime_dir: Path,
-    image: Path,
-    tmp_path: Path,
+    guest: Guest, runtime_dir: Path, image: Path
 ) -> None:
-    guest = _start(debian_kernel, tmp_path, runtime_dir, image)
-    guest.wait_for("XENNER-INIT")
     guest.do("echo from inside >/said")
     guest.type("mount -o remount,ro /; poweroff -f")
     status, said = guest.end()
@@ -96,15 +112,7 @@ def test_a_root_on_a_disk_of_the_command_line(
     assert is_clean(image)
 
 
-def test_what_is_killed_leaves_nothing(
-    usable_kvm: None,
-    debian_kernel: Path,
-    runtime_dir: Path,
-    image: Path,
-    tmp_path: Path,
-) -> None:
-    guest = _start(debian_kernel, tmp_path, runtime_dir, image)
-    guest.wait_for("XENNER-INIT")
+def test_what_is_killed_leaves_nothing(guest: Guest, runtime_dir: Path) -> None:
     # evtchnd, the store, blkbackd, their xennerd, and the guest's process.
     assert len(_users(runtime_dir)) == 5
     guest.process.kill()
@@ -113,16 +121,9 @@ def test_what_is_killed_leaves_nothing(
 
 
 def test_a_supervisor_that_is_killed_leaves_nothing_either(
-    usable_kvm: None,
-    debian_kernel: Path,
-    runtime_dir: Path,
-    image: Path,
-    tmp_path: Path,
+    guest: Guest, runtime_dir: Path, image: Path
 ) -> None:
-    guest = _start(debian_kernel, tmp_path, runtime_dir, image)
-    guest.wait_for("XENNER-INIT")
-    (log,) = runtime_dir.glob("private.*/xennerd.log")
-    os.kill(listener_of(log.with_name("xennerd.socket")) or 0, signal.SIGKILL)
+    os.kill(_xennerd(runtime_dir), signal.SIGKILL)
     # Its daemons serve on.
     guest.do("echo from inside >/said; sync")
     guest.type("mount -o remount,ro /; poweroff -f")
@@ -132,24 +133,17 @@ def test_a_supervisor_that_is_killed_leaves_nothing_either(
 
 
 def test_the_next_start_finds_what_two_that_were_killed_have_left(
-    usable_kvm: None,
-    debian_kernel: Path,
-    runtime_dir: Path,
-    image: Path,
-    tmp_path: Path,
+    guest: Guest, debian_kernel: Path, runtime_dir: Path, tmp_path: Path
 ) -> None:
-    guest = _start(debian_kernel, tmp_path, runtime_dir, image)
-    guest.wait_for("XENNER-INIT")
-    (log,) = runtime_dir.glob("private.*/xennerd.log")
-    xennerd = listener_of(log.with_name("xennerd.socket")) or 0
+    xennerd = _xennerd(runtime_dir)
     # Stopped, it does not see that the other one is gone.
     os.kill(xennerd, signal.SIGSTOP)
     guest.process.kill()
     guest.process.communicate()
     os.kill(xennerd, signal.SIGKILL)
     assert _users(runtime_dir)
-    guest = _start(debian_kernel, tmp_path, runtime_dir, tmp_path / "none")
-    assert guest.end()[0] == 1
+    after = _start(debian_kernel, tmp_path, runtime_dir, tmp_path / "none")
+    assert after.end()[0] == 1
     _wait_nothing_left(runtime_dir)
 
 
