@@ -3,7 +3,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "libs/gnttab/each.h"
+#include "libs/gnttab/batch.h"
 #include "state.h"
 
 #define NR_BOUNCES 4
@@ -19,7 +19,7 @@
  */
 static bool must_bounce(void)
 {
-    return !xenner_gnttab_map_each;
+    return !xenner_gnttab_map_batch;
 }
 
 static uint32_t nr_bounces(void)

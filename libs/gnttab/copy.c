@@ -11,8 +11,8 @@
 struct copy_side {
     char *virt;
     struct granter *granter;
-    struct use *use;
     off_t at;
+    uint32_t ref;
     bool writable;
 };
 
@@ -33,9 +33,9 @@ static int16_t side_begin(xengnttab_handle *xgt, struct copy_side *side,
     side->granter = granter_get(&xgt->granters, ptr->foreign.domid);
     if (!side->granter)
         return GNTST_bad_domain;
+    side->ref = ptr->foreign.ref;
     grants_lock();
-    status = grant_begin(side->granter, ptr->foreign.ref, writable, &side->use,
-                         &frame);
+    status = grant_begin(side->granter, side->ref, writable, &frame);
     grants_unlock();
     if (status != GNTST_okay) {
         granter_put(&xgt->granters, side->granter);
@@ -51,7 +51,7 @@ static void side_end(xengnttab_handle *xgt, struct copy_side *side)
     if (!side->granter)
         return;
     grants_lock();
-    grant_end(side->granter, side->use, side->writable);
+    grant_end(side->granter, side->ref, side->writable);
     grants_unlock();
     granter_put(&xgt->granters, side->granter);
 }

@@ -11,7 +11,7 @@
 #include <xengnttab.h>
 
 #include "abi/layout.h"
-#include "each.h"
+#include "batch.h"
 #include "grants.h"
 #include "handle.h"
 #include "mapper.h"
@@ -75,20 +75,23 @@ static void let_go(struct mapping *mapping)
 static void end_grants(const struct mapping *mapping)
 {
     for (uint32_t i = 0; i < mapping->nr_begun; i++)
-        grant_end(mapping->page[i].granter, mapping->page[i].use,
+        grant_end(mapping->page[i].granter, mapping->page[i].ref,
                   mapping->writable);
 }
 
 static void forget(xengnttab_handle *xgt, struct mapping *mapping)
 {
+    struct mapping **spare;
+
     for (uint32_t i = 0; i < mapping->nr_begun; i++)
         granter_put(&xgt->granters, mapping->page[i].granter);
-    if (mapping->nr_pages != 1) {
+    if (mapping->nr_pages != 1 && !mapping->link) {
         free(mapping);
         return;
     }
-    mapping->next = xgt->spare;
-    xgt->spare = mapping;
+    spare = mapping->link ? &xgt->spare_batch : &xgt->spare;
+    mapping->next = *spare;
+    *spare = mapping;
 }
 
 static void unmap(xengnttab_handle *xgt, struct mapping *mapping)
@@ -114,6 +117,24 @@ static struct mapping *new_mapping(xengnttab_handle *xgt, uint32_t nr_pages)
     return mapping;
 }
 
+static void end_batch(xengnttab_handle *xgt, struct mapping *batch)
+{
+    *batch->link = batch->next;
+    if (batch->next)
+        batch->next->link = batch->link;
+    unmap(xgt, batch);
+}
+
+static void free_all(struct mapping *spare)
+{
+    struct mapping *next;
+
+    for (; spare; spare = next) {
+        next = spare->next;
+        free(spare);
+    }
+}
+
 int xengnttab_close(xengnttab_handle *xgt)
 {
     struct mapping *mapping;
@@ -127,10 +148,10 @@ int xengnttab_close(xengnttab_handle *xgt)
             unmap(xgt, mapping);
         }
     }
-    while ((mapping = xgt->spare)) {
-        xgt->spare = mapping->next;
-        free(mapping);
-    }
+    while (xgt->batches)
+        end_batch(xgt, xgt->batches);
+    free_all(xgt->spare);
+    free_all(xgt->spare_batch);
     while (xgt->granters) {
         struct granter *granter = xgt->granters;
 
@@ -172,9 +193,9 @@ static int begin_page(struct mapping *mapping, struct granter *granter,
 {
     struct page *page = &mapping->page[mapping->nr_begun];
 
-    *page = (struct page){.granter = granter};
-    if (grant_begin(granter, ref, mapping->writable, &page->use,
-                    &page->frame) != GNTST_okay) {
+    *page = (struct page){.granter = granter, .ref = ref};
+    if (grant_begin(granter, ref, mapping->writable, &page->frame) !=
+        GNTST_okay) {
         errno = EINVAL; /* what Linux's gntdev makes of each status */
         return -1;
     }
@@ -230,18 +251,38 @@ static bool is_one_run(const struct mapping *mapping)
     return true;
 }
 
+/* Give a mapping an address that no other has; 0, or -1 and errno. */
+static int place_apart(struct mapping *mapping, int prot)
+{
+    struct page *page = mapping->page;
+    int rc = 0;
+
+    mapping->address = vmcore_reserve(NULL, mapping->nr_pages, 0);
+    if (!mapping->address)
+        return -1;
+    mapping->is_own = true;
+    for (uint32_t i = 0; i < mapping->nr_pages && !rc; i++) {
+        char *address = mapping->address + (size_t)i * VMCORE_PAGE_BYTES;
+
+        rc = page[i].is_there ? vmcore_map(&page[i].granter->core, address,
+                                           prot, &page[i].frame, 1)
+                              : vmcore_map_zeros(address, prot, 1);
+    }
+    return rc;
+}
+
 /*
- * Give a mapping its address, and link it; 0 or -1. A run of pages has one already, in the
- * view of all the domain's memory: that is an addition where the other way is
- * several system calls. But an address says which grants xengnttab_unmap() is
- * to end: of two that lead to one frame, the second has an address of its own.
+ * Give a mapping its address, and link it; 0 or -1. A run of pages has one
+ * already, in the view of all the domain's memory: that is an addition where
+ * the other way is several system calls. But an address says which grants
+ * xengnttab_unmap() is to end: of two that lead to one frame, the second has an
+ * address of its own.
  */
 static int place(xengnttab_handle *xgt, struct mapping *mapping, int prot)
 {
     struct page *page = mapping->page;
     struct mapping **link;
     char *address;
-    int rc;
 
     if (is_one_run(mapping)) {
         address = granter_view(page->granter, prot, page->frame);
@@ -252,18 +293,8 @@ static int place(xengnttab_handle *xgt, struct mapping *mapping, int prot)
             return 0;
         }
     }
-    mapping->address = vmcore_reserve(NULL, mapping->nr_pages, 0);
-    if (!mapping->address)
+    if (place_apart(mapping, prot))
         return -1;
-    mapping->is_own = true;
-    for (uint32_t i = 0; i < mapping->nr_pages; i++) {
-        address = mapping->address + (size_t)i * VMCORE_PAGE_BYTES;
-        rc = page[i].is_there ? vmcore_map(&page[i].granter->core, address,
-                                           prot, &page[i].frame, 1)
-                              : vmcore_map_zeros(address, prot, 1);
-        if (rc)
-            return -1;
-    }
     *mapping_at(xgt, mapping->address) = mapping;
     return 0;
 }
@@ -364,109 +395,85 @@ int xengnttab_unmap(xengnttab_handle *xgt, void *start_address, uint32_t count)
     return mapping ? 0 : -1;
 }
 
-/* --- several pages at once, each a mapping of its own ----------------------- */
+/* --- several pages at once -------------------------------------------------- */
 
-static void unmap_all(xengnttab_handle *xgt, uint32_t count,
-                      struct mapping *const *each)
+/* Each page's address: in the view, or else in memory of the batch's own. */
+static int place_batch(struct mapping *batch, int prot, void **addresses)
 {
-    for (uint32_t i = 0; i < count; i++)
-        let_go(each[i]);
-    grants_lock();
-    for (uint32_t i = 0; i < count; i++)
-        end_grants(each[i]);
-    grants_unlock();
-    for (uint32_t i = 0; i < count; i++)
-        forget(xgt, each[i]);
-}
+    for (uint32_t i = 0; i < batch->nr_pages; i++) {
+        struct page *page = &batch->page[i];
 
-/* How many mappings there are; of the last one the grant is in use or not. */
-static uint32_t begin_each(xengnttab_handle *xgt, uint32_t count,
-                           uint32_t domid, const uint32_t *refs, int prot,
-                           struct mapping **each)
-{
-    struct granter *granter = granter_get(&xgt->granters, domid);
-    uint32_t nr = 0;
-    int saved;
-
-    if (!granter)
-        return 0;
-    grants_lock();
-    while (nr < count && (each[nr] = new_mapping(xgt, 1))) {
-        each[nr]->writable = prot & PROT_WRITE;
-        nr++;
-        if (begin_page(each[nr - 1], granter, refs[nr - 1]))
+        addresses[i] = page->is_there
+                           ? granter_view(page->granter, prot, page->frame)
+                           : NULL;
+        if (!addresses[i])
             break;
-        granter->users++;
+        if (i + 1 == batch->nr_pages)
+            return 0;
     }
-    grants_unlock();
-    saved = errno;
-    granter_put(&xgt->granters, granter);
-    errno = saved;
-    return nr;
-}
-
-/* Give them their addresses; how many have one. */
-static uint32_t place_each(xengnttab_handle *xgt, uint32_t count, int prot,
-                           struct mapping *const *each, void **addresses)
-{
-    uint32_t i;
-
-    for (i = 0; i < count && each[i]->nr_begun; i++) {
-        if (hold_all(each[i]) || place(xgt, each[i], prot))
-            break;
-        addresses[i] = each[i]->address;
-    }
-    return i;
-}
-
-int xenner_gnttab_map_each(xengnttab_handle *xgt, uint32_t count,
-                           uint32_t domid, const uint32_t *refs, int prot,
-                           void **addresses)
-{
-    struct mapping *each[XENNER_GNTTAB_MAX_EACH] = {NULL};
-    uint32_t nr = 0, nr_placed = 0;
-    int saved;
-
-    if (count > XENNER_GNTTAB_MAX_EACH) {
-        errno = EINVAL;
+    if (place_apart(batch, prot))
         return -1;
+    for (uint32_t i = 0; i < batch->nr_pages; i++)
+        addresses[i] = batch->address + (size_t)i * VMCORE_PAGE_BYTES;
+    return 0;
+}
+
+/* In the handle's list, with nothing in use yet; NULL and errno. */
+static struct mapping *new_batch(xengnttab_handle *xgt, uint32_t nr_pages)
+{
+    struct mapping *batch = xgt->spare_batch;
+
+    if (batch)
+        xgt->spare_batch = batch->next;
+    else
+        batch = malloc(sizeof(*batch) +
+                       XENNER_GNTTAB_MAX_BATCH * sizeof(struct page));
+    if (!batch)
+        return NULL;
+    *batch = (struct mapping){.next = xgt->batches,
+                              .link = &xgt->batches,
+                              .nr_pages = nr_pages,
+                              .clear_offset = ~0U};
+    if (batch->next)
+        batch->next->link = &batch->next;
+    xgt->batches = batch;
+    return batch;
+}
+
+struct xenner_gnttab_batch *
+xenner_gnttab_map_batch(xengnttab_handle *xgt, uint32_t count, uint32_t domid,
+                        const uint32_t *refs, int prot, void **addresses)
+{
+    struct mapping *batch = NULL;
+    int saved;
+
+    if (!count || count > XENNER_GNTTAB_MAX_BATCH) {
+        errno = EINVAL;
+        return NULL;
     }
     pthread_mutex_lock(&xgt->lock);
     if (xgt->is_restricted)
         errno = ENOTTY;
     else
-        nr = begin_each(xgt, count, domid, refs, prot, each);
-    if (nr == count)
-        nr_placed = place_each(xgt, nr, prot, each, addresses);
-    if (nr_placed != count) {
-        saved = errno;
-        for (uint32_t i = 0; i < nr_placed; i++)
-            take_mapping(xgt, addresses[i], 1);
-        unmap_all(xgt, nr, each);
-        errno = saved;
+        batch = new_batch(xgt, count);
+    if (batch) {
+        batch->writable = prot & PROT_WRITE;
+        if (begin_all(xgt, batch, &domid, true, refs) || hold_all(batch) ||
+            place_batch(batch, prot, addresses)) {
+            saved = errno;
+            end_batch(xgt, batch);
+            errno = saved;
+            batch = NULL;
+        }
     }
     pthread_mutex_unlock(&xgt->lock);
-    return nr_placed == count ? 0 : -1;
+    return (struct xenner_gnttab_batch *)(void *)batch;
 }
 
-int xenner_gnttab_unmap_each(xengnttab_handle *xgt, uint32_t count,
-                             void *const *addresses)
+void xenner_gnttab_unmap_batch(xengnttab_handle *xgt,
+                               struct xenner_gnttab_batch *batch)
 {
-    struct mapping *each[XENNER_GNTTAB_MAX_EACH] = {NULL};
-    uint32_t nr = 0;
-
-    if (count > XENNER_GNTTAB_MAX_EACH) {
-        errno = EINVAL;
-        return -1;
-    }
     pthread_mutex_lock(&xgt->lock);
-    for (uint32_t i = 0; i < count; i++) {
-        each[nr] = take_mapping(xgt, addresses[i], 1);
-        nr += each[nr] != NULL;
-    }
-    unmap_all(xgt, nr, each);
+    end_batch(xgt, (struct mapping *)(void *)batch);
     pthread_mutex_unlock(&xgt->lock);
-    if (nr != count)
-        errno = EINVAL;
-    return nr == count ? 0 : -1;
 }

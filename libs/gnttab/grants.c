@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -12,23 +11,63 @@
 #include "abi/layout.h"
 #include "mapper.h"
 
-/*
- * Uses of a grant by this process, because the marks in an entry are bits:
- * the last one clears them. One table for all handles.
- */
+#define NR_ENTRIES (GRANT_FRAMES_BYTES / sizeof(grant_entry_v1_t))
+
+/* Uses of a grant by this process. */
 struct use {
-    struct use *next, **link; /* that it is linked by */
-    uint64_t identity;        /* of the domain's vmcore */
-    uint32_t ref;
-    unsigned int readers, writers;
-    int slot; /* in this process's mapper file */
+    uint32_t readers, writers; /* whoever writes reads too */
+    int slot;                  /* in this process's mapper file */
 };
 
-#define NR_BUCKETS 1024
+/*
+ * Those of a domain's grants, of all handles: the marks in an entry are bits,
+ * and the last use clears them.
+ */
+struct uses {
+    struct uses *next;
+    uint64_t identity; /* of the domain's vmcore */
+    unsigned int nr_granters;
+    struct use of[NR_ENTRIES];
+};
 
-static struct use *uses[NR_BUCKETS];
-static struct use *spare_uses; /* to be used again, without malloc(3) */
-static pthread_mutex_t uses_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t uses_lock = PTHREAD_MUTEX_INITIALIZER; /* of[] */
+static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct uses *all_uses;
+
+static struct uses *uses_get(uint64_t identity)
+{
+    struct uses *uses;
+
+    pthread_mutex_lock(&list_lock);
+    for (uses = all_uses; uses && uses->identity != identity; uses = uses->next)
+        ;
+    if (!uses) {
+        uses = calloc(1, sizeof(*uses));
+        if (uses) {
+            uses->identity = identity;
+            uses->next = all_uses;
+            all_uses = uses;
+        }
+    }
+    if (uses)
+        uses->nr_granters++;
+    pthread_mutex_unlock(&list_lock);
+    return uses;
+}
+
+static void uses_put(struct uses *uses)
+{
+    struct uses **link = &all_uses;
+
+    pthread_mutex_lock(&list_lock);
+    if (!--uses->nr_granters) {
+        while (*link != uses)
+            link = &(*link)->next;
+        *link = uses->next;
+        free(uses);
+    }
+    pthread_mutex_unlock(&list_lock);
+}
 
 /*
  * Is it still the domain of its number? To ask the kernel costs more than a
@@ -72,11 +111,15 @@ struct granter *granter_get(struct granter **all, uint32_t domid)
                             MAP_SHARED, granter->core.fd, GRANT_FRAMES_GPA);
     if (granter->entries == MAP_FAILED)
         goto fail_close;
-    granter->nr_entries = GRANT_FRAMES_BYTES / sizeof(*granter->entries);
+    granter->uses = uses_get(granter->core.identity);
+    if (!granter->uses)
+        goto fail_unmap;
     granter->users = 1;
     granter->next = *all;
     *all = granter;
     return granter;
+fail_unmap:
+    munmap(granter->entries, GRANT_FRAMES_BYTES);
 fail_close:
     close(granter->core.fd);
 fail_free:
@@ -106,6 +149,7 @@ void granter_free(struct granter *granter)
             munmap(granter->view[i], granter->core.bytes);
     }
     munmap(granter->entries, GRANT_FRAMES_BYTES);
+    uses_put(granter->uses);
     holds_free(granter);
     close(granter->core.fd);
     free(granter);
@@ -159,16 +203,6 @@ static uint32_t *head_of(struct granter *granter, uint32_t ref)
     return (uint32_t *)(void *)&granter->entries[ref];
 }
 
-static struct use **use_of(struct granter *granter, uint32_t ref)
-{
-    struct use **link = &uses[(granter->core.identity * 31 + ref) % NR_BUCKETS];
-
-    while (*link &&
-           ((*link)->identity != granter->core.identity || (*link)->ref != ref))
-        link = &(*link)->next;
-    return link;
-}
-
 static int16_t mark(struct granter *granter, uint32_t ref, bool writable)
 {
     uint32_t *word = head_of(granter, ref);
@@ -193,48 +227,6 @@ static void unmark(struct granter *granter, uint32_t ref, uint16_t flags)
                        __ATOMIC_SEQ_CST);
 }
 
-static struct use *add_use(struct granter *granter, uint32_t ref)
-{
-    struct use **link = use_of(granter, ref), *use = *link;
-
-    if (use)
-        return use;
-    use = spare_uses;
-    if (use)
-        spare_uses = use->next;
-    else
-        use = malloc(sizeof(*use));
-    if (!use)
-        return NULL;
-    memset(use, 0, sizeof(*use));
-    use->identity = granter->core.identity;
-    use->ref = ref;
-    use->slot = mapper_note(&granter->core, ref);
-    use->link = link;
-    *link = use;
-    return use;
-}
-
-void grant_end(struct granter *granter, struct use *use, bool writable)
-{
-    uint16_t flags = 0;
-
-    if (writable && !--use->writers)
-        flags = GTF_writing;
-    if (!--use->readers)
-        flags |= GTF_reading;
-    if (flags)
-        unmark(granter, use->ref, flags);
-    if (use->readers)
-        return;
-    mapper_forget(use->slot);
-    *use->link = use->next;
-    if (use->next)
-        use->next->link = use->link;
-    use->next = spare_uses;
-    spare_uses = use;
-}
-
 void grants_lock(void)
 {
     pthread_mutex_lock(&uses_lock);
@@ -245,18 +237,32 @@ void grants_unlock(void)
     pthread_mutex_unlock(&uses_lock);
 }
 
+void grant_end(struct granter *granter, uint32_t ref, bool writable)
+{
+    struct use *use = &granter->uses->of[ref];
+    uint16_t flags = 0;
+
+    if (writable && !--use->writers)
+        flags = GTF_writing;
+    if (!--use->readers)
+        flags |= GTF_reading;
+    if (flags)
+        unmark(granter, ref, flags);
+    if (!use->readers)
+        mapper_forget(use->slot);
+}
+
 int16_t grant_begin(struct granter *granter, uint32_t ref, bool writable,
-                    struct use **begun, uint64_t *frame)
+                    uint64_t *frame)
 {
     struct use *use;
     int16_t status;
 
-    if (ref >= granter->nr_entries)
+    if (ref >= NR_ENTRIES)
         return GNTST_bad_gntref;
-    *begun = use = add_use(granter, ref);
-    if (!use)
-        return GNTST_no_device_space;
-    use->readers++;
+    use = &granter->uses->of[ref];
+    if (!use->readers++)
+        use->slot = mapper_note(&granter->core, ref);
     use->writers += writable;
     status = mark(granter, ref, writable);
     if (status == GNTST_okay) {
@@ -267,6 +273,6 @@ int16_t grant_begin(struct granter *granter, uint32_t ref, bool writable,
             status = GNTST_general_error;
     }
     if (status != GNTST_okay)
-        grant_end(granter, use, writable);
+        grant_end(granter, ref, writable);
     return status;
 }

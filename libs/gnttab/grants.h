@@ -14,7 +14,7 @@
 #include "libs/client/vmcore.h"
 
 struct hold;
-struct use;
+struct uses;
 
 #define NR_HOLD_BUCKETS 256
 #define NR_IDLE_HOLDS 128
@@ -24,7 +24,7 @@ struct granter {
     struct granter *next;
     struct vmcore core;
     grant_entry_v1_t *entries;
-    uint32_t nr_entries;
+    struct uses *uses;
     unsigned int users;
     char *view[2]; /* all of its memory, read-only and writable; NULL: none */
     int64_t checked_ns; /* when the domain was there last */
@@ -48,12 +48,11 @@ void grants_unlock(void);
 
 /*
  * Begin to use a grant: GNTST_*. Its GTF_reading, and GTF_writing if asked
- * for, stand in the entry until grant_end() of the use; frame is where it
- * leads.
+ * for, stand in the entry until as many grant_end(); frame is where it leads.
  */
 int16_t grant_begin(struct granter *granter, uint32_t ref, bool writable,
-                    struct use **use, uint64_t *frame);
-void grant_end(struct granter *granter, struct use *use, bool writable);
+                    uint64_t *frame);
+void grant_end(struct granter *granter, uint32_t ref, bool writable);
 
 /*
  * holds.c: a frame that is mapped stays with the guest until frame_release()

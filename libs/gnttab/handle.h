@@ -12,15 +12,15 @@
 
 struct page {
     struct granter *granter;
-    struct use *use;
     struct hold *hold;
     uint64_t frame;
+    uint32_t ref;
     bool is_there; /* if not, the mapping has zeros of its own */
 };
 
 struct mapping {
-    struct mapping *next;
-    char *address;
+    struct mapping *next, **link; /* link: a batch's only, what points to it */
+    char *address;                /* NULL: a batch whose pages are in a view */
     uint32_t nr_pages;
     uint32_t nr_begun, nr_held; /* of them: grants in use, frames held */
     bool writable;
@@ -38,7 +38,8 @@ struct xengntdev_handle {
     int fd;             /* nothing comes of it, but callers may ask for one */
     struct granter *granters;
     struct mapping *mappings[NR_BUCKETS]; /* by address */
-    struct mapping *spare;                /* of one page, to be used again */
+    struct mapping *batches;
+    struct mapping *spare, *spare_batch; /* of one page, of a batch's size */
 };
 
 #endif

@@ -36,7 +36,10 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned int nr_handles;
 static struct slot *slots;
 static char own_path[256];
-static int own_fd = -1, next_slot;
+static int own_fd = -1;
+/* A stack: what was just in use is warm in the processor's caches. */
+static uint16_t free_slots[NR_SLOTS];
+static int nr_free_slots;
 
 /* --- behind the dead ---------------------------------------------------------- */
 
@@ -212,6 +215,9 @@ static void open_file(void)
                MAP_SHARED, own_fd, 0);
     if (map != MAP_FAILED) {
         slots = map;
+        for (int i = 0; i < NR_SLOTS; i++)
+            free_slots[i] = (uint16_t)(NR_SLOTS - 1 - i);
+        nr_free_slots = NR_SLOTS;
         return;
     }
     unlink(own_path);
@@ -265,28 +271,21 @@ void mapper_close(void)
 
 int mapper_note(const struct vmcore *core, uint32_t ref)
 {
-    int slot = -1;
+    int slot;
 
-    for (int i = 0; slots && i < NR_SLOTS && slot < 0; i++) {
-        int candidate = (next_slot + i) % NR_SLOTS;
-
-        if (!slots[candidate].key)
-            slot = candidate;
-    }
-    if (slot >= 0) {
-        slots[slot].identity = core->identity;
-        /* The mark that follows is set by an atomic that waits for this. */
-        __atomic_store_n(&slots[slot].key, KEY(core->domid, ref),
-                         __ATOMIC_RELEASE);
-        next_slot = slot + 1;
-    }
+    if (!slots || !nr_free_slots)
+        return -1;
+    slot = free_slots[--nr_free_slots];
+    slots[slot].identity = core->identity;
+    /* The mark that follows is set by an atomic that waits for this. */
+    __atomic_store_n(&slots[slot].key, KEY(core->domid, ref), __ATOMIC_RELEASE);
     return slot;
 }
 
 void mapper_forget(int slot)
 {
-    if (slot >= 0 && slots) {
-        __atomic_store_n(&slots[slot].key, 0, __ATOMIC_RELEASE);
-        next_slot = slot;
-    }
+    if (slot < 0 || !slots)
+        return;
+    __atomic_store_n(&slots[slot].key, 0, __ATOMIC_RELEASE);
+    free_slots[nr_free_slots++] = (uint16_t)slot;
 }

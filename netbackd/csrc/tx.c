@@ -9,7 +9,7 @@
 #include <time.h>
 
 #include "filter.h"
-#include "libs/gnttab/each.h"
+#include "libs/gnttab/batch.h"
 #include "packet.h"
 #include "state.h"
 
@@ -34,6 +34,7 @@ struct slots {
 struct mapped {
     void *page[MAX_SLOTS];
     uint32_t nr_pages;
+    struct xenner_gnttab_batch *batch; /* if the library can */
 };
 
 int64_t now_ns(void)
@@ -186,8 +187,8 @@ static bool has_sane_sizes(struct slots *slots)
 
 static void unmap(struct net_engine *e, struct mapped *mapped)
 {
-    if (xenner_gnttab_unmap_each) {
-        xenner_gnttab_unmap_each(e->xgt, mapped->nr_pages, mapped->page);
+    if (xenner_gnttab_unmap_batch) {
+        xenner_gnttab_unmap_batch(e->xgt, mapped->batch);
         return;
     }
     while (mapped->nr_pages)
@@ -199,12 +200,10 @@ static bool map_refs(struct net_engine *e, uint32_t *refs, uint32_t nr,
                      struct mapped *mapped)
 {
     mapped->nr_pages = 0;
-    if (xenner_gnttab_map_each) {
-        if (xenner_gnttab_map_each(e->xgt, nr, e->ids.domid, refs, PROT_READ,
-                                   mapped->page))
-            return false;
-        mapped->nr_pages = nr;
-        return true;
+    if (xenner_gnttab_map_batch) {
+        mapped->batch = xenner_gnttab_map_batch(e->xgt, nr, e->ids.domid, refs,
+                                                PROT_READ, mapped->page);
+        return mapped->batch;
     }
     for (uint32_t i = 0; i < nr; i++) {
         void *page = xengnttab_map_domain_grant_refs(e->xgt, 1, e->ids.domid,

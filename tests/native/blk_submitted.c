@@ -18,8 +18,8 @@ static int held = -1;
 
 /* Whose libxengnttab it is; see memory.c. Nothing calls it here. */
 #ifndef WITH_LIBRARIES_OF_XEN
-int xenner_gnttab_map_each(void);
-int xenner_gnttab_map_each(void)
+int xenner_gnttab_map_batch(void);
+int xenner_gnttab_map_batch(void)
 {
     return -1;
 }

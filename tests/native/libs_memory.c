@@ -11,7 +11,7 @@
 #include <xenforeignmemory.h>
 #include <xengnttab.h>
 
-#include "libs/gnttab/each.h"
+#include "libs/gnttab/batch.h"
 
 TEST(a_grant_is_marked_while_mapped)
 {
@@ -91,38 +91,55 @@ TEST(one_frame_under_two_grants)
 TEST(a_packets_grants_at_one_go)
 {
     xengnttab_handle *xgt = xengnttab_open(NULL, 0);
-    uint32_t refs[] = {8, 9, 10}, bad[] = {8, 9, 11};
-    void *pages[XENNER_GNTTAB_MAX_EACH + 1];
+    uint32_t refs[XENNER_GNTTAB_MAX_BATCH + 1] = {8, 9, 10}, bad[] = {8, 9, 11};
+    struct xenner_gnttab_batch *batch, *second;
+    void *pages[XENNER_GNTTAB_MAX_BATCH + 1], *page;
 
     make_domain();
     grant(8, GTF_permit_access, 0, FRAME(1));
     grant(9, GTF_permit_access, 0, FRAME(5));
     grant(10, GTF_permit_access, 0, FRAME(1));
     grant(11, GTF_permit_access, 0, NR_FRAMES);
-    CHECK_EQ(xenner_gnttab_map_each(xgt, 3, DOMID, refs, PROT_READ, pages), 0);
+    batch = xenner_gnttab_map_batch(xgt, 3, DOMID, refs, PROT_READ, pages);
+    CHECK(batch);
     CHECK(*(char *)pages[0] == 'b' && *(char *)pages[1] == 'f');
-    CHECK(*(char *)pages[2] == 'b' && pages[2] != pages[0]);
+    CHECK(*(char *)pages[2] == 'b');
     CHECK_EQ(entries[10].flags, GTF_permit_access | GTF_reading);
-    CHECK_EQ(xengnttab_unmap(xgt, pages[1], 1), 0);
-    CHECK_EQ(entries[9].flags, GTF_permit_access);
-    /* One that is none; the others end. */
-    CHECK_EQ(xenner_gnttab_unmap_each(xgt, 3, pages), -1);
-    CHECK_EQ(errno, EINVAL);
-    CHECK_EQ(entries[8].flags, GTF_permit_access);
+    /* Others' uses of a grant, and of its frame, are their own. */
+    second = xenner_gnttab_map_batch(xgt, 2, DOMID, refs, PROT_READ, pages);
+    page = xengnttab_map_grant_ref(xgt, DOMID, 9, PROT_READ | PROT_WRITE);
+    CHECK(second && page);
+    xenner_gnttab_unmap_batch(xgt, batch);
+    CHECK_EQ(entries[8].flags, GTF_permit_access | GTF_reading);
+    CHECK_EQ(entries[9].flags, GTF_permit_access | GTF_reading | GTF_writing);
     CHECK_EQ(entries[10].flags, GTF_permit_access);
+    xenner_gnttab_unmap_batch(xgt, second);
+    CHECK_EQ(entries[8].flags, GTF_permit_access);
+    CHECK_EQ(xengnttab_unmap(xgt, page, 1), 0);
+    CHECK_EQ(entries[9].flags, GTF_permit_access);
     /* All or none. */
-    CHECK_EQ(xenner_gnttab_map_each(xgt, 3, DOMID, bad, PROT_READ, pages), -1);
+    CHECK(!xenner_gnttab_map_batch(xgt, 3, DOMID, bad, PROT_READ, pages));
     CHECK_EQ(errno, EINVAL);
-    CHECK_EQ(xenner_gnttab_map_each(xgt, 3, 6, refs, PROT_READ, pages), -1);
+    CHECK(!xenner_gnttab_map_batch(xgt, 3, 6, refs, PROT_READ, pages));
+    CHECK_EQ(errno, ESRCH);
     CHECK_EQ(entries[8].flags, GTF_permit_access);
     CHECK_EQ(entries[9].flags, GTF_permit_access);
-    CHECK_EQ(xenner_gnttab_map_each(xgt, XENNER_GNTTAB_MAX_EACH + 1, DOMID,
-                                    refs, PROT_READ, pages),
-             -1);
+    CHECK(!xenner_gnttab_map_batch(xgt, XENNER_GNTTAB_MAX_BATCH + 1, DOMID,
+                                   refs, PROT_READ, pages));
+    CHECK_EQ(errno, EINVAL);
+    CHECK(!xenner_gnttab_map_batch(xgt, 0, DOMID, refs, PROT_READ, pages));
+    CHECK_EQ(errno, EINVAL);
+    /* Nobody has a view like this: it has addresses of its own. */
+    batch = xenner_gnttab_map_batch(xgt, 3, DOMID, refs, PROT_NONE, pages);
+    CHECK(batch && (char *)pages[2] == (char *)pages[0] + 2 * 4096);
+    xenner_gnttab_unmap_batch(xgt, batch);
+    CHECK_EQ(entries[8].flags, GTF_permit_access);
     /* What is still mapped ends with the handle. */
-    CHECK_EQ(xenner_gnttab_map_each(xgt, 3, DOMID, refs, PROT_READ, pages), 0);
+    CHECK(xenner_gnttab_map_batch(xgt, 3, DOMID, refs, PROT_READ, pages));
+    CHECK(xenner_gnttab_map_batch(xgt, 1, DOMID, refs, PROT_READ, pages));
     CHECK_EQ(xengnttab_close(xgt), 0);
     CHECK_EQ(entries[8].flags, GTF_permit_access);
+    CHECK_EQ(entries[10].flags, GTF_permit_access);
     end_domain();
 }
 

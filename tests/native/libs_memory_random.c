@@ -15,6 +15,8 @@
 #include <xenforeignmemory.h>
 #include <xengnttab.h>
 
+#include "libs/gnttab/batch.h"
+
 #define NR_REFS 24
 #define NR_MAPPED 12 /* at a time */
 #define MAX_RUN 4
@@ -30,9 +32,10 @@ static uint32_t below(uint32_t limit)
 
 /* --- a model of the table -------------------------------------------------------- */
 
-/* What is mapped: the references, and how. */
+/* What is mapped: the references, and where; as one, or as a batch. */
 struct mapped {
-    char *pages;
+    char *pages, *page[MAX_RUN];
+    struct xenner_gnttab_batch *batch;
     uint32_t count, refs[MAX_RUN];
 };
 
@@ -64,6 +67,25 @@ static bool may_map(uint32_t ref, bool is_write)
            !(is_write && entry->flags & GTF_readonly);
 }
 
+static bool is_mapped(const struct mapped *slot)
+{
+    return slot->pages || slot->batch;
+}
+
+static void map_them(xengnttab_handle *xgt, struct mapped *slot, int prot)
+{
+    if (below(2)) {
+        slot->batch =
+            xenner_gnttab_map_batch(xgt, slot->count, DOMID, slot->refs, prot,
+                                    (void **)(void *)slot->page);
+        return;
+    }
+    slot->pages = xengnttab_map_domain_grant_refs(xgt, slot->count, DOMID,
+                                                  slot->refs, prot);
+    for (uint32_t i = 0; slot->pages && i < slot->count; i++)
+        slot->page[i] = slot->pages + i * 4096L;
+}
+
 static void map_some(xengnttab_handle *xgt, struct mapped *slot)
 {
     bool is_write = below(2), is_right = true;
@@ -74,11 +96,9 @@ static void map_some(xengnttab_handle *xgt, struct mapped *slot)
         is_right = is_right && may_map(slot->refs[i], is_write);
     }
     errno = 0;
-    slot->pages = xengnttab_map_domain_grant_refs(
-        xgt, slot->count, DOMID, slot->refs,
-        is_write ? PROT_READ | PROT_WRITE : PROT_READ);
-    CHECK_EQ(slot->pages != NULL, is_right);
-    if (!slot->pages) {
+    map_them(xgt, slot, is_write ? PROT_READ | PROT_WRITE : PROT_READ);
+    CHECK_EQ(is_mapped(slot), is_right);
+    if (!is_mapped(slot)) {
         CHECK_EQ(errno, EINVAL);
         return;
     }
@@ -88,23 +108,27 @@ static void map_some(xengnttab_handle *xgt, struct mapped *slot)
         nr_users[slot->refs[i]]++;
         CHECK(entry->flags & GTF_reading);
         CHECK(!is_write || entry->flags & GTF_writing);
-        CHECK_EQ(slot->pages[i * 4096L + 9], memory[entry->frame * 4096L + 9]);
+        CHECK_EQ(slot->page[i][9], memory[entry->frame * 4096L + 9]);
     }
 }
 
 static void unmap(xengnttab_handle *xgt, struct mapped *slot)
 {
-    if (below(8) == 0) {
+    if (slot->pages && below(8) == 0) {
         CHECK_EQ(xengnttab_unmap(xgt, slot->pages, slot->count + 1), -1);
         CHECK_EQ(errno, EINVAL);
     }
-    CHECK_EQ(xengnttab_unmap(xgt, slot->pages, slot->count), 0);
+    if (slot->pages)
+        CHECK_EQ(xengnttab_unmap(xgt, slot->pages, slot->count), 0);
+    else
+        xenner_gnttab_unmap_batch(xgt, slot->batch);
     for (uint32_t i = 0; i < slot->count; i++) {
         if (!--nr_users[slot->refs[i]])
             CHECK(
                 !(entries[slot->refs[i]].flags & (GTF_reading | GTF_writing)));
     }
     slot->pages = NULL;
+    slot->batch = NULL;
 }
 
 /* Of a grant into memory of our own, with a byte behind it that must stay. */
@@ -150,7 +174,7 @@ TEST(any_maps_and_copies)
             copy_out(xgt);
             break;
         default:
-            if (slot->pages)
+            if (is_mapped(slot))
                 unmap(xgt, slot);
             else
                 map_some(xgt, slot);

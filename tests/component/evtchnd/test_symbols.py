@@ -15,14 +15,14 @@ from tests.component.evtchnd.daemon import TOP, library
 _DEBIAN = Path("/usr/lib/x86_64-linux-gnu")
 _THIS = "tests.component.evtchnd.test_symbols"
 _NAMES = ("xencall", "xenevtchn", "xenforeignmemory", "xengnttab")
-# libs/evtchn/xsd.c, rlimit.c and libs/gnttab/each.h say why.
+# libs/evtchn/xsd.c, rlimit.c and libs/gnttab/batch.h say why.
 _OURS_ALONE = {
     "xenevtchn": {
         f"{name}@GLIBC_2.2.5"
         for name in ("open", "open64", "setrlimit", "setrlimit64")
     },
     "xengnttab": {
-        f"xenner_gnttab_{name}_each@@XENNER" for name in ("map", "unmap")
+        f"xenner_gnttab_{name}_batch@@XENNER" for name in ("map", "unmap")
     },
 }
 
