@@ -26,16 +26,32 @@ class Filter:
         self.handle.is_active = int(is_active)
 
 
+class Limit:
+    """What a guest may send, by all its queues together."""
+
+    def __init__(self) -> None:
+        handle = lib.net_limit_new()
+        if handle == ffi.NULL:
+            raise MemoryError
+        self.handle: Any = ffi.gc(handle, lib.net_limit_free)
+
+    def set(self, rate: "Rate") -> None:
+        """Engines that wait by the old one are to look()."""
+        lib.net_limit_set(self.handle, rate.rate_bytes, rate.interval_us)
+
+
 class Engine:
     """Serves one queue. `on_end` is called in the serving thread, with the
     reason, when it can serve no longer."""
 
-    def __init__(self, on_end: Callable[[str], None], filter_: Filter) -> None:
+    def __init__(
+        self, on_end: Callable[[str], None], filter_: Filter, limit: Limit
+    ) -> None:
         """HostError: no event channels or no grants here."""
         self._on_end = on_end
-        self._filter = filter_
+        self._filter, self._limit = filter_, limit
         self._thread: threading.Thread | None = None
-        self._engine = lib.net_new(filter_.handle)
+        self._engine = lib.net_new(filter_.handle, limit.handle)
         if self._engine == ffi.NULL:
             raise HostError(
                 f"cannot have event channels: {os.strerror(ffi.errno)}",
@@ -65,9 +81,9 @@ class Engine:
         )
         self._thread.start()
 
-    def set_rate(self, rate_bytes: int, interval_us: int) -> None:
-        """What the guest may send in each interval; 0, 0: as it likes."""
-        lib.net_set_rate(self._engine, rate_bytes, interval_us)
+    def look(self) -> None:
+        """The limit is another one now."""
+        lib.net_look(self._engine)
 
     def detach(self) -> None:
         """Answer what was taken, and let go."""

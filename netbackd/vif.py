@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from netbackd import tap
-from netbackd.engine import Engine, Filter, parse_rate
+from netbackd.engine import Engine, Filter, Limit, parse_rate
 from netbackd.frontend import (
     MAX_QUEUES,
     read_features,
@@ -70,12 +70,14 @@ class Vif(Device):
         self._missing = ""  # the bridge that it waits for
         self._bridge_index = 0  # of the one that the tap was put in
         self._filter = Filter()
+        # Whoever connects anew has no more for it.
+        self._limit = Limit()
         self._engines: list[Engine] = []
         self._fds: list[int] = []
         self._past: Counter[str] = Counter()  # of engines that are no more
         # Who asks for counters does so in another thread than step()'s.
         self._counting = threading.Lock()
-        self._rate_text: str | None = None  # as the engines have it
+        self._rate_text: str | None = None  # as the limit has it
         self._mtu_text: str | None = None  # as the tap has it
         self._told: tap.Link | None = None  # of the link, to the guest
 
@@ -159,10 +161,9 @@ class Vif(Device):
         name = self._name()
         self._fds = tap.open_queues(name, len(rings), features)
         self._filter = Filter()
-        self._rate_text = None
         try:
             for ring, fd in zip(rings, self._fds, strict=True):
-                engine = Engine(self._end_with, self._filter)
+                engine = Engine(self._end_with, self._filter, self._limit)
                 self._engines.append(engine)
                 engine.attach(ring, features, fd)
         except OSError as error:
@@ -238,10 +239,9 @@ class Vif(Device):
         except HostError as error:
             self.log.warning("%s: the limit stays", error)
             return
-        # Each queue has its part, as in xen-netback.
-        part = rate.rate_bytes // len(self._engines)
+        self._limit.set(rate)
         for engine in self._engines:
-            engine.set_rate(max(part, bool(rate.rate_bytes)), rate.interval_us)
+            engine.look()
 
     def _detach(self) -> None:
         for engine in self._engines:

@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "limit.h"
 #include "state.h"
 
 #define LINGER_NS 5000
@@ -33,13 +33,14 @@ void net_free(struct net_engine *e)
     errno = saved;
 }
 
-struct net_engine *net_new(struct net_filter *filter)
+struct net_engine *net_new(struct net_filter *filter, struct net_limit *limit)
 {
     struct net_engine *e = calloc(1, sizeof(*e));
 
     if (!e)
         return NULL;
     e->filter = filter;
+    e->limit = limit;
     e->control = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (e->control < 0)
         goto fail;
@@ -152,13 +153,8 @@ void net_kick(struct net_engine *e)
     eventfd_write(e->control, 1);
 }
 
-void net_set_rate(struct net_engine *e, uint32_t bytes, uint32_t interval_us)
+void net_look(struct net_engine *e)
 {
-    uint64_t rate = (uint64_t)bytes << 32 | interval_us;
-
-    __atomic_store_n(&e->credit.rate, bytes && interval_us ? rate : 0,
-                     __ATOMIC_SEQ_CST);
-    /* It may be waiting for the end of the old interval. */
     eventfd_write(e->control, 1);
 }
 
@@ -180,7 +176,7 @@ static struct timespec *sleep_limit(struct net_engine *e,
     if (!e->is_throttled && !must_look)
         return NULL;
     if (e->is_throttled)
-        left_ns = e->credit.next_ns - now_ns();
+        left_ns = e->retry_ns - now_ns();
     if (must_look && left_ns > LOOK_NS)
         left_ns = LOOK_NS;
     if (left_ns < 0)

@@ -4,7 +4,7 @@
  * rings and a queue of a tap device. Read by cffi as well.
  *
  * Python starts a thread that calls net_run(); that returns when there is
- * something to be told, and is called again. net_kick(), net_set_rate() and
+ * something to be told, and is called again. net_kick(), net_look() and
  * net_statistics() may be called from any thread, the others only while
  * net_run() is not running. Functions return 0 or a negative errno.
  */
@@ -71,10 +71,20 @@ struct net_statistics {
     uint64_t notifies;    /* events sent */
 };
 
+/* What all queues of a vif may send together; calls from any thread. */
+struct net_limit;
+/* NULL: no memory. There is no limit yet. */
+struct net_limit *net_limit_new(void);
+/* So many bytes in each interval; 0, 0: as they like. net_look() then. */
+void net_limit_set(struct net_limit *limit, uint32_t bytes,
+                   uint32_t interval_us);
+/* After the engines. */
+void net_limit_free(struct net_limit *limit);
+
 struct net_engine;
 
 /* NULL and errno on failure. */
-struct net_engine *net_new(struct net_filter *filter);
+struct net_engine *net_new(struct net_filter *filter, struct net_limit *limit);
 /*
  * Map the rings and bind their event channels. On failure nothing is left
  * behind: EINVAL the grants are wrong, others as xenevtchn_bind_interdomain()
@@ -86,8 +96,8 @@ int net_attach(struct net_engine *e, const struct net_ring *ring,
 int net_run(struct net_engine *e, struct net_exit *out);
 /* Make net_run() come back, now or when it is next called. */
 void net_kick(struct net_engine *e);
-/* Let the guest send so many bytes in each interval; 0, 0: as it likes. */
-void net_set_rate(struct net_engine *e, uint32_t bytes, uint32_t interval_us);
+/* If it waits for the end of an interval, let it ask the limit anew. */
+void net_look(struct net_engine *e);
 /* Let go of rings, channels and tap. The engine can be attached again. */
 void net_quiesce(struct net_engine *e);
 void net_statistics(const struct net_engine *e, struct net_statistics *out);

@@ -28,14 +28,6 @@
 #define WINDOW 32 /* power of two, at least MAX_RX_SLOTS */
 #define MAX_FRAME_BYTES (17 * PAGE_BYTES)
 
-/* What the guest may send: bytes per interval, as xen-netback counts. */
-struct credit {
-    uint64_t rate; /* bytes << 32 | interval in us; 0: no limit; atomic */
-    uint64_t present_rate;
-    uint64_t left_bytes;
-    int64_t next_ns; /* when there is more */
-};
-
 /* A buffer of the guest's that has been taken from its ring. */
 struct buffer {
     char *page; /* NULL: its grant is bad */
@@ -46,10 +38,10 @@ struct net_engine {
     xenevtchn_handle *xce;
     xengnttab_handle *xgt;
     struct net_filter *filter;
-    int control; /* eventfd: net_kick(), net_set_rate() */
+    struct net_limit *limit;
+    int control; /* eventfd: net_kick(), net_look() */
     uint32_t is_kicked;
     struct net_statistics statistics;
-    struct credit credit;
 
     /* As long as it is attached. */
     struct net_ring ids;
@@ -58,7 +50,8 @@ struct net_engine {
     bool is_split; /* each ring has a channel of its own */
     uint32_t why;  /* of net_exit */
     bool is_throttled;
-    bool is_starved; /* the guest has no buffers for what comes next */
+    int64_t retry_ns; /* if so, when it may send again */
+    bool is_starved;  /* the guest has no buffers for what comes next */
     bool has_read_all;
 
     uint32_t max_rx_slots; /* that a packet can take */
@@ -86,7 +79,6 @@ void engine_publish(struct net_engine *e);
 void tx_attach(struct net_engine *e);
 /* Send what the guest has put, BUDGET packets at most; -EPROTO. */
 int tx_take(struct net_engine *e);
-int64_t now_ns(void);
 
 /* rx.c */
 void rx_attach(struct net_engine *e);

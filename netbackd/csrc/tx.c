@@ -6,10 +6,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
-#include <time.h>
 
 #include "filter.h"
 #include "libs/gnttab/batch.h"
+#include "limit.h"
 #include "packet.h"
 #include "state.h"
 
@@ -18,9 +18,6 @@
 #define MAX_SLOTS XEN_NETIF_NR_SLOTS_MIN
 #define FATAL_SLOTS 20
 #define MAX_EXTRAS (XEN_NETIF_EXTRA_TYPE_MAX - 1)
-/* What is saved up at most: a packet of 64 KiB must be able to pass. */
-#define MIN_BURST_BYTES (128 << 10)
-#define NS_PER_US 1000
 
 /* A packet's slots, copied. */
 struct slots {
@@ -36,14 +33,6 @@ struct mapped {
     uint32_t nr_pages;
     struct xenner_gnttab_batch *batch; /* if the library can */
 };
-
-int64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
 
 /* --- the slots --------------------------------------------------------------- */
 
@@ -328,47 +317,6 @@ static bool changes_filter(struct net_engine *e, const struct slots *slots,
     return true;
 }
 
-/* --- the limit --------------------------------------------------------------- */
-
-static void add_credit(struct credit *credit, uint64_t bytes,
-                       int64_t interval_ns)
-{
-    uint64_t most = bytes > MIN_BURST_BYTES ? bytes : MIN_BURST_BYTES;
-    int64_t now = now_ns();
-    uint64_t nr_intervals;
-
-    if (now < credit->next_ns)
-        return;
-    nr_intervals = (uint64_t)(1 + (now - credit->next_ns) / interval_ns);
-    credit->next_ns += (int64_t)nr_intervals * interval_ns;
-    if (nr_intervals > most / bytes + 1)
-        nr_intervals = most / bytes + 1;
-    credit->left_bytes += nr_intervals * bytes;
-    if (credit->left_bytes > most)
-        credit->left_bytes = most;
-}
-
-/* May so many bytes go now? If so they are taken from what is left. */
-static bool take_credit(struct credit *credit, uint32_t bytes)
-{
-    uint64_t rate = __atomic_load_n(&credit->rate, __ATOMIC_RELAXED);
-    int64_t interval_ns = (int64_t)(uint32_t)rate * NS_PER_US;
-
-    if (!rate)
-        return true;
-    if (rate != credit->present_rate) {
-        credit->present_rate = rate;
-        credit->left_bytes = rate >> 32;
-        credit->next_ns = now_ns() + interval_ns;
-    }
-    if (bytes > credit->left_bytes)
-        add_credit(credit, rate >> 32, interval_ns);
-    if (bytes > credit->left_bytes)
-        return false;
-    credit->left_bytes -= bytes;
-    return true;
-}
-
 int tx_take(struct net_engine *e)
 {
     struct slots slots;
@@ -381,7 +329,7 @@ int tx_take(struct net_engine *e)
     for (int i = 0; i < BUDGET && e->tx.req_cons != prod && !e->why; i++) {
         if (gather(e, prod, &slots))
             return -EPROTO;
-        if (!take_credit(&e->credit, slots.total_bytes)) {
+        if (!limit_take(e->limit, slots.total_bytes, &e->retry_ns)) {
             COUNT(e, tx_throttled, 1);
             e->is_throttled = true;
             break;

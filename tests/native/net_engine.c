@@ -15,6 +15,7 @@
 #include <xen/io/netif.h>
 
 #include "netbackd/csrc/engine.h"
+#include "netbackd/csrc/limit.h"
 #include "tests/native/blk_fakes.h"
 
 /* Pages of the domain, granted as their numbers. */
@@ -27,6 +28,7 @@
 
 static struct net_engine *engine;
 static struct net_filter filter;
+static struct net_limit *limit;
 static netif_tx_sring_t *tx;
 static netif_rx_sring_t *rx;
 static int wire;
@@ -76,8 +78,9 @@ static void begin(void)
 {
     fake_domain_new();
     memset(&filter, 0, sizeof(filter));
-    engine = net_new(&filter);
-    CHECK(engine != NULL);
+    limit = net_limit_new();
+    engine = net_new(&filter, limit);
+    CHECK(limit && engine);
     attach(true, NET_GSO_TCPV4 | NET_GSO_TCPV6);
 }
 
@@ -92,6 +95,7 @@ static void end(void)
 {
     detach();
     net_free(engine);
+    net_limit_free(limit);
     fake_domain_free();
 }
 
@@ -276,17 +280,52 @@ TEST(so_much_in_an_interval)
     struct net_statistics counters;
 
     begin();
-    net_set_rate(engine, 3000, 1000000000);
+    net_limit_set(limit, 3000, 1000000000);
     for (int i = 0; i < 5; i++)
         put(TX_DATA, 0, 0, 1000);
     CHECK_EQ(turn(), NET_EXIT_KICKED);
     CHECK_EQ(tx->rsp_prod, 3);
     net_statistics(engine, &counters);
     CHECK_EQ(counters.tx_throttled, 1);
-    net_set_rate(engine, 0, 0);
+    net_limit_set(limit, 0, 0);
     CHECK_EQ(turn(), NET_EXIT_KICKED);
     CHECK_EQ(tx->rsp_prod, 5);
     end();
+}
+
+/* As two queues would: what one has taken is not the other's. */
+TEST(a_packet_larger_than_what_is_left)
+{
+    int64_t retry_ns = 0, start_ns;
+
+    limit = net_limit_new();
+    CHECK(limit && limit_take(limit, 70000, &retry_ns));
+    net_limit_set(limit, 1000, 1000000000);
+    start_ns = now_ns();
+    CHECK(limit_take(limit, 600, &retry_ns));
+    CHECK(limit_take(limit, 65000, &retry_ns));
+    CHECK(!limit_take(limit, 1, &retry_ns));
+    CHECK(retry_ns > start_ns + 900 * INT64_C(1000000000));
+    /* It is owed: 64 intervals of 100 us pass before anything may go. */
+    net_limit_set(limit, 1000, 100);
+    start_ns = now_ns();
+    CHECK(limit_take(limit, 65000, &retry_ns));
+    while (!limit_take(limit, 1, &retry_ns))
+        CHECK(retry_ns > start_ns);
+    CHECK(now_ns() - start_ns >= 64 * 100000);
+    /* Of 300 KB that nobody has taken 128 KiB are left: 69 KB are owed. */
+    net_limit_set(limit, 100, 1);
+    start_ns = now_ns();
+    while (now_ns() - start_ns < 3000000)
+        ;
+    start_ns = now_ns();
+    CHECK(limit_take(limit, 200000, &retry_ns));
+    while (!limit_take(limit, 1, &retry_ns))
+        ;
+    CHECK(now_ns() - start_ns >= 680000);
+    net_limit_set(limit, 0, 0);
+    CHECK(limit_take(limit, 70000, &retry_ns));
+    net_limit_free(limit);
 }
 
 static void answer_at(uint32_t at, uint16_t id, int16_t status)

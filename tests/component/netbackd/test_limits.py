@@ -103,11 +103,13 @@ def test_a_rate_that_changes(rig: Rig) -> None:
     frontend = rig.start_frontend(320)
     # Beyond the first interval's, nothing for a long time.
     frontend.plug(rate="1000,4000000000")
-    frontend.connect()
+    frontend.wait_backend(XenbusState.INIT_WAIT)
+    nr_queues = int(frontend.node("multi-queue-max-queues") or "1")
+    frontend.connect(nr_queues=nr_queues)
     data = frame(b"y" * 986)
     sent = 0
     while True:
-        line = f"send 0 0 0 0 4096 {data.hex()}"
+        line = f"send {sent % nr_queues} 0 0 0 4096 {data.hex()}"
         frontend.tell(line)
         counters = _counters(rig, frontend)
         while counters["tx_packets"] == sent and not counters["tx_throttled"]:
@@ -120,6 +122,6 @@ def test_a_rate_that_changes(rig: Rig) -> None:
     # Live.
     rig.store.write(f"{frontend.backend}/rate", "")
     assert frontend.hear().split() == [OK]
-    for _ in range(200):
-        assert send(frontend, data) == OK
+    for i in range(200):
+        assert send(frontend, data, queue=i % nr_queues) == OK
     assert _counters(rig, frontend)["tx_packets"] == sent + 201
