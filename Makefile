@@ -30,4 +30,7 @@ lab-run: setup
 install:
 	@tools/install
 
-.PHONY: help setup demo check bench lab lab-run install
+deb:
+	@tools/deb
+
+.PHONY: help setup demo check bench lab lab-run install deb

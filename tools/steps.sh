@@ -43,3 +43,9 @@ set_current() {
 digest() {
     cat -- "$@" | sha256sum | cut -d' ' -f1
 }
+
+apt() {
+    # Another apt may be at work, and archives have bad moments. 9: a lock of
+    # the caller's, which is not for what apt starts.
+    apt-get -q -y -o DPkg::Lock::Timeout=600 -o Acquire::Retries=3 "$@" 9>&-
+}

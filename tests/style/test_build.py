@@ -4,6 +4,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,18 @@ def test_every_emu_source_is_built() -> None:
     }
     # The linker script and the offsets go their own ways, by name as well.
     assert named | {"emu64.lds.S"} == there | {"emu64.lds.S"}
+
+
+def test_one_version() -> None:
+    """Of the build, of Python's package and of Debian's."""
+    project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
+    built = re.search(r"version: '(.*)',", (TOP / "meson.build").read_text())
+    packaged = re.match(
+        r"xenner \((.*)\) ", (TOP / "debian/changelog").read_text()
+    )
+    assert built is not None
+    assert packaged is not None
+    assert built[1] == packaged[1] == project["version"]
 
 
 def test_installation_is_whole(tmp_path: Path) -> None:
