@@ -21,7 +21,7 @@ from pathlib import Path
 
 from blkbackd.claim import claim
 from blkbackd.wishes import may_share, may_write
-from xenner.backend.lines import DeviceLog
+from xenner.backend.lines import DeviceLog, reason_of
 from xenner.backend.status import Value
 from xenner.errors import HostError
 from xenner.libxenstore import Store
@@ -223,6 +223,7 @@ def is_ours() -> bool:
 
 def _refuse(store: Store, path: str, text: str) -> None:
     """As vbds that are refused."""
+    text = reason_of(text)
     domid = Domid(int(path.split("/")[2]))
     DeviceLog(_log, path, domid).error("%s", text)
     store.write(f"error/{path}", {"error": text})

@@ -32,6 +32,7 @@ from blkbackd.wishes import (
     read_limits,
 )
 from xenner.backend.device import Device
+from xenner.backend.lines import reason_of
 from xenner.backend.status import Value
 from xenner.errors import GuestError, HostError
 from xenner.libxenstore import Store
@@ -286,6 +287,7 @@ class Vbd(Device):
 
     def _tell_error(self, text: str) -> None:
         """In the journal and where a toolstack looks; it is served on."""
+        text = reason_of(text)
         self.log.error("%s", text)
         self._store.write(f"error/{self.path}", {"error": text})
 

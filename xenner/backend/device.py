@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import ClassVar
 
-from xenner.backend.lines import DeviceLog
+from xenner.backend.lines import DeviceLog, reason_of
 from xenner.backend.status import Value
 from xenner.errors import GuestError, HostError
 from xenner.libxenstore import Store
@@ -210,9 +210,9 @@ class Device(ABC):
         try:
             nodes = self._prepare()
         except HostError as error:
+            why = reason_of(error.text)
             self._store.write(
-                self.path,
-                {"hotplug-status": "error", "hotplug-error": error.text},
+                self.path, {"hotplug-status": "error", "hotplug-error": why}
             )
             raise
         self._store.write(self.path, nodes)
@@ -230,7 +230,7 @@ class Device(ABC):
                 or self._seen.backend is not XenbusState.CONNECTED
             ):
                 raise
-            self._wait(str(error))
+            self._wait(reason_of(str(error)))
             return
         self._missing = ""
         self.log.info("connected, %s", said)
@@ -265,7 +265,7 @@ class Device(ABC):
         try:
             act()
         except (HostError, GuestError) as error:
-            self._refuse(str(error))
+            self._refuse(reason_of(str(error)))
 
     def _refuse(self, text: str) -> None:
         """Say why, where Linux' backends say it, and close the device."""

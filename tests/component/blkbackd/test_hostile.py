@@ -121,6 +121,10 @@ def test_an_index_that_cannot_be(rig: Rig, frontend: Frontend) -> None:
     assert "more than it can hold" in rig.log()
     frontend.set_state(XenbusState.CLOSED)
     frontend.wait_backend(XenbusState.CLOSED)
+    # Its domain may boot anew, and have its disk again.
+    frontend.set_state(XenbusState.INITIALISING)
+    frontend.connect()
+    assert frontend.ask("io 0 2048 8 1") == OK
     # blkbackd itself is well.
     disk = rig.directory / "another"
     disk.write_bytes(bytes(1 << 20))
@@ -138,6 +142,9 @@ def test_an_index_that_cannot_be(rig: Rig, frontend: Frontend) -> None:
         ("event-channel", "1023"),
         ("event-channel", "-1"),
         ("protocol", "arm-abi"),
+        # What is said of these would be more than a node can be.
+        ("protocol", "\x01" * 1500),
+        ("ring-ref", "\x01" * 1500),
         ("ring-page-order", "5"),
         ("multi-queue-num-queues", "0"),
         ("multi-queue-num-queues", "5"),
@@ -158,3 +165,5 @@ def test_nodes_that_make_no_sense(
     frontend.set_state(XenbusState.INITIALISED)
     frontend.wait_backend(XenbusState.CLOSING)
     assert "domain 7: " in rig.log()
+    error = f"/local/domain/0/error/backend/vbd/7/{DEVICE}/error"
+    assert "domain 7: " in (rig.read(error) or "")
