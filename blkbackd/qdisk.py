@@ -15,7 +15,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,7 +115,9 @@ class Qemus:
 
     def _wait(self, domid: Domid, pidfd: int, ended: threading.Event) -> None:
         """Until it has ended. What it served cannot go on then."""
-        select.select([pidfd], [], [])
+        ending = select.poll()  # not select(), which ends at 1024
+        ending.register(pidfd, select.POLLIN)
+        ending.poll()
         with suppress(ChildProcessError):
             os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
         ended.set()
@@ -284,10 +286,20 @@ def _start(domid: Domid) -> int:
             f"{program}: {error.strerror}",
             "Debian's package qemu-system-xen has it",
         ) from error
-    pidfd = os.pidfd_open(process.pid)
+    file = _pid_file(domid)
+    with ExitStack() as on_fail:
+        on_fail.callback(process.wait)
+        on_fail.callback(process.kill)
+        try:
+            pidfd = os.pidfd_open(process.pid)
+            on_fail.callback(os.close, pidfd)
+            # One that nobody finds again would go on for ever.
+            file.write_text(f"{process.pid}\n")
+        except OSError as error:
+            raise HostError(f"{file}: {error.strerror}") from error
+        on_fail.pop_all()
     # The descriptor says when it ends; subprocess need not wonder.
     process.returncode = 0
-    _pid_file(domid).write_text(f"{process.pid}\n")
     _log.info(
         f"domain {domid}: QEMU serves its qdisks, process {process.pid}",
         extra={"XENNER_DOMID": str(domid)},

@@ -88,6 +88,7 @@ int blk_attach(struct blk_engine *e, const struct blk_ring *ring,
     eventfd_read(e->control, &count);
     e->ring = *ring;
     e->volume = *volume;
+    e->now_ns = clock_ns();
     rc = ring_attach(e);
     if (rc)
         return rc;

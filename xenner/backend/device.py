@@ -144,10 +144,14 @@ class Device(ABC):
             return
         frontend = self._node("frontend")
         if frontend:
+            try:
+                for name in self.watched:
+                    self._store.watch(f"{frontend}/{name}", self.path)
+            except OSError:
+                self._refuse(reason_of(f"frontend is no path: {frontend!r}"))
+                return
             self._frontend = frontend
             self.log.name_domain(self._domain_fields())
-            for name in self.watched:
-                self._store.watch(f"{frontend}/{name}", self.path)
 
     def _domain_fields(self) -> dict[str, str]:
         """What the journal calls the domain, as far as it is in the store."""
