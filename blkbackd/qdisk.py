@@ -235,7 +235,8 @@ def _refuse(store: Store, path: str, text: str) -> None:
 
 def _open_claimed(path: Path, mode: str) -> int:
     """BlockingIOError: somebody has it; OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    # A FIFO would wait for whoever writes.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         if not may_share(mode):
             is_device = path.is_block_device()

@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 
 from blkbackd import qdisk
-from blkbackd.qdisk import Qemus
+from blkbackd.qdisk import Qdisk, Qemus
 from xenner.errors import HostError
 from xenner.libxenstore import Store
 from xenner.types import Domid
@@ -23,17 +23,25 @@ _DOMID = Domid(7)
 _PATH = "backend/qdisk/7/51712"
 
 
-class _EmptyStore:
-    def read(self, _path: str) -> str | None:
-        return None
+class _Store:
+    def __init__(self) -> None:
+        self.nodes: dict[str, str] = {}
+
+    def read(self, path: str) -> str | None:
+        return self.nodes.get(path)
 
     def children(self, _path: str) -> list[str]:
         return []
 
 
 @pytest.fixture
-def qemus() -> Qemus:
-    return Qemus(cast("Store", _EmptyStore()))
+def store() -> _Store:
+    return _Store()
+
+
+@pytest.fixture
+def qemus(store: _Store) -> Qemus:
+    return Qemus(cast("Store", store))
 
 
 @pytest.fixture
@@ -94,3 +102,20 @@ def test_one_that_could_not_be_found_again_is_ended(
         qemus.hold(_DOMID, _PATH)
     assert started[0].returncode is not None
     assert not Path(f"/proc/{started[0].pid}").exists()
+
+
+@pytest.mark.usefixtures("program")
+def test_a_fifo_keeps_nobody_waiting(
+    qemus: Qemus, store: _Store, tmp_path: Path
+) -> None:
+    """QEMU says that it is no image."""
+    os.mkfifo(tmp_path / "fifo")
+    store.nodes = {
+        f"{_PATH}/frontend": "/f",
+        f"{_PATH}/state": "1",
+        f"{_PATH}/params": f"qcow2:{tmp_path}/fifo",
+    }
+    disk = Qdisk(qemus, cast("Store", store), _PATH, _DOMID, lambda: None)
+    assert disk.step()
+    store.nodes.clear()
+    assert not disk.step()
