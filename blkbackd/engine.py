@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """csrc/engine.h for Python: one ring, served in a thread of its own."""
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -87,8 +88,9 @@ class Engine:
         limiter: Limiter | None = None,
     ) -> None:
         """Map the ring and serve it until detach(). OSError: the frontend's
-        ring or channel is not as it says. With a record, what one that was
-        killed had taken is done first."""
+        ring or channel is not as it says, or the host has no more of what it
+        takes. With a record, what one that was killed had taken is done
+        first."""
         self._limiter = limiter
         c_ring = ffi.new("struct blk_ring *")
         c_ring.domid, c_ring.port, c_ring.abi = ring.domid, ring.port, ring.abi
@@ -110,10 +112,14 @@ class Engine:
         rc = lib.blk_attach(self._engine, c_ring, c_volume)
         if rc < 0:
             raise OSError(-rc, os.strerror(-rc))
-        self._thread = threading.Thread(
-            target=self._serve, name=f"vbd-{ring.domid}"
-        )
-        self._thread.start()
+        thread = threading.Thread(target=self._serve, name=f"vbd-{ring.domid}")
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # Python's word for pthread_create(3)'s EAGAIN.
+            lib.blk_quiesce(self._engine)
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
+        self._thread = thread
 
     def detach(self) -> None:
         """Answer what was taken, and let go. Blocks for the disk."""

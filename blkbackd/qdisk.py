@@ -15,13 +15,13 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from blkbackd.claim import claim
 from blkbackd.wishes import may_share, may_write
-from xenner.backend.lines import DeviceLog
+from xenner.backend.lines import DeviceLog, reason_of
 from xenner.backend.status import Value
 from xenner.errors import HostError
 from xenner.libxenstore import Store
@@ -115,7 +115,9 @@ class Qemus:
 
     def _wait(self, domid: Domid, pidfd: int, ended: threading.Event) -> None:
         """Until it has ended. What it served cannot go on then."""
-        select.select([pidfd], [], [])
+        ending = select.poll()  # not select(), which ends at 1024
+        ending.register(pidfd, select.POLLIN)
+        ending.poll()
         with suppress(ChildProcessError):
             os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
         ended.set()
@@ -223,6 +225,7 @@ def is_ours() -> bool:
 
 def _refuse(store: Store, path: str, text: str) -> None:
     """As vbds that are refused."""
+    text = reason_of(text)
     domid = Domid(int(path.split("/")[2]))
     DeviceLog(_log, path, domid).error("%s", text)
     store.write(f"error/{path}", {"error": text})
@@ -232,7 +235,8 @@ def _refuse(store: Store, path: str, text: str) -> None:
 
 def _open_claimed(path: Path, mode: str) -> int:
     """BlockingIOError: somebody has it; OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    # A FIFO would wait for whoever writes.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         if not may_share(mode):
             is_device = path.is_block_device()
@@ -283,10 +287,20 @@ def _start(domid: Domid) -> int:
             f"{program}: {error.strerror}",
             "Debian's package qemu-system-xen has it",
         ) from error
-    pidfd = os.pidfd_open(process.pid)
+    file = _pid_file(domid)
+    with ExitStack() as on_fail:
+        on_fail.callback(process.wait)
+        on_fail.callback(process.kill)
+        try:
+            pidfd = os.pidfd_open(process.pid)
+            on_fail.callback(os.close, pidfd)
+            # One that nobody finds again would go on for ever.
+            file.write_text(f"{process.pid}\n")
+        except OSError as error:
+            raise HostError(f"{file}: {error.strerror}") from error
+        on_fail.pop_all()
     # The descriptor says when it ends; subprocess need not wonder.
     process.returncode = 0
-    _pid_file(domid).write_text(f"{process.pid}\n")
     _log.info(
         f"domain {domid}: QEMU serves its qdisks, process {process.pid}",
         extra={"XENNER_DOMID": str(domid)},

@@ -2,6 +2,7 @@
 """Files that say what was in flight, should we be killed: csrc/record.c."""
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -43,10 +44,13 @@ def open_record(
         if not is_kept:
             path.unlink(missing_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(path, flags, 0o600)
-        os.truncate(fd, size_bytes)
-        # All of it now: a touch that finds no room is a signal.
-        os.posix_fallocate(fd, 0, size_bytes)
+        with ExitStack() as on_fail:
+            fd = os.open(path, flags, 0o600)
+            on_fail.callback(os.close, fd)
+            os.truncate(fd, size_bytes)
+            # All of it now: a touch that finds no room is a signal.
+            os.posix_fallocate(fd, 0, size_bytes)
+            on_fail.pop_all()
     except OSError as error:
         raise HostError(f"{path}: {error.strerror}") from error
     digest = blake2b(str(ring).encode(), digest_size=8).digest()

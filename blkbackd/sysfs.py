@@ -19,9 +19,7 @@ class Facts:
 
 def read_facts(device: Path) -> Facts:
     """Of DEVICES / "MAJOR:MINOR"."""
-    disk = device
-    if not (device / "queue").exists():
-        disk = device.resolve().parent  # It is a partition.
+    disk = _disk_of(device)
     # Some that cannot discard have a granularity.
     can_discard = _number(disk / "queue/discard_max_bytes") > 0
     granularity = _number(disk / "queue/discard_granularity")
@@ -31,6 +29,17 @@ def read_facts(device: Path) -> Facts:
         discard_offset_bytes=offset if can_discard else 0,
         is_removable=_number(disk / "removable") == 1,
     )
+
+
+def sector_bytes(device: Path) -> int:
+    """Of DEVICES / "MAJOR:MINOR"; 0: there is none of that number."""
+    return _number(_disk_of(device) / "queue/logical_block_size")
+
+
+def _disk_of(device: Path) -> Path:
+    if (device / "queue").exists():
+        return device
+    return device.resolve().parent  # It is a partition.
 
 
 def _number(path: Path) -> int:

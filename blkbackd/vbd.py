@@ -32,6 +32,7 @@ from blkbackd.wishes import (
     read_limits,
 )
 from xenner.backend.device import Device
+from xenner.backend.lines import reason_of
 from xenner.backend.status import Value
 from xenner.errors import GuestError, HostError
 from xenner.libxenstore import Store
@@ -144,7 +145,10 @@ class Vbd(Device):
         assert volume is not None
         rings = read_rings(self._frontend_node, self._domid)
         # It may have become another while nobody was connected.
-        volume = self._volume = volume.as_it_is()
+        try:
+            volume = self._volume = volume.as_it_is()
+        except OSError as error:
+            raise HostError(f"{volume.path}: {error.strerror}") from error
         self._store.write(self.path, self._properties(volume))
         self._have_engines(len(rings))
         with ExitStack() as on_fail:
@@ -286,6 +290,7 @@ class Vbd(Device):
 
     def _tell_error(self, text: str) -> None:
         """In the journal and where a toolstack looks; it is served on."""
+        text = reason_of(text)
         self.log.error("%s", text)
         self._store.write(f"error/{self.path}", {"error": text})
 
@@ -302,7 +307,7 @@ def attach_error(domid: Domid, error: OSError) -> GuestError | HostError:
     if error.errno in _SCARCE:
         return HostError(
             f"its ring cannot be served: {error.strerror}",
-            "are fs.aio-max-nr and LimitNOFILE large enough?",
+            "are fs.aio-max-nr, LimitNOFILE and TasksMax large enough?",
         )
     return GuestError(domid, f"its ring cannot be had: {error.strerror}")
 

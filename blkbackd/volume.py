@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blkbackd.claim import claim
-from blkbackd.sysfs import DEVICES, read_facts
+from blkbackd.sysfs import DEVICES, read_facts, sector_bytes
 from xenner.errors import HostError
 
 SECTOR_BYTES = 512
@@ -90,9 +90,7 @@ def open_volume(
             elif stat.S_ISREG(status.st_mode):
                 volume = _file(path, fd, status, reason, is_read_only)
             else:
-                raise HostError(
-                    f"{path} is neither a block device nor a regular file"
-                )
+                raise _neither(path)
         except BlockingIOError as error:
             raise HostError(
                 f"{path} is in use",
@@ -105,6 +103,10 @@ def open_volume(
     if not may_discard or is_read_only:
         return replace(volume, discard_bytes=0, can_erase_securely=False)
     return volume
+
+
+def _neither(path: Path) -> HostError:
+    return HostError(f"{path} is neither a block device nor a regular file")
 
 
 def _hint(is_read_only: bool) -> str:
@@ -120,8 +122,12 @@ def _hint(is_read_only: bool) -> str:
 def _open(path: Path, is_read_only: bool, is_shared: bool) -> tuple[int, str]:
     """Descriptor, and why it is not O_DIRECT."""
     flags = os.O_CLOEXEC | (os.O_RDONLY if is_read_only else os.O_RDWR)
+    kind = os.stat(path).st_mode
+    if not (stat.S_ISBLK(kind) or stat.S_ISREG(kind)):
+        # To open a FIFO may wait for ever, and a watchdog's device begins.
+        raise _neither(path)
     try:
-        if path.is_block_device() and not (is_read_only or is_shared):
+        if stat.S_ISBLK(kind) and not (is_read_only or is_shared):
             # The kernel's own claim, as of a mount (open(2), O_EXCL).
             flags |= os.O_EXCL
         return os.open(path, flags | os.O_DIRECT), ""
@@ -158,7 +164,7 @@ def _device(
 ) -> Volume:
     block = _ask(fd, _BLKSSZGET, "i")
     major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
-    facts = read_facts(DEVICES / f"{major}:{minor}")
+    facts = read_facts(_sysfs_of(status.st_rdev))
     return Volume(
         path=path,
         fd=fd,
@@ -177,10 +183,14 @@ def _device(
     )
 
 
+def _sysfs_of(number: int) -> Path:
+    return DEVICES / f"{os.major(number)}:{os.minor(number)}"
+
+
 def _file(
     path: Path, fd: int, status: os.stat_result, reason: str, is_read_only: bool
 ) -> Volume:
-    if not reason and not _takes_sectors(fd):
+    if not reason and not _takes_sectors(fd, status):
         # A guest's partition table counts in sectors of 512 bytes.
         reason = "O_DIRECT there wants more than 512 bytes"
         flags = fcntl.fcntl(fd, fcntl.F_GETFL)
@@ -199,8 +209,11 @@ def _file(
     )
 
 
-def _takes_sectors(fd: int) -> bool:
+def _takes_sectors(fd: int, status: os.stat_result) -> bool:
     """Can one sector be read to an address that is a multiple of 512?"""
+    # A hole can: it does not ask the disk, as what is written there will.
+    if sector_bytes(_sysfs_of(status.st_dev)) > SECTOR_BYTES:
+        return False
     with mmap.mmap(-1, _BUFFER_BYTES) as buffer:
         sector = memoryview(buffer)[SECTOR_BYTES : 2 * SECTOR_BYTES]
         try:

@@ -38,6 +38,8 @@ LIMITS = ("iops-total", "iops-total-max", "bps-total", "bps-total-max")
 """Parameters, and the backend's nodes, with a number each: blkbackd(8)."""
 _LIMIT_DIGITS = 18
 _LETTERED = re.compile(r"(xvd|sd|hd)([a-z]+)([0-9]*)")
+# As strtoul(3), below INT_MAX.
+_HEXADECIMAL = re.compile(r"0[xX]0*[0-7]?[0-9a-fA-F]{1,7}")
 _NUMBERED = re.compile(r"d([0-9]+)(?:p([0-9]+))?")
 # "xvd" and "d" beyond 16 disks or 15 partitions: xen-vbd-interface(7).
 _EXTENDED = 1 << 28
@@ -71,6 +73,8 @@ def vdev_number(vdev: str) -> int:
     """
     if vdev.isascii() and vdev.isdigit() and len(vdev) < 10:
         return int(vdev)
+    if _HEXADECIMAL.fullmatch(vdev):
+        return int(vdev, 16)
     numbered = _NUMBERED.fullmatch(vdev)
     lettered = _LETTERED.fullmatch(vdev)
     if numbered is not None:

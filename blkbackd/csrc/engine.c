@@ -78,12 +78,17 @@ fail:
 int blk_attach(struct blk_engine *e, const struct blk_ring *ring,
                const struct blk_volume *volume)
 {
+    eventfd_t count;
     int rc;
 
     if (e->sring)
         return -EBUSY;
+    /* A kick that found the last run at its end is not this one's. */
+    __atomic_store_n(&e->is_kicked, false, __ATOMIC_RELAXED);
+    eventfd_read(e->control, &count);
     e->ring = *ring;
     e->volume = *volume;
+    e->now_ns = clock_ns();
     rc = ring_attach(e);
     if (rc)
         return rc;

@@ -101,7 +101,10 @@ int blk_attach(struct blk_engine *e, const struct blk_ring *ring,
                const struct blk_volume *volume);
 /* Serve; 0 and *out, or -errno if nothing can be served any more. */
 int blk_run(struct blk_engine *e, struct blk_exit *out);
-/* Make blk_run() come back, now or when it is next called. */
+/*
+ * Make blk_run() come back, now or when it is next called; blk_attach() forgets
+ * it.
+ */
 void blk_kick(struct blk_engine *e);
 /*
  * Finish and answer what has been taken from the ring, then let go of ring,

@@ -204,9 +204,11 @@ static void complete(struct blk_engine *e, struct work *work, int64_t result)
         return;
     }
     if (work->stage == STAGE_DATA) {
-        /* The volume has become shorter than it was. */
+        /* The volume has become shorter than it was, or is full. */
         if ((uint64_t)result != bytes_of(work)) {
-            finish(e, work, EIO);
+            bool is_read = work->request.op == BLKIF_OP_READ;
+
+            finish(e, work, is_read ? EIO : ENOSPC);
             return;
         }
         if (work->bounce && work->request.op == BLKIF_OP_READ)

@@ -92,6 +92,13 @@ void ring_redo(struct blk_engine *e)
     }
 }
 
+static void end_throttling(struct blk_engine *e)
+{
+    if (e->resume_ns)
+        COUNT(e, throttled_us, (uint64_t)(e->now_ns - e->throttled_ns) / 1000);
+    e->resume_ns = 0;
+}
+
 /* Does a limit say that the next request stays in the ring for now? */
 static bool is_throttled(struct blk_engine *e)
 {
@@ -108,9 +115,7 @@ static bool is_throttled(struct blk_engine *e)
         e->resume_ns = e->now_ns + wait;
         return true;
     }
-    if (e->resume_ns)
-        COUNT(e, throttled_us, (uint64_t)(e->now_ns - e->throttled_ns) / 1000);
-    e->resume_ns = 0;
+    end_throttling(e);
     limit_draw_request(e->volume.limiter, e->now_ns);
     return false;
 }
@@ -124,6 +129,9 @@ int ring_take(struct blk_engine *e)
     ring_redo(e);
     if (producer(e, &prod))
         return -EPROTO;
+    /* What waited for a limit has been taken back. */
+    if (e->req_cons == prod)
+        end_throttling(e);
     while (e->req_cons != prod && may_take(e) && !is_throttled(e)) {
         struct work *work = e->free;
 

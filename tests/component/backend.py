@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from xenner.xenbus import XenbusState, parse_state
 from xenner.xenstore import Xenstore
 
 _VMCORE_BYTES = 32 << 20
+_ANSWER_S = 2 * LIMIT_S
 
 
 def build_program(sources: Path, directory: Path) -> Path:
@@ -200,9 +202,16 @@ class FrontendProcess:
         self.process.stdin.flush()
 
     def hear(self) -> str:
-        """The next line of its answer."""
+        """The next line of its answer; none of one that dies, or that is not
+        answered itself."""
         assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        watchdog = threading.Timer(_ANSWER_S, self.process.kill)
+        watchdog.start()
+        try:
+            return self.process.stdout.readline().strip()
+        finally:
+            watchdog.cancel()
+            watchdog.join()
 
     def write_nodes(self, values: dict[str, object]) -> None:
         """The backend's, as libxl does, and the frontend's first."""

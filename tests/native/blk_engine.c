@@ -5,9 +5,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <xen/io/blkif.h>
@@ -327,6 +329,27 @@ TEST(a_volume_that_became_shorter)
     end();
 }
 
+TEST(a_part_that_was_written_is_no_success)
+{
+    struct rlimit limit, before;
+    struct blk_exit out;
+
+    begin(512, 0);
+    memset(page(DATA), 'w', 4096);
+    /* The file system has room for two sectors more. */
+    getrlimit(RLIMIT_FSIZE, &before);
+    limit = (struct rlimit){10 * 512, before.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &limit);
+    put(io(BLKIF_OP_WRITE, 1, 8, DATA, 0, 7));
+    CHECK_EQ(blk_run(engine, &out), 0);
+    setrlimit(RLIMIT_FSIZE, &before);
+    CHECK(has(9, 'w') && has(10, 0));
+    CHECK_EQ(out.why, BLK_EXIT_VOLUME_ERROR);
+    CHECK_EQ(out.error, ENOSPC);
+    CHECK_EQ(answer(1), BLKIF_RSP_ERROR);
+    end();
+}
+
 TEST(indices_that_cannot_be)
 {
     static const uint32_t bad[] = {NR_SLOTS + 1, 0x80000000, ~0U};
@@ -342,6 +365,49 @@ TEST(indices_that_cannot_be)
     CHECK_EQ(ask(io(BLKIF_OP_READ, 1, 0, DATA, 0, 7)), BLKIF_RSP_OKAY);
     sring->req_prod = 0; /* back */
     CHECK_EQ(turn().why, BLK_EXIT_BROKEN_RING);
+    end();
+}
+
+static bool is_later;
+
+static void *kick_later(void *unused)
+{
+    (void)unused;
+    usleep(300000);
+    __atomic_store_n(&is_later, true, __ATOMIC_RELEASE);
+    blk_kick(engine);
+    return NULL;
+}
+
+/* Until a kick of this moment, and none of before. */
+static void run_for_a_while(void)
+{
+    struct blk_exit out;
+    pthread_t kicker;
+
+    is_later = false;
+    pthread_create(&kicker, NULL, kick_later, NULL);
+    CHECK_EQ(blk_run(engine, &out), 0);
+    CHECK(__atomic_load_n(&is_later, __ATOMIC_ACQUIRE));
+    CHECK_EQ(out.why, BLK_EXIT_KICKED);
+    pthread_join(kicker, NULL);
+}
+
+TEST(a_kick_that_came_too_late_stops_no_other)
+{
+    struct blk_ring ring = {
+        .domid = 5, .port = FAKE_PORT, .nr_pages = 1, .ref = {RING}};
+    struct blk_exit out;
+
+    begin(512, 0);
+    sring->req_prod = NR_SLOTS + 1;
+    CHECK_EQ(blk_run(engine, &out), 0);
+    CHECK_EQ(out.why, BLK_EXIT_BROKEN_RING);
+    blk_kick(engine);
+    blk_quiesce(engine);
+    SHARED_RING_INIT(sring);
+    CHECK_EQ(blk_attach(engine, &ring, &volume), 0);
+    run_for_a_while();
     end();
 }
 
@@ -452,6 +518,32 @@ TEST(a_limit_of_requests_lets_a_burst_through)
     blk_limiter_set(limiter, &none);
     CHECK_EQ(answer(2), BLKIF_RSP_OKAY);
     CHECK_EQ(answer(3), BLKIF_RSP_OKAY);
+    end();
+    volume.limiter = NULL;
+    blk_limiter_free(limiter);
+}
+
+/* Who throttles and takes back has an engine that sleeps, and is counted. */
+TEST(what_waited_for_a_limit_is_taken_back)
+{
+    struct blk_limiter *limiter = blk_limiter_new();
+    struct blk_limits none = {0};
+    struct blk_statistics before, after;
+
+    begin_limited(limiter, (struct blk_limits){.bytes_per_s = 4096 * 10});
+    CHECK_EQ(ask(io(BLKIF_OP_WRITE, 1, 0, DATA, 0, 7)), BLKIF_RSP_OKAY);
+    put(io(BLKIF_OP_READ, 2, 0, DATA, 0, 7));
+    turn();
+    sring->req_prod--;
+    blk_statistics(engine, &before);
+    CHECK_EQ(before.throttled, 1);
+    /* Longer than the limit would have had it wait. */
+    run_for_a_while();
+    blk_statistics(engine, &after);
+    CHECK(after.wakes - before.wakes <= 10);
+    CHECK(after.throttled_us > 0);
+    blk_limiter_set(limiter, &none);
+    CHECK_EQ(ask(io(BLKIF_OP_READ, 2, 0, DATA, 0, 7)), BLKIF_RSP_OKAY);
     end();
     volume.limiter = NULL;
     blk_limiter_free(limiter);

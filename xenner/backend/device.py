@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import ClassVar
 
-from xenner.backend.lines import DeviceLog
+from xenner.backend.lines import DeviceLog, reason_of
 from xenner.backend.status import Value
 from xenner.errors import GuestError, HostError
 from xenner.libxenstore import Store
@@ -144,10 +144,14 @@ class Device(ABC):
             return
         frontend = self._node("frontend")
         if frontend:
+            try:
+                for name in self.watched:
+                    self._store.watch(f"{frontend}/{name}", self.path)
+            except OSError:
+                self._refuse(reason_of(f"frontend is no path: {frontend!r}"))
+                return
             self._frontend = frontend
             self.log.name_domain(self._domain_fields())
-            for name in self.watched:
-                self._store.watch(f"{frontend}/{name}", self.path)
 
     def _domain_fields(self) -> dict[str, str]:
         """What the journal calls the domain, as far as it is in the store."""
@@ -210,9 +214,9 @@ class Device(ABC):
         try:
             nodes = self._prepare()
         except HostError as error:
+            why = reason_of(error.text)
             self._store.write(
-                self.path,
-                {"hotplug-status": "error", "hotplug-error": error.text},
+                self.path, {"hotplug-status": "error", "hotplug-error": why}
             )
             raise
         self._store.write(self.path, nodes)
@@ -230,7 +234,7 @@ class Device(ABC):
                 or self._seen.backend is not XenbusState.CONNECTED
             ):
                 raise
-            self._wait(str(error))
+            self._wait(reason_of(str(error)))
             return
         self._missing = ""
         self.log.info("connected, %s", said)
@@ -265,7 +269,7 @@ class Device(ABC):
         try:
             act()
         except (HostError, GuestError) as error:
-            self._refuse(str(error))
+            self._refuse(reason_of(str(error)))
 
     def _refuse(self, text: str) -> None:
         """Say why, where Linux' backends say it, and close the device."""

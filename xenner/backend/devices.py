@@ -12,7 +12,7 @@ import trio
 
 from xenner.backend.status import Counters, Value
 from xenner.libxenstore import Store
-from xenner.types import Domid
+from xenner.types import MAX_DOMID, Domid
 
 _DEPTH = 4  # parts of a device's path
 
@@ -94,7 +94,7 @@ class Devices:
             self._wakers[path]()
             return
         domid = path.split("/")[2]
-        if not domid.isdigit():
+        if not domid.isdigit() or int(domid) > MAX_DOMID:
             return
         send, receive = trio.open_memory_channel[None](1)
         token = trio.lowlevel.current_trio_token()

@@ -18,6 +18,15 @@ from xenner.types import Domid
 # A device says three lines for each boot of its guest.
 _BURST = 20
 _LINES_PER_S = 0.2
+# A node has 4096 bytes with its path (io/xs_wire.h), a character up to four.
+_REASON_CHARS = 500
+
+
+def reason_of(text: str) -> str:
+    """As much of it as is told: what a guest wrote may be in it, and the store
+    takes only so much."""
+    is_short = len(text) <= _REASON_CHARS
+    return text if is_short else f"{text[:_REASON_CHARS]}..."
 
 
 def device_fields(path: str, domid: Domid) -> dict[str, str]:

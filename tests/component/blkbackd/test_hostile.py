@@ -121,6 +121,10 @@ def test_an_index_that_cannot_be(rig: Rig, frontend: Frontend) -> None:
     assert "more than it can hold" in rig.log()
     frontend.set_state(XenbusState.CLOSED)
     frontend.wait_backend(XenbusState.CLOSED)
+    # Its domain may boot anew, and have its disk again.
+    frontend.set_state(XenbusState.INITIALISING)
+    frontend.connect()
+    assert frontend.ask("io 0 2048 8 1") == OK
     # blkbackd itself is well.
     disk = rig.directory / "another"
     disk.write_bytes(bytes(1 << 20))
@@ -138,6 +142,9 @@ def test_an_index_that_cannot_be(rig: Rig, frontend: Frontend) -> None:
         ("event-channel", "1023"),
         ("event-channel", "-1"),
         ("protocol", "arm-abi"),
+        # What is said of these would be more than a node can be.
+        ("protocol", "\x01" * 1500),
+        ("ring-ref", "\x01" * 1500),
         ("ring-page-order", "5"),
         ("multi-queue-num-queues", "0"),
         ("multi-queue-num-queues", "5"),
@@ -158,3 +165,38 @@ def test_nodes_that_make_no_sense(
     frontend.set_state(XenbusState.INITIALISED)
     frontend.wait_backend(XenbusState.CLOSING)
     assert "domain 7: " in rig.log()
+    error = f"/local/domain/0/error/backend/vbd/7/{DEVICE}/error"
+    assert "domain 7: " in (rig.read(error) or "")
+
+
+@pytest.mark.parametrize("value", ["no path!", "/a//b", "/" + "a" * 3500])
+def test_a_frontend_that_is_no_path(
+    rig: Rig, frontend: Frontend, disk: Path, value: str
+) -> None:
+    """An operator's, and the end of no other disk."""
+    other = rig.start_frontend(8)
+    other.plug(disk, mode="r!", frontend=value)
+    rig.wait_log("frontend is no path")
+    assert frontend.ask("io 0 2048 8 1") == OK
+    rig.store.write(f"{other.backend}/frontend", other.path)
+    other.connect()
+    assert other.ask("io 0 2048 8 1") == OK
+
+
+def test_a_domain_that_cannot_be(
+    rig: Rig, frontend: Frontend, disk: Path
+) -> None:
+    """With all that would have it connected."""
+    path = f"/local/domain/0/backend/vbd/99999999999/{DEVICE}"
+    for name in ("ring-ref", "event-channel"):
+        rig.store.write(f"/nobody/{name}", "8")
+    rig.store.write("/nobody/state", str(int(XenbusState.INITIALISED)))
+    nodes = {"frontend": "/nobody", "online": "1", "mode": "r!", "params": disk}
+    for name, value in nodes.items():
+        rig.store.write(f"{path}/{name}", str(value))
+    rig.store.write(f"{path}/state", str(int(XenbusState.INIT_WAIT)))
+    other = rig.start_frontend(8)
+    other.plug(disk.with_name("absent"))
+    rig.wait_log("No such file")
+    assert frontend.ask("io 0 2048 8 1") == OK
+    assert "99999999999" not in rig.log()

@@ -45,10 +45,12 @@ def _loop(path: Path, block_bytes: int) -> Iterator[Path]:
 
 
 @contextmanager
-def _mounted(directory: Path, kind: str, options: str) -> Iterator[Path]:
+def _mounted(
+    directory: Path, kind: str, options: str, source: Path | str = "none"
+) -> Iterator[Path]:
     directory.mkdir()
     done = subprocess.run(
-        ["mount", "-t", kind, "-o", options, "none", directory],
+        ["mount", "-t", kind, "-o", options, source, directory],
         capture_output=True,
         text=True,
         check=False,
@@ -104,6 +106,38 @@ def test_a_device_of_4096_byte_sectors(rig: Rig, disk: Path) -> None:
         other.wait_backend(XenbusState.CLOSED)
         assert "in use" in _error_of(other)
         frontend.close()
+
+
+def test_a_sparse_file_on_a_device_of_4096_byte_sectors(
+    rig: Rig, disk: Path, tmp_path: Path
+) -> None:
+    """Its holes may be read directly in any way, but not be written."""
+    os.truncate(disk, 32 << 20)
+    with _loop(disk, 4096) as device:
+        subprocess.run(["mkfs.ext4", "-q", device], check=True)
+        with _mounted(tmp_path / "fs", "ext4", "noatime", device) as directory:
+            sparse = directory / "sparse"
+            sparse.touch()
+            os.truncate(sparse, 1 << 20)
+            frontend = rig.start_frontend(7)
+            frontend.plug(sparse)
+            frontend.connect()
+            assert frontend.node("sector-size") == "512"
+            assert frontend.ask(f"io {WRITE} 9 1 9") == OK
+            assert frontend.ask(f"io {READ} 9 1 9") == OK
+            assert f"{sparse} is not O_DIRECT: " in rig.log()
+            frontend.close()
+
+
+@pytest.mark.parametrize("mode", ["r", "w"])
+def test_a_fifo_is_refused(rig: Rig, tmp_path: Path, mode: str) -> None:
+    """And not opened, which is to wait for whoever writes."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    frontend = rig.start_frontend(7)
+    frontend.plug(path, mode=mode)
+    frontend.wait_backend(XenbusState.CLOSED)
+    assert "neither a block device nor" in _error_of(frontend)
 
 
 def test_a_partition_and_what_it_can_discard(rig: Rig, disk: Path) -> None:

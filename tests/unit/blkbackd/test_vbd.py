@@ -3,12 +3,18 @@
 
 import errno
 import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
 
 import pytest
 
-from blkbackd.vbd import attach_error
+from blkbackd.vbd import Vbd, attach_error
+from blkbackd.volume import Volume
 from xenner.errors import GuestError, HostError
+from xenner.libxenstore import Store
 from xenner.types import Domid
+from xenner.xenbus import XenbusState
 
 
 def _error(number: int) -> GuestError | HostError:
@@ -28,3 +34,53 @@ def test_this_hosts(number: int) -> None:
     error = _error(number)
     assert isinstance(error, HostError)
     assert "aio-max-nr" in error.hint
+
+
+def test_a_volume_that_has_gone(tmp_path: Path) -> None:
+    """Between its being opened and the frontend's connecting."""
+    nodes = {
+        "backend/vbd/7/51712/state": "2",
+        "backend/vbd/7/51712/frontend": "/f",
+        "backend/vbd/7/51712/mode": "w",
+        "backend/vbd/7/51712/online": "1",
+        "backend/vbd/7/51712/params": str(tmp_path / "disk"),
+        "/f/state": "3",
+        "/f/ring-ref": "8",
+        "/f/event-channel": "3",
+    }
+    (tmp_path / "disk").write_bytes(bytes(4096))
+    store = _Store(nodes)
+    path = "backend/vbd/7/51712"
+    vbd = Vbd(cast("Store", store), path, Domid(7), lambda: None)
+
+    def vanish(_volume: Volume) -> int:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Volume, "nr_sectors_now", vanish)
+        assert vbd.step()
+    assert nodes[f"error/{path}/error"] == f"{tmp_path}/disk: No such device"
+    assert nodes[f"{path}/state"] == str(int(XenbusState.CLOSING))
+    vbd.close()
+
+
+class _Store:
+    def __init__(self, nodes: dict[str, str]) -> None:
+        self.nodes = nodes
+
+    def read(self, path: str) -> str | None:
+        return self.nodes.get(path)
+
+    def write(self, base: str, values: Mapping[str, object]) -> None:
+        for name, value in values.items():
+            self.nodes[f"{base}/{name}"] = str(value)
+
+    def write_existing(self, path: str, value: object) -> bool:
+        self.nodes[path] = str(value)
+        return True
+
+    def watch(self, path: str, token: str) -> None:
+        pass
+
+    def unwatch(self, path: str, token: str) -> None:
+        pass

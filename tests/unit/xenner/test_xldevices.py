@@ -124,6 +124,8 @@ def test_what_is_no_disk(text: str, part: str) -> None:
         ("d0", 51712),
         ("d1p3", 51731),
         ("51712", 51712),
+        ("0xCa00", 51712),
+        ("0x7fffffff", 0x7FFFFFFF),
     ],
 )
 def test_vdev_numbers(vdev: str, number: int) -> None:
