@@ -18,6 +18,7 @@ from tests.kvm.ctl import Ctl
 from tests.kvm.outside import INIT, POWEROFF, open_host
 from tests.kvm.supervisor import open_xennerd
 from tests.places.rules import limit_s
+from xenner.listening import listener_of
 from xenner.types import Domid
 from xenner.xenstore import Xenstore
 from xennerd.qmp.client import QmpClient
@@ -153,6 +154,27 @@ def test_a_guest_whose_process_hangs(ctl: Ctl) -> None:
     while list(ctl.host.directory.glob("*.[0-9]*")):
         assert time.monotonic() < deadline
     assert len(rows(ctl("list"))) == 1
+
+
+def test_a_store_that_hangs(ctl: Ctl) -> None:
+    """Guests are listed by the names that they have, and keep them."""
+    file = str(ctl.host.directory / "web.cfg")
+    for name in ("one", "two"):
+        ctl("create", "-p", file, f"name='{name}'", "memory=128")
+    store = listener_of(ctl.host.socket)
+    assert store is not None
+    os.kill(store, signal.SIGSTOP)
+    try:
+        begin = time.monotonic()
+        found = [row[0] for row in rows(ctl("list"))]
+        # It is waited for once, and not for each guest.
+        assert time.monotonic() - begin < limit_s(3.5)
+        assert found == ["Domain-0", "one", "two"]
+        refused = ctl.run("rename", "one", "three")
+        assert refused.stderr == "xennerctl: xenstore: timed out\n"
+        assert "one" in ctl("list")
+    finally:
+        os.kill(store, signal.SIGCONT)
 
 
 def test_a_restart_is_waited_for_as_an_end_is(ctl: Ctl) -> None:

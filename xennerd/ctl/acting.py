@@ -313,18 +313,23 @@ def _rename(words: Sequence[str]) -> int:
         raise ConfigError(f"rename: {error}") from None
     if any(name == other.name for other in list_domains(places)):
         raise HostError(f"a domain {name!r} is there already")
-    # What it is started from again says it too.
-    change_record(
-        places.runtime_dir,
-        domain.domid,
-        lambda record: replace(
-            record,
-            name=name,
-            settings=f"{record.settings}\nname='{name}'".lstrip(),
-        ),
-    )
     if not domain.end:
         _write(domain, "name", name)
+    # What it is started from again says it too.
+    try:
+        change_record(
+            places.runtime_dir,
+            domain.domid,
+            lambda record: replace(
+                record,
+                name=name,
+                settings=f"{record.settings}\nname='{name}'".lstrip(),
+            ),
+        )
+    except HostError:
+        if not domain.end:
+            _write(domain, "name", domain.name)
+        raise
     return 0
 
 
@@ -369,11 +374,13 @@ def _written(path: Path) -> Iterator[BinaryIO]:
 COMMANDS = {
     "shutdown": Command(
         _shutdown,
-        "shutdown [-w[w]] <-a|Domain>",
+        "shutdown [-w[w]] [-F] <-a|Domain>",
         "Issue a shutdown signal to a domain",
     ),
     "reboot": Command(
-        _reboot, "reboot [-w] <-a|Domain>", "Issue a reboot signal to a domain"
+        _reboot,
+        "reboot [-w] [-F] <-a|Domain>",
+        "Issue a reboot signal to a domain",
     ),
     "destroy": Command(
         _destroy, "destroy [-f] <Domain>", "Terminate a domain immediately"

@@ -168,12 +168,12 @@ def _pump(fd: int) -> None:
 COMMANDS = {
     "create": Command(
         _create,
-        "create [-p] [-c] [-n] [-q] <ConfigFile> [key=value ...]",
+        "create [-p] [-c] [-n] [-q] <[-f] ConfigFile> [key=value ...]",
         "Create a domain from config file <filename>",
     ),
     "console": Command(
         _console,
-        "console [-t pv] <Domain>",
+        "console [-t pv] [-n 0] <Domain>",
         "Attach to domain's console",
     ),
 }

@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ WHO_MAY = "root and members of the group xenner"
 
 # One that has its share of a processor, however small, answers in that time.
 _ANSWER_LIMIT_S = 2.0
+_STORE_LIMIT_S = 2.0
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -125,11 +126,13 @@ class Domain:
 def list_domains(places: Places) -> list[Domain]:
     """The living domains and the dead that stay, in order; domain 0 is not
     among them."""
-    return [
-        domain
-        for domid in list_domids(places.runtime_dir)
-        if (domain := _look(places, domid)) is not None
-    ]
+    with ExitStack() as stack:
+        names = _Names(places, stack)
+        return [
+            domain
+            for domid in list_domids(places.runtime_dir)
+            if (domain := _look(places, domid, names)) is not None
+        ]
 
 
 def find_domain(places: Places, word: str) -> Domain:
@@ -154,7 +157,7 @@ def monitor_path(places: Places, domid: Domid) -> Path:
     return places.runtime_dir / f"monitor.{domid}"
 
 
-def _look(places: Places, domid: Domid) -> Domain | None:
+def _look(places: Places, domid: Domid, names: _Names) -> Domain | None:
     vmcore = places.runtime_dir / f"vmcore.{domid}"
     try:
         fd = os.open(vmcore, os.O_RDONLY)
@@ -170,7 +173,7 @@ def _look(places: Places, domid: Domid) -> Domain | None:
             return _look_at_dead(places, domid, status)
     finally:
         os.close(fd)
-    name = _name(places, domid)
+    name = names.of(domid)
     path = monitor_path(places, domid)
     # The file systems of some names are others in /proc/locks.
     pid = lock_owner(status) or listener_of(path) or 0
@@ -248,12 +251,28 @@ def _look_at_dead(
     )
 
 
-def _name(places: Places, domid: Domid) -> str:
-    try:
-        with Xenstore(places.xenstore) as store:
-            return store.read(f"{domain_path(domid)}/name")
-    except (HostError, XenstoreError, OSError):
-        return ""
+class _Names:
+    """What domains are called: xenstore has it, and their records where it
+    does not answer, which is waited for only once."""
+
+    def __init__(self, places: Places, stack: ExitStack) -> None:
+        self._runtime_dir = places.runtime_dir
+        self._store: Xenstore | None = None
+        with suppress(HostError):
+            store = Xenstore(places.xenstore, limit_s=_STORE_LIMIT_S)
+            self._store = stack.enter_context(store)
+
+    def of(self, domid: Domid) -> str:
+        """Empty: nobody knows."""
+        if self._store is not None:
+            try:
+                return self._store.read(f"{domain_path(domid)}/name")
+            except XenstoreError:
+                pass
+            except (HostError, OSError):
+                self._store = None
+        record = read_record(self._runtime_dir, domid)
+        return record.name if record is not None else ""
 
 
 def _ask(domid: Domid, name: str, monitor: QmpClient, pid: int) -> Domain:
