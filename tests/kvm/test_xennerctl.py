@@ -145,6 +145,9 @@ def test_a_guest_whose_process_hangs(ctl: Ctl) -> None:
         )
     (domain,) = json.loads(ctl.run("list", "--json", "web").stdout)
     assert (domain["is_silent"], len(domain["vcpus"])) == (True, 2)
+    core = ctl.host.directory / "core"
+    assert ctl.run("dump-core", "web", str(core)).returncode == 0
+    assert core.read_bytes()[:4] == b"\x7fELF"
     ctl("destroy", "web")
     # Its process was killed, but nobody starts it again.
     log = ctl.host.directory / "xennerd.log"

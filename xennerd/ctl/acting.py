@@ -336,8 +336,9 @@ def _rename(words: Sequence[str]) -> int:
 def _dump_core(words: Sequence[str]) -> int:
     domain, (file,) = _one("dump-core", words, "file")
     with _written(Path(file)) as target:
-        if domain.end:
-            # A dead guest's memory is a core as it is.
+        if domain.end or domain.is_silent:
+            # A guest's memory is a core as it is: a dead one's, and that of
+            # one whose process does not answer.
             vmcore = _places().runtime_dir / f"vmcore.{domain.domid}"
             copy_core(
                 os.open(vmcore, os.O_RDONLY), os.dup(target.fileno()), Dump()

@@ -24,7 +24,7 @@ from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.guestnodes import domain_path
 from xennerd.qmp.client import QmpClient, QmpSilentError
 from xennerd.records import read_record
-from xennerd.runtimedir import default_runtime_dir
+from xennerd.runtimedir import runtime_dir_of
 from xennerd.tools.vmcores import is_locked, list_domids, lock_owner
 from xennerd.vm.vmcore import is_kept
 
@@ -59,9 +59,7 @@ class Places:
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Places:
         """As the environment says, or where the units have them."""
-        runtime_dir = Path(
-            environment.get("XENNER_RUNTIME_DIR") or default_runtime_dir()
-        )
+        runtime_dir = runtime_dir_of(environment)
         return cls(
             runtime_dir=runtime_dir,
             xenstore=Path(
