@@ -44,6 +44,8 @@ EVTCHND = Path("/run/xenner/evtchnd.socket")
 XENSTORE = Path("/run/xenstored/socket")
 
 _MODULE = "xennerd.start"
+# As long as xennerd waits for a start.
+_PAUSED_LIMIT_S = 120.0
 _DEFAULT = GuestSettings()
 
 
@@ -171,11 +173,16 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
 
 
 def _is_to_be_paused(arguments: argparse.Namespace) -> bool:
-    """Of a unit: xennerd says so in a file of its own."""
-    name = f"{arguments.instance}.paused"
-    return (
-        "/" not in name and (arguments.runtime_dir / "config" / name).exists()
-    )
+    """Of a unit: xennerd says so in a file of its own, for one start. One
+    that was killed meanwhile may have left it."""
+    own_dir: Path = arguments.runtime_dir / "config"
+    if "/" in arguments.instance:
+        return False
+    try:
+        status = (own_dir / f"{arguments.instance}.paused").stat()
+    except OSError:
+        return False
+    return time.time() - status.st_mtime < _PAUSED_LIMIT_S
 
 
 def _choose_domid(arguments: argparse.Namespace, name: str) -> Domid:

@@ -174,6 +174,8 @@ class BySystemd:
         paused = self._own_dir / f"{instance}.paused"
         # To start one that is still ending itself does nothing.
         self._settled(instance, _ENDING)
+        # One that was killed meanwhile may have left its own.
+        paused.unlink(missing_ok=True)
         if order.is_paused:
             self._write(paused, "")
         try:

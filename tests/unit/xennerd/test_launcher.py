@@ -107,6 +107,17 @@ def test_any_other_file_is_written_down_for_a_unit(rig: Rig) -> None:
     rig.launcher.forget(RECORD)
 
 
+def test_a_wish_of_one_that_was_killed(rig: Rig) -> None:
+    """An xennerd that was killed has left it: the next start is its own."""
+    own = rig.directory / "run/config"
+    own.mkdir()
+    (own / "web.paused").touch()
+    rig.launcher.start(Order("web", rig.file("a.cfg")))
+    # What stood there when it was started.
+    beside = (rig.directory / "beside").read_text().splitlines()
+    assert beside[-1] == "web.cfg"
+
+
 def test_a_new_name_goes_on_in_its_unit(rig: Rig) -> None:
     """As one that reboots does: nobody who stops that unit is mistaken."""
     etc = rig.file("etc/7.cfg")
