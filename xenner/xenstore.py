@@ -51,13 +51,13 @@ class XenstoreError(Exception):
 class Xenstore:
     """A connection, for domain 0."""
 
-    def __init__(self, path: Path) -> None:
-        """HostError if nobody listens there."""
+    def __init__(self, path: Path, *, limit_s: float = _LIMIT_S) -> None:
+        """HostError if nobody listens there; `limit_s` is for each answer."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._has_event = False
         with ExitStack() as on_fail:
             on_fail.callback(self._socket.close)
-            self._socket.settimeout(_LIMIT_S)
+            self._socket.settimeout(limit_s)
             try:
                 self._socket.connect(str(path))
             except OSError as error:

@@ -264,16 +264,16 @@ class _Reader:
         """`cpus`, or Ganeti's `cpu` for one of them; of a list for each
         vCPU all together: the guest's threads share them."""
         found: set[int] = set()
+        has_all = False
         for key in ("cpus", "cpu"):
             for atom in self._atoms(key):
                 try:
                     cpus = parse_cpus(atom.text)
                 except ValueError as error:
                     raise self._error(f"{key}: {error}", atom.line) from None
-                if cpus is None:
-                    return None
-                found |= cpus
-        return frozenset(found) or None
+                has_all |= cpus is None
+                found |= cpus or set()
+        return None if has_all else frozenset(found) or None
 
     def _disks(self) -> tuple[Disk, ...]:
         disks = tuple(

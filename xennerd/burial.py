@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import uuid
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -81,6 +82,12 @@ def _new_number(vmcore: Path) -> Domid:
 
 
 def _renamed(record: Record, domid: Domid) -> Record:
-    """As xl names it: by the time of its end."""
+    """As xl names it, by the time of its end, and with a UUID of its own:
+    the new one goes on with its name and its UUID."""
     stamp = time.strftime("-%Y%m%dT%H%MZ", time.gmtime(record.ended_s))
-    return replace(record, domid=domid, name=record.name + stamp)
+    return replace(
+        record,
+        domid=domid,
+        name=record.name + stamp,
+        handle=str(uuid.uuid4()),
+    )

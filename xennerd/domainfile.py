@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 from xenner.errors import ConfigError, why_unread
 from xenner.xlcfg import DomainConfig, parse_config
+
+MAX_BYTES = 256 << 10
+"""Of a domain file; xennerd takes requests that have one within."""
 
 
 def read_config(path: Path, *, extra: str = "") -> DomainConfig:
@@ -25,8 +30,19 @@ def config_of(text: str, path: Path, *, extra: str = "") -> DomainConfig:
 def read_text(path: Path) -> str:
     """What stands in it. ConfigError: it cannot be read."""
     try:
-        return path.read_text()
+        # open(2): nobody may ever write into a pipe.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise ConfigError("not a plain file", file=path)
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError(why_unread(error), file=path) from None
+    if len(data) > MAX_BYTES:
+        raise ConfigError(
+            f"more than {MAX_BYTES >> 10} KiB: no domain file", file=path
+        )
+    try:
+        return data.decode().replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError:
         raise ConfigError("not a text file (UTF-8)", file=path) from None

@@ -17,8 +17,10 @@ from xennerd.journal import Event, Subject, set_up_logging, tell
 from xennerd.policy import Verdict, last_starts, verdict_for
 from xennerd.records import (
     Record,
+    check_unique,
     list_records,
     read_record,
+    records_locked,
     remove_record,
     write_record,
 )
@@ -64,9 +66,13 @@ class FileKeeper:
         set_up_logging(self._subject)
 
     def own(self, domid: Domid) -> None:
-        """The record is written; the story begins."""
-        self._is_owner = True
+        """The record is written; the story begins. HostError: another that
+        starts at this moment was faster to have its name or UUID."""
         record = self._record
+        with records_locked(self._runtime_dir):
+            check_others(self._runtime_dir, record)
+            self._write_start()
+        self._is_owner = True
         vcpus = f"{record.nr_vcpus} vCPU{'s' if record.nr_vcpus > 1 else ''}"
         tell(
             Event.CREATED,
@@ -74,7 +80,6 @@ class FileKeeper:
             f"{vcpus}, from {record.file}",
             self._subject,
         )
-        self._write_start()
 
     def run(self) -> None:
         """It has begun."""
@@ -186,6 +191,18 @@ def unit_of_process() -> str:
     return match[1] if match else ""
 
 
+def check_others(runtime_dir: Path, record: Record) -> None:
+    """HostError: another domain has the name or the UUID. The number is its
+    vmcore's matter."""
+    others = [
+        other
+        for other in list_records(runtime_dir)
+        if other.domid != record.domid
+        and (other.end or is_owned(runtime_dir / f"vmcore.{other.domid}"))
+    ]
+    check_unique(others, name=record.name, handle=record.handle)
+
+
 def killed_domid(runtime_dir: Path, name: str) -> Domid | None:
     """The number that the domain had when its process was killed, if it is
     to go on with that; None: it was not."""
@@ -193,6 +210,21 @@ def killed_domid(runtime_dir: Path, name: str) -> Domid | None:
         is_dead = not is_owned(runtime_dir / f"vmcore.{record.domid}")
         if record.name == name and not record.end and is_dead:
             return record.domid
+    return None
+
+
+def killed_in_unit(runtime_dir: Path, unit: str) -> Record | None:
+    """The domain that was killed in that unit, which goes on there: under the
+    name that it was given, from what its configuration was updated to."""
+    for record in list_records(runtime_dir):
+        if (
+            unit
+            and record.unit == unit
+            and not record.end
+            and not is_owned(runtime_dir / f"vmcore.{record.domid}")
+            and os.access(record.file, os.R_OK)
+        ):
+            return record
     return None
 
 

@@ -13,8 +13,8 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class Record:
     ended_s: float = 0.0
     plugged: tuple[str, ...] = ()
     """Devices, a line for each (plugged.py)."""
+    is_unwanted: bool = False
+    """Whoever runs it ends its process, which does not answer."""
 
 
 def record_path(runtime_dir: Path, domid: Domid) -> Path:
@@ -77,14 +79,21 @@ def change_record(
 ) -> Record | None:
     """Write what `change` makes of it; None: there is none, and none is
     made. Two commands at a time would lose one's change, so one waits."""
-    fd = os.open(runtime_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+    with records_locked(runtime_dir):
         record = read_record(runtime_dir, domid)
         if record is not None:
             record = change(record)
             write_record(runtime_dir, record)
         return record
+
+
+@contextmanager
+def records_locked(runtime_dir: Path) -> Iterator[None]:
+    """Nobody else who asks for that changes records meanwhile."""
+    fd = os.open(runtime_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(fd)
 
@@ -102,6 +111,25 @@ def read_record(runtime_dir: Path, domid: Domid) -> Record | None:
     except (OSError, ValueError):
         return None
     return _checked(value, domid)
+
+
+def check_unique(
+    records: Iterable[Record], *, name: str, handle: str = ""
+) -> None:
+    """HostError, as xl's: a name is one domain's, and a UUID is. `records`:
+    those of the others; `handle` empty: it will be its own. Pure."""
+    for record in records:
+        if record.name == name:
+            raise HostError(
+                f'Domain with name "{name}" already exists.',
+                f"as domain {record.domid}",
+            )
+        if handle and record.handle.lower() == handle:
+            raise HostError(
+                f"uuid {handle} is that of {record.name}, domain "
+                f"{record.domid}",
+                "give this one another, or none: it has one of its own then",
+            )
 
 
 def list_records(runtime_dir: Path) -> list[Record]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Where domains' memory is, unless somebody says otherwise."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -10,6 +11,12 @@ def default_runtime_dir() -> Path:
     if _is_tmpfs(run) or not _is_tmpfs(Path("/dev/shm")):
         return run / "xenner"
     return Path("/dev/shm/xenner")
+
+
+def runtime_dir_of(environment: Mapping[str, str]) -> Path:
+    """What the environment says, for all programs that look at domains: who
+    took one host's store and another's memory would see the dead."""
+    return Path(environment.get("XENNER_RUNTIME_DIR") or default_runtime_dir())
 
 
 def _is_tmpfs(path: Path) -> bool:

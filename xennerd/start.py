@@ -22,12 +22,19 @@ from xenner.types import Domid
 from xenner.xlcfg import DomainConfig
 from xennerd.burial import DUMP_DIR
 from xennerd.domainfile import read_config
-from xennerd.keeping import FileKeeper, killed_domid, planned_record
+from xennerd.keeping import (
+    FileKeeper,
+    check_others,
+    killed_domid,
+    killed_in_unit,
+    planned_record,
+    unit_of_process,
+)
+from xennerd.limits import limit_properties, without_limits
 from xennerd.plugged import with_plugged
-from xennerd.records import Record, list_records
+from xennerd.records import Record
 from xennerd.runtimedir import default_runtime_dir
-from xennerd.slices import slice_properties
-from xennerd.tools.vmcores import is_owned
+from xennerd.units.manager import unit_of
 from xennerd.vm.options import Options
 from xennerd.vm.session import run_session
 from xennerd.vm.vmcore import find_free_domid
@@ -37,6 +44,8 @@ EVTCHND = Path("/run/xenner/evtchnd.socket")
 XENSTORE = Path("/run/xenstored/socket")
 
 _MODULE = "xennerd.start"
+# As long as xennerd waits for a start.
+_PAUSED_LIMIT_S = 120.0
 _DEFAULT = GuestSettings()
 
 
@@ -96,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--domid", type=int, help="default: the instance, or one that is free")
     add("--name", help="instead of the file's")
     add("--set", default="", metavar="TEXT", help="settings that win")
-    add("--limits", action="store_true", help="set the slice's limits only")
+    add("--limits", action="store_true", help="set the unit's limits only")
     add("--paused", action="store_true", help="wait for the monitor's cont")
     add("--runtime-dir", type=Path, default=default_runtime_dir())
     add("--dump-dir", type=Path, default=DUMP_DIR)
@@ -114,6 +123,11 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
     arguments = _parser().parse_args(words)
     path = config_path(arguments.instance, runtime_dir=arguments.runtime_dir)
     extra = arguments.set
+    before = None
+    if arguments.domid is None:
+        before = killed_in_unit(arguments.runtime_dir, unit_of_process())
+    if before is not None:
+        path, extra = Path(before.file), before.settings
     if arguments.name:
         extra += f"\nname='{arguments.name}'"
     config = read_config(path, extra=extra)
@@ -122,8 +136,9 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
         return 0
     for warning in config.warnings:
         print(f"xenner-start: warning: {warning}", file=sys.stderr)
-    domid = _choose_domid(arguments, config.name)
-    _check_unique(arguments.runtime_dir, domid, config.name)
+    if not unit_of_process() and (warning := without_limits(config)):
+        print(f"xenner-start: warning: {warning}", file=sys.stderr)
+    domid = before.domid if before else _choose_domid(arguments, config.name)
     record = planned_record(
         config,
         domid,
@@ -131,6 +146,7 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
         file=path.absolute(),
         settings=extra,
     )
+    check_others(arguments.runtime_dir, record)
     options = options_for(
         with_plugged(config, record.plugged),
         domid,
@@ -157,11 +173,16 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
 
 
 def _is_to_be_paused(arguments: argparse.Namespace) -> bool:
-    """Of a unit: xennerd says so in a file of its own."""
-    name = f"{arguments.instance}.paused"
-    return (
-        "/" not in name and (arguments.runtime_dir / "config" / name).exists()
-    )
+    """Of a unit: xennerd says so in a file of its own, for one start. One
+    that was killed meanwhile may have left it."""
+    own_dir: Path = arguments.runtime_dir / "config"
+    if "/" in arguments.instance:
+        return False
+    try:
+        status = (own_dir / f"{arguments.instance}.paused").stat()
+    except OSError:
+        return False
+    return time.time() - status.st_mtime < _PAUSED_LIMIT_S
 
 
 def _choose_domid(arguments: argparse.Namespace, name: str) -> Domid:
@@ -172,22 +193,6 @@ def _choose_domid(arguments: argparse.Namespace, name: str) -> Domid:
     runtime_dir = arguments.runtime_dir
     runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     return killed_domid(runtime_dir, name) or find_free_domid(runtime_dir)
-
-
-def _check_unique(runtime_dir: Path, domid: Domid, name: str) -> None:
-    """HostError, as xl's: a name is one domain's. The number is its vmcore's
-    matter."""
-    for record in list_records(runtime_dir):
-        vmcore = runtime_dir / f"vmcore.{record.domid}"
-        if (
-            record.name == name
-            and record.domid != domid
-            and (record.end or is_owned(vmcore))
-        ):
-            raise HostError(
-                f'Domain with name "{name}" already exists.',
-                f"as domain {record.domid}",
-            )
 
 
 def _start_anew(arguments: argparse.Namespace, record: Record) -> None:
@@ -209,13 +214,17 @@ def _start_anew(arguments: argparse.Namespace, record: Record) -> None:
 
 
 def _set_limits(instance: str, config: DomainConfig) -> None:
-    """Have the service manager limit the instance's slice, until it boots
-    again. HostError: it refuses."""
-    properties = slice_properties(config)
+    """Have the service manager limit the instance's unit, until it boots
+    again. HostError: it refuses.
+
+    Not a slice of its own: that of web-2 would be a part of that of web
+    (systemd.slice(5)), and have its limits.
+    """
+    properties = limit_properties(config)
     done = subprocess.run(
         [
             *("systemctl", "set-property", "--runtime"),
-            f"xenner-{instance}.slice",
+            unit_of(instance),
             *(f"{name}={value}" for name, value in properties.items()),
         ],
         capture_output=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from tests.kvm.ctl import Ctl
 from tests.kvm.outside import open_host
 from tests.places.rules import limit_s
 from xennerd.records import Record, list_records
+from xennerd.vm import session
 
 pytestmark = [
     pytest.mark.kvm,
@@ -29,6 +31,7 @@ pytestmark = [
 
 _ENDING = guest_path("ending", "high")
 _DOMID = 7
+_HANDLE = "12345678-9abc-4def-8123-456789abcdef"
 
 
 @pytest.fixture
@@ -125,7 +128,8 @@ def test_preserved(ctl: Ctl) -> None:
 
 
 def test_renamed_and_started_again_until_it_is_too_often(ctl: Ctl) -> None:
-    done = start(ctl, "crash", "on_crash='rename-restart'")
+    keys = f"on_crash='rename-restart'\nuuid='{_HANDLE}'"
+    done = start(ctl, "crash", keys)
     assert done.returncode == 1
     assert done.stderr.count("has ended: crash") == 5
     assert done.stderr.count("is started again") == 4
@@ -136,7 +140,9 @@ def test_renamed_and_started_again_until_it_is_too_often(ctl: Ctl) -> None:
     assert {record.domid for record in found} == {1, 2, 3, 4, _DOMID}
     assert found[-1].name == "web"
     assert all(record.name.startswith("web-20") for record in found[:-1])
-    assert len({record.handle for record in found}) == 1
+    # As xl has it, each dead one is another domain.
+    assert len({record.handle for record in found}) == 5
+    assert str(found[-1].handle) == _HANDLE
     for record in found:
         ctl("destroy", str(record.domid))
     assert left(ctl) == []
@@ -198,6 +204,56 @@ def idle(ctl: Ctl, keys: str) -> Iterator[subprocess.Popen[bytes]]:
 def test_who_is_told_to_end_does_not_start_again(ctl: Ctl) -> None:
     with idle(ctl, "on_poweroff='restart'"):
         assert json.loads(ctl("list", "--json", "web"))[0]["end"] == ""
+
+
+def test_a_uuid_is_one_domain_s(ctl: Ctl) -> None:
+    with idle(ctl, f"uuid='{_HANDLE}'"):
+        keys = f"uuid='{_HANDLE.upper()}'\nname='other'"
+        refused = start(ctl, "poweroff", keys, domid=8)
+        assert refused.returncode == 1
+        assert refused.stderr == (
+            f"xenner-start: uuid {_HANDLE} is that of web, domain 7 (give this "
+            "one another, or none: it has one of its own then)\n"
+        )
+
+
+def test_one_that_does_not_power_off(ctl: Ctl) -> None:
+    """It is asked, and ended: nothing of it is left, in xenstore neither."""
+    words = [str(word) for word in command(ctl, "idle", "cap=50")[3:]]
+    script = (
+        "import sys; from xennerd.vm import session; session.STOP_LIMIT_S = 1; "
+        "from xennerd.start import main; sys.exit(main())"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *words],
+        cwd=TOP,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stderr is not None
+            lines = []
+            while "is running" not in (line := process.stderr.readline()):
+                assert line
+                lines.append(line)
+            process.send_signal(signal.SIGTERM)
+            said = process.stderr.read()
+            assert process.wait(limit_s(20)) == 0
+        finally:
+            process.kill()
+    assert "web: is asked to shut down by SIGTERM\n" in said
+    assert "it has not powered off: ended\n" in said
+    # Run by a person and by no unit.
+    assert any("warning: cap limits nothing here" in line for line in lines)
+    assert left(ctl) == []
+    assert f"domain/{_DOMID}" not in ctl.host.run("xenstore-ls", "-f", "/")
+
+
+def test_a_guest_is_ended_before_its_unit_is_killed() -> None:
+    unit = (TOP / "units/xenner@.service").read_text()
+    (limit,) = re.findall(r"^TimeoutStopSec=([0-9]+)$", unit, re.MULTILINE)
+    assert int(limit) - 10 >= session.STOP_LIMIT_S
 
 
 def test_a_name_is_one_domain_s(ctl: Ctl) -> None:

@@ -18,7 +18,9 @@ from tests.kvm.ctl import Ctl
 from tests.kvm.outside import INIT, POWEROFF, open_host
 from tests.kvm.supervisor import open_xennerd
 from tests.places.rules import limit_s
+from xenner.listening import listener_of
 from xenner.types import Domid
+from xenner.xenstore import Xenstore
 from xennerd.qmp.client import QmpClient
 from xennerd.records import read_record
 
@@ -116,6 +118,120 @@ def test_shutdown_waits(ctl: Ctl) -> None:
     assert rows(ctl("list", "web"))[0][2] == "128"
     ctl("shutdown", "-w", "web")
     assert len(rows(ctl("list"))) == 1
+
+
+def guest_pid(ctl: Ctl, name: str) -> int:
+    (domain,) = json.loads(ctl("list", "--json", name))
+    return int(domain["pid"])
+
+
+def test_a_guest_whose_process_hangs(ctl: Ctl) -> None:
+    """It is listed as that, at once, and can be destroyed for good."""
+    file = str(ctl.host.directory / "web.cfg")
+    ctl("create", file, "on_crash='restart'")
+    pid = guest_pid(ctl, "web")
+    os.kill(pid, signal.SIGSTOP)
+    # More than wait in the queue of a socket that nobody accepts from.
+    for _ in range(20):
+        begin = time.monotonic()
+        done = ctl.run("list")
+        assert time.monotonic() - begin < limit_s(2)
+        name, _domid, memory, nr_vcpus, state, _time = rows(done.stdout)[1]
+        found = (name, memory, nr_vcpus, state)
+        assert found == ("web", "192", "2", "------")
+        assert done.stderr == (
+            f"warning: web: its process, {pid}, does not answer; xennerctl "
+            "destroy kills it\n"
+        )
+    (domain,) = json.loads(ctl.run("list", "--json", "web").stdout)
+    assert (domain["is_silent"], len(domain["vcpus"])) == (True, 2)
+    core = ctl.host.directory / "core"
+    assert ctl.run("dump-core", "web", str(core)).returncode == 0
+    assert core.read_bytes()[:4] == b"\x7fELF"
+    ctl("destroy", "web")
+    # Its process was killed, but nobody starts it again.
+    log = ctl.host.directory / "xennerd.log"
+    deadline = time.monotonic() + limit_s(30)
+    while "web: did not answer: its process was killed" not in log.read_text():
+        assert time.monotonic() < deadline
+    while list(ctl.host.directory.glob("*.[0-9]*")):
+        assert time.monotonic() < deadline
+    assert len(rows(ctl("list"))) == 1
+
+
+def test_a_store_that_hangs(ctl: Ctl) -> None:
+    """Guests are listed by the names that they have, and keep them."""
+    file = str(ctl.host.directory / "web.cfg")
+    for name in ("one", "two"):
+        ctl("create", "-p", file, f"name='{name}'", "memory=128")
+    store = listener_of(ctl.host.socket)
+    assert store is not None
+    os.kill(store, signal.SIGSTOP)
+    try:
+        begin = time.monotonic()
+        found = [row[0] for row in rows(ctl("list"))]
+        # It is waited for once, and not for each guest.
+        assert time.monotonic() - begin < limit_s(3.5)
+        assert found == ["Domain-0", "one", "two"]
+        refused = ctl.run("rename", "one", "three")
+        assert refused.stderr == "xennerctl: xenstore: timed out\n"
+        assert "one" in ctl("list")
+    finally:
+        os.kill(store, signal.SIGCONT)
+
+
+def test_a_restart_is_waited_for_as_an_end_is(ctl: Ctl) -> None:
+    """With -w, as with xl: the guest has shut down then."""
+    file = str(ctl.host.directory / "web.cfg")
+    ctl("create", file, "on_poweroff='rename-restart'")
+    pid = guest_pid(ctl, "web")
+    ctl("reboot", "-w", "web")
+    assert guest_pid(ctl, "web") == pid
+    ctl("shutdown", "-w", "web")
+    assert any("web-20" in row[0] for row in rows(ctl("list")))
+
+
+def test_a_uuid_is_one_domain_s(ctl: Ctl) -> None:
+    file = str(ctl.host.directory / "web.cfg")
+    handle = "12345678-9abc-4def-8123-456789abcdef"
+    done = ctl.run("create", "-q", file, f"uuid='{handle}'", "cpu_weight=512")
+    assert done.returncode == 0
+    # By hand there is nothing that could limit it.
+    assert done.stderr.startswith("warning: cpu_weight limits nothing here: ")
+    done = ctl.run("create", "-q", file, "name='b'", f"uuid='{handle}'")
+    assert done.returncode == 1
+    domid = ctl("domid", "web").strip()
+    assert f"uuid {handle} is that of web, domain {domid} (" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_a_guest_writes_is_no_text(ctl: Ctl) -> None:
+    """Its nodes are its own, and what is shown goes to a terminal."""
+    image = ctl.host.directory / "image"
+    image.write_bytes(bytes(1 << 20))
+    file = str(ctl.host.directory / "web.cfg")
+    ctl("create", "-p", file, f"disk=['{image},raw,xvda,w']")
+    domid = ctl("domid", "web").strip()
+    top = f"/local/domain/{domid}/device/vbd"
+    backend = f"/local/domain/0/backend/vbd/{domid}/51712"
+    row = ["51712", "0", domid, "-1", "-1", "-1", backend]
+    with Xenstore(ctl.host.socket) as store:
+        store.write(f"{top}/51712/state", "\x1b[2J7")
+        store.write(f"{top}/51712/ring-ref", "8\n9")
+        store.write(f"{top}/51712/backend", "/local/domain/0/name")
+        store.write(f"{top}/mine/state", "4")
+        assert ctl("block-list", "web").splitlines()[1].split() == row
+        assert len(ctl("block-list", "web").splitlines()) == 2
+        store.remove(top)
+        assert ctl("block-list", "web").splitlines()[1].split() == row
+    assert json.loads(ctl("block-list", "--json", "web"))[0]["domid"] == domid
+
+
+def test_a_long_file_is_a_file(ctl: Ctl) -> None:
+    file = ctl.host.directory / "web.cfg"
+    file.write_text(file.read_text() + f"# {'x' * 100}\n" * 2000)
+    ctl("create", str(file))
+    ctl("destroy", "web")
 
 
 def wait_time(ctl: Ctl, is_right: Callable[[float], bool]) -> None:

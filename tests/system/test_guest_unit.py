@@ -71,12 +71,8 @@ def shown(*properties: str) -> dict[str, str]:
 
 
 def quota() -> str:
-    """Of a processor's time, all that the guest's slice has in a second."""
-    shown_now = output_of(
-        *("systemctl", "show", f"xenner-{DOMID}.slice"),
-        *("-P", "CPUQuotaPerSecUSec"),
-    )
-    return shown_now.strip()
+    """Of a processor's time, all that the guest's unit has in a second."""
+    return shown("CPUQuotaPerSecUSec")["CPUQuotaPerSecUSec"]
 
 
 def story() -> list[dict[str, str]]:
@@ -106,19 +102,15 @@ def test_from_start_to_stop(store: None, tmp_path: Path) -> None:
         has["StatusText"],
     )
     group = Path(f"/proc/{has['MainPID']}/cgroup").read_text()
-    assert f"xenner-{DOMID}.slice/" in group
+    assert f":/xenner.slice/{UNIT}\n" in group
     fields = status_of(has["MainPID"])
     uid = str(pwd.getpwnam("xenner-vm").pw_uid)
     assert set(fields["Uid"].split()) == {uid}
     assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == 0
-    limits = output_of(
-        *("systemctl", "show", f"xenner-{DOMID}.slice"),
-        *("-p", "CPUWeight,CPUQuotaPerSecUSec,MemoryMax"),
-    ).splitlines()
-    assert set(limits) == {
-        "CPUWeight=200",
-        "CPUQuotaPerSecUSec=1.500000s",
-        f"MemoryMax={(192 + 6 + 96) << 20}",
+    assert shown("CPUWeight", "CPUQuotaPerSecUSec", "MemoryMax") == {
+        "CPUWeight": "200",
+        "CPUQuotaPerSecUSec": "1.500000s",
+        "MemoryMax": f"{(192 + 6 + 96) << 20}",
     }
     FILE.write_text(FILE.read_text().replace("cap = 150", "cap = 50"))
     output_of("systemctl", "reload", UNIT)
@@ -235,6 +227,52 @@ def test_a_killed_guest_comes_back(xennerd: None, tmp_path: Path) -> None:
     # Whoever stops the unit is not contradicted.
     output_of("systemctl", "stop", UNIT)
     assert shown("ActiveState")["ActiveState"] == "inactive"
+
+
+def test_a_killed_guest_comes_back_in_its_unit(
+    xennerd: None, tmp_path: Path
+) -> None:
+    """With the name that it was given: who stops that unit stops it."""
+    write_file(tmp_path, more="on_crash = 'restart'")
+    output_of("systemctl", "start", UNIT)
+    output_of("xennerctl", "rename", "web", "shop")
+    output_of("systemctl", "kill", "--signal=KILL", UNIT)
+    wait("until systemctl is-active xenner@shop || xennerctl domid shop")
+    wait(f"until systemctl is-active --quiet {UNIT}")
+    assert output_of("xennerctl", "domid", "shop") == f"{DOMID}\n"
+    assert shown("StatusText")["StatusText"].startswith("shop: domain ")
+    output_of("systemctl", "stop", UNIT)
+    assert run("xennerctl", "domid", "shop").returncode == 1
+    # By its file it is called what stands there, whenever that is started.
+    output_of("systemctl", "start", UNIT)
+    assert output_of("xennerctl", "domid", "web") == f"{DOMID}\n"
+
+
+def test_a_name_that_was_another_s(xennerd: None, tmp_path: Path) -> None:
+    """Who was renamed keeps the unit; who has the name now has one too, and
+    limits of its own: those of a part of the name are another's."""
+    write_file(tmp_path)
+    names = ("old", "web", "web-2")
+    try:
+        for name, cap in zip(("web", *names[1:]), (50, 70, 90), strict=True):
+            settings = (f"name='{name}'", f"cap={cap}", "memory=128")
+            output_of("xennerctl", "create", "-p", str(FILE), *settings)
+            if name == "web" and cap == 50:
+                output_of("xennerctl", "rename", "web", "old")
+        units = ("xenner@web", "xenner@web.2", "xenner@web-2")
+        for unit, limit in zip(units, ("500ms", "700ms", "900ms"), strict=True):
+            text = output_of(
+                *("systemctl", "show", f"{unit}.service"),
+                *("-p", "ControlGroup,CPUQuotaPerSecUSec"),
+            )
+            assert set(text.splitlines()) == {
+                f"ControlGroup=/xenner.slice/{unit}.service",
+                f"CPUQuotaPerSecUSec={limit}",
+            }
+    finally:
+        for name in names:
+            run("xennerctl", "destroy", name)
+    wait("while ls /run/xenner/config/*.cfg", limit_s=20)
 
 
 @pytest.fixture

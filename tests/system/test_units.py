@@ -4,7 +4,9 @@
 import grp
 import os
 import pwd
+import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -91,6 +93,46 @@ def test_they_may_do_little(name: str) -> None:
     command = ("security", "--offline=yes", "--threshold=20")
     done = run("systemd-analyze", *command, unit)
     assert done.returncode == 0, done.stdout
+
+
+def test_each_has_a_watchdog() -> None:
+    for path in SYSTEM.glob("*.service"):
+        if (UNITS / path.name).exists():
+            assert "\nWatchdogSec=60\n" in path.read_text(), path
+
+
+@pytest.fixture
+def hasty_units() -> Iterator[None]:
+    """xenner-units, asked for life every second; nobody waits a minute."""
+    drop_in = Path("/run/systemd/system/xenner-units.service.d/hasty.conf")
+    drop_in.parent.mkdir(parents=True)
+    drop_in.write_text("[Service]\nWatchdogSec=3\n")
+    output_of("systemctl", "daemon-reload")
+    output_of("systemctl", "start", "xenner-units.service")
+    yield
+    output_of("systemctl", "stop", "xenner-units.socket", "xenner-units")
+    drop_in.unlink()
+    drop_in.parent.rmdir()
+    output_of("systemctl", "daemon-reload")
+
+
+def test_xenner_units_is_watched(hasty_units: None) -> None:
+    """It proves that it serves by its own socket, which is xennerd's; one
+    that hangs is started again."""
+
+    def shown(name: str) -> str:
+        return output_of("systemctl", "show", "-P", name, "xenner-units")
+
+    pid, fed = shown("MainPID"), set[str]()
+    deadline = time.monotonic() + limit_s(30)
+    while len(fed) < 4:
+        fed.add(shown("WatchdogTimestampMonotonic"))
+        assert time.monotonic() < deadline
+    assert shown("MainPID") == pid
+    os.kill(int(pid), signal.SIGSTOP)
+    while shown("NRestarts") != "1\n" or shown("ActiveState") != "active\n":
+        assert time.monotonic() < deadline
+    assert shown("MainPID") != pid
 
 
 def test_the_first_client_starts_evtchnd(evtchnd_socket: Path) -> None:

@@ -51,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words.pop(0)
     try:
         status = _run(words, name=name)
-        sys.stdout.flush()
+        # None: whoever called has closed it.
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return status
     except ConfigError as error:
         print(f"{name}: {error}", file=sys.stderr)
@@ -66,8 +68,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
     except BrokenPipeError:
         # Whoever read has what it wanted, and the rest has no place to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return _UNREAD
+    except OSError as error:
+        # A full disk under standard output, most often.
+        print(f"{name}: {error}", file=sys.stderr)
+        _drop_output()
+        return 1
+
+
+def _drop_output() -> None:
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: Sequence[str], *, name: str) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -24,11 +25,13 @@ from xennerd.ctl.domains import (
 )
 from xennerd.guestnodes import domain_path
 from xennerd.journal import Subject, asked, tell_unit
-from xennerd.qmp.client import QmpClient
+from xennerd.qmp.client import QmpClient, QmpSilentError
 from xennerd.records import change_record, read_record, remove_record
 from xennerd.tools.staleness import LivesError, claimed
 from xennerd.vm.monitordump import Dump, copy_core
 
+# From one look whether it is the next guest's process to the next.
+_LOOK_S = 0.2
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
@@ -90,23 +93,56 @@ def _tell(domain: Domain, what: str) -> None:
     )
 
 
-def _wait_end(domains: Sequence[Domain]) -> None:
-    """Until the domains' processes are gone, however long that takes."""
-    for domain in domains:
-        with suppress(ProcessLookupError):
-            fd = os.pidfd_open(domain.pid)
-            try:
-                # pidfd_open(2): it becomes readable when the process ends.
-                select.select([fd], [], [])
-            finally:
-                os.close(fd)
+def _wait_gone(domain: Domain, limit_s: float | None = None) -> bool:
+    """Until the domain's process is gone; False: it still is there."""
+    if not domain.pid:
+        return True
+    try:
+        fd = os.pidfd_open(domain.pid)
+    except ProcessLookupError:
+        return True
+    try:
+        # pidfd_open(2): it becomes readable when the process ends.
+        return bool(select.select([fd], [], [], limit_s)[0])
+    finally:
+        os.close(fd)
+
+
+def _wait_end(
+    domain: Domain, monitor: QmpClient | None, starts_s: tuple[float, ...]
+) -> None:
+    """Until the guest has ended, however long that takes: with its process,
+    or by a restart in it. `starts_s` are those before."""
+    if monitor is None:
+        _wait_gone(domain)
+        return
+    while (reset := monitor.wait_event("RESET")) is not None:
+        if reset.get("guest"):
+            return
+    # Its process goes in a moment, or is the next one's by then.
+    while not _wait_gone(domain, _LOOK_S):
+        if _starts_s(domain) not in ((), starts_s):
+            return
+
+
+def _starts_s(domain: Domain) -> tuple[float, ...]:
+    record = read_record(_places().runtime_dir, domain.domid)
+    return record.starts_s if record else ()
+
+
+def _open_monitor(domain: Domain, stack: ExitStack) -> QmpClient | None:
+    if domain.is_silent:
+        return None
+    with suppress(HostError):
+        path = monitor_path(_places(), domain.domid)
+        return stack.enter_context(QmpClient(path))
+    return None
 
 
 def _ask_to_end(name: str, request: str, words: Sequence[str]) -> int:
     parser = parser_of(name)
     add = parser.add_argument
     add("-a", "--all", action="store_true")
-    # Also -ww; a guest that is preserved is one that has ended.
     add("-w", "--wait", action="count", default=0)
     add("-F", action="store_true", help="no effect: for HVM guests")
     add("domain", nargs="*")
@@ -120,11 +156,20 @@ def _ask_to_end(name: str, request: str, words: Sequence[str]) -> int:
         else [find_domain(places, word) for word in arguments.domain]
     )
     chosen = [domain for domain in chosen if not domain.end]
-    for domain in chosen:
-        _write(domain, "control/shutdown", request)
-        _tell(domain, name)
-    if arguments.wait and request == "poweroff":
-        _wait_end(chosen)
+    with ExitStack() as stack:
+        # Before it is asked: what it does then is not to be missed. With -ww
+        # only the end of the domain counts, and no restart is one.
+        monitors = [
+            _open_monitor(domain, stack) if arguments.wait == 1 else None
+            for domain in chosen
+        ]
+        starts_s = [_starts_s(domain) for domain in chosen]
+        for domain in chosen:
+            _write(domain, "control/shutdown", request)
+            _tell(domain, name)
+        if arguments.wait:
+            for one in zip(chosen, monitors, starts_s, strict=True):
+                _wait_end(*one)
     return 0
 
 
@@ -145,9 +190,38 @@ def _destroy(words: Sequence[str]) -> int:
         _remove_dead(domain)
         return 0
     _tell(domain, "destroy")
-    _execute(domain, "quit")
-    _wait_end([domain])
+    try:
+        if domain.is_silent:
+            _kill(domain)
+        else:
+            _execute(domain, "quit")
+    except QmpSilentError:
+        _kill(domain)
+    _wait_gone(domain)
     return 0
+
+
+def _kill(domain: Domain) -> None:
+    """One whose process does not answer; on_crash is not followed then."""
+    if not domain.pid:
+        raise HostError(f"{domain.name}: its process cannot be found")
+    try:
+        # May we? What is written down is true then.
+        os.kill(domain.pid, 0)
+        with suppress(HostError):
+            change_record(
+                _places().runtime_dir,
+                domain.domid,
+                lambda record: replace(record, is_unwanted=True),
+            )
+        os.kill(domain.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    except PermissionError:
+        raise HostError(
+            f"{domain.name}: its process, {domain.pid}, does not answer",
+            "root can destroy it",
+        ) from None
 
 
 def _remove_dead(domain: Domain) -> None:
@@ -239,26 +313,32 @@ def _rename(words: Sequence[str]) -> int:
         raise ConfigError(f"rename: {error}") from None
     if any(name == other.name for other in list_domains(places)):
         raise HostError(f"a domain {name!r} is there already")
-    # What it is started from again says it too.
-    change_record(
-        places.runtime_dir,
-        domain.domid,
-        lambda record: replace(
-            record,
-            name=name,
-            settings=f"{record.settings}\nname='{name}'".lstrip(),
-        ),
-    )
     if not domain.end:
         _write(domain, "name", name)
+    # What it is started from again says it too.
+    try:
+        change_record(
+            places.runtime_dir,
+            domain.domid,
+            lambda record: replace(
+                record,
+                name=name,
+                settings=f"{record.settings}\nname='{name}'".lstrip(),
+            ),
+        )
+    except HostError:
+        if not domain.end:
+            _write(domain, "name", domain.name)
+        raise
     return 0
 
 
 def _dump_core(words: Sequence[str]) -> int:
     domain, (file,) = _one("dump-core", words, "file")
     with _written(Path(file)) as target:
-        if domain.end:
-            # A dead guest's memory is a core as it is.
+        if domain.end or domain.is_silent:
+            # A guest's memory is a core as it is: a dead one's, and that of
+            # one whose process does not answer.
             vmcore = _places().runtime_dir / f"vmcore.{domain.domid}"
             copy_core(
                 os.open(vmcore, os.O_RDONLY), os.dup(target.fileno()), Dump()
@@ -295,11 +375,13 @@ def _written(path: Path) -> Iterator[BinaryIO]:
 COMMANDS = {
     "shutdown": Command(
         _shutdown,
-        "shutdown [-w] <-a|Domain>",
+        "shutdown [-w[w]] [-F] <-a|Domain>",
         "Issue a shutdown signal to a domain",
     ),
     "reboot": Command(
-        _reboot, "reboot <-a|Domain>", "Issue a reboot signal to a domain"
+        _reboot,
+        "reboot [-w] [-F] <-a|Domain>",
+        "Issue a reboot signal to a domain",
     ),
     "destroy": Command(
         _destroy, "destroy [-f] <Domain>", "Terminate a domain immediately"

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from xenner.errors import ConfigError
 
@@ -26,9 +27,16 @@ def own_name() -> str:
     return "xl" if Path(sys.argv[0]).name == "xl" else "xennerctl"
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes options between the words too, as xl's getopt_long(3) does."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        return self.parse_intermixed_args(args, namespace)
+
+
 def parser_of(command: str) -> argparse.ArgumentParser:
     """For the words after a command's name; it says whose they are."""
-    return argparse.ArgumentParser(f"{own_name()} {command}")
+    return _Parser(f"{own_name()} {command}")
 
 
 class NoCommandError(ConfigError):

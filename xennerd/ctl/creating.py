@@ -28,6 +28,7 @@ from xennerd.ctl.domains import (
 from xennerd.ctl.files import warn
 from xennerd.ctl.plugging import warn_of_vif
 from xennerd.domainfile import config_of, read_text
+from xennerd.limits import without_limits
 from xennerd.qmp.client import QmpClient, QmpRefusedError
 from xennerd.vm.escape import LEAVE
 
@@ -66,7 +67,11 @@ def _create(words: Sequence[str]) -> int:
     if any(config.name == other.name for other in list_domains(places)):
         raise HostError(f'Domain with name "{config.name}" already exists.')
     extra = "\n".join((extra, *from_here(config, Path.cwd())))
-    domid = _start(places, path, text, extra, is_paused=arguments.is_paused)
+    domid, unit = _start(
+        places, path, text, extra, is_paused=arguments.is_paused
+    )
+    if not unit and (warning := without_limits(config)):
+        print(f"warning: {warning}", file=sys.stderr)
     if config.vifs:
         with (
             suppress(OSError, XenstoreError),
@@ -89,8 +94,9 @@ def from_here(config: DomainConfig, here: Path) -> Iterator[str]:
 
 def _start(
     places: Places, file: Path, text: str, extra: str, *, is_paused: bool
-) -> Domid:
-    """Returns when the guest runs, with its number; xennerd has it then."""
+) -> tuple[Domid, str]:
+    """Returns when the guest runs, with its number and its unit, if it is one;
+    xennerd has it then."""
     path = places.runtime_dir / "xennerd.socket"
     try:
         with QmpClient(
@@ -106,7 +112,7 @@ def _start(
             )
     except QmpRefusedError as error:
         raise HostError(error.reason) from None
-    return Domid(int(created["domid"]))
+    return Domid(int(created["domid"])), str(created["unit"])
 
 
 def _console(words: Sequence[str]) -> int:
@@ -162,12 +168,12 @@ def _pump(fd: int) -> None:
 COMMANDS = {
     "create": Command(
         _create,
-        "create [-p] [-c] [-n] [-q] <ConfigFile> [key=value ...]",
+        "create [-p] [-c] [-n] [-q] <[-f] ConfigFile> [key=value ...]",
         "Create a domain from config file <filename>",
     ),
     "console": Command(
         _console,
-        "console [-t pv] <Domain>",
+        "console [-t pv] [-n 0] <Domain>",
         "Attach to domain's console",
     ),
 }

@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ from xenner.listening import listener_of
 from xenner.types import Domid
 from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.guestnodes import domain_path
-from xennerd.qmp.client import QmpClient
+from xennerd.qmp.client import QmpClient, QmpSilentError
 from xennerd.records import read_record
-from xennerd.runtimedir import default_runtime_dir
-from xennerd.tools.vmcores import is_locked, list_domids
+from xennerd.runtimedir import runtime_dir_of
+from xennerd.tools.vmcores import is_locked, list_domids, lock_owner
 from xennerd.vm.vmcore import is_kept
 
 CRASHES = ("crash", "watchdog")
@@ -33,6 +33,9 @@ CRASHES = ("crash", "watchdog")
 
 WHO_MAY = "root and members of the group xenner"
 
+# One that has its share of a processor, however small, answers in that time.
+_ANSWER_LIMIT_S = 2.0
+_STORE_LIMIT_S = 2.0
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -56,9 +59,7 @@ class Places:
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Places:
         """As the environment says, or where the units have them."""
-        runtime_dir = Path(
-            environment.get("XENNER_RUNTIME_DIR") or default_runtime_dir()
-        )
+        runtime_dir = runtime_dir_of(environment)
         return cls(
             runtime_dir=runtime_dir,
             xenstore=Path(
@@ -87,7 +88,8 @@ class Vcpu:
 @dataclass(frozen=True, slots=True)
 class Domain:
     """A domain at one moment. Memory is what it has now, MiB. `end`: why it
-    is dead, and stays; its time and its processors are none."""
+    is dead, and stays; its time and its processors are none. `is_silent`: its
+    process hangs, and what is known is what others know."""
 
     domid: Domid
     name: str
@@ -96,6 +98,7 @@ class Domain:
     max_memory_mib: int = 0
     is_paused: bool = False
     is_ending: bool = False
+    is_silent: bool = False
     cpu_s: float = 0.0
     uptime_s: float = 0.0
     pid: int = 0
@@ -104,13 +107,16 @@ class Domain:
 
     @property
     def state(self) -> str:
-        """xl's six letters. A paused one is neither running nor blocked."""
+        """xl's six letters. A paused one is neither running nor blocked; of
+        one whose process does not answer nobody knows which."""
         if self.end:
             return "---sc-" if self.end in CRASHES else "---s--"
         if self.is_ending:
             return "-----d"
         if self.is_paused:
             return "--p---"
+        if self.is_silent:
+            return "------"
         runs = any(vcpu.is_running for vcpu in self.vcpus)
         return "r-----" if runs else "-b----"
 
@@ -118,17 +124,28 @@ class Domain:
 def list_domains(places: Places) -> list[Domain]:
     """The living domains and the dead that stay, in order; domain 0 is not
     among them."""
-    return [
-        domain
-        for domid in list_domids(places.runtime_dir)
-        if (domain := _look(places, domid)) is not None
-    ]
+    with ExitStack() as stack:
+        names = _Names(places, stack)
+        return [
+            domain
+            for domid in list_domids(places.runtime_dir)
+            if (domain := _look(places, domid, names)) is not None
+        ]
 
 
 def find_domain(places: Places, word: str) -> Domain:
     """By number or by name. NoDomainError if there is none."""
-    for domain in list_domains(places):
-        if word in (str(domain.domid), domain.name):
+    return named(word, list_domains(places))
+
+
+def named(word: str, domains: Sequence[Domain]) -> Domain:
+    """The one that is meant: by its number, or by its name where no number
+    is. NoDomainError if there is none."""
+    for domain in domains:
+        if word == str(domain.domid):
+            return domain
+    for domain in domains:
+        if word == domain.name:
             return domain
     raise NoDomainError(word)
 
@@ -138,7 +155,7 @@ def monitor_path(places: Places, domid: Domid) -> Path:
     return places.runtime_dir / f"monitor.{domid}"
 
 
-def _look(places: Places, domid: Domid) -> Domain | None:
+def _look(places: Places, domid: Domid, names: _Names) -> Domain | None:
     vmcore = places.runtime_dir / f"vmcore.{domid}"
     try:
         fd = os.open(vmcore, os.O_RDONLY)
@@ -149,19 +166,71 @@ def _look(places: Places, domid: Domid) -> Domain | None:
             f"{vmcore}: {error.strerror}", f"for {WHO_MAY}"
         ) from None
     try:
+        status = os.fstat(fd)
         if not is_locked(fd):
-            return _look_at_dead(places, domid, os.fstat(fd))
+            return _look_at_dead(places, domid, status)
     finally:
         os.close(fd)
-    name = _name(places, domid)
+    name = names.of(domid)
     path = monitor_path(places, domid)
+    # The file systems of some names are others in /proc/locks.
+    pid = lock_owner(status) or listener_of(path) or 0
+    if pid and _is_stopped(pid):
+        return _look_from_outside(places, domid, name, pid)
     try:
-        with QmpClient(path) as monitor:
-            pid = listener_of(path) or 0
+        with QmpClient(path, limit_s=_ANSWER_LIMIT_S) as monitor:
             return _ask(domid, name, monitor, pid)
+    except QmpSilentError:
+        return _look_from_outside(places, domid, name, pid)
     except HostError:
         # It has no monitor, or ends at this moment.
-        return Domain(domid, name or "(null)", is_ending=not path.exists())
+        is_ending = not path.exists()
+        return Domain(domid, name or "(null)", is_ending=is_ending, pid=pid)
+
+
+def _is_stopped(pid: int) -> bool:
+    """By SIGSTOP, or in a debugger: it would not answer (proc_pid_stat(5))."""
+    return _fields(Path(f"/proc/{pid}/stat"))[:1] in (["T"], ["t"])
+
+
+def _look_from_outside(
+    places: Places, domid: Domid, name: str, pid: int
+) -> Domain:
+    """What is known of one whose process says nothing: the kernel has its
+    time, and its record all else."""
+    record = read_record(places.runtime_dir, domid)
+    if record is None:
+        return Domain(domid, name or "(null)", is_silent=True, pid=pid)
+    vcpus = tuple(_threads(pid, record.nr_vcpus))
+    return Domain(
+        domid=domid,
+        name=name or record.name,
+        handle=record.handle,
+        memory_mib=record.memory_mib,
+        max_memory_mib=record.memory_mib,
+        is_silent=True,
+        cpu_s=sum(vcpu.cpu_s for vcpu in vcpus),
+        uptime_s=_uptime_s(pid),
+        pid=pid,
+        vcpus=vcpus,
+    )
+
+
+def _threads(pid: int, nr_vcpus: int) -> Iterator[Vcpu]:
+    """The vCPUs by their threads' names."""
+    found = {}
+    for path in Path(f"/proc/{pid}/task").glob("*/comm"):
+        with suppress(OSError):
+            found[path.read_text().strip()] = path.with_name("stat")
+    for number in range(nr_vcpus):
+        stat = found.get(f"vcpu{number}")
+        fields = _fields(stat) if stat else []
+        yield Vcpu(
+            number,
+            host_cpu=int(fields[36]) if fields else 0,
+            is_running=False,
+            cpu_s=_cpu_s(stat) if stat else 0.0,
+        )
 
 
 def _look_at_dead(
@@ -180,12 +249,28 @@ def _look_at_dead(
     )
 
 
-def _name(places: Places, domid: Domid) -> str:
-    try:
-        with Xenstore(places.xenstore) as store:
-            return store.read(f"{domain_path(domid)}/name")
-    except (HostError, XenstoreError, OSError):
-        return ""
+class _Names:
+    """What domains are called: xenstore has it, and their records where it
+    does not answer, which is waited for only once."""
+
+    def __init__(self, places: Places, stack: ExitStack) -> None:
+        self._runtime_dir = places.runtime_dir
+        self._store: Xenstore | None = None
+        with suppress(HostError):
+            store = Xenstore(places.xenstore, limit_s=_STORE_LIMIT_S)
+            self._store = stack.enter_context(store)
+
+    def of(self, domid: Domid) -> str:
+        """Empty: nobody knows."""
+        if self._store is not None:
+            try:
+                return self._store.read(f"{domain_path(domid)}/name")
+            except XenstoreError:
+                pass
+            except (HostError, OSError):
+                self._store = None
+        record = read_record(self._runtime_dir, domid)
+        return record.name if record is not None else ""
 
 
 def _ask(domid: Domid, name: str, monitor: QmpClient, pid: int) -> Domain:

@@ -12,7 +12,7 @@ from pathlib import Path
 from xenner.errors import ConfigError
 from xenner.settings import PATH, load_settings, read_settings
 from xenner.xlcfg import DomainConfig
-from xennerd.ctl.command import Command, parser_of
+from xennerd.ctl.command import Command, own_name, parser_of
 from xennerd.domainfile import read_config
 
 
@@ -27,18 +27,29 @@ def _check(words: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("file", type=Path, nargs="+")
     arguments = parser.parse_args(words)
+    shown, status = [], 0
     for path in arguments.file:
-        config = read_config(path)
+        try:
+            config = read_config(path)
+        except ConfigError as error:
+            # The others are looked at all the same.
+            print(f"{own_name()}: {error}", file=sys.stderr)
+            status = 2
+            continue
         warn(config)
-        if arguments.json:
-            print(json.dumps(asdict(config), default=_plain, indent=4))
-        else:
+        shown.append(config)
+        if not arguments.json:
             print(
                 f"{path}: {config.name}: {config.memory_mib} MiB, "
                 f"{config.nr_vcpus} vCPUs, {len(config.disks)} disks, "
                 f"{len(config.vifs)} interfaces"
             )
-    return 0
+    if arguments.json:
+        found = [asdict(config) for config in shown]
+        # Of one file it, of several a list.
+        value = found if len(arguments.file) > 1 else found[0] if found else {}
+        print(json.dumps(value, default=_plain, indent=4))
+    return status
 
 
 def _check_config(words: Sequence[str]) -> int:

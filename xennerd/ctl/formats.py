@@ -121,6 +121,8 @@ def vcpu_lines(domains: Iterable[Domain]) -> Iterator[str]:
             state = "r--" if vcpu.is_running else "-b-"
             if domain.is_paused:
                 state = "--p"
+            if domain.is_silent:
+                state = "---"
             yield (
                 f"{domain.name:<32} {domain.domid:5} {vcpu.number:5} "
                 f"{vcpu.host_cpu:5} {state:>5} {vcpu.cpu_s:9.1f} all / all"
@@ -158,7 +160,8 @@ def block_lines(devices: Iterable[Mapping[str, str]]) -> Iterator[str]:
     for device in devices:
         yield (
             f"{device['devid']:<5} {'0':<3} {device['domid']:<6} "
-            f"{device['state']:<5} {device.get('event-channel', '-1'):<6} "
+            f"{device.get('state', '-1'):<5} "
+            f"{device.get('event-channel', '-1'):<6} "
             f"{device.get('ring-ref', '-1'):<8} {device['backend']:<30}"
         )
 
@@ -176,7 +179,7 @@ def network_lines(devices: Iterable[Mapping[str, str]]) -> Iterator[str]:
         )
         yield (
             f"{device['devid']:<3} {'0':<2} {device.get('mac', ''):<17} "
-            f"{device.get('handle', ''):<6} {device['state']:<5} "
+            f"{device.get('handle', ''):<6} {device.get('state', '-1'):<5} "
             f"{device.get('event-channel', '-1'):<6} {ring:>9}       "
             f"{device['backend']:<30}"
         )

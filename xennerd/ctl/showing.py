@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -22,15 +23,15 @@ from xennerd.ctl import formats
 from xennerd.ctl.command import Command, parser_of
 from xennerd.ctl.domains import (
     Domain,
-    NoDomainError,
     Places,
     dom0,
     find_domain,
     free_mib,
     list_domains,
     memory_mib,
+    named,
 )
-from xennerd.devicenodes import frontend_path
+from xennerd.devicenodes import device_paths
 from xennerd.domainfile import read_config
 from xennerd.plugged import with_plugged
 from xennerd.records import read_record
@@ -54,19 +55,12 @@ def _places() -> Places:
 def _chosen(words: Sequence[str]) -> list[Domain]:
     """Those that are named; with no name all, domain 0 first."""
     everybody = _everybody()
-    return [_named(word, everybody) for word in words] or everybody
+    return [named(word, everybody) for word in words] or everybody
 
 
 def _everybody() -> list[Domain]:
     guests = list_domains(_places())
     return [dom0(guests), *guests]
-
-
-def _named(word: str, domains: Iterable[Domain]) -> Domain:
-    for domain in domains:
-        if word in (str(domain.domid), domain.name):
-            return domain
-    raise NoDomainError(word)
 
 
 def _print(lines: Iterable[str]) -> int:
@@ -86,6 +80,13 @@ def _list(words: Sequence[str]) -> int:
     parser.add_argument("-v", "--verbose", action="store_true")
     arguments = parser.parse_args(words)
     chosen = _chosen([arguments.domain] if arguments.domain else [])
+    for domain in chosen:
+        if domain.is_silent:
+            print(
+                f"warning: {domain.name}: its process, {domain.pid}, does not "
+                "answer; xennerctl destroy kills it",
+                file=sys.stderr,
+            )
     if arguments.long:
         configs = dict(_configs(domain.domid for domain in chosen))
         return _print_json(formats.long_list(chosen, configs))
@@ -220,28 +221,47 @@ def _cpu_number(text: str, key: str, default: int) -> int:
 
 def devices(places: Places, domid: Domid, kind: str) -> list[dict[str, str]]:
     """A guest's devices of a kind, vbd or vif: the nodes that are known, with
-    `devid`, `domid`, `backend` and `state`."""
+    `devid`, `domid` and `backend`."""
     try:
         with Xenstore(places.xenstore) as store:
-            top = frontend_path(kind, domid, 0).rpartition("/")[0]
-            names = sorted(filter(str.isdigit, store.directory(top)), key=int)
-            return [dict(_device(store, domid, kind, name)) for name in names]
+            # The toolstack's own record: a guest does with its what it likes.
+            names = store.directory(f"/libxl/{domid}/device/{kind}")
+            found = [
+                dict(_device(store, domid, kind, devid))
+                for devid in sorted(map(int, names))
+            ]
     except (OSError, XenstoreError) as error:
         raise HostError(f"xenstore: {error}") from error
+    # One may have gone while we looked.
+    return [device for device in found if device["backend"]]
 
 
 def _device(
-    store: Xenstore, domid: Domid, kind: str, name: str
+    store: Xenstore, domid: Domid, kind: str, devid: int
 ) -> Iterator[tuple[str, str]]:
-    yield "devid", name
+    yield "devid", str(devid)
     yield "domid", str(domid)
-    path = frontend_path(kind, domid, int(name))
+    front, _back, own = device_paths(kind, domid, devid)
+    yield "backend", store.find(f"{own}/backend") or ""
+    for node in ("mac", "handle"):
+        if value := store.find(f"{own}/{node}"):
+            yield node, value
     for node in (
-        *("backend", "state", "event-channel", "ring-ref", "mac", "handle"),
+        *("state", "event-channel", "ring-ref"),
         *("tx-ring-ref", "rx-ring-ref"),
     ):
-        with suppress(XenstoreError):
-            yield node, store.read(f"{path}/{node}")
+        if value := _guests_number(store, f"{front}/{node}"):
+            yield node, value
+
+
+def _guests_number(store: Xenstore, path: str) -> str:
+    """What a guest has written there, if it is a number; it goes to a
+    terminal."""
+    try:
+        value = store.find(path) or ""
+    except UnicodeDecodeError:
+        return ""
+    return value if re.fullmatch(r"[0-9]{1,10}", value) else ""
 
 
 def _block_list(words: Sequence[str]) -> int:

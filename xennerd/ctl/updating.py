@@ -92,7 +92,7 @@ COMMANDS = {
     ),
     "config-update": Command(
         _config_update,
-        "config-update <Domain> <ConfigFile> [key=value ...]",
+        "config-update [-d] <Domain> <[-f] ConfigFile> [key=value ...]",
         "Update a running domain's saved configuration, used when it is "
         "started again",
     ),

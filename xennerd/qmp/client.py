@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +23,10 @@ class QmpRefusedError(HostError):
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(f"{where}: {reason}")
         self.reason = reason
+
+
+class QmpSilentError(HostError):
+    """It is there, and has not answered in time."""
 
 
 class QmpClient:
@@ -48,7 +52,7 @@ class QmpClient:
                 self._socket.connect(str(path))
             except BlockingIOError as error:
                 # unix(7): others wait there already, and nobody accepts.
-                raise HostError(f"{self._where}: no answer") from error
+                raise self._silent() from error
             except OSError as error:
                 raise HostError(
                     f"{self._where}: {error.strerror or error}", hint
@@ -79,6 +83,17 @@ class QmpClient:
     def give(self, fd: int, name: str) -> None:
         """A descriptor that commands take by that name; ours stays open."""
         self._execute("getfd", {"fdname": name}, [fd])
+
+    def wait_event(self, name: str) -> dict[str, Any] | None:
+        """What the next event of that name says, however long it takes; None:
+        the server has gone."""
+        self._socket.settimeout(None)
+        with suppress(HostError):
+            while (message := self._receive()).get("event") != name:
+                pass
+            data: dict[str, Any] = message.get("data", {})
+            return data
+        return None
 
     def _execute(
         self, name: str, arguments: dict[str, Any], fds: Sequence[int] = ()
@@ -114,4 +129,9 @@ class QmpClient:
         return message
 
     def _gone(self, error: OSError) -> HostError:
-        return HostError(f"{self._where}: {error.strerror or 'no answer'}")
+        if isinstance(error, TimeoutError):
+            return self._silent()
+        return HostError(f"{self._where}: {error.strerror or error}")
+
+    def _silent(self) -> QmpSilentError:
+        return QmpSilentError(f"{self._where}: no answer")

@@ -50,6 +50,8 @@ def without_arguments(run: Callable[[], Any]) -> Command:
 class Commands:
     """All that one server knows, and its clients."""
 
+    max_request_bytes = 64 << 10
+
     def __init__(
         self, table: Mapping[str, Command], *, events: Iterable[str]
     ) -> None:

@@ -34,7 +34,6 @@ MAX_CLIENTS = 16
 
 # struct ucred.
 _UCRED = struct.Struct("3i")
-_MAX_REQUEST_BYTES = 64 * 1024
 _MAX_QUEUED = 64
 _MAX_UNNAMED_FDS = 16
 _SEND_TIMEOUT_S = 5.0
@@ -156,7 +155,7 @@ class Client:
         await self._channel.send(json.dumps(message).encode() + b"\r\n")
 
     async def _texts(self) -> AsyncGenerator[bytes, None]:
-        splitter = JsonSplitter(max_bytes=_MAX_REQUEST_BYTES)
+        splitter = JsonSplitter(max_bytes=self._commands.max_request_bytes)
         while data := await self._channel.receive():
             try:
                 texts = splitter.feed(data)

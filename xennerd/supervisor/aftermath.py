@@ -63,6 +63,8 @@ class Aftermath:
         text = f"its process was killed, which means {verdict.action}"
         if is_asked:
             text = "did not stop in time: its process was killed"
+            if record.is_unwanted:
+                text = "did not answer: its process was killed"
         self.tell(record, Line(Event.CRASHED, text, reason="killed"))
         if verdict.is_braked:
             text = "ends too often, is left alone"

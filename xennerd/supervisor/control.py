@@ -10,12 +10,12 @@ from typing import Any
 
 from xenner.errors import ConfigError, HostError
 from xenner.types import MAX_DOMID, Domid
-from xennerd.domainfile import config_of, read_text
+from xennerd.domainfile import MAX_BYTES, config_of, read_text
 from xennerd.journal import ASKED, asked
 from xennerd.qmp.commands import Command, Commands, without_arguments
 from xennerd.qmp.fds import Caller
 from xennerd.qmp.request import Parameter, QmpError
-from xennerd.records import Record
+from xennerd.records import Record, check_unique
 from xennerd.supervisor.daemons import State
 from xennerd.supervisor.domains import Domains
 from xennerd.supervisor.launcher import Order
@@ -29,10 +29,13 @@ class Control(Commands):
     """xennerd's commands. The daemons' states are kept here for those that
     ask; under systemd there are none."""
 
+    # A character of a file's takes six bytes at most.
+    max_request_bytes = 6 * MAX_BYTES + (64 << 10)
+
     def __init__(self) -> None:
         self._domains: Domains | None = None
         self._daemons: dict[str, State] = {}
-        self._starting: set[str] = set()
+        self._starting: list[Order] = []
         text, flag = Parameter(str), Parameter(bool, is_optional=True)
         super().__init__(
             {
@@ -91,16 +94,28 @@ class Control(Commands):
     async def _create(self, arguments: dict[str, Any], _caller: Caller) -> Any:
         domains = self._ready()
         order = _checked_order(arguments)
-        if order.name in self._starting or any(
-            record.name == order.name and domains.is_alive(record)
+        others = [
+            record
             for record in domains.records()
-        ):
-            raise QmpError(f'Domain with name "{order.name}" already exists.')
-        self._starting.add(order.name)
+            if record.end or domains.is_alive(record)
+        ]
+        try:
+            check_unique(others, name=order.name, handle=order.handle)
+        except HostError as error:
+            raise QmpError(str(error)) from None
+        # Those that have no record yet.
+        for other in self._starting:
+            if other.name == order.name:
+                raise QmpError(
+                    f'Domain with name "{order.name}" already exists.'
+                )
+            if order.handle and other.handle == order.handle:
+                raise QmpError(f"uuid {order.handle} is that of {other.name}")
+        self._starting.append(order)
         try:
             await _done(domains.start(order))
         finally:
-            self._starting.remove(order.name)
+            self._starting.remove(order)
         for record in domains.records():
             if record.name == order.name and domains.is_alive(record):
                 return _described(record, is_alive=True)
@@ -146,6 +161,7 @@ def _checked_order(arguments: dict[str, Any]) -> Order:
         domid=None if domid is None else Domid(domid),
         is_paused=arguments.get("paused", False),
         text=text,
+        handle=str(config.handle or ""),
     )
 
 

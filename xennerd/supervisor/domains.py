@@ -191,7 +191,9 @@ class Domains:
         self.look()
 
     def _settle(self, record: Record) -> None:
-        is_asked = bool(record.unit) and self._launcher.was_asked(record)
+        is_asked = record.is_unwanted or (
+            bool(record.unit) and self._launcher.was_asked(record)
+        )
         verdict = self._aftermath.settle(record, is_asked=is_asked)
         if not verdict.restarts:
             self._launcher.forget(record)
@@ -202,6 +204,7 @@ class Domains:
                 file=Path(record.file),
                 settings=record.settings,
                 domid=record.domid,
+                unit=record.unit,
             ),
             record,
         )

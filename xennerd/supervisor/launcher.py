@@ -13,13 +13,14 @@ import time
 from collections.abc import Container, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from xenner.errors import ConfigError, HostError
 from xenner.types import Domid
-from xennerd.records import Record
+from xennerd.records import Record, list_records
 from xennerd.supervisor.programs import Places
 from xennerd.units.manager import Units, instance_of, is_instance
 
@@ -36,7 +37,8 @@ _CONFIG_DIR = Path("/etc/xenner")
 class Order:
     """A guest to be started. `file` is absolute, and `text` what stands in it
     where that is known already; `settings` win over it. `domid` None: one that
-    is free, or the file's name."""
+    is free, or the file's name. `unit` is where it ran before: it goes on
+    there."""
 
     name: str
     file: Path
@@ -44,6 +46,8 @@ class Order:
     domid: Domid | None = None
     is_paused: bool = False
     text: str | None = None
+    handle: str = ""
+    unit: str = ""
 
 
 class Launcher(Protocol):
@@ -160,14 +164,18 @@ class BySystemd:
     ) -> None:
         self._units = units
         self._config_dir = config_dir
+        self._runtime_dir = places.runtime_dir
         self._own_dir = places.runtime_dir / "config"
 
     def start(self, order: Order) -> None:
         """The journal has the reason if it does not start."""
-        instance = self._instance(order)
+        # What it is started from stands in its record, its name too.
+        instance = instance_of(order.unit) or self._instance(order)
         paused = self._own_dir / f"{instance}.paused"
         # To start one that is still ending itself does nothing.
         self._settled(instance, _ENDING)
+        # One that was killed meanwhile may have left its own.
+        paused.unlink(missing_ok=True)
         if order.is_paused:
             self._write(paused, "")
         try:
@@ -175,9 +183,6 @@ class BySystemd:
         finally:
             with suppress(FileNotFoundError):
                 paused.unlink()
-        # One that has another name by now has another file of ours.
-        if order.file.parent == self._own_dir and order.file.stem != instance:
-            order.file.unlink(missing_ok=True)
 
     def was_asked(self, record: Record) -> bool:
         """A unit that was killed because it took too long to stop was
@@ -205,8 +210,8 @@ class BySystemd:
 
     def forget(self, record: Record) -> None:
         """What we wrote for it goes."""
-        if Path(record.file).parent == self._own_dir:
-            Path(record.file).unlink(missing_ok=True)
+        if instance := instance_of(record.unit):
+            (self._own_dir / f"{instance}.cfg").unlink(missing_ok=True)
 
     def _instance(self, order: Order) -> str:
         """The unit's, whose file is there."""
@@ -225,11 +230,28 @@ class BySystemd:
         text = order.text
         if text is None:
             text = order.file.read_text(errors="replace")
+        instance = self._free_instance(order.name)
         self._write(
-            self._own_dir / f"{order.name}.cfg",
+            self._own_dir / f"{instance}.cfg",
             f"{text}\n{order.settings}\n",
         )
-        return order.name
+        return instance
+
+    def _free_instance(self, name: str) -> str:
+        """The name, or a number after it where the unit is that of a guest
+        that has another name now."""
+        taken = {
+            instance_of(record.unit)
+            for record in list_records(self._runtime_dir)
+            if not record.end and record.name != name
+        }
+        numbered = (f"{name}.{number}" for number in count(2))
+        return next(
+            instance
+            for instance in chain((name,), numbered)
+            if instance not in taken
+            and not (self._config_dir / f"{instance}.cfg").exists()
+        )
 
     def _write(self, path: Path, text: str) -> None:
         try:

@@ -16,7 +16,7 @@ from typing import Any
 
 from xenner.errors import HostError
 from xenner.types import MAX_DOMID, Domid
-from xennerd.runtimedir import default_runtime_dir
+from xennerd.runtimedir import runtime_dir_of
 from xennerd.tools.removal import remove
 from xennerd.tools.stale import Kind, Thing, Verdict, judge
 from xennerd.tools.stalefinding import Places, find_things
@@ -90,7 +90,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     ):
         parser.add_argument(name, type=Path, default=default, metavar="PATH")
     options = parser.parse_args(arguments)
-    options.runtime_dir = options.runtime_dir or default_runtime_dir()
+    options.runtime_dir = options.runtime_dir or runtime_dir_of(os.environ)
     if options.evtchnd is None:
         options.evtchnd = options.runtime_dir / "evtchnd.socket"
     return options

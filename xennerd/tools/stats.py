@@ -14,7 +14,7 @@ from pathlib import Path
 
 from xenner.errors import HostError
 from xenner.types import Domid
-from xennerd.runtimedir import default_runtime_dir
+from xennerd.runtimedir import runtime_dir_of
 from xennerd.tools.statsexport import as_json, as_prometheus
 from xennerd.tools.statsreading import (
     Reading,
@@ -96,7 +96,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.count is not None and options.watch is None:
         parser.error("-n: only with -w")
     if options.runtime_dir is None:
-        options.runtime_dir = default_runtime_dir()
+        options.runtime_dir = runtime_dir_of(os.environ)
     return options
 
 

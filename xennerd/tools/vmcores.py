@@ -63,6 +63,19 @@ def is_locked(fd: int) -> bool:
     return False
 
 
+def lock_owner(status: os.stat_result) -> int:
+    """The process that has a file's lock, by the kernel's word, proc_locks(5):
+    what it says itself may be anything, and one that hangs says nothing. 0:
+    none."""
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+    place = f"{device}:{status.st_ino}"
+    for line in Path("/proc/locks").read_text().splitlines():
+        match line.split()[1:6]:
+            case ["FLOCK", _, "WRITE", pid, found] if found == place:
+                return max(0, int(pid))
+    return 0
+
+
 def is_owned(path: Path) -> bool:
     """Is there such a vmcore, and does its owner live? One that is not ours
     to read has none that we know of."""

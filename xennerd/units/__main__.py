@@ -25,7 +25,9 @@ from xenner.concurrency import run_abandonable
 from xenner.errors import HostError
 from xenner.listening import open_listener
 from xenner.types import MAX_DOMID, Domid
+from xenner.watchdog import feed_watchdog
 from xennerd.journal import Event, Line, Subject
+from xennerd.qmp.client import QmpClient
 from xennerd.qmp.commands import Command, Commands
 from xennerd.qmp.fds import Caller
 from xennerd.qmp.request import Parameter, QmpError
@@ -106,13 +108,21 @@ def _is_line(text: str) -> bool:
     return len(text) <= _MAX_TEXT and text.isprintable()
 
 
-async def _serve_until_told(listener: socket.socket) -> None:
+def _ask(path: Path) -> None:
+    """What xennerd does; the watchdog hears of us when it is answered."""
+    with QmpClient(path, server="xenner-units") as client:
+        client.execute("query-version")
+
+
+async def _serve_until_told(path: Path, listener: socket.socket) -> None:
+    prove = partial(run_abandonable, _ask, path)
     serve = partial(serve_stream, commands=Server(Systemd()))
     stream = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.serve_listeners, serve, [stream])
             service.notify("READY=1")
+            nursery.start_soon(feed_watchdog, prove)
             async for _number in signals:
                 nursery.cancel_scope.cancel()
 
@@ -125,14 +135,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=Path,
         default=SOCKET,
         metavar="PATH",
-        help="where to listen, unless the service manager hands a socket over",
+        help="where to listen, or what the service manager hands over is",
     )
     path = parser.parse_args(arguments).socket
     try:
         with open_listener(
             path, socket.SOCK_STREAM, mode=0o600, backlog=_BACKLOG
         ) as listener:
-            concurrency.run(partial(_serve_until_told, listener))
+            concurrency.run(partial(_serve_until_told, path, listener))
     except HostError as error:
         print(f"xenner-units: {error}", file=sys.stderr)
         return 1

@@ -50,6 +50,20 @@ def test_a_killed_domains_vmcore_goes_a_living_ones_stays(host: Host) -> None:
     assert host.states("--force", 430, 431) == {}
 
 
+def test_it_looks_where_all_programs_look(
+    host: Host,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With the store of one host and the memory of another all are dead."""
+    dead = host.start_domain(430)
+    host.kill(dead)
+    monkeypatch.setenv("XENNER_RUNTIME_DIR", str(host.directory))
+    with pytest.raises(SystemExit):
+        main(["430"])
+    assert str(host.directory / "vmcore.430") in capsys.readouterr().out
+
+
 def test_what_was_kept_on_purpose(host: Host) -> None:
     with open_vmcore(
         Domid(430),

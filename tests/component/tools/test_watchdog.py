@@ -68,6 +68,8 @@ def test_daemons_are_heard_of(tmp_path: Path) -> None:
             )
         )
         start(fed(tmp_path, "blkbackd"))
+        units = tmp_path / "units.socket"
+        start(fed(tmp_path, "xennerd.units", "--socket", units))
         start(
             fed(
                 *(tmp_path, "xennerd.supervisor", "--units"),

@@ -105,3 +105,11 @@ def test_any_file_is_read_or_refused(text: str) -> None:
     else:
         assert fault.file == "f"
         assert "\n" not in str(fault)
+
+
+@pytest.mark.parametrize("keys", ["cpus='all'; cpu='3'", "cpus=['1', 'all']"])
+def test_all_cpus_are_all(keys: str) -> None:
+    """And no key beside is called unknown."""
+    config = parse_config(f"name='a'\nkernel='/k'\n{keys}\n", file="f")
+    assert config.cpus is None
+    assert config.warnings == ()

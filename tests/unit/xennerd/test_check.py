@@ -200,3 +200,60 @@ def test_check_config(
     assert main(["check-config", str(file)]) == 2
     err = capsys.readouterr().err
     assert err == f"xennerctl: {file}:2: log.colour: unknown; there are level\n"
+
+
+@pytest.mark.parametrize("name", ["pipe", "null", "long"])
+def test_what_is_no_domain_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Nobody waits for it, or has it in memory."""
+    path = tmp_path / name
+    complaint = "not a plain file"
+    if name == "pipe":
+        os.mkfifo(path)
+    elif name == "null":
+        path = Path("/dev/zero")
+    else:
+        path.write_text("#" * (300 << 10))
+        complaint = "more than 256 KiB: no domain file"
+    good = tmp_path / "good.cfg"
+    good.write_text("kernel='/k'\r\nmemory=64\r\n")
+    assert main(["check", str(path), str(good)]) == 2
+    out, err = capsys.readouterr()
+    assert err == f"xennerctl: {path}: {complaint}\n"
+    # What follows is read all the same.
+    assert out == f"{good}: good: 64 MiB, 1 vCPUs, 0 disks, 0 interfaces\n"
+    assert main(["check", "--json", str(good), str(path), str(good)]) == 2
+    found = json.loads(capsys.readouterr().out)
+    assert [config["memory_mib"] for config in found] == [64, 64]
+
+
+@pytest.mark.parametrize(
+    "words", [("-n", "FILE", "-q", "memory=5"), ("FILE", "-qn", "memory=5")]
+)
+def test_options_may_stand_anywhere(
+    tmp_path: Path, words: Sequence[str]
+) -> None:
+    file = tmp_path / "web.cfg"
+    file.write_text("kernel='/k'\n")
+    words = [str(file) if word == "FILE" else word for word in words]
+    assert main(["create", *words]) == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "complaint"),
+    [
+        (">/dev/full", 1, "xennerctl: [Errno 28] No space left on device\n"),
+        (">&-", 0, ""),
+    ],
+)
+def test_output_that_cannot_be_written(
+    target: str, status: int, complaint: str
+) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m xennerd.ctl help {target}', sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (status, complaint)

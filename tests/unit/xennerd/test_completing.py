@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a shell offers after what has been typed."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from xennerd.ctl.__main__ import COMMANDS
+from xennerd.ctl.__main__ import COMMANDS, main
 from xennerd.ctl.completing import candidates
 
 USAGES = {name: command.usage for name, command in COMMANDS.items()}
@@ -103,3 +104,19 @@ def test_zsh_offers_it(tmp_path: Path, word: str, offered: str) -> None:
         check=True,
     )
     assert done.stdout == offered
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_usages_have_all_options(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Help and completion come from them; what is taken, from the parser."""
+    if name == "complete":
+        return
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    taken = re.findall(r"(?m)^  (-.*?)(?:  |$)", capsys.readouterr().out)
+    usage = set(re.findall(r"--?[a-zA-Z][a-z-]*", COMMANDS[name].usage))
+    for line in taken:
+        names = set(re.findall(r"--?[a-zA-Z][a-z-]*", line))
+        assert names & {*usage, "-h"}, line

@@ -89,26 +89,40 @@ async def test_what_nobody_can_have_done(
     assert rig.told == []
 
 
-async def test_two_starts_of_a_name_at_a_time_are_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("other", "complaint"),
+    [
+        ("web", 'Domain with name "web" already exists.'),
+        ("shop", f"uuid {RECORD.handle} is that of "),
+    ],
+)
+async def test_two_starts_at_a_time_are_one(
+    tmp_path: Path, other: str, complaint: str
+) -> None:
+    """Of one name, or of one UUID."""
     launcher = Slow()
     rig = Rig(tmp_path, launcher)
     file = tmp_path / "web.cfg"
-    file.write_text("name='web'\nkernel='/k'\n")
+    file.write_text(f"kernel='/k'\nuuid='{RECORD.handle}'\n")
     refused: list[str] = []
 
-    async def create() -> None:
+    async def create(name: str) -> None:
         try:
-            await rig.ask("domain-create", Caller(uid=0), file=str(file))
+            await rig.ask(
+                "domain-create",
+                Caller(uid=0),
+                file=str(file),
+                settings=f"name='{name}'",
+            )
         except QmpError as error:
             refused.append(str(error))
         launcher.may_end.set()
 
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(create)
-            nursery.start_soon(create)
-    # The other one leaves no record: this launcher starts nothing.
-    assert refused == [
-        'Domain with name "web" already exists.',
-        "web has started and ended",
-    ]
+            nursery.start_soon(create, "web")
+            nursery.start_soon(create, other)
+    # The one that was started leaves no record: this launcher starts nothing.
+    first, second = refused
+    assert first.startswith(complaint)
+    assert second.endswith(" has started and ended")

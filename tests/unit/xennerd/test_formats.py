@@ -10,7 +10,13 @@ from xenner.errors import ConfigError
 from xenner.types import Domid
 from xenner.xlcfg import parse_config
 from xennerd.ctl.acting import parse_mib
-from xennerd.ctl.domains import Domain, Vcpu, memory_mib
+from xennerd.ctl.domains import (
+    Domain,
+    NoDomainError,
+    Vcpu,
+    memory_mib,
+    named,
+)
 from xennerd.ctl.formats import (
     block_lines,
     duration,
@@ -30,6 +36,15 @@ WEB = Domain(
     uptime_s=8864,
     vcpus=(Vcpu(0, 3, True, 12.0), Vcpu(1, 0, False, 0.3)),
 )
+
+
+def test_a_number_is_a_number_first() -> None:
+    """A name may look like another's number."""
+    first = Domain(Domid(1), "2")
+    domains = [first, Domain(Domid(2), "web"), Domain(Domid(3), "9")]
+    assert [named(word, domains).domid for word in ("1", "2", "9")] == [1, 2, 3]
+    with pytest.raises(NoDomainError):
+        named("4", domains)
 
 
 def test_list() -> None:

@@ -9,6 +9,7 @@ import pytest
 from tests.unit.xennerd.test_records import RECORD
 from xenner.errors import HostError
 from xennerd.journal import Line, Subject
+from xennerd.records import write_record
 from xennerd.supervisor.launcher import BySystemd, Order
 from xennerd.supervisor.programs import Places, environment
 from xennerd.units.manager import Outcome, Systemd
@@ -101,22 +102,44 @@ def test_any_other_file_is_written_down_for_a_unit(rig: Rig) -> None:
     # Started again, it is what stands there already.
     rig.launcher.start(Order("web", own))
     assert rig.started()[1:] == ["start xenner@web.service"]
-    rig.launcher.forget(replace(RECORD, file=str(own)))
+    rig.launcher.forget(replace(RECORD, unit="xenner@web.service"))
     assert not own.exists()
     rig.launcher.forget(RECORD)
 
 
-def test_a_new_name_is_a_new_file(rig: Rig) -> None:
+def test_a_wish_of_one_that_was_killed(rig: Rig) -> None:
+    """An xennerd that was killed has left it: the next start is its own."""
+    own = rig.directory / "run/config"
+    own.mkdir()
+    (own / "web.paused").touch()
     rig.launcher.start(Order("web", rig.file("a.cfg")))
-    own = rig.directory / "run/config/web.cfg"
-    renamed = Order("shop", own, "name='shop'")
-    (rig.directory / "status").write_text("1")
-    with pytest.raises(HostError):
-        rig.launcher.start(renamed)
-    # It is tried again.
-    (rig.directory / "status").unlink()
-    rig.launcher.start(renamed)
-    assert [path.name for path in own.parent.iterdir()] == ["shop.cfg"]
+    # What stood there when it was started.
+    beside = (rig.directory / "beside").read_text().splitlines()
+    assert beside[-1] == "web.cfg"
+
+
+def test_a_new_name_goes_on_in_its_unit(rig: Rig) -> None:
+    """As one that reboots does: nobody who stops that unit is mistaken."""
+    etc = rig.file("etc/7.cfg")
+    unit = "xenner@7.service"
+    rig.launcher.start(Order("shop", etc, "name='shop'", unit=unit))
+    assert rig.started() == ["start xenner@7.service"]
+    assert not (rig.directory / "run/config").exists()
+
+
+def test_a_name_whose_unit_another_still_has(rig: Rig) -> None:
+    """It was called web when it was started."""
+    rig.launcher.start(Order("web", rig.file("a.cfg")))
+    own = rig.directory / "run/config"
+    before = (own / "web.cfg").read_text()
+    unit = "xenner@web.service"
+    renamed = replace(RECORD, name="shop", unit=unit, file="/a", end="")
+    write_record(rig.directory / "run", renamed)
+    rig.launcher.start(Order("web", rig.file("b.cfg"), "memory=32"))
+    assert rig.started()[1:] == ["start xenner@web.2.service"]
+    assert (own / "web.cfg").read_text() == before
+    rig.launcher.forget(renamed)
+    assert [path.name for path in own.iterdir()] == ["web.2.cfg"]
 
 
 def test_what_its_file_says_may_be_known(rig: Rig) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from xenner.types import ShutdownReason
 from xenner.xlcfg import Action, DomainConfig, parse_config
+from xennerd.limits import limit_properties, without_limits
 from xennerd.policy import Verdict, action_for, last_starts, verdict_for
-from xennerd.slices import slice_properties
 
 
 def config(more: str = "") -> DomainConfig:
@@ -101,8 +101,16 @@ def test_who_was_asked_to_end_is_not_started_again(word: str) -> None:
         assert asked == Verdict(Action.DESTROY)
 
 
+def test_limits_that_only_a_unit_has() -> None:
+    assert without_limits(config("memory=320;cpu_weight=256;cap=0")) == ""
+    assert without_limits(config("cap=50")).startswith("cap limits nothing")
+    all_of_them = config("cap=50;cpu_weight=1;cpus='0';io_weight=7")
+    text = without_limits(all_of_them)
+    assert text.startswith("cpu_weight, cap, cpus, io_weight limit nothing")
+
+
 def test_limits() -> None:
-    assert slice_properties(config("memory=320")) == {
+    assert limit_properties(config("memory=320")) == {
         "CPUWeight": "100",
         "CPUQuota": "",
         "IOWeight": "100",
@@ -111,9 +119,9 @@ def test_limits() -> None:
         "MemorySwapMax": "0",
     }
     given = config("cpu_weight=1;io_weight=7;cap=50;cpus='0-2,^1'")
-    properties = slice_properties(given)
+    properties = limit_properties(given)
     assert properties["CPUWeight"] == "1"
     assert properties["CPUQuota"] == "50%"
     assert properties["IOWeight"] == "7"
     assert properties["AllowedCPUs"] == "0,2"
-    assert slice_properties(config("cpu_weight=65535"))["CPUWeight"] == "10000"
+    assert limit_properties(config("cpu_weight=65535"))["CPUWeight"] == "10000"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A domain file's limits as properties of its slice. Pure.
+"""A domain file's limits as properties of its unit. Pure.
 
 systemd.resource-control(5). Without a key in the file there is no limit, and
 a limit that the file has no longer is taken back.
@@ -16,7 +16,29 @@ _PROCESS_MIB = 96
 _TABLES_PER_GUEST = 32
 
 
-def slice_properties(config: DomainConfig) -> dict[str, str]:
+def keys_of_units(config: DomainConfig) -> list[str]:
+    """Those of the file that limit nothing where its guest is no unit."""
+    are_set = {
+        "cpu_weight": config.cpu_weight != _XEN_WEIGHT,
+        "cap": config.cap_percent,
+        "cpus": config.cpus is not None,
+        "io_weight": config.io_weight != _SYSTEMD_WEIGHT,
+    }
+    return [key for key, is_set in are_set.items() if is_set]
+
+
+def without_limits(config: DomainConfig) -> str:
+    """A line for the person who runs it as no unit; empty: nothing is lost."""
+    if not (keys := keys_of_units(config)):
+        return ""
+    verb = "limits" if len(keys) == 1 else "limit"
+    return (
+        f"{', '.join(keys)} {verb} nothing here: a guest has limits as a unit "
+        "of systemd, xenner@.service"
+    )
+
+
+def limit_properties(config: DomainConfig) -> dict[str, str]:
     """NAME=VALUE for `systemctl set-property`; empty is no limit."""
     weight = config.cpu_weight * _SYSTEMD_WEIGHT // _XEN_WEIGHT
     memory_mib = config.maxmem_mib
