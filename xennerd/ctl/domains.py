@@ -25,7 +25,7 @@ from xennerd.guestnodes import domain_path
 from xennerd.qmp.client import QmpClient, QmpSilentError
 from xennerd.records import read_record
 from xennerd.runtimedir import runtime_dir_of
-from xennerd.tools.vmcores import is_locked, list_domids, lock_owner
+from xennerd.tools.vmcores import LockOwners, is_locked, list_domids
 from xennerd.vm.vmcore import is_kept
 
 CRASHES = ("crash", "watchdog")
@@ -34,7 +34,7 @@ CRASHES = ("crash", "watchdog")
 WHO_MAY = "root and members of the group xenner"
 
 # One that has its share of a processor, however small, answers in that time.
-_ANSWER_LIMIT_S = 2.0
+_ANSWER_LIMIT_S = 4.0
 _STORE_LIMIT_S = 2.0
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -125,11 +125,11 @@ def list_domains(places: Places) -> list[Domain]:
     """The living domains and the dead that stay, in order; domain 0 is not
     among them."""
     with ExitStack() as stack:
-        names = _Names(places, stack)
+        names, owners = _Names(places, stack), LockOwners()
         return [
             domain
             for domid in list_domids(places.runtime_dir)
-            if (domain := _look(places, domid, names)) is not None
+            if (domain := _look(places, domid, names, owners)) is not None
         ]
 
 
@@ -155,7 +155,9 @@ def monitor_path(places: Places, domid: Domid) -> Path:
     return places.runtime_dir / f"monitor.{domid}"
 
 
-def _look(places: Places, domid: Domid, names: _Names) -> Domain | None:
+def _look(
+    places: Places, domid: Domid, names: _Names, owners: LockOwners
+) -> Domain | None:
     vmcore = places.runtime_dir / f"vmcore.{domid}"
     try:
         fd = os.open(vmcore, os.O_RDONLY)
@@ -174,7 +176,7 @@ def _look(places: Places, domid: Domid, names: _Names) -> Domain | None:
     name = names.of(domid)
     path = monitor_path(places, domid)
     # The file systems of some names are others in /proc/locks.
-    pid = lock_owner(status) or listener_of(path) or 0
+    pid = owners.of(status) or listener_of(path) or 0
     if pid and _is_stopped(pid):
         return _look_from_outside(places, domid, name, pid)
     try:

@@ -63,17 +63,25 @@ def is_locked(fd: int) -> bool:
     return False
 
 
-def lock_owner(status: os.stat_result) -> int:
-    """The process that has a file's lock, by the kernel's word, proc_locks(5):
-    what it says itself may be anything, and one that hangs says nothing. 0:
-    none."""
-    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
-    place = f"{device}:{status.st_ino}"
-    for line in Path("/proc/locks").read_text().splitlines():
-        match line.split()[1:6]:
-            case ["FLOCK", _, "WRITE", pid, found] if found == place:
-                return max(0, int(pid))
-    return 0
+class LockOwners:
+    """The processes that have files' locks at one moment, by the kernel's word,
+    proc_locks(5): what a process says itself may be anything, and one that
+    hangs says nothing.
+
+    It is read once: guests' pages in use are locks too, by the thousand.
+    """
+
+    def __init__(self) -> None:
+        self._pids: dict[str, int] = {}
+        for line in Path("/proc/locks").read_text().splitlines():
+            match line.split()[1:6]:
+                case ["FLOCK", _, "WRITE", pid, place]:
+                    self._pids[place] = max(0, int(pid))
+
+    def of(self, status: os.stat_result) -> int:
+        """0: none that this process may see."""
+        device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+        return self._pids.get(f"{device}:{status.st_ino}", 0)
 
 
 def is_owned(path: Path) -> bool:
