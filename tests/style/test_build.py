@@ -66,6 +66,9 @@ def test_installation_is_whole(tmp_path: Path) -> None:
     ]
     assert not missing
     assert "emu64" in installed
+    project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
+    manual = {path.stem for path in tmp_path.rglob("man/man?/*")}
+    assert manual >= project["scripts"].keys()
     assert {name.split(".")[0] for name in installed} >= {
         *("_abi", "_vcpu", "libxencall", "libxenevtchn"),
         *("libxenforeignmemory", "libxengnttab"),

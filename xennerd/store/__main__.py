@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`python -m xennerd.store`: the store as a process of its own."""
+"""xenner-xenstored: xenstore for guests and host, a process of its own."""
 
 import argparse
 import logging
@@ -34,10 +34,11 @@ _BACKLOG = 64
 
 def main() -> None:
     """Parse, serve, turn errors into one line and a status."""
-    parser = argparse.ArgumentParser("xennerd.store", description=__doc__)
+    parser = argparse.ArgumentParser("xenner-xenstored", description=__doc__)
     add = parser.add_argument
     add(
         "--socket",
+        metavar="PATH",
         type=Path,
         required=True,
         help="where clients connect, unless the service manager hands a socket"
@@ -48,10 +49,21 @@ def main() -> None:
         metavar="NAME",
         help="its members may connect; each has all of domain 0's rights",
     )
-    add("--state", type=Path, help="directory to come back from")
-    add("--evtchnd", type=Path, help="evtchnd's socket: serve guests' rings")
+    add(
+        "--state",
+        metavar="DIRECTORY",
+        type=Path,
+        help="where the tree is kept, to come back from",
+    )
+    add(
+        "--evtchnd",
+        metavar="PATH",
+        type=Path,
+        help="evtchnd's socket: serve guests' rings",
+    )
     add(
         "--runtime-dir",
+        metavar="DIRECTORY",
         type=Path,
         default=Path("/run/xenner"),
         help="where the guests' vmcores are (default: %(default)s)",
