@@ -92,6 +92,8 @@ class Evtchnd:
         self._lock = threading.RLock()
         self._held = Held()
         self._lost: list[socket.socket] = []
+        self._connecting: socket.socket | None = None
+        self._is_closed = False
         self.nr_reconnects = 0
         """How many evtchnds there were after the first."""
         try:
@@ -114,10 +116,21 @@ class Evtchnd:
 
     def close(self) -> None:
         """End the connection; the ports of a host's handle close with it."""
+        self.give_up()
         with self._lock:
             for each in (self._socket, *self._lost):
                 each.close()
             self._held.close()
+
+    def give_up(self) -> None:
+        """Calls fail from now on, OSError, also those that other threads are
+        in: an evtchnd that does not answer keeps nobody from ending."""
+        self._is_closed = True
+        # Whoever waits has the lock.
+        for waited_for in (self._connecting, self._socket):
+            if waited_for is not None:
+                with suppress(OSError):
+                    waited_for.shutdown(socket.SHUT_RDWR)
 
     def fileno(self) -> int:
         """Becomes readable when the connection is lost: then `settle`."""
@@ -209,8 +222,11 @@ class Evtchnd:
     def close_port(self, port: Port) -> None:
         """Close a port; its peer, if any, is unbound again."""
         with self._lock:
-            self._call(abi.EVTCHND_CLOSE, port=port)
-            self._held.forget(port)
+            try:
+                self._call(abi.EVTCHND_CLOSE, port=port)
+            finally:
+                # Without evtchnd there is no port either.
+                self._held.forget(port)
 
     def reset(self) -> None:
         """Close all our ports."""
@@ -286,19 +302,29 @@ class Evtchnd:
         try:
             made.settimeout(_LIMIT_S)
             made.connect(str(self._path))
+            # In this order: close() sees the one, or we see the other.
+            self._connecting = made
+            self._check_open()
             hello = {"value": (abi.EVTCHND_MAGIC, abi.EVTCHND_VERSION)}
             reply, fds = _exchange(made, abi.EVTCHND_HELLO, (), hello)
         except BaseException:
             made.close()
             raise
+        finally:
+            self._connecting = None
         for fd in fds:
             os.close(fd)  # The page is for who sends by setting bits.
         return made, reply.dom
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise EvtchndError(errno.EBADF, "the handle is closed")
 
     def _reconnect(self) -> None:
         """Connect again, and say what there was. OSError if nobody is there."""
         until_s = time.monotonic() + _PATIENCE_S
         while True:
+            self._check_open()
             try:
                 if self._launcher is not None:
                     self._launcher.settle()

@@ -155,6 +155,8 @@ async def _serve_until_signal(
             notify("READY=1")
             nursery.start_soon(feed_watchdog, prove)
             await anext(caught)
+            if guests is not None:
+                guests.evtchnd.give_up()
             nursery.cancel_scope.cancel()
 
 

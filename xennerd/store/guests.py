@@ -7,7 +7,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from xenner import abi
@@ -107,4 +107,5 @@ class Guests:
         return self._runtime_dir / f"vmcore.{domid}"
 
     def _close_port(self, port: Port) -> None:
-        self.evtchnd.close_port(port)
+        with suppress(OSError):
+            self.evtchnd.close_port(port)

@@ -2,10 +2,12 @@
 """Our store hears from evtchnd when a domain ends."""
 
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ class Store:
     client: Xenstore
     runtime_dir: Path
     released: IO[bytes]
+    process: subprocess.Popen[bytes]
 
     def introduce(
         self, launcher: Client, guest: GuestProcess, domid: int = 1
@@ -60,7 +63,7 @@ class Store:
 
 
 @contextmanager
-def _running(daemon: Daemon) -> Iterator[Path]:
+def _running(daemon: Daemon) -> Iterator[subprocess.Popen[bytes]]:
     path = daemon.runtime_dir / "xenstore"
     with subprocess.Popen(
         [
@@ -73,7 +76,7 @@ def _running(daemon: Daemon) -> Iterator[Path]:
         assert process.stdout is not None
         assert process.stdout.readline() == b"listening\n"
         try:
-            yield path
+            yield process
         finally:
             process.terminate()
             assert process.wait(LIMIT_S) == 0
@@ -83,8 +86,9 @@ def _running(daemon: Daemon) -> Iterator[Path]:
 def store(daemon: Daemon) -> Iterator[Store]:
     if not shutil.which("xenstore-watch"):
         pytest.skip("packages: xenstore-utils is not installed")
+    path = daemon.runtime_dir / "xenstore"
     with (
-        _running(daemon) as path,
+        _running(daemon) as process,
         Xenstore(path) as client,
         subprocess.Popen(
             ["xenstore-watch", "@releaseDomain"],
@@ -93,7 +97,7 @@ def store(daemon: Daemon) -> Iterator[Store]:
         ) as watch,
     ):
         assert watch.stdout is not None
-        store = Store(client, daemon.runtime_dir, watch.stdout)
+        store = Store(client, daemon.runtime_dir, watch.stdout, process)
         # The first is that the watch is there.
         store.wait_released()
         try:
@@ -142,3 +146,20 @@ def test_one_that_a_new_evtchnd_has_not_seen_yet_stays(
         other.close()
     assert not store.has(2)
     assert store.has(1)
+
+
+def test_it_ends_while_evtchnd_does_not_answer(
+    store: Store, daemon: Daemon, guest_process: GuestProcess
+) -> None:
+    """As units that are stopped at the same time: the service manager has
+    evtchnd's socket, and who connects waits. It has a guest's port to close
+    as well."""
+    with Client(daemon.path) as launcher:
+        store.introduce(launcher, guest_process)
+        daemon.stop()
+        assert select.select([daemon.listener], [], [], LIMIT_S)[0]
+        began_s = time.monotonic()
+        store.process.terminate()
+        assert store.process.wait(LIMIT_S) == 0
+        assert time.monotonic() - began_s < LIMIT_S / 3
+        daemon.start()

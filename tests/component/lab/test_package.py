@@ -40,6 +40,7 @@ disk = ['/var/lib/web.img,raw,xvda,w']
 _RUN = """\
 set -e
 exec >/out/log 2>&1
+PS4='+ $SECONDS '
 set -x
 pids() { systemctl show -P MainPID evtchnd xenstored blkbackd xennerd; }
 changes() {
@@ -72,6 +73,7 @@ dpkg -r xenner-xl xenner
 journalctl -q -o cat -u xenner@7 >/out/story
 [ -z "$(systemctl --failed --plain --no-legend)" ]
 [ -z "$(pgrep -u xenner-vm,xenner-blk,xenner-store,xennerd)" ]
+! journalctl -q -o cat | grep Traceback
 # What people have asked for is not a package's to remove.
 dpkg -P xenner
 [ -e /etc/xenner/7.cfg ]
