@@ -79,19 +79,27 @@ static void end_grants(const struct mapping *mapping)
                   mapping->writable);
 }
 
+/* Where those of its size wait to be used again; NULL: they do not. */
+static struct mapping **spares_for(xengnttab_handle *xgt,
+                                   const struct mapping *mapping)
+{
+    if (mapping->link)
+        return &xgt->spare_batch;
+    return mapping->nr_pages == 1 ? &xgt->spare : NULL;
+}
+
 static void forget(xengnttab_handle *xgt, struct mapping *mapping)
 {
-    struct mapping **spare;
+    struct mapping **spares = spares_for(xgt, mapping);
 
     for (uint32_t i = 0; i < mapping->nr_begun; i++)
         granter_put(&xgt->granters, mapping->page[i].granter);
-    if (mapping->nr_pages != 1 && !mapping->link) {
+    if (!spares) {
         free(mapping);
         return;
     }
-    spare = mapping->link ? &xgt->spare_batch : &xgt->spare;
-    mapping->next = *spare;
-    *spare = mapping;
+    mapping->next = *spares;
+    *spares = mapping;
 }
 
 static void unmap(xengnttab_handle *xgt, struct mapping *mapping)
@@ -103,15 +111,24 @@ static void unmap(xengnttab_handle *xgt, struct mapping *mapping)
     forget(xgt, mapping);
 }
 
+/* A spare one, or a new one with room for so many pages; NULL and errno. */
+static struct mapping *take(struct mapping **spares, uint32_t nr_pages)
+{
+    struct mapping *mapping = spares ? *spares : NULL;
+
+    if (mapping)
+        *spares = mapping->next;
+    else
+        mapping = malloc(sizeof(*mapping) + nr_pages * sizeof(struct page));
+    return mapping;
+}
+
 /* Without an address yet; NULL and errno. */
 static struct mapping *new_mapping(xengnttab_handle *xgt, uint32_t nr_pages)
 {
-    struct mapping *mapping = nr_pages == 1 ? xgt->spare : NULL;
+    struct mapping *mapping =
+        take(nr_pages == 1 ? &xgt->spare : NULL, nr_pages);
 
-    if (mapping)
-        xgt->spare = mapping->next;
-    else
-        mapping = malloc(sizeof(*mapping) + nr_pages * sizeof(struct page));
     if (mapping)
         *mapping = (struct mapping){.nr_pages = nr_pages, .clear_offset = ~0U};
     return mapping;
@@ -421,13 +438,8 @@ static int place_batch(struct mapping *batch, int prot, void **addresses)
 /* In the handle's list, with nothing in use yet; NULL and errno. */
 static struct mapping *new_batch(xengnttab_handle *xgt, uint32_t nr_pages)
 {
-    struct mapping *batch = xgt->spare_batch;
+    struct mapping *batch = take(&xgt->spare_batch, XENNER_GNTTAB_MAX_BATCH);
 
-    if (batch)
-        xgt->spare_batch = batch->next;
-    else
-        batch = malloc(sizeof(*batch) +
-                       XENNER_GNTTAB_MAX_BATCH * sizeof(struct page));
     if (!batch)
         return NULL;
     *batch = (struct mapping){.next = xgt->batches,
