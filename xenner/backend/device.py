@@ -148,7 +148,7 @@ class Device(ABC):
                 for name in self.watched:
                     self._store.watch(f"{frontend}/{name}", self.path)
             except OSError:
-                self._refuse(reason_of(f"frontend is no path: {frontend!r}"))
+                self._refuse(f"frontend is no path: {frontend!r}")
                 return
             self._frontend = frontend
             self.log.name_domain(self._domain_fields())
@@ -234,7 +234,7 @@ class Device(ABC):
                 or self._seen.backend is not XenbusState.CONNECTED
             ):
                 raise
-            self._wait(reason_of(str(error)))
+            self._wait(str(error))
             return
         self._missing = ""
         self.log.info("connected, %s", said)
@@ -243,6 +243,7 @@ class Device(ABC):
         """Also what seems to be the frontend's fault may be the host's, who
         does not know a domain yet."""
         self._is_waiting = True
+        text = reason_of(text)
         if text != self._missing:
             self._missing = text
             text = f"{text}: it is tried again"
@@ -269,10 +270,11 @@ class Device(ABC):
         try:
             act()
         except (HostError, GuestError) as error:
-            self._refuse(reason_of(str(error)))
+            self._refuse(str(error))
 
     def _refuse(self, text: str) -> None:
         """Say why, where Linux' backends say it, and close the device."""
+        text = reason_of(text)
         self.log.warning("%s", text)
         self._refused = self._reasons()
         self._store.write(f"error/{self.path}", {"error": text})
