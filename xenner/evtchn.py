@@ -222,11 +222,16 @@ class Evtchnd:
     def close_port(self, port: Port) -> None:
         """Close a port; its peer, if any, is unbound again."""
         with self._lock:
-            try:
-                self._call(abi.EVTCHND_CLOSE, port=port)
-            finally:
-                # Without evtchnd there is no port either.
-                self._held.forget(port)
+            self._call(abi.EVTCHND_CLOSE, port=port)
+            self._held.forget(port)
+
+    def drop_port(self, port: Port) -> None:
+        """Close a port of which nobody will ask again: an evtchnd that cannot
+        be told does not hear of it when it is back."""
+        with self._lock:
+            with suppress(OSError):
+                self.close_port(port)
+            self._held.forget(port)
 
     def reset(self) -> None:
         """Close all our ports."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 from xenner import abi
@@ -71,7 +71,7 @@ class Guests:
             channel = self.evtchnd.bind_interdomain(
                 Domid(domain.domid), Port(domain.port)
             )
-            stack.callback(self._close_port, channel.port)
+            stack.callback(self.evtchnd.drop_port, channel.port)
             for fd in (channel.in_fd, channel.out_fd):
                 stack.callback(os.close, fd)
             pending = MappedPending(
@@ -105,7 +105,3 @@ class Guests:
 
     def _vmcore(self, domid: int) -> Path:
         return self._runtime_dir / f"vmcore.{domid}"
-
-    def _close_port(self, port: Port) -> None:
-        with suppress(OSError):
-            self.evtchnd.close_port(port)

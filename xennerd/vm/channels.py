@@ -154,7 +154,7 @@ class GuestChannels:
             except HostError as error:
                 # KVM has room for 1000 of them.
                 self._forget(channel.port)
-                self._evtchnd.close_port(channel.port)
+                self._evtchnd.drop_port(channel.port)
                 raise OSError(errno.ENOSPC, str(error)) from error
             # KVM wants to see it again when it is to let go.
             self._rung[channel.port] = os.dup(channel.out_fd)

@@ -204,7 +204,7 @@ class Machine:
         console = self._outside.host.bind_interdomain(
             self.plan.domid, self.console_port
         )
-        self._stack.callback(self._outside.close_port, console.port)
+        self._stack.callback(self._outside.host.drop_port, console.port)
         self._stack.callback(console.close)
         self.console_out_fd = console.in_fd
 

@@ -18,7 +18,7 @@ from xenner import abi
 from xenner.errors import HostError
 from xenner.evtchn import Evtchnd, EvtchndError
 from xenner.settling import keep_connected
-from xenner.types import Domid, Port, ShutdownReason
+from xenner.types import Domid, ShutdownReason
 from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.devicenodes import device_nodes
 from xennerd.guestnodes import (
@@ -128,11 +128,6 @@ class Outside:
     def tell_end(self, reason: ShutdownReason) -> None:
         """The domain has ended by itself; who watches domains hears of it."""
         self.host.shut_down(self.domid, reason)
-
-    def close_port(self, port: Port) -> None:
-        """Close one of the host's; an evtchnd that is gone has none."""
-        with suppress(OSError):
-            self.host.close_port(port)
 
 
 def _read_all(store: Xenstore, frontend: str) -> dict[str, str]:

@@ -218,6 +218,20 @@ def test_without_evtchnd_a_request_is_refused_in_the_end(rig: Rig) -> None:
     assert rig.ask(CLOSE, "32", port)[0] == 0
 
 
+def test_what_was_dropped_without_evtchnd_does_not_come_back(rig: Rig) -> None:
+    port = rig.alloc()
+    theirs = rig.outside.host.bind_interdomain(DOMID, port)
+    rig.daemon.stop(signal.SIGKILL)
+    rig.daemon.listener.close()
+    rig.outside.host.drop_port(theirs.port)
+    theirs.close()
+    rig.daemon.listen()
+    rig.daemon.start()
+    rig.outside.host.settle()
+    assert rig.outside.host.domids() == [DOMID]
+    assert rig.status(port) == (UNBOUND, 0, HOST, 0)
+
+
 # What emu asks for
 
 
