@@ -36,8 +36,6 @@ _XEN_ARGUMENTS = (
     "xpti=off spec-ctrl=no,eager-fpu"
 )
 _DOM0_CONSOLE = "console=hvc0 "
-# With a thread for each processor KVM loses its guests: see README.md.
-_ACCELERATOR = "tcg,thread=single"
 # What a monitor's end is to its client.
 _GONE = (QMPError, OSError, EOFError)
 # For initramfs.sh.
@@ -129,7 +127,7 @@ def _qemu_command(parts: Parts) -> list[str]:
         str(qemu / "usr/bin/qemu-system-x86_64"),
         *("-L", f"{share}/qemu", "-L", f"{share}/seabios"),
         *("-nodefaults", "-no-user-config", "-display", "none"),
-        *("-M", "q35", "-accel", _ACCELERATOR, "-cpu", "max"),
+        *("-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"),
         *("-smp", "2", "-m", str(MEMORY_MIB)),
         *_boot(parts),
         *("-serial", f"file:{parts.directory}/console"),

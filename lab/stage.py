@@ -9,7 +9,6 @@ suite as its wheel installs it.
 """
 
 import compileall
-import fcntl
 import os
 import shutil
 import subprocess
@@ -61,30 +60,22 @@ _XEN_FILES = (
 @contextmanager
 def make_stage() -> Iterator[Path]:
     """A directory with everything above, removed at the end."""
-    BUILD.mkdir(parents=True, exist_ok=True)
+    with step("wheel"):
+        wheel = _build_wheel()
     with TemporaryDirectory(prefix="stage-", dir=BUILD) as name:
         stage = Path(name)
-        with step("wheel"), _wheel_locked():
-            _install_wheel(_build_wheel(), stage / "root")
+        _install_wheel(wheel, stage / "root")
         _copy_tree(stage / "tree")
         _write_environment(stage / "env")
         _pack(stage)
         yield stage
 
 
-@contextmanager
-def _wheel_locked() -> Iterator[None]:
-    """Against other labs that are started from this tree."""
-    with (BUILD / "wheel.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _build_wheel() -> Path:
     """Build it with the tools of this Python's environment."""
     directory = BUILD / "wheel"
     shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir()
+    directory.mkdir(parents=True)
     build = (
         "import mesonpy, sys; "
         "mesonpy.build_wheel(sys.argv[1], {'build-dir': sys.argv[2]})"

@@ -7,13 +7,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from tests.places.beside import Output, beside
+from tests.places.again import run_with_lost
 from tests.places.programs import make_all
 from tests.places.rules import Place, kvm_refusal
 from tests.places.runs import Job, host_job, lab_job, run_job
-from tests.places.summary import Ran, render, together
+from tests.places.summary import Ran, render
 
-_LABS = "tests/component/lab"
 _EPILOG = """\
 Other arguments go to pytest. Without any argument everything runs in all
 places and a table follows; with arguments for pytest, but no --where, pytest
@@ -68,12 +67,9 @@ def required_here(*, has_kvm: bool) -> str:
     return ",".join(names)
 
 
-def _job(
-    place: Place, arguments: Sequence[str], *, has_kvm: bool, name: str
-) -> Job:
+def _job(place: Place, arguments: Sequence[str], *, has_kvm: bool) -> Job:
     if place is Place.HOST:
-        required = required_here(has_kvm=has_kvm)
-        return host_job(arguments, required=required, name=name)
+        return host_job(arguments, required=required_here(has_kvm=has_kvm))
     return lab_job(
         place,
         arguments,
@@ -82,43 +78,21 @@ def _job(
     )
 
 
-def _run(
-    place: Place,
-    arguments: Sequence[str],
-    *,
-    has_kvm: bool,
-    name: str = "record",
-    output: Output = sys.stdout.buffer,
-) -> Ran:
-    output.write(f"\n== {place} ==\n".encode())
-    output.flush()
+def _run(place: Place, arguments: Sequence[str], *, has_kvm: bool) -> Ran:
+    print(f"\n== {place} ==", flush=True)
     if place is not Place.HOST:
         try:
             make_all()
         except subprocess.CalledProcessError as error:
             # The compiler has said why.
             return Ran(place=place, problem=str(error))
-    job = _job(place, arguments, has_kvm=has_kvm, name=name)
-    return run_job(job, output)
 
+    def run(again: Sequence[str]) -> Ran:
+        # A test's name is enough; what else was asked for chose it.
+        job = _job(place, again or arguments, has_kvm=has_kvm)
+        return run_job(job, sys.stdout.buffer)
 
-def _run_all(runs: list[Ran], *, has_kvm: bool) -> None:
-    """Everything in all places, into `runs` as it ends.
-
-    The machine takes one processor and minutes. Beside it are those that do
-    not mind: the labs' own tests, which wait for a machine most of the time,
-    and the container's.
-    """
-    runs.append(_run(Place.HOST, [f"--ignore={_LABS}"], has_kvm=has_kvm))
-
-    def run_machine(output: Output) -> Ran:
-        return _run(Place.MACHINE, [], has_kvm=has_kvm, output=output)
-
-    with beside(run_machine, sys.stdout.buffer) as wait_for_machine:
-        labs = _run(Place.HOST, [_LABS], has_kvm=has_kvm, name="labs")
-        runs[0] = together(runs[0], labs)
-        runs.append(_run(Place.CONTAINER, [], has_kvm=has_kvm))
-        runs.append(wait_for_machine())
+    return run_with_lost(run)
 
 
 def main() -> int:
@@ -131,11 +105,8 @@ def main() -> int:
         os.execv(job.command[0], list(job.command))
     runs: list[Ran] = []
     try:
-        if where is None:
-            _run_all(runs, has_kvm=has_kvm)
-        else:
-            for place in where:
-                runs.append(_run(place, arguments, has_kvm=has_kvm))
+        for place in where or Place:
+            runs.append(_run(place, arguments, has_kvm=has_kvm))
     except KeyboardInterrupt:
         print("\ninterrupted")
         return 130

@@ -15,6 +15,8 @@ import pytest
 from tests.places.rules import floor_of
 
 LEFT_OUT = "left out"
+# xennerd/vm says so of a guest that ended in one.
+_TRIPLE_FAULT = "crashed: triple fault"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +25,8 @@ class Result:
 
     `outcome` is "passed", "failed" or "skipped", `reason` why it was skipped.
     `left_out` has what a guest said of checks that it did not make, which no
-    outcome shows: recorded as the property LEFT_OUT.
+    outcome shows: recorded as the property LEFT_OUT. `is_lost`: it failed, and
+    what it said has a guest's triple fault in it.
     """
 
     test: str
@@ -32,6 +35,7 @@ class Result:
     seconds: float
     reason: str = ""
     left_out: tuple[str, ...] = ()
+    is_lost: bool = False
 
 
 def read_record(text: str) -> tuple[list[Result], int | None]:
@@ -71,6 +75,7 @@ class _Run:
     seconds: float = 0.0
     reason: str = ""
     left_out: tuple[str, ...] = ()
+    is_lost: bool = False
 
 
 @dataclass(slots=True, eq=False)  # pluggy hashes its plugins
@@ -87,6 +92,7 @@ class Recorder:
         run.seconds += report.duration
         if report.failed:
             run.outcome = "failed"
+            run.is_lost |= _TRIPLE_FAULT in report.longreprtext
         elif report.skipped and run.outcome == "passed":
             run.outcome, run.reason = "skipped", skip_reason(report)
         # Each phase's report has those of the phases before it.
@@ -129,6 +135,7 @@ class Recorder:
             seconds=round(run.seconds, 3),
             reason=run.reason if run.outcome == "skipped" else "",
             left_out=run.left_out,
+            is_lost=run.is_lost,
         )
         self._write(asdict(result))
 

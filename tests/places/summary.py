@@ -3,7 +3,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tests.places.record import Result
 from tests.places.rules import FLOORS, Place
@@ -17,12 +17,14 @@ class Ran:
 
     `problem` says why the place could not be used or did not come to its end;
     it is empty when pytest did. `seconds` is the time from start to end.
+    `lost` are the tests that were run once more; see again.py.
     """
 
     place: Place
     results: tuple[Result, ...] = ()
     seconds: float = 0.0
     problem: str = ""
+    lost: tuple[str, ...] = ()
 
     @property
     def is_good(self) -> bool:
@@ -30,16 +32,6 @@ class Ran:
         return not self.problem and not any(
             result.outcome == "failed" for result in self.results
         )
-
-
-def together(first: Ran, second: Ran) -> Ran:
-    """Two runs in one place, one after the other."""
-    return replace(
-        first,
-        results=(*first.results, *second.results),
-        seconds=first.seconds + second.seconds,
-        problem="\n".join(filter(None, (first.problem, second.problem))),
-    )
 
 
 def _cell(results: Sequence[Result], seconds: float) -> str:
@@ -102,6 +94,7 @@ def render(runs: Sequence[Ran]) -> str:
         for place, result in each
         if result.outcome == "failed"
     ]
+    lost = [f"{ran.place}: {test}" for ran in runs for test in ran.lost]
     # Once for all flavours and ways to boot the same guest.
     left_out = dict.fromkeys(
         f"{place}: {line}" for place, result in each for line in result.left_out
@@ -117,6 +110,7 @@ def render(runs: Sequence[Ran]) -> str:
             render_table(runs),
             *_list("left out inside guests", list(left_out)),
             *_list("skipped", skipped),
+            *_list("lost by the place's KVM, and run once more", lost),
             *_list("failed", failed),
             *_list("could not run, or not to the end", broken),
         ]

@@ -5,12 +5,14 @@ enabled: a container, whose life is that of its systemd, and a machine."""
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lab.container import start_container
+from lab.errors import LabError, TimeLimitError
 from tests.kvm.diskguest import file_in, is_clean, make_initrd, make_root
 
 if TYPE_CHECKING:
@@ -143,30 +145,57 @@ debugfs -R 'cat /boots' /dev/lab/web >/out/boots
 """
 
 
+# What KVM under TCG does to a guest now and then: lab/README.md.
+HAS_FAULTED = f"journalctl -q -u {UNIT} --grep 'triple fault' >&2"
 SHOW = "journalctl -q -b -n 200 -o short-monotonic --no-hostname >&2"
+# Nothing here takes so long, unless a processor does not come back from a
+# guest: as tests/places/runs.py has it.
+STANDSTILL_S = 240
+# ssh's own, when the connection ends before the command.
+IS_CUT_OFF = 255
 
 
-def _do(machine: Machine, command: str) -> None:
-    """As an operator, whose journal says why it fails."""
-    status = machine.run(command, limit_s=240)
-    if status:
-        machine.run(SHOW, limit_s=60)
-    assert status == 0
+def _does(machine: Machine, command: str) -> bool:
+    """False: the emulator has not carried on, and has to be asked again."""
+    try:
+        status = machine.run(command, limit_s=STANDSTILL_S)
+    except TimeLimitError as error:
+        print(error)
+        with suppress(LabError):
+            machine.run(SHOW, limit_s=60)
+        return False
+    if status == 0:
+        return True
+    machine.run(SHOW, limit_s=60)
+    if status == IS_CUT_OFF:
+        return False
+    assert machine.run(HAS_FAULTED, limit_s=60) == 0, f"status {status}"
+    return False
+
+
+def _is_up_after_reboot(stage: Path, out: Path) -> bool:
+    """False: as of _does()."""
+    # Its packages are the host's only.
+    from lab.machine import boot_machine
+
+    with boot_machine(stage=stage, out=out) as machine:
+        if not _does(machine, SET_UP + IS_UP):
+            return False
+        machine.reboot()
+        return _does(machine, IS_UP) and _does(machine, LOOK)
 
 
 def test_an_enabled_guest_is_up_after_a_reboot_of_the_machine(
     debian_kernel: Path, lab_root: Path, out: Path, tmp_path: Path
 ) -> None:
-    # Its packages are the host's only.
-    from lab.machine import boot_machine
     from lab.stage import make_stage
 
     _make_guest(debian_kernel, tmp_path, out)
     (out / "bridge.service").write_text(BRIDGE)
     (out / "1.cfg").write_text(MACHINE_CONFIG)
-    with make_stage() as stage, boot_machine(stage=stage, out=out) as machine:
-        _do(machine, SET_UP + IS_UP)
-        machine.reboot()
-        _do(machine, IS_UP)
-        _do(machine, LOOK)
+    with make_stage() as stage:
+        # The second machine knows nothing of the first.
+        assert _is_up_after_reboot(stage, out) or _is_up_after_reboot(
+            stage, out
+        )
     assert (out / "boots").read_bytes() == b"up\nup\n"

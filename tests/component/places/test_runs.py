@@ -5,6 +5,7 @@ none, with all that can go wrong in one."""
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -138,6 +139,27 @@ def test_ends_that_are_no_ends(
     text = f"echo '{record}' >{tmp_path}/out/record; exit {status}"
     ran = run_job(job(tmp_path, "sh", "-c", text), BytesIO())
     assert ran.problem
+
+
+def test_a_place_that_stands_still_is_started_once_more(
+    tmp_path: Path,
+) -> None:
+    record = f"echo '{{\"status\": 0}}' >{tmp_path}/out/record"
+    first = (
+        f"[ -e {tmp_path}/was ] || {{ touch {tmp_path}/was; exec sleep 60; }}"
+    )
+    still = job(tmp_path, "sh", "-c", f"echo on; {first}; {record}")
+    output = BytesIO()
+    assert run_job(replace(still, silence_s=0.5), output).problem == ""
+    assert b"stands still" in output.getvalue()
+    assert output.getvalue().count(b"on\n") == 2
+
+
+def test_a_place_that_stands_still_twice_has_failed(tmp_path: Path) -> None:
+    still = job(tmp_path, "sleep", "60")
+    ran = run_job(replace(still, silence_s=0.5), BytesIO())
+    assert not ran.is_good
+    assert "twice" in ran.problem
 
 
 def test_no_lab_command_at_all(tmp_path: Path) -> None:

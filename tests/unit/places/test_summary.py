@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from tests.places.record import Result
 from tests.places.rules import Place
-from tests.places.summary import Ran, render, render_table, together
+from tests.places.summary import Ran, render, render_table
 
 
 def result(
@@ -90,17 +90,3 @@ def test_a_place_that_could_not_run_is_told_with_why() -> None:
 def test_tests_outside_of_all_floors_are_counted() -> None:
     stray = Ran(place=Place.HOST, results=(result("x", floor="other"),))
     assert "other" in render_table([stray])
-
-
-def test_two_runs_of_one_place_are_one() -> None:
-    labs = Ran(
-        place=Place.HOST,
-        results=(result("e", floor="component"),),
-        seconds=2.0,
-        problem="no lab",
-    )
-    both = together(HOST, labs)
-    assert both.results == HOST.results + labs.results
-    assert both.seconds == HOST.seconds + 2
-    assert not both.is_good
-    assert together(HOST, replace(labs, problem="")).is_good
