@@ -5,6 +5,7 @@ enabled: a container, whose life is that of its systemd, and a machine."""
 from __future__ import annotations
 
 import shutil
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.container import start_container
-from lab.errors import LabError, TimeLimitError
+from lab.errors import TimeLimitError
 from tests.kvm.diskguest import file_in, is_clean, make_initrd, make_root
 
 if TYPE_CHECKING:
@@ -155,18 +156,23 @@ STANDSTILL_S = 240
 IS_CUT_OFF = 255
 
 
+def _show(machine: Machine) -> None:
+    """Its journal, beside a command that may not have ended."""
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run([*machine.ssh("-T"), SHOW], timeout=60)
+
+
 def _does(machine: Machine, command: str) -> bool:
     """False: the emulator has not carried on, and has to be asked again."""
     try:
         status = machine.run(command, limit_s=STANDSTILL_S)
     except TimeLimitError as error:
         print(error)
-        with suppress(LabError):
-            machine.run(SHOW, limit_s=60)
+        _show(machine)
         return False
     if status == 0:
         return True
-    machine.run(SHOW, limit_s=60)
+    _show(machine)
     if status == IS_CUT_OFF:
         return False
     assert machine.run(HAS_FAULTED, limit_s=60) == 0, f"status {status}"
