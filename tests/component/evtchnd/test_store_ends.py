@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -158,8 +157,7 @@ def test_it_ends_while_evtchnd_does_not_answer(
         store.introduce(launcher, guest_process)
         daemon.stop()
         assert select.select([daemon.listener], [], [], LIMIT_S)[0]
-        began_s = time.monotonic()
         store.process.terminate()
-        assert store.process.wait(LIMIT_S) == 0
-        assert time.monotonic() - began_s < LIMIT_S / 3
+        # Less than evtchnd is given to answer.
+        assert store.process.wait(LIMIT_S / 3) == 0
         daemon.start()
