@@ -19,9 +19,9 @@ TOP = HERE.parent.parent
 # Without start.c, traps.c, crash.c and uaccess.c: those are the entry code's
 # other half, and emu_native.c stands in for it.
 EMU = (
-    "bounce callback console_io context descriptor_tables evtchn gnttab "
-    "hypercall iret memory misc mm mmu_update mmuext ports privop sched smp "
-    "tick time vcpu version"
+    "bounce callback console_io context control cpuid descriptor_tables "
+    "evtchn gnttab hypercall io iret memory misc mm mmu_update mmuext msr "
+    "ports privop sched smp tick time vcpu version"
 ).split()
 
 FLAGS = [
