@@ -67,7 +67,7 @@ def find_qemu() -> Path:
 
 def _unpack(directory: Path) -> None:
     state = directory / "apt"
-    apt = Apt(state, sources(backports=True))
+    apt = Apt(state, sources("backports"))
     for deb in apt.download(_PACKAGES, directory):
         subprocess.run(["dpkg-deb", "--extract", deb, directory], check=True)
         deb.unlink()

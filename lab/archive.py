@@ -4,22 +4,14 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from lab.cache import find_or_make, key_of, remove
-from lab.errors import LabError
-from lab.steps import run_quietly, step
+from lab.steps import run_quietly
 
 SUITE = "bookworm"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _MIRROR = "http://deb.debian.org/debian"
 _SECURITY = "http://deb.debian.org/debian-security"
-# The emulator and its firmware; their libraries are the installed QEMU's.
-_QEMU_PACKAGES = (
-    "qemu-system-x86",
-    "qemu-system-common",
-    "qemu-system-data",
-    "seabios",
-)
 
 
 def mirror() -> str:
@@ -39,12 +31,15 @@ def mirror() -> str:
     return _MIRROR
 
 
-def sources(*, backports: bool = False) -> list[str]:
-    """Lines of sources.list for the suite, its updates and its security."""
+def sources(kind: Literal["release", "backports", "unstable"]) -> list[str]:
+    """Lines of sources.list for the release with its updates and its security,
+    for its backports, or for the suite from which releases are made."""
     signed = f"deb [signed-by={KEYRING}]"
     site = mirror()
-    if backports:
+    if kind == "backports":
         return [f"{signed} {site} {SUITE}-backports main"]
+    if kind == "unstable":
+        return [f"{signed} {site} unstable main"]
     security = re.sub(r"/debian/?$", "/debian-security", site)
     if not security.endswith("/debian-security"):
         security = _SECURITY
@@ -58,10 +53,17 @@ def sources(*, backports: bool = False) -> list[str]:
 class Apt:
     """An apt of its own in a directory: this machine's is not changed.
 
+    `is_empty_system`: it is to know of no installed package.
     Raises LabError where the archive cannot be reached.
     """
 
-    def __init__(self, state: Path, lines: Sequence[str]) -> None:
+    def __init__(
+        self,
+        state: Path,
+        lines: Sequence[str],
+        *,
+        is_empty_system: bool = False,
+    ) -> None:
         for part in ("lists/partial", "cache/archives/partial"):
             (state / part).mkdir(parents=True)
         (state / "sources.list").write_text("".join(f"{x}\n" for x in lines))
@@ -74,6 +76,9 @@ class Apt:
             *("-o", "APT::Sandbox::User=root"),
             *("-o", "Acquire::Retries=3"),
         ]
+        if is_empty_system:
+            (state / "status").touch()
+            self._options += ["-o", f"Dir::State::status={state}/status"]
         run_quietly(["apt-get", *self._options, "update"])
 
     def dependencies(self, package: str) -> list[str]:
@@ -83,30 +88,16 @@ class Apt:
         )
         return re.findall(r"^ *\|?Depends: (\S+)$", listing, re.MULTILINE)
 
+    def installation(self, package: str) -> list[str]:
+        """Names of what its installation would bring, without what is only
+        recommended."""
+        words = ["--no-install-recommends", "--simulate", "install", package]
+        listing = run_quietly(["apt-get", *self._options, *words])
+        return re.findall(r"^Inst (\S+) ", listing, re.MULTILINE)
+
     def download(self, packages: Sequence[str], directory: Path) -> list[Path]:
         """The packages' newest .deb files, in `directory`."""
         run_quietly(
             ["apt-get", *self._options, "download", *packages], cwd=directory
         )
         return sorted(directory.glob("*.deb"))
-
-
-def find_qemu() -> Path:
-    """Directory with the newest QEMU of Debian's archives for this release,
-    unpacked: its programs are in usr/bin."""
-    key = key_of([Path(__file__)])
-    return find_or_make("qemu", key, _unpack_qemu)
-
-
-def _unpack_qemu(directory: Path) -> None:
-    with step("qemu"):
-        state = directory / "apt"
-        apt = Apt(state, sources(backports=True))
-        for deb in apt.download(_QEMU_PACKAGES, directory):
-            run_quietly(["dpkg-deb", "--extract", deb, directory])
-            deb.unlink()
-        remove(state)
-        emulator = directory / "usr/bin/qemu-system-x86_64"
-        if not emulator.exists():
-            raise LabError(f"no {emulator.name} in Debian's backports")
-        run_quietly([emulator, "-version"])

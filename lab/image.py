@@ -102,7 +102,7 @@ def _make_image(directory: Path) -> None:
 def _unpack_kernel(directory: Path) -> None:
     """Debian's current kernel: directory/vmlinuz and directory/modules/."""
     state = directory / "apt"
-    apt = Apt(state, sources())
+    apt = Apt(state, sources("release"))
     (package, *_) = (
         name
         for name in apt.dependencies("linux-image-amd64")

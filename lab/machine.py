@@ -21,8 +21,8 @@ from tempfile import TemporaryDirectory
 from qemu.qmp import QMPError
 from qemu.qmp.legacy import QEMUMonitorProtocol
 
-from lab.archive import find_qemu
 from lab.cache import find_or_make, key_of
+from lab.emulator import find_qemu
 from lab.errors import LabError, TimeLimitError
 from lab.image import Image, find_image, image_inputs
 from lab.qemu import Parts, start_qemu
@@ -254,7 +254,12 @@ def _wait_resumed(machine: Machine) -> None:
 def _find_state() -> Path:
     """Directory with a booted machine's state and its second disk."""
     key = key_of(
-        [*image_inputs(), Path(__file__), HERE / "qemu.py", str(find_qemu())]
+        [
+            *image_inputs(),
+            Path(__file__),
+            HERE / "qemu.py",
+            str(find_qemu().directory),
+        ]
     )
     return find_or_make("state", key, _boot_and_save)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from qemu.qmp import QMPError
 from qemu.qmp.legacy import QEMUMonitorProtocol
 
-from lab.archive import find_qemu
+from lab.emulator import find_qemu
 from lab.errors import LabError
 from lab.image import Image
 
@@ -118,14 +118,11 @@ def _open_monitor(
 
 
 def _qemu_command(parts: Parts) -> list[str]:
-    qemu = find_qemu()
-    share = qemu / "usr/share"
     virtfs = "security_model=none"
     return [
         # Nothing of the lab outlives the one who started it.
         *("setpriv", "--pdeathsig", "KILL"),
-        str(qemu / "usr/bin/qemu-system-x86_64"),
-        *("-L", f"{share}/qemu", "-L", f"{share}/seabios"),
+        *find_qemu().command,
         *("-nodefaults", "-no-user-config", "-display", "none"),
         *("-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"),
         *("-smp", "2", "-m", str(MEMORY_MIB)),

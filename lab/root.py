@@ -134,7 +134,7 @@ def _make_root(directory: Path) -> None:
                 ),
                 SUITE,
                 str(root),
-                *sources(),
+                *sources("release"),
             ]
         )
         _configure(root)

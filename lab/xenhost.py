@@ -51,7 +51,7 @@ def find_xen() -> XenFiles:
 def _unpack(directory: Path) -> None:
     with step("xen"):
         state, root = directory / "apt", directory / "root"
-        apt = Apt(state, sources())
+        apt = Apt(state, sources("release"))
         lines = _PACKAGES.read_text().splitlines()
         names = [line for line in lines if line[:1] not in ("", "#")]
         for deb in apt.download(names, directory):
