@@ -16,6 +16,9 @@ demo: setup
 check: setup
 	@tools/check
 
+test: setup
+	@tools/check -q tests/style tests/unit tests/native
+
 bench: setup
 	@$(PYTHON) -m bench $(BENCH)
 
@@ -33,4 +36,4 @@ install:
 deb:
 	@tools/deb
 
-.PHONY: help setup demo check bench lab lab-run install deb
+.PHONY: help setup demo check test bench lab lab-run install deb

@@ -80,9 +80,18 @@ def _list(title: str, lines: Sequence[str]) -> list[str]:
     return ["", f"{title}:", *(f"  {line}" for line in lines)] if lines else []
 
 
+def verdict(runs: Sequence[Ran]) -> str:
+    """The last line of all: "12 passed, 0 failed", and what was skipped. A
+    place that could not run, or not to its end, is one that failed."""
+    counts = Counter(result.outcome for ran in runs for result in ran.results)
+    counts["failed"] += sum(bool(ran.problem) for ran in runs)
+    words = ("passed", "failed", *(["skipped"] if counts["skipped"] else []))
+    return ", ".join(f"{counts[word]} {word}" for word in words)
+
+
 def render(runs: Sequence[Ran]) -> str:
     """The table; then what guests left out, each skip with its reason, each
-    failure, and each place that was not what it should be."""
+    failure, each place that was not what it should be, and the verdict."""
     each = [(ran.place, result) for ran in runs for result in ran.results]
     skipped = [
         f"{place}: {result.test}: {result.reason}"
@@ -113,5 +122,7 @@ def render(runs: Sequence[Ran]) -> str:
             *_list("lost by the place's KVM, and run once more", lost),
             *_list("failed", failed),
             *_list("could not run, or not to the end", broken),
+            "",
+            verdict(runs),
         ]
     )

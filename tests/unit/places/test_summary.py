@@ -53,7 +53,8 @@ def test_what_follows_the_table() -> None:
         "\n\nskipped:\n"
         "  machine: tests/system/test_d.py::test: lvm: no group\n"
         "\nfailed:\n"
-        "  machine: tests/kvm/test_b.py::test"
+        "  machine: tests/kvm/test_b.py::test\n"
+        "\n3 passed, 1 failed, 1 skipped"
     )
 
 
@@ -61,12 +62,13 @@ def test_what_guests_left_out_is_told_once() -> None:
     again = replace(result("b"), left_out=("iret: no selectors",))
     ran = Ran(place=Place.HOST, results=(again, again))
     assert render([ran]).endswith(
-        "\n\nleft out inside guests:\n  host: iret: no selectors"
+        "\n\nleft out inside guests:\n  host: iret: no selectors\n"
+        "\n2 passed, 0 failed"
     )
 
 
 def test_nothing_follows_where_all_is_good() -> None:
-    assert render([HOST]) == render_table([HOST])
+    assert render([HOST]) == f"{render_table([HOST])}\n\n3 passed, 0 failed"
     assert HOST.is_good
 
 
@@ -85,6 +87,7 @@ def test_a_place_that_could_not_run_is_told_with_why() -> None:
     assert "  container: no lab, status 125:\n  lab: try as root" in text
     last_row = render_table([HOST, broken]).splitlines()[-1]
     assert last_row.endswith("BROKEN")
+    assert text.endswith("\n\n3 passed, 1 failed")
 
 
 def test_tests_outside_of_all_floors_are_counted() -> None:
