@@ -39,6 +39,8 @@ exit_critical_lo = exit_critical & 0xffffffff;
 exit_critical_end_lo = exit_critical_end & 0xffffffff;
 exit_again_lo = exit_again & 0xffffffff;
 emu_high = image_start >> 32;
+/* The three highest bytes, and the lowest of FLAT_RING3_CS64 behind them. */
+rip_end_cs64 = (emu_high >> 8) | 0x33 << 24;
 
 ASSERT((image_start >> 32) == (image_end >> 32), "image crosses 4 GiB")
 ASSERT(image_end - image_start <= EMU_IMAGE_BYTES, "image does not fit")

@@ -39,6 +39,7 @@
 #define E_RSP 32
 /* With vector and error code at %rsp: */
 #define V_RIP 16
+#define V_CS 24
 
 /* Clobbers %rax. n as AT()'s. */
 .macro LOAD_KERNEL_ROOT n
@@ -51,9 +52,9 @@
 
 /*
  * Stubs of the vectors that have no entry of their own below. Those that an
- * iretq of our own can raise while the user's root is loaded look at the
- * address first; at an address of emu's a guest process raises none of them,
- * as it cannot fetch there.
+ * iretq of our own can raise while the user's root is loaded look at the ring
+ * first. The address would not do: a far transfer to 32-bit code takes any
+ * process to one of emu's, and raises #GP there instead of fetching.
  */
 #define IRETQ_RAISES(n) ((n) >= 10 && (n) <= 13)
 
@@ -77,8 +78,8 @@ slow_stubs:
 
 /* %rsp: vector slot, 56 bytes below the end. All registers the guest's. */
 FUNC(descend_unless_emu)
-        cmpl    $emu_high, (V_RIP + 4)(%rsp)
-        je      fault_in_emu
+        testb   $3, V_CS(%rsp)
+        jz      fault_in_emu
 descend:
         cmpl    $0, AT(user_root, 56)
         je      1f
@@ -123,13 +124,17 @@ END(slow_page_fault)
  * the way out has set the stack pointer to just that, where a guest that is
  * sane never has its own. One that does and halts goes back to where it last
  * went on, as it could have done by itself.
+ *
+ * The second compare is of rip's three highest bytes and cs's lowest, which
+ * says that it was 64-bit code: in any other a process has the rip it likes.
  */
+
 FUNC(slow_general_protection)
         cmpq    %rsp, E_RSP(%rsp)
         je      ring0_exit
         cmpl    $ring0_call_lo, E_RIP(%rsp)
         jne     1f
-        cmpl    $emu_high, (E_RIP + 4)(%rsp)
+        cmpl    $rip_end_cs64, (E_RIP + 5)(%rsp)
         jne     1f
         jmpq    *%rax                           /* ring0_call chose op_*. */
 1:      pushq   $X86_TRAP_GP

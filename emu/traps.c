@@ -194,6 +194,9 @@ static void interrupt(struct vcpu *v, const struct emu_frame *f)
  * ring 3 there: #PF on the fetch). From the kernel an interrupt fell between
  * SYSCALL and emu: go back to before it, as if it had come earlier.
  * True if the frame now is a system call's.
+ *
+ * User space can jump to the stub as well. At its start that is a system call
+ * of whatever it says that its flags were; further in, a fetch like any other.
  */
 static bool stopped_on_stub(struct vcpu *v, struct emu_frame *f)
 {
@@ -203,11 +206,14 @@ static bool stopped_on_stub(struct vcpu *v, struct emu_frame *f)
         return false;
     if (f->rip == stub && f->vector == X86_TRAP_PF && !v->pub.in_kernel) {
         f->rip = f->rcx;
-        f->rflags = f->r11;
+        f->rflags =
+            (f->r11 & RFLAGS_DEFINED & ~(RFLAGS_IOPL | RFLAGS_VM)) | RFLAGS_IF;
         f->vector = EMU_FRAME_SYSCALL;
         f->error_code = 0;
         return true;
     }
+    if (!v->pub.in_kernel)
+        return false;
     if (f->rip != stub)
         f->rsp = v->syscall_rsp;
     f->rip = f->rcx - 2;

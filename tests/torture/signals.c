@@ -9,6 +9,7 @@
 #include <sys/time.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 static volatile sig_atomic_t nr_signals, nr_faults, depth, max_depth;
@@ -127,6 +128,45 @@ static void die_hole_code(void)
     ((void (*)(void))0xffff808000010000)();
 }
 
+/* To 32-bit code there: #GP, with a saved rip that is in the hole. */
+static void die_hole_32bit(void)
+{
+    __asm__ volatile("push %0; push $0; push $0x202; push $0x23; push %1\n"
+                     "iretq" ::"r"(0x2bUL),
+                     "r"(0xffff808000010000));
+}
+
+static uint64_t jumped_from;
+
+/* Is the stack pointer of the context that which the process had? */
+static void on_jump(int number, siginfo_t *info, void *context)
+{
+    const ucontext_t *u = context;
+
+    (void)number;
+    (void)info;
+    _exit(u->uc_mcontext.gregs[REG_RSP] == (greg_t)jumped_from);
+}
+
+/* Into the code by which SYSCALL enters xenner, behind its first instruction:
+ * what stood there of others must not become the process's. */
+static void jump_into_entry(void)
+{
+    static char stack[65536];
+    stack_t alternate = {.ss_sp = stack, .ss_size = sizeof(stack)};
+    struct sigaction action = {
+        .sa_sigaction = on_jump,
+        .sa_flags = SA_SIGINFO | SA_ONSTACK,
+    };
+
+    sigaltstack(&alternate, NULL);
+    sigaction(SIGSEGV, &action, NULL);
+    __asm__ volatile("mov %%rsp, %0; jmp *%1"
+                     : "=m"(jumped_from)
+                     : "r"(0xffff818000505107), "c"(0UL)
+                     : "memory");
+}
+
 static void die_divide(void)
 {
     volatile int zero = 0;
@@ -185,6 +225,8 @@ void deaths(void)
     result("signal: kernel address", death(die_kernel));
     result("signal: hole", death(die_hole));
     result("signal: hole, code", death(die_hole_code));
+    result("signal: hole, 32-bit", death(die_hole_32bit));
+    result("jump into the hole", death(jump_into_entry));
     result("signal: divide", death(die_divide));
     result("signal: undefined", death(die_undefined));
     result("signal: hlt", death(die_privileged));
