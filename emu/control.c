@@ -51,9 +51,10 @@ bool write_cr(struct vcpu *v, unsigned int nr, uint64_t value)
         v->info->arch.cr2 = value;
         return true;
     case 3:
-        if (!mfn_guest(value >> PAGE_SHIFT))
-            crash_domain("mov to cr3 of a page that is not the guest's");
+        if (use_root(value >> PAGE_SHIFT))
+            return false;
         set_kernel_root(v, value & ~(PAGE_SIZE - 1));
+        flush_local(v); /* also where it is the root already */
         return true;
     case 4:
         set_guest_cr4(v, value);

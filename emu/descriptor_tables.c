@@ -108,6 +108,49 @@ int set_ldt(struct vcpu *v, uint64_t base, uint64_t entries)
     return 0;
 }
 
+/* The entry that a selector names, by the window's own page table: the page
+ * need not be mapped where emu's C runs. */
+static const uint64_t *find_descriptor(const struct vcpu *v, uint16_t selector)
+{
+    bool in_ldt = selector & 4;
+    unsigned int index = selector >> 3, page = index / 512;
+    uint64_t e;
+
+    if (selector < 4 || (in_ldt && index >= v->ldt_entries))
+        return NULL;
+    if (!in_ldt && page == EMU_GDT_PAGES)
+        return index % 512 < ARRAY_SIZE(v->gdt) ? &v->gdt[index % 512] : NULL;
+    e = window_l1(in_ldt ? EMU_TABLE_L1_LDT : EMU_TABLE_L1_GDT, v)[page];
+    if (!(e & PTE_P))
+        return NULL;
+    return (const uint64_t *)machine(PTE_MFN(e) << PAGE_SHIFT) + index % 512;
+}
+
+/* SDM vol 3, 3.4.5. */
+bool read_descriptor(const struct vcpu *v, uint16_t selector,
+                     struct descriptor *d)
+{
+    const uint64_t *at = find_descriptor(v, selector);
+    uint64_t e;
+
+    if (!at)
+        return false;
+    e = READ_ONCE(*at);
+    *d = (struct descriptor){
+        .base = (e >> 16 & 0xffffff) | (e >> 56) << 24,
+        .limit = (e & 0xffff) | (e >> 32 & 0xf0000),
+        .is_segment = e >> 44 & 1,
+        .is_present = e >> 47 & 1,
+        .is_code = e >> 43 & 1,
+        .is_writable = e >> 41 & 1,
+        .is_64bit = e >> 53 & 1,
+        .is_32bit = e >> 54 & 1,
+    };
+    if (e >> 55 & 1) /* counted in pages */
+        d->limit = d->limit << PAGE_SHIFT | (PAGE_SIZE - 1);
+    return true;
+}
+
 int64_t do_update_descriptor(struct vcpu *v, uint64_t maddr, uint64_t desc,
                              uint64_t a3, uint64_t a4, uint64_t a5)
 {

@@ -139,9 +139,12 @@ struct vcpu {
     uint64_t cr0_guest, cr4_guest; /* as the guest wrote them */
     uint64_t dr[8];
     uint32_t ldt_entries, iopl;
-    uint64_t vm_assist;   /* others: one value for all */
-    uint32_t nmi_pending; /* others set */
-    uint32_t fpu_ts;      /* guest asked for CR0.TS */
+    uint64_t iobitmap_va; /* PHYSDEVOP_set_iobitmap */
+    uint32_t iobitmap_ports;
+    uint32_t pci_address, cmos_index; /* others: the domain's, vCPU 0's count */
+    uint64_t vm_assist;               /* others: one value for all */
+    uint32_t nmi_pending;             /* others set */
+    uint32_t fpu_ts;                  /* guest asked for CR0.TS */
 
     vcpu_info_t *info;                  /* shared_info's or registered */
     struct vcpu_runstate_info runstate; /* own copy, others read it */
@@ -274,6 +277,15 @@ static inline bool in_hole(uint64_t va)
     return l4_slot >= XEN_FIRST_SLOT && l4_slot < XEN_END_SLOT;
 }
 
+/* Xen's hole is emu's: a guest that points there is refused, as on Xen. */
+static inline bool reaches_hole(uint64_t va, uint64_t bytes)
+{
+    uint64_t first = (uint64_t)XEN_FIRST_SLOT << 39 | 0xffffUL << 48;
+    uint64_t end = (uint64_t)XEN_END_SLOT << 39 | 0xffffUL << 48;
+
+    return va + bytes < va || (va < end && va + bytes > first);
+}
+
 /* Does a guest that names this domain mean itself? */
 static inline bool is_self(uint64_t domid)
 {
@@ -289,6 +301,20 @@ static inline bool is_self(uint64_t domid)
  */
 int copy_from_guest(void *to, uint64_t va, uint64_t bytes);
 int copy_to_guest(uint64_t va, const void *from, uint64_t bytes);
+
+/*
+ * The same under a root that need not be the loaded one, by a walk of its
+ * tables: what user space gets, which may read and write through its own alone,
+ * and what its kernel has while user space runs. False: *fault says what the
+ * processor would.
+ */
+struct page_fault {
+    uint64_t va, error_code;
+};
+bool copy_from_root(uint64_t root, void *to, uint64_t va, uint64_t bytes,
+                    struct page_fault *fault);
+bool copy_to_root(uint64_t root, uint64_t va, const void *from, uint64_t bytes,
+                  struct page_fault *fault);
 /* RIP after a fault at rip in emu, or 0 when no access was expected to. */
 uint64_t fixup_exception(uint64_t rip);
 
@@ -365,11 +391,20 @@ void set_kernel_root(struct vcpu *v, uint64_t cr3);
 int use_root(uint64_t mfn);
 int pin(uint64_t mfn, int level);
 int unpin(uint64_t mfn);
-/* How many of a list of operations were done, if asked; rc or -EFAULT. */
+/* How many of a list of operations were done, if asked; rc. */
 int report_done(uint64_t pdone, uint64_t done, int rc);
 int set_ldt(struct vcpu *v, uint64_t base, uint64_t entries);
 int set_gdt_frames(struct vcpu *v, const uint64_t *mfns, unsigned int entries);
 void init_gdt(struct vcpu *v);
+
+/* A code or data descriptor; system descriptors are not is_segment. */
+struct descriptor {
+    uint64_t base, limit;
+    bool is_segment, is_present, is_code, is_writable, is_64bit, is_32bit;
+};
+/* What a selector of the guest's names. False: it can name nothing. */
+bool read_descriptor(const struct vcpu *v, uint16_t selector,
+                     struct descriptor *d);
 
 /* --- events (evtchn.c) --------------------------------------------------------------- */
 

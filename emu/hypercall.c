@@ -2,9 +2,6 @@
 /* The hypercall table: number -> name -> handler. */
 #include "emu/emu.h"
 
-int64_t do_physdev_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
-                      uint64_t a4, uint64_t a5);
-
 #define H(nr, name) [__HYPERVISOR_##nr] = do_##name
 
 static hypercall_fn *const table[EMU_NR_HYPERCALLS] = {
@@ -64,20 +61,23 @@ int64_t do_multicall(struct vcpu *v, uint64_t list, uint64_t count, uint64_t a3,
     for (uint64_t i = 0; i < (uint32_t)count; i++) {
         uint64_t at = list + i * sizeof(multicall_entry_t);
         multicall_entry_t c;
+        int rc;
 
         if (copy_from_guest(&c, at, sizeof(c)))
             return -XEN_EFAULT;
-        /* A multicall within one, and iret, would change what "after" is. */
         if (c.op == __HYPERVISOR_multicall)
             c.result = (xen_ulong_t)-XEN_EINVAL;
-        else if (c.op == __HYPERVISOR_iret)
-            c.result = (xen_ulong_t)-XEN_ENOSYS;
         else
             c.result = (xen_ulong_t)hypercall(v, c.op, c.args[0], c.args[1],
                                               c.args[2], c.args[3], c.args[4]);
-        if (copy_to_guest(at + offsetof(multicall_entry_t, result), &c.result,
-                          sizeof(c.result)))
-            return -XEN_EFAULT;
+        rc = copy_to_guest(at + offsetof(multicall_entry_t, result), &c.result,
+                           sizeof(c.result));
+        /* The rest of the list is another frame's: iret's result is what the
+         * guest has in rax where it goes on. */
+        if (c.op == __HYPERVISOR_iret)
+            return (int64_t)c.result;
+        if (rc)
+            return rc;
     }
     return 0;
 }

@@ -3,10 +3,16 @@
 
 #include "emu/emu.h"
 
-/* Those that mean something to a 64-bit guest; writable page tables are how
- * this hypervisor always works. */
+/*
+ * What Xen lets a 64-bit guest ask for (PV64_VM_ASSIST_MASK): some of it means
+ * something to 32-bit ones alone, and writable page tables are how this
+ * hypervisor always works.
+ */
 #define ASSISTS                               \
-    (1UL << VMASST_TYPE_writable_pagetables | \
+    (1UL << VMASST_TYPE_4gb_segments |        \
+     1UL << VMASST_TYPE_4gb_segments_notify | \
+     1UL << VMASST_TYPE_writable_pagetables | \
+     1UL << VMASST_TYPE_pae_extended_cr3 |    \
      1UL << VMASST_TYPE_architectural_iopl |  \
      1UL << VMASST_TYPE_runstate_update_flag | 1UL << VMASST_TYPE_m2p_strict)
 
@@ -27,6 +33,9 @@ int64_t do_vm_assist(struct vcpu *v, uint64_t cmd, uint64_t type, uint64_t a3,
                      uint64_t a4, uint64_t a5)
 {
     (void)v, (void)a3, (void)a4, (void)a5;
+    /* Both are unsigned int. */
+    type = (uint32_t)type;
+    cmd = (uint32_t)cmd;
     if (type > VMASST_TYPE_m2p_strict || !(ASSISTS & 1UL << type))
         return -XEN_EINVAL;
     switch (cmd) {
@@ -40,6 +49,8 @@ int64_t do_vm_assist(struct vcpu *v, uint64_t cmd, uint64_t type, uint64_t a3,
         return -XEN_ENOSYS;
     }
 }
+
+#define IOBITMAP_BYTES 8192UL /* of all ports */
 
 int64_t do_physdev_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
                       uint64_t a4, uint64_t a5)
@@ -57,10 +68,14 @@ int64_t do_physdev_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
         v->iopl = iopl.iopl;
         return 0;
     case PHYSDEVOP_set_iobitmap:
-        /* No port does anything, so a bitmap of them needs no keeping. */
         if (copy_from_guest(&bitmap, arg, sizeof(bitmap)))
             return -XEN_EFAULT;
-        return bitmap.nr_ports > 65536 ? -XEN_EINVAL : 0;
+        if (bitmap.nr_ports > 65536 ||
+            reaches_hole((uint64_t)bitmap.bitmap.p, IOBITMAP_BYTES))
+            return -XEN_EINVAL;
+        v->iobitmap_va = (uint64_t)bitmap.bitmap.p;
+        v->iobitmap_ports = bitmap.nr_ports;
+        return 0;
     default:
         return -XEN_ENOSYS;
     }
@@ -69,10 +84,11 @@ int64_t do_physdev_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
 int64_t do_physdev_op_compat(struct vcpu *v, uint64_t arg, uint64_t a2,
                              uint64_t a3, uint64_t a4, uint64_t a5)
 {
-    uint32_t cmd;
+    physdev_op_t op;
 
     (void)a2;
-    if (copy_from_guest(&cmd, arg, sizeof(cmd)))
+    if (copy_from_guest(&op, arg, sizeof(op)))
         return -XEN_EFAULT;
-    return do_physdev_op(v, cmd, arg + 8, a3, a4, a5);
+    return do_physdev_op(v, op.cmd, arg + offsetof(physdev_op_t, u), a3, a4,
+                         a5);
 }

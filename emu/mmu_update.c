@@ -68,8 +68,9 @@ int report_done(uint64_t pdone, uint64_t done, int rc)
 {
     uint32_t n = (uint32_t)done;
 
-    if (pdone && copy_to_guest(pdone, &n, sizeof(n)))
-        return -XEN_EFAULT;
+    /* As Xen: where it cannot be told, the call has been done all the same. */
+    if (pdone)
+        copy_to_guest(pdone, &n, sizeof(n));
     return rc;
 }
 
@@ -121,12 +122,15 @@ static int flush_by_flags(struct vcpu *v, uint64_t va, uint64_t flags)
 int64_t do_update_va_mapping(struct vcpu *v, uint64_t va, uint64_t value,
                              uint64_t flags, uint64_t a4, uint64_t a5)
 {
-    uint64_t *e = walk(v->pub.kernel_cr3, va, 1);
+    uint64_t *e;
     int rc;
 
     (void)a4;
     (void)a5;
-    if (!e || in_hole(va))
+    if (!canonical(va) || in_hole(va))
+        return -XEN_EINVAL;
+    e = walk(v->pub.kernel_cr3, va, 1);
+    if (!e)
         return -XEN_EINVAL;
     rc = write_entry(e, value, false);
     return rc ? rc : flush_by_flags(v, va, flags);

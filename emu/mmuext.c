@@ -7,8 +7,10 @@ static int op_cpus(struct vcpu *v, struct mmuext_op *op, uint64_t *mask)
     (void)v;
     *mask = 0;
     /* A bitmap of at most as many vCPUs as there are. */
-    return copy_from_guest(mask, (uint64_t)op->arg2.vcpumask.p,
-                           (shared->nr_vcpus + 7) / 8);
+    if (copy_from_guest(mask, (uint64_t)op->arg2.vcpumask.p,
+                        (shared->nr_vcpus + 7) / 8))
+        return -XEN_EINVAL;
+    return 0;
 }
 
 static int op_clear_copy(struct mmuext_op *op)
@@ -97,9 +99,13 @@ static int mmuext(struct vcpu *v, struct mmuext_op *op)
     case MMUEXT_CLEAR_PAGE:
     case MMUEXT_COPY_PAGE:
         return op_clear_copy(op);
-    case MMUEXT_FLUSH_CACHE:
+    case MMUEXT_FLUSH_CACHE: /* for domains with a device of their own */
+        return -XEN_EACCES;
     case MMUEXT_FLUSH_CACHE_GLOBAL:
-        return 0; /* no device reads past the caches here */
+        return -XEN_EINVAL;
+    case MMUEXT_MARK_SUPER: /* gone from Xen */
+    case MMUEXT_UNMARK_SUPER:
+        return -XEN_EOPNOTSUPP;
     default:
         return -XEN_ENOSYS;
     }

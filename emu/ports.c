@@ -395,10 +395,14 @@ int64_t do_event_channel_op(struct vcpu *v, uint64_t cmd, uint64_t arg,
 int64_t do_event_channel_op_compat(struct vcpu *v, uint64_t arg, uint64_t a2,
                                    uint64_t a3, uint64_t a4, uint64_t a5)
 {
-    uint32_t cmd;
+    evtchn_op_t op;
 
     (void)a2;
-    if (copy_from_guest(&cmd, arg, sizeof(cmd)))
+    /* All of it, as Xen: a short one at the end of what is mapped fails. */
+    if (copy_from_guest(&op, arg, sizeof(op)))
         return -XEN_EFAULT;
-    return do_event_channel_op(v, cmd, arg + 8, a3, a4, a5);
+    if (op.cmd > EVTCHNOP_unmask) /* what there was then */
+        return -XEN_ENOSYS;
+    return do_event_channel_op(v, op.cmd, arg + offsetof(evtchn_op_t, u), a3,
+                               a4, a5);
 }

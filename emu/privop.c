@@ -14,17 +14,17 @@ bool fetch(struct insn *i, uint8_t *byte)
     return true;
 }
 
-/* Up to 15 bytes at rip; fewer where the next page is not there. */
-void read_insn(struct insn *i, uint64_t rip)
+/* Fewer than 15 where the next page is not there. */
+void read_insn(struct insn *i, uint64_t va)
 {
-    unsigned int here = (unsigned int)(PAGE_SIZE - (rip & (PAGE_SIZE - 1)));
+    unsigned int here = (unsigned int)(PAGE_SIZE - (va & (PAGE_SIZE - 1)));
 
     memset(i, 0, sizeof(*i));
     i->available = sizeof(i->bytes);
     if (here < i->available &&
-        copy_from_guest(&i->bytes[here], rip + here, i->available - here))
+        copy_from_guest(&i->bytes[here], va + here, i->available - here))
         i->available = here;
-    if (copy_from_guest(i->bytes, rip,
+    if (copy_from_guest(i->bytes, va,
                         here < i->available ? here : i->available))
         i->available = 0;
 }
@@ -39,6 +39,17 @@ static uint64_t *gpr(struct emu_frame *f, unsigned int nr)
     return order[nr & 15];
 }
 
+/* An instruction has been emulated, or a step of a repeated one: what the
+ * processor would do at its end. */
+static void retired(struct vcpu *v, struct emu_frame *f)
+{
+    f->rflags &= ~(uint64_t)RFLAGS_RF;
+    if (f->rflags & RFLAGS_TF) {
+        v->dr[6] |= DR6_FIXED | DR6_BS;
+        inject_trap(v, f, X86_TRAP_DB, 0);
+    }
+}
+
 /* ud2; "xen"; cpuid. */
 bool emulate_forced(struct vcpu *v, struct emu_frame *f)
 {
@@ -50,24 +61,56 @@ bool emulate_forced(struct vcpu *v, struct emu_frame *f)
         return false;
     cpuid(v, f);
     f->rip += sizeof(forced);
+    retired(v, f);
     return true;
+}
+
+/* A segment's prefix (SDM vol 2, 2.1.1); 64-bit code knows FS and GS only. */
+static bool segment_prefix(struct insn *i, uint8_t byte)
+{
+    static const uint8_t prefix[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65};
+
+    for (int nr = SEG_ES; nr <= SEG_GS; nr++) {
+        if (byte != prefix[nr])
+            continue;
+        if (i->code_bits != 64 || nr >= SEG_FS)
+            i->segment = nr;
+        return true;
+    }
+    return false;
 }
 
 static void prefixes(struct insn *i)
 {
+    bool address = false;
+
+    i->segment = -1;
     for (; i->length < i->available; i->length++) {
         uint8_t b = i->bytes[i->length];
 
+        if (i->code_bits == 64 && (b & 0xf0) == 0x40) {
+            i->rex = b;
+            continue;
+        }
         if (b == 0x66)
             i->operand16 = true;
-        else if (b == 0xf2 || b == 0xf3)
-            i->rep = true;
-        else if ((b & 0xf0) == 0x40)
-            i->rex = b;
-        else if (b != 0x2e && b != 0x36 && b != 0x3e && b != 0x26 &&
-                 b != 0x64 && b != 0x65 && b != 0x67)
-            return;
+        else if (b == 0x67)
+            address = true;
+        else if (b == 0xf0)
+            i->lock = true;
+        else if (b == 0xf2)
+            i->repne = true;
+        else if (b == 0xf3)
+            i->repe = true;
+        else if (!segment_prefix(i, b))
+            break;
+        i->rex = 0; /* counts right before the opcode only */
     }
+    i->operand16 ^= i->code_bits == 16;
+    if (i->code_bits == 64)
+        i->address_bytes = address ? 4 : 8;
+    else
+        i->address_bytes = address ^ (i->code_bits == 16) ? 2 : 4;
 }
 
 static bool mov_cr_dr(struct vcpu *v, struct emu_frame *f, struct insn *i,
@@ -95,65 +138,37 @@ static bool mov_cr_dr(struct vcpu *v, struct emu_frame *f, struct insn *i,
     case 0x22:
         return write_cr(v, nr, *reg);
     case 0x21:
-        *reg = (uint64_t)do_get_debugreg(v, nr, 0, 0, 0, 0);
+        if (nr < 8)
+            *reg = (uint64_t)do_get_debugreg(v, nr, 0, 0, 0, 0);
         return nr < 8;
     default:
         return do_set_debugreg(v, nr, *reg, 0, 0, 0) == 0;
     }
 }
 
-/* 0f 01: xsetbv, and invlpg through any address form (length by its modrm). */
-static bool group7(struct vcpu *v, struct emu_frame *f, struct insn *i)
-{
-    uint8_t modrm, sib = 0;
-    uint64_t addr;
-
-    if (!fetch(i, &modrm))
-        return false;
-    if (modrm == 0xd1)
-        return (uint32_t)f->rcx == 0 &&
-               write_xcr0((uint32_t)f->rax | f->rdx << 32);
-    if ((modrm & 0x38) != 0x38 || modrm >> 6 == 3)
-        return false;
-    if ((modrm & 7) == 4 && !fetch(i, &sib))
-        return false;
-    addr = *gpr(f, (modrm & 7U) | (i->rex & 1U) << 3);
-    if (modrm >> 6 != 0 || (modrm & 7) == 4 || (modrm & 7) == 5) {
-        /* Address not needed: more translations may go than were asked. */
-        i->length += modrm >> 6 == 1                      ? 1
-                     : modrm >> 6 == 2                    ? 4
-                     : (modrm & 7) == 5 || (sib & 7) == 5 ? 4
-                                                          : 0;
-        flush_local(v);
-    } else {
-        flush_local_va(v, addr);
-    }
-    return true;
-}
-
 static bool two_byte(struct vcpu *v, struct emu_frame *f, struct insn *i)
 {
-    uint8_t op;
+    uint8_t op, modrm;
 
     if (!fetch(i, &op) || !v->pub.in_kernel)
         return false;
     switch (op) {
-    case 0x01:
+    case 0x01: /* xsetbv alone: Xen refuses invlpg, lmsw and the rest */
         v->pub.counters.privop[EMU_PRIVOP_OTHER]++;
-        return group7(v, f, i);
+        return fetch(i, &modrm) && modrm == 0xd1 && (uint32_t)f->rcx == 0 &&
+               write_xcr0((uint32_t)f->rax | f->rdx << 32);
     case 0x06: /* clts */
         v->pub.counters.privop[EMU_PRIVOP_OTHER]++;
         do_fpu_taskswitch(v, 0, 0, 0, 0, 0);
         return true;
-    case 0x08: /* invd, wbinvd: no device reads past the caches */
-    case 0x09:
+    case 0x09: /* wbinvd, wbnoinvd: no device reads past the caches */
         v->pub.counters.privop[EMU_PRIVOP_OTHER]++;
         return true;
     case 0x20:
     case 0x21:
     case 0x22:
     case 0x23:
-        return mov_cr_dr(v, f, i, op);
+        return i->code_bits == 64 && mov_cr_dr(v, f, i, op);
     case 0x30:
         return emulate_msr(v, f, true);
     case 0x32:
@@ -166,53 +181,76 @@ static bool two_byte(struct vcpu *v, struct emu_frame *f, struct insn *i)
     }
 }
 
-static bool one_byte(struct vcpu *v, struct emu_frame *f, struct insn *i,
-                     uint8_t op)
+static enum emulated one_byte(struct vcpu *v, struct emu_frame *f,
+                              struct insn *i, uint8_t op)
 {
     unsigned int bytes = !(op & 1) ? 1 : i->operand16 ? 2 : 4;
+    bool in = !(op & 2);
     uint8_t port;
 
     switch (op) {
+    case 0x6c:
+    case 0x6d:
+    case 0x6e:
+    case 0x6f:
+        return string_io(v, f, i, bytes, in);
     case 0xe4:
     case 0xe5:
     case 0xe6:
     case 0xe7:
-        return fetch(i, &port) && io(v, f, bytes, !(op & 2), port);
+        return fetch(i, &port) ? port_io(v, f, bytes, in, port) : REFUSED;
     case 0xec:
     case 0xed:
     case 0xee:
     case 0xef:
-        return io(v, f, bytes, !(op & 2), (uint16_t)f->rdx);
-    case 0xf4: /* hlt */
-        if (!v->pub.in_kernel)
-            return false;
-        v->pub.counters.privop[EMU_PRIVOP_OTHER]++;
-        f->rip += i->length;
-        i->length = 0;
-        do_sched_op(v, SCHEDOP_block, 0, 0, 0, 0);
-        return true;
+        return port_io(v, f, bytes, in, (uint16_t)f->rdx);
     case 0xfa: /* cli, sti: allowed with IOPL, without effect, as on Xen */
     case 0xfb:
         v->pub.counters.privop[EMU_PRIVOP_OTHER]++;
         trace(v, EMU_TRACE_PRIVOP, EMU_PRIVOP_OTHER, f->rip, op, 0);
-        return v->iopl >= (v->pub.in_kernel ? 1U : 3U);
+        return iopl_ok(v) ? EMULATED : REFUSED;
     default:
-        return false;
+        return REFUSED;
     }
 }
 
-/* True: done, rip moved on. False: the guest gets its #GP. */
+/* Where the instruction begins and how it is to be read. */
+static bool read_code(struct vcpu *v, const struct emu_frame *f, struct insn *i)
+{
+    struct descriptor d;
+
+    if (f->cs == FLAT_RING3_CS64) {
+        read_insn(i, f->rip);
+        i->code_bits = 64;
+        return true;
+    }
+    if (!read_descriptor(v, (uint16_t)f->cs, &d) || !d.is_segment ||
+        !d.is_present || !d.is_code)
+        return false;
+    read_insn(i, d.is_64bit ? f->rip : (uint32_t)(d.base + f->rip));
+    i->code_bits = d.is_64bit ? 64 : d.is_32bit ? 32 : 16;
+    return true;
+}
+
+/* True: done. False: the guest gets its #GP. */
 bool emulate_privileged(struct vcpu *v, struct emu_frame *f)
 {
+    enum emulated result = REFUSED;
     struct insn i;
     uint8_t op;
 
-    read_insn(&i, f->rip);
+    if (!read_code(v, f, &i))
+        return false;
     prefixes(&i);
-    if (!fetch(&i, &op))
-        return false;
-    if (op == 0x0f ? !two_byte(v, f, &i) : !one_byte(v, f, &i, op))
-        return false;
-    f->rip += i.length;
-    return true;
+    if (!i.lock && fetch(&i, &op)) {
+        if (op != 0x0f)
+            result = one_byte(v, f, &i, op);
+        else if (two_byte(v, f, &i))
+            result = EMULATED;
+    }
+    if (result == EMULATED)
+        f->rip += i.length;
+    if (result == EMULATED || result == TO_BE_GONE_ON)
+        retired(v, f);
+    return result != REFUSED;
 }

@@ -5,18 +5,38 @@
 
 #include "emu/emu.h"
 
+/* What became of an instruction. */
+enum emulated {
+    EMULATED,     /* done, rip is to move on */
+    REFUSED,      /* the guest gets the #GP that brought us here */
+    RAISED,       /* another exception: the frame is its handler's */
+    TO_BE_GONE_ON /* a part is done: the guest executes it once more */
+};
+
+/* Segment registers as instructions number them; -1: none was named. */
+#define SEG_ES 0
+#define SEG_CS 1
+#define SEG_SS 2
+#define SEG_DS 3
+#define SEG_FS 4
+#define SEG_GS 5
+
 struct insn {
     uint8_t bytes[15];
     unsigned int available, length;
+    unsigned int code_bits;     /* 64, 32, 16: the code segment's */
+    unsigned int address_bytes; /* 8, 4, 2 */
+    int segment;                /* SEG_*, or -1 */
     uint8_t rex;
-    bool operand16, rep;
+    bool operand16, repe, repne, lock;
 };
 
-void read_insn(struct insn *i, uint64_t rip);
+/* Up to 15 bytes at a linear address. */
+void read_insn(struct insn *i, uint64_t va);
 /* The next byte; false: behind what can be read. */
 bool fetch(struct insn *i, uint8_t *byte);
 
-/* --- each false: the guest gets #GP ----------------------------------------- */
+/* --- who carries them out; false: the guest gets #GP -------------------------- */
 
 /* cpuid.c */
 void cpuid_lookup(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
@@ -28,7 +48,10 @@ bool write_xcr0(uint64_t value);
 /* msr.c */
 bool emulate_msr(struct vcpu *v, struct emu_frame *f, bool write);
 /* io.c */
-bool io(struct vcpu *v, struct emu_frame *f, unsigned int bytes, bool in,
-        uint16_t port);
+bool iopl_ok(const struct vcpu *v);
+enum emulated port_io(struct vcpu *v, struct emu_frame *f, unsigned int bytes,
+                      bool in, uint16_t port);
+enum emulated string_io(struct vcpu *v, struct emu_frame *f,
+                        const struct insn *i, unsigned int bytes, bool in);
 
 #endif

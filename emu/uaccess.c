@@ -10,15 +10,6 @@ struct extable {
 
 extern const struct extable extable_start[], extable_end[];
 
-/* Xen's hole is emu's: a guest that points there is refused, as on Xen. */
-static bool reaches_hole(uint64_t va, uint64_t bytes)
-{
-    uint64_t first = (uint64_t)XEN_FIRST_SLOT << 39 | 0xffffUL << 48;
-    uint64_t end = (uint64_t)XEN_END_SLOT << 39 | 0xffffUL << 48;
-
-    return va + bytes < va || (va < end && va + bytes > first);
-}
-
 int copy_from_guest(void *to, uint64_t va, uint64_t bytes)
 {
     if (unlikely(reaches_hole(va, bytes)))

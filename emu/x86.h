@@ -10,6 +10,7 @@
 #define RFLAGS_FIXED 0x2
 #define RFLAGS_TF 0x100
 #define RFLAGS_IF 0x200
+#define RFLAGS_DF 0x400
 #define RFLAGS_IOPL 0x3000
 #define RFLAGS_NT 0x4000
 #define RFLAGS_RF 0x10000
@@ -35,6 +36,7 @@
 #define X86_TRAP_OF 4
 #define X86_TRAP_UD 6
 #define X86_TRAP_NM 7
+#define X86_TRAP_SS 12
 #define X86_TRAP_GP 13
 #define X86_TRAP_PF 14
 

@@ -144,6 +144,19 @@ static void test_vm_assist(void)
         "enable runstate_update_flag",
         CALL(vm_assist, VMASST_CMD_enable, VMASST_TYPE_runstate_update_flag),
         0);
+    check_rc("4gb_segments, which 32-bit guests have",
+             CALL(vm_assist, VMASST_CMD_enable, VMASST_TYPE_4gb_segments), 0);
+    check_rc(
+        "4gb_segments_notify",
+        CALL(vm_assist, VMASST_CMD_enable, VMASST_TYPE_4gb_segments_notify), 0);
+    check_rc("pae_extended_cr3",
+             CALL(vm_assist, VMASST_CMD_enable, VMASST_TYPE_pae_extended_cr3),
+             0);
+    check_rc("m2p_strict",
+             CALL(vm_assist, VMASST_CMD_enable, VMASST_TYPE_m2p_strict), 0);
+    check_rc("6", CALL(vm_assist, VMASST_CMD_enable, 6), -XEN_EINVAL);
+    check_rc("31", CALL(vm_assist, VMASST_CMD_enable, 31), -XEN_EINVAL);
+    check_rc("33", CALL(vm_assist, VMASST_CMD_enable, 33), -XEN_EINVAL);
     check(CALL(vm_assist, VMASST_CMD_enable, 63) < 0, "no such assist",
           "accepted");
     check(CALL(vm_assist, VMASST_CMD_enable, 1000) < 0, "far out", "accepted");

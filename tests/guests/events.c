@@ -213,6 +213,39 @@ static void test_upcall_keeps_registers(void)
     evtchn_close(port);
 }
 
+/* The interface before Xen 3.2: one structure with the command in it, whose
+ * body is aligned as its members want. */
+static void test_compat(void)
+{
+    evtchn_op_t op = {.cmd = EVTCHNOP_bind_ipi};
+    physdev_op_t iopl = {.cmd = PHYSDEVOP_set_iopl, .u.set_iopl.iopl = 4};
+    evtchn_port_t port;
+
+    op.u.bind_ipi.port = 0;
+    check_rc("compat: bind_ipi", CALL(event_channel_op_compat, &op), 0);
+    port = op.u.bind_ipi.port;
+    check(port != 0, "its port is in the body", "none");
+    op.cmd = EVTCHNOP_status;
+    op.u.status.dom = DOMID_SELF;
+    op.u.status.port = port;
+    check_rc("compat: status", CALL(event_channel_op_compat, &op), 0);
+    check_eq("an IPI's", op.u.status.status, EVTCHNSTAT_ipi);
+    op.cmd = EVTCHNOP_close;
+    op.u.close.port = port;
+    check_rc("compat: close", CALL(event_channel_op_compat, &op), 0);
+    op.cmd = EVTCHNOP_reset;
+    op.u.status.dom = DOMID_SELF;
+    check_rc("compat: nothing newer", CALL(event_channel_op_compat, &op),
+             -XEN_ENOSYS);
+    check_rc("compat: a bad pointer",
+             CALL(event_channel_op_compat, BAD_POINTER), -XEN_EFAULT);
+    check_rc("compat: set_iopl", CALL(physdev_op_compat, &iopl), -XEN_EINVAL);
+    iopl.u.set_iopl.iopl = 0;
+    check_rc("compat: set_iopl 0", CALL(physdev_op_compat, &iopl), 0);
+    check_rc("compat: a bad pointer", CALL(physdev_op_compat, BAD_POINTER),
+             -XEN_EFAULT);
+}
+
 void guest_main(void)
 {
     events_init();
@@ -221,5 +254,6 @@ void guest_main(void)
     test_all();
     test_unbound_and_status();
     test_refusals();
+    test_compat();
     test_upcall_keeps_registers();
 }

@@ -9,6 +9,9 @@ static struct {
     uint64_t rsp, rflags, rax, rcx, r11;
 } landed;
 static uint64_t saved_rsp __attribute__((used));
+/* Of a multicall in which the iret stands, if not 0. */
+static uint64_t list_length __attribute__((used));
+static multicall_entry_t *list __attribute__((used));
 static uint8_t other_stack[PAGE_SIZE] PAGE_ALIGNED;
 
 /* Go to `landing` through this frame; landed tells what came of it. */
@@ -17,16 +20,20 @@ static void iret_through(struct iret_context *context)
     __asm__ volatile(
         "push %%rbx\n\tpush %%rbp\n\tmov %%rsp, saved_rsp(%%rip)\n\t"
         "lea 1f(%%rip), %%rax\n\tmov %%rax, 32(%0)\n\t"
-        "mov %0, %%rsp\n\tmov $23, %%eax\n\tsyscall\n\tud2\n"
+        "mov %0, %%rsp\n\tmov $23, %%eax\n\t"
+        "mov list(%%rip), %%rdi\n\tmov list_length(%%rip), %%rsi\n\t"
+        "test %%rsi, %%rsi\n\tjz 2f\n\tmov $13, %%eax\n"
+        "2:\tsyscall\n\tud2\n"
         "1:\tmov %%rax, %1\n\tmov %%rsp, %2\n\tmov %%rcx, %3\n\t"
         "mov %%r11, %4\n\tpushfq\n\tpop %5\n\t"
         "mov saved_rsp(%%rip), %%rsp\n\tpop %%rbp\n\tpop %%rbx"
-        :
-        : "D"(context), "m"(landed.rax), "m"(landed.rsp), "m"(landed.rcx),
-          "m"(landed.r11), "m"(landed.rflags)
+        : "+D"(context)
+        : "m"(landed.rax), "m"(landed.rsp), "m"(landed.rcx), "m"(landed.r11),
+          "m"(landed.rflags)
         : "rax", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "r12", "r13",
           "r14", "r15", "memory", "cc");
 }
+
 static struct iret_context kernel_frame(void)
 {
     return (struct iret_context){.rax = 0xa1a1,
@@ -64,6 +71,27 @@ static void test_kernel(void)
     check_eq("VGCF_in_syscall: rax all the same", landed.rax, 0xa1a1);
     check_eq("VGCF_in_syscall: rsp", landed.rsp, c.rsp);
     c.flags = 0;
+}
+
+/* As the last call of a multicall: the rest of the list is left alone. */
+static void test_in_multicall(void)
+{
+    struct iret_context c = kernel_frame();
+    static multicall_entry_t calls[3];
+
+    calls[0].op = __HYPERVISOR_xen_version;
+    calls[0].args[0] = XENVER_pagesize;
+    calls[1].op = __HYPERVISOR_iret;
+    calls[2] = calls[0];
+    calls[2].result = 4711;
+    list = calls;
+    list_length = 3;
+    iret_through(&c);
+    list_length = 0;
+    check_eq("in a multicall: rax", landed.rax, 0xa1a1);
+    check_eq("in a multicall: rsp", landed.rsp, c.rsp);
+    check_eq("what was before it is done", calls[0].result, PAGE_SIZE);
+    check_eq("what is behind it is not", calls[2].result, 4711);
 }
 
 /* A pending event is taken on the way out of an iret that turns them on. */
@@ -148,6 +176,7 @@ void guest_main(void)
     events_init();
     CALL(stack_switch, FLAT_KERNEL_SS, kernel_stack + sizeof(kernel_stack));
     test_kernel();
+    test_in_multicall();
     test_pending();
     test_refused();
 }

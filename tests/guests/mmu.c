@@ -61,6 +61,10 @@ static void test_update_va_mapping(void)
     check(CALL(update_va_mapping, BAD_POINTER, pte_to(red, PTE_KERNEL),
                UVMF_NONE) < 0,
           "no page table there", "accepted");
+    check_rc("an address that is not canonical",
+             CALL(update_va_mapping, (uint64_t)window ^ 1UL << 60,
+                  pte_to(red, PTE_KERNEL), UVMF_NONE),
+             -XEN_EINVAL);
     check(CALL(update_va_mapping, XEN_POINTER, pte_to(red, PTE_KERNEL),
                UVMF_NONE) < 0,
           "Xen's hole is refused", "accepted");

@@ -106,6 +106,14 @@ static void test_control_registers(void)
     check(!caught.taken, "clts", "vector %u", caught.vector);
     PROBE_OP("mov %%cr0, %0", : "=&r"(cr0) :);
     check(!(cr0 & CR0_TS), "it is clear", "0x%lx", cr0);
+    PROBE_OP("mov %0, %%cr3", : : "r"(0xfffffffUL << 12));
+    check_trap("mov to cr3: a page that is not there", X86_GP, 0);
+    PROBE_OP("mov %0, %%cr3", : : "r"(0UL));
+    check_trap("mov to cr3: Xen's", X86_GP, 0);
+    PROBE_OP("mov %0, %%cr3", : : "r"(1UL << 63));
+    check_trap("mov to cr3: no address", X86_GP, 0);
+    PROBE_OP("mov %%cr3, %0", : "=&r"(cr4) :);
+    check_eq("it is what it was", cr4, cr3);
     PROBE_OP("mov %0, %%cr0", : : "r"(cr0 & ~CR0_PG));
     check_trap("mov to cr0: paging stays", X86_GP, 0);
 }
@@ -220,11 +228,33 @@ static void test_others(void)
         uint64_t base;
     } __attribute__((packed)) table = {.limit = 0};
     uint64_t cr8;
+    uint32_t low, high;
 
     PROBE("wbinvd");
     check(!caught.taken, "wbinvd", "vector %u", caught.vector);
     PROBE_OP("invlpg (%0)", : : "r"(image_start));
-    check(!caught.taken, "invlpg", "vector %u", caught.vector);
+    check_trap("invlpg", X86_GP, 0);
+    PROBE("invd");
+    check_trap("invd", X86_GP, 0);
+    PROBE("hlt");
+    check_trap("hlt", X86_GP, 0);
+    PROBE_OP("rdpmc", : "=&a"(low), "=&d"(high) : "c"(0));
+    check_trap("rdpmc", X86_GP, 0);
+    PROBE_OP("lmsw %w0", : : "r"(1));
+    check_trap("lmsw", X86_GP, 0);
+    PROBE_OP("lldt %w0", : : "r"(0));
+    check_trap("lldt", X86_GP, 0);
+    PROBE_OP("mov %0, %%cr8", : : "r"(0UL));
+    check_trap("mov to cr8", X86_GP, 0);
+    PROBE_OP("mov %%cr1, %0", : "=&r"(cr8) :);
+    check(caught.taken && (caught.vector == X86_GP || caught.vector == X86_UD),
+          "mov from cr1", "vector %u", caught.vector);
+    PROBE_OP("monitor", : : "a"(image_start), "c"(0), "d"(0));
+    check(caught.taken && (caught.vector == X86_GP || caught.vector == X86_UD),
+          "monitor", "vector %u", caught.vector);
+    PROBE("sysexit");
+    check(caught.taken && (caught.vector == X86_GP || caught.vector == X86_UD),
+          "sysexit", "vector %u", caught.vector);
     PROBE_OP("lgdt %0", : : "m"(table));
     check_trap("lgdt", X86_GP, 0);
     PROBE_OP("lidt %0", : : "m"(table));
@@ -274,30 +304,21 @@ static void test_xcr0(void)
     check(c.ecx & 1U << 27, "CPUID shows OSXSAVE", "ecx 0x%x", c.ecx);
 }
 
-static void test_hlt(void)
+static void test_single_step(void)
 {
-    evtchn_port_t port;
-    uint64_t start;
+    uint64_t cr0 = 0;
 
-    /* First, so that no tick of it waits in the port. */
-    CALL(vcpu_op, VCPUOP_stop_periodic_timer, 0, 0);
-    port = (evtchn_port_t)bind_virq(VIRQ_TIMER);
-    start = system_time_ns();
-    event_count[port] = 0;
-    evtchn_unmask(port);
-    CALL(set_timer_op, start + 20000000);
-    for (unsigned int i = 0; i < 100 && !READ_ONCE(event_count[port]); i++)
-        PROBE("hlt");
-    events_disable();
-    check(!caught.taken && event_count[port] == 1 &&
-              system_time_ns() - start >= 19000000,
-          "hlt waits for an event", "vector %u, %u events after %lu ns",
-          caught.vector, event_count[port], system_time_ns() - start);
+    /* The instruction that is emulated is stepped like any other. */
+    PROBE_OP("pushfq\n\torq $0x100, (%%rsp)\n\tpopfq\n\tmov %%cr0, %0",
+             : "=&r"(cr0)
+             :);
+    check(caught.taken && caught.vector == X86_DB && caught.rip == probe_end,
+          "a single step over mov from cr0", "vector %u at +%lu", caught.vector,
+          caught.rip - probe_rip);
 }
 
 void guest_main(void)
 {
-    events_init();
     test_cpuid();
     test_control_registers();
     test_msrs();
@@ -305,5 +326,5 @@ void guest_main(void)
     test_io_and_interrupt_flag();
     test_others();
     test_xcr0();
-    test_hlt();
+    test_single_step();
 }

@@ -39,6 +39,7 @@ for word in $(cat /proc/cmdline); do
     test.cpus) echo cpus $(grep -c ^processor /proc/cpuinfo) ;;
     test.date) date +"date %s"; cat /sys/hypervisor/uuid ;;
     test.run=*) "${word#test.run=}" ;;
+    test.torture=*) torture "${word#test.torture=}" ;;
     esac
 done
 poweroff -f
@@ -350,3 +351,55 @@ def test_torture_sees_what_the_host_sees(
     end = inside.index("torture: end")
     expected = on_host[on_host.index("torture: begin") :]
     assert inside[start:end] == expected[: expected.index("torture: end")]
+
+
+def _checksum(data: bytes) -> int:
+    """As tests/torture has it."""
+    total = 2166136261
+    for byte in data:
+        total = (total ^ byte) * 16777619 & 0xFFFFFFFF
+    return total
+
+
+def test_ports_of_a_process(boot: Boot) -> None:
+    """A process has the ports that its kernel gave it, and no others."""
+    page = 4096
+    numbered = bytes(range(256)) * (4 * page // 256)
+    read = numbered[:100] + b"\xff" * (2 * page) + numbered[100 + 2 * page :]
+    zeros = b"\xff" * (3 * page + 5) + bytes(page - 5)
+    segv = 11
+    expected = {
+        "none": segv,
+        "ioperm": 0,
+        "inb": 0xFF,
+        "inw": 0xFFFF,
+        "inl": -1,
+        "a child has them": 0,
+        "behind": segv,
+        "over the end": segv,
+        "cli": segv,
+        "insb, bytes": 3 * page + 5,
+        "insb": _checksum(zeros),
+        "insb in a child": _checksum(read) & 0x7F,
+        "the parent's are its own": _checksum(numbered),
+        "insb to the kernel": segv,
+        "insb to the hole": segv,
+        "insb, read-only": segv,
+        "insb to nothing": segv,
+        "ioperm, none": 0,
+        "none again": segv,
+        "iopl": 0,
+        "with iopl": 0x20,
+        "any": 0xFF,
+        "iopl 0": 0,
+        "none at last": segv,
+    }
+    status, console, errors = finish(boot("quiet test.torture=ports"))
+    assert status == 0, errors
+    got = {
+        name: int(value)
+        for name, value in re.findall(
+            r"^ports: (.*?)\s+(-?\d+)$", console.replace("\r", ""), re.M
+        )
+    }
+    assert got == expected

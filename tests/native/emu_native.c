@@ -13,6 +13,7 @@ struct native_cpu native_cpu;
 const char *native_crash;
 jmp_buf native_back;
 uint32_t native_last_request;
+struct native_trap native_trap;
 
 void crash_domain(const char *why)
 {
@@ -43,6 +44,22 @@ void trace(struct vcpu *v, uint32_t kind, uint32_t nr, uint64_t rip,
 void trace_result(struct vcpu *v, uint64_t result)
 {
     (void)v, (void)result;
+}
+
+void inject_trap(struct vcpu *v, struct emu_frame *f, uint8_t vector,
+                 uint64_t error_code)
+{
+    (void)v, (void)f;
+    native_trap.taken++;
+    native_trap.vector = vector;
+    native_trap.error_code = error_code;
+}
+
+void inject_page_fault(struct vcpu *v, struct emu_frame *f, uint64_t cr2,
+                       uint64_t error_code)
+{
+    native_trap.cr2 = cr2;
+    inject_trap(v, f, X86_TRAP_PF, error_code);
 }
 
 /* Nothing here will ever wake a vCPU that halts: a stray event does. */
@@ -97,6 +114,7 @@ struct vcpu *native_start(void)
     memset(native_guest, 0, sizeof(native_guest));
     memset(&native_cpu, 0, sizeof(native_cpu));
     native_crash = NULL;
+    native_trap = (struct native_trap){0};
     shared->magic = EMU_ABI_MAGIC;
     shared->quirks = EMU_QUIRK_SLOW_RING0;
     shared->nr_vcpus = 1;

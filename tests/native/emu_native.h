@@ -24,6 +24,13 @@ struct vcpu *native_start(void);
 extern const char *native_crash;
 extern jmp_buf native_back;
 
+/* The last exception that emu gave the guest; taken: since native_start(). */
+struct native_trap {
+    unsigned int taken, vector;
+    uint64_t error_code, cr2;
+};
+extern struct native_trap native_trap;
+
 /* Requests that emu would have made of the VM process. */
 extern uint32_t native_last_request;
 

@@ -21,7 +21,7 @@ TOP = HERE.parent.parent
 EMU = (
     "bounce callback console_io context control cpuid descriptor_tables "
     "evtchn gnttab hypercall io iret memory misc mm mmu_update mmuext msr "
-    "ports privop sched smp tick time vcpu version"
+    "ports privop root_access sched smp tick time vcpu version"
 ).split()
 
 FLAGS = [

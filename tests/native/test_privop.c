@@ -26,6 +26,10 @@ static void start(void)
     vcpu->cr0_guest = 0x80050033;
     vcpu->cr4_guest = 0x10620;
     vcpu->iopl = 1;
+    memset(frame, 0, sizeof(*frame));
+    frame->cs = FLAT_RING3_CS64;
+    frame->rcx = 1;
+    frame->rsi = frame->rdi = NATIVE_GUEST_VA;
 }
 
 static const struct {
@@ -40,19 +44,58 @@ static const struct {
     {"mov %dr7, %rax", {0x0f, 0x21, 0xf8}, 3},
     {"clts", {0x0f, 0x06}, 2},
     {"wbinvd", {0x0f, 0x09}, 2},
-    {"invlpg (%rax)", {0x0f, 0x01, 0x38}, 3},
-    {"invlpg (%r8)", {0x41, 0x0f, 0x01, 0x38}, 4},
-    {"invlpg 8(%rax)", {0x0f, 0x01, 0x78, 8}, 4},
-    {"invlpg 0x12345(%rax)", {0x0f, 0x01, 0xb8, 0x45, 0x23, 1, 0}, 7},
-    {"invlpg (%rax,%rbx)", {0x0f, 0x01, 0x3c, 0x18}, 4},
-    {"invlpg 0(%rip)", {0x0f, 0x01, 0x3d, 0, 0, 0, 0}, 7},
-    {"invlpg 8(%rsp)", {0x0f, 0x01, 0x7c, 0x24, 8}, 5},
     {"in $0x70, %al", {0xe4, 0x70}, 2},
     {"in (%dx), %eax", {0xed}, 1},
     {"in (%dx), %ax", {0x66, 0xed}, 2},
     {"out %al, $0x70", {0xe6, 0x70}, 2},
     {"out %eax, (%dx)", {0xef}, 1},
+    {"out %al, (%dx), rex", {0x48, 0xee}, 2},
+    {"insb", {0x6c}, 1},
+    {"rep insl", {0xf3, 0x6d}, 2},
+    {"outsw %fs:(%esi)", {0x64, 0x67, 0x66, 0x6f}, 4},
+    {"sti", {0xfb}, 1},
 };
+
+/* What Xen leaves to the guest's #GP handler. */
+static const struct {
+    const char *name;
+    uint8_t bytes[8];
+    unsigned int length;
+} refused[] = {
+    {"hlt", {0xf4}, 1},
+    {"invd", {0x0f, 0x08}, 2},
+    {"rdpmc", {0x0f, 0x33}, 2},
+    {"sysret", {0x48, 0x0f, 0x07}, 3},
+    {"sysexit", {0x0f, 0x35}, 2},
+    {"lmsw %ax", {0x0f, 0x01, 0xf0}, 3},
+    {"lgdt (%rax)", {0x0f, 0x01, 0x10}, 3},
+    {"lidt (%rax)", {0x0f, 0x01, 0x18}, 3},
+    {"invlpg (%rax)", {0x0f, 0x01, 0x38}, 3},
+    {"invlpg 8(%rsp)", {0x0f, 0x01, 0x7c, 0x24, 8}, 5},
+    {"swapgs", {0x0f, 0x01, 0xf8}, 3},
+    {"lldt %ax", {0x0f, 0x00, 0xd0}, 3},
+    {"ltr %ax", {0x0f, 0x00, 0xd8}, 3},
+    {"mov %cr8, %rax", {0x44, 0x0f, 0x20, 0xc0}, 4},
+    {"mov %rax, %cr8", {0x44, 0x0f, 0x22, 0xc0}, 4},
+    {"mov %cr1, %rax", {0x0f, 0x20, 0xc8}, 3},
+    {"mov %rax, %dr8", {0x44, 0x0f, 0x23, 0xc0}, 4},
+    {"lock mov %cr0, %rax", {0xf0, 0x0f, 0x20, 0xc0}, 4},
+    {"nop", {0x90}, 1},
+};
+
+TEST(refused_instructions)
+{
+    for (unsigned int i = 0; i < ARRAY_SIZE(refused); i++) {
+        start();
+        if (emulate(refused[i].bytes, refused[i].length)) {
+            printf("not refused: %s\n", refused[i].name);
+            failures++;
+        }
+        CHECK_EQ(frame->rip,
+                 NATIVE_GUEST_VA + NATIVE_GUEST_BYTES - refused[i].length);
+        CHECK_EQ(frame->rax, 0);
+    }
+}
 
 TEST(known_instructions)
 {

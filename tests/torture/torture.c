@@ -48,6 +48,10 @@ int main(int argc, char **argv)
         processor();
         return 0;
     }
+    if (argc == 2 && !strcmp(argv[1], "ports")) {
+        ports();
+        return 0;
+    }
     printf("torture: begin\n");
     fork_storm();
     fork_tree(5);

@@ -30,6 +30,9 @@ int wait_status(pid_t pid);
 /* The signal that ended a child in how(), or minus its exit status. */
 long death(void (*how)(void));
 
+/* Alone, for a guest: what its ports are. */
+void ports(void);
+
 /* The parts, in main's order. */
 void fork_storm(void);
 void fork_tree(int depth);

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Guest memory as a root maps it that is not the loaded one: by hand, through
+ * machine memory. Slower than uaccess.c, and for instructions that are rare.
+ */
+#include "emu/emu.h"
+
+/* Number of the first machine page that an entry of level maps. */
+static uint64_t entry_mfn(uint64_t entry, int level)
+{
+    return PTE_MFN(entry) & ~((1UL << 9 * (level - 1)) - 1);
+}
+
+/* The processor's own note that a page was used, which guests go by. */
+static void mark(uint64_t *e, bool write)
+{
+    uint64_t bits = PTE_A | (write ? PTE_D : 0);
+
+    if ((READ_ONCE(*e) & bits) != bits)
+        __atomic_fetch_or(e, bits, __ATOMIC_SEQ_CST);
+}
+
+/*
+ * Where va is. The user bit is not looked at: all that a root maps below emu's
+ * slots is for ring 3, and where the bit is not set yet, it would be on a fault
+ * (mm.c). Emu's own slots and pages map nothing.
+ */
+static void *resolve(uint64_t root, uint64_t va, bool write,
+                     struct page_fault *fault)
+{
+    uint64_t entry, mfn = root >> PAGE_SHIFT, *e = NULL;
+    bool writable = true;
+    int level;
+
+    fault->va = va;
+    fault->error_code = write ? PF_WRITE : 0;
+    if (in_hole(va))
+        return NULL;
+    for (level = 4; level > 0; level--) {
+        if (!mfn_guest(mfn))
+            return NULL;
+        e = (uint64_t *)machine(mfn << PAGE_SHIFT) +
+            (va >> (PAGE_SHIFT + 9 * (level - 1)) & 511);
+        entry = READ_ONCE(*e);
+        if (!(entry & PTE_P))
+            return NULL;
+        writable &= !!(entry & PTE_RW);
+        mfn = PTE_MFN(entry);
+        if (level == 1 || (entry & PTE_PS && level < 4))
+            break;
+    }
+    if (write && !writable) {
+        fault->error_code |= PF_PRESENT;
+        return NULL;
+    }
+    mfn = entry_mfn(entry, level) +
+          (va >> PAGE_SHIFT & ((1UL << 9 * (level - 1)) - 1));
+    if (!mfn_guest(mfn))
+        return NULL;
+    mark(e, write);
+    return (char *)machine(mfn << PAGE_SHIFT) + (va & (PAGE_SIZE - 1));
+}
+
+static uint64_t in_page(uint64_t va, uint64_t bytes)
+{
+    uint64_t rest = PAGE_SIZE - (va & (PAGE_SIZE - 1));
+
+    return bytes < rest ? bytes : rest;
+}
+
+bool copy_from_root(uint64_t root, void *to, uint64_t va, uint64_t bytes,
+                    struct page_fault *fault)
+{
+    for (uint64_t n, done = 0; done < bytes; done += n) {
+        const void *from = resolve(root, va + done, false, fault);
+
+        n = in_page(va + done, bytes - done);
+        if (!from)
+            return false;
+        memcpy((char *)to + done, from, n);
+    }
+    return true;
+}
+
+bool copy_to_root(uint64_t root, uint64_t va, const void *from, uint64_t bytes,
+                  struct page_fault *fault)
+{
+    for (uint64_t n, done = 0; done < bytes; done += n) {
+        void *to = resolve(root, va + done, true, fault);
+
+        n = in_page(va + done, bytes - done);
+        if (!to)
+            return false;
+        memcpy(to, (const char *)from + done, n);
+    }
+    return true;
+}
