@@ -8,29 +8,11 @@
  *                second; the console has how many, in how many nanoseconds
  */
 #include "tests/guests/lib/guest.h"
-
-#include <xen/io/xs_wire.h>
+#include "tests/guests/lib/xenstore.h"
 
 const char guest_name[] = "outside";
 
 #define DURATION_NS 500000000UL
-
-static struct xenstore_domain_interface *ring;
-static evtchn_port_t store_port;
-static uint32_t last_req_id;
-
-/* Blocked until a port's count is another one. */
-static void wait_event(evtchn_port_t port, uint32_t count)
-{
-    for (;;) {
-        events_disable();
-        if (READ_ONCE(event_count[port]) != count)
-            break;
-        /* Enables events before it blocks, so none is missed. */
-        CALL(sched_op, SCHEDOP_block, 0);
-    }
-    events_enable();
-}
 
 static void echo(void)
 {
@@ -48,69 +30,17 @@ static void echo(void)
     }
 }
 
-/* --- xenstore over the ring: io/xs_wire.h --- */
-
-static void put(const void *data, uint32_t length)
+/* One request, which is granted; *reply is its answer, with a NUL. */
+static void request(uint32_t type, uint32_t tx, const char *body,
+                    uint32_t length, char reply[STORE_REPLY])
 {
-    const char *from = data;
-    XENSTORE_RING_IDX prod = ring->req_prod;
-
-    for (uint32_t i = 0; i < length; i++)
-        ring->req[MASK_XENSTORE_IDX(prod + i)] = from[i];
-    barrier(); /* The bytes before the index that announces them. */
-    ring->req_prod = prod + length;
-}
-
-static void get(void *data, uint32_t length)
-{
-    XENSTORE_RING_IDX cons = ring->rsp_cons;
-    uint32_t count;
-    char *to = data;
-
-    for (;;) {
-        count = READ_ONCE(event_count[store_port]);
-        if (READ_ONCE(ring->rsp_prod) - cons >= length)
-            break;
-        wait_event(store_port, count);
-    }
-    barrier(); /* The index before the bytes that it announces. */
-    for (uint32_t i = 0; i < length; i++)
-        to[i] = ring->rsp[MASK_XENSTORE_IDX(cons + i)];
-    barrier();
-    ring->rsp_cons = cons + length;
-}
-
-/* One request; the length of its reply, which is in *reply with a NUL. */
-static uint32_t request(uint32_t type, uint32_t tx, const char *body,
-                        uint32_t length, char reply[128])
-{
-    struct xsd_sockmsg message = {
-        .type = type,
-        .req_id = ++last_req_id,
-        .tx_id = tx,
-        .len = length,
-    };
-
-    put(&message, sizeof(message));
-    put(body, length);
-    evtchn_send(store_port);
-    get(&message, sizeof(message));
-    if (message.req_id != last_req_id || message.len >= 128)
-        panic("xenstore: not the reply");
-    get(reply, message.len);
-    reply[message.len] = 0;
-    if (message.type != type) {
+    if (store_call(type, tx, body, length, reply) != type) {
         print("xenstore: request %u: %s\n", type, reply);
         panic("xenstore refuses");
     }
-    return message.len;
 }
 
-/* A string literal as a request's body, its last NUL with it or without. */
-#define STRINGS(text) text, sizeof(text)
-#define BYTES(text) text, sizeof(text) - 1
-
-static char answer[128];
+static char answer[STORE_REPLY];
 
 static uint32_t begin(void)
 {
@@ -187,9 +117,7 @@ static void measure(unsigned int (*run)(void))
 {
     uint64_t began, end, n = 0;
 
-    ring = va_of_mfn(start_info->store_mfn);
-    store_port = start_info->store_evtchn;
-    evtchn_unmask(store_port);
+    store_init();
     write_key();
     for (int i = 0; i < 50; i++)
         run();

@@ -121,7 +121,9 @@ def boot(
     yield start
     for process in started:
         if process.poll() is None:
+            # The first one asks the guest, whose init hears nothing.
             process.terminate()
+            process.send_signal(signal.SIGINT)
             try:
                 process.communicate(timeout=limit_s(20))
             except subprocess.TimeoutExpired:

@@ -21,7 +21,7 @@ from tests.kvm.ctl import Ctl
 from tests.kvm.outside import open_host
 from tests.places.rules import limit_s
 from xennerd.records import Record, list_records
-from xennerd.vm import session
+from xennerd.vm import stopping
 
 pytestmark = [
     pytest.mark.kvm,
@@ -217,11 +217,12 @@ def test_a_uuid_is_one_domain_s(ctl: Ctl) -> None:
         )
 
 
-def test_one_that_does_not_power_off(ctl: Ctl) -> None:
+def test_one_that_does_not_hear(ctl: Ctl) -> None:
     """It is asked, and ended: nothing of it is left, in xenstore neither."""
     words = [str(word) for word in command(ctl, "idle", "cap=50")[3:]]
     script = (
-        "import sys; from xennerd.vm import session; session.STOP_LIMIT_S = 1; "
+        "import sys; from xennerd.vm import stopping; "
+        "stopping.HEARD_LIMIT_S = 1; "
         "from xennerd.start import main; sys.exit(main())"
     )
     with subprocess.Popen(
@@ -243,7 +244,7 @@ def test_one_that_does_not_power_off(ctl: Ctl) -> None:
         finally:
             process.kill()
     assert "web: is asked to shut down by SIGTERM\n" in said
-    assert "it has not powered off: ended\n" in said
+    assert "it does not hear that it is to power off: ended\n" in said
     # Run by a person and by no unit.
     assert any("warning: cap limits nothing here" in line for line in lines)
     assert left(ctl) == []
@@ -253,7 +254,7 @@ def test_one_that_does_not_power_off(ctl: Ctl) -> None:
 def test_a_guest_is_ended_before_its_unit_is_killed() -> None:
     unit = (TOP / "units/xenner@.service").read_text()
     (limit,) = re.findall(r"^TimeoutStopSec=([0-9]+)$", unit, re.MULTILINE)
-    assert int(limit) - 10 >= session.STOP_LIMIT_S
+    assert int(limit) - 10 >= stopping.STOP_LIMIT_S
 
 
 def test_a_name_is_one_domain_s(ctl: Ctl) -> None:

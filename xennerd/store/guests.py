@@ -16,7 +16,7 @@ from xenner.pagelocks import hold_pages
 from xenner.pending import MappedPending
 from xenner.types import Domid, Port
 from xennerd.store.ports import RingAbsentError, RingLink
-from xennerd.store.ring import PAGE_BYTES
+from xennerd.store.ringpage import PAGE_BYTES
 from xennerd.store.store import Domain
 from xennerd.tools.vmcores import is_owned
 

@@ -9,21 +9,19 @@ ring makes sense to whoever serves it after us.
 
 from xenner._abi import lib
 
+from xennerd.store.ringpage import (
+    FEATURES,
+    FEATURES_OFFSET,
+    PAGE_BYTES,
+    RING_BYTES,
+)
 from xennerd.store.wire import ProtocolError, RingFault
-
-RING_BYTES = 1024
-PAGE_BYTES = 4096
-
-FEATURE_RECONNECTION = 1
-FEATURE_ERROR = 2
-FEATURE_WATCH_DEPTH = 4
-"""docs/misc/xenstore-ring.txt, bit 2; not in older headers."""
-FEATURES = FEATURE_RECONNECTION | FEATURE_ERROR | FEATURE_WATCH_DEPTH
 
 _RSP = 1024
 # Indices of the fields behind the two rings, in 32-bit words.
 _REQ_CONS, _REQ_PROD, _RSP_CONS, _RSP_PROD = 512, 513, 514, 515
-_FEATURES, _CONNECTION, _ERROR = 516, 517, 518
+_FEATURES = FEATURES_OFFSET // 4
+_CONNECTION, _ERROR = 517, 518
 _MASK = (1 << 32) - 1
 _CONNECTED, _RECONNECT = 0, 1
 

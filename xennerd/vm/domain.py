@@ -3,6 +3,7 @@
 
 run_domain ─┬─ one thread per vCPU (Vcpu.run)
             ├─ console: ring -> sink, sink -> ring
+            ├─ xenstore, where nobody beside us has it
             ├─ clock: steers guest time
             └─ monitor (once for all reboots)
 """
@@ -40,13 +41,16 @@ from xennerd.vm.emushared import Domain
 from xennerd.vm.kernel import Kernel
 from xennerd.vm.kvm import Kvm, Vm
 from xennerd.vm.kvmstats import open_stats, read_stats
+from xennerd.vm.layout import PAGE_BYTES
 from xennerd.vm.outside import Outside
+from xennerd.vm.ownstore import OwnStore, RingEnds
 from xennerd.vm.vcpu import Gate, Outcome, Vcpu
 from xennerd.vm.vmcore import Vmcore
 
 _emu_log = logging.getLogger("xenner.emu")
 
-# The domain's only port with an outer end, where there is no evtchnd.
+# The domain's ports with an outer end, where there is no evtchnd.
+_LONE_STORE_PORT = Port(1)
 _LONE_CONSOLE_PORT = Port(2)
 _GSI_EVTCHN = 24
 # Of public/arch-x86/xen-x86_64.h.
@@ -101,9 +105,11 @@ class Machine:
         kvm: Kvm,
         is_stopped: bool,
         outside: Outside | None = None,
+        own_store: OwnStore | None = None,
     ) -> None:
         self.plan = plan
         self._outside = outside
+        self._own_store = own_store
         self.channels: GuestChannels | None = None
         self.vmcore = vmcore
         self.balloon = Balloon(vmcore)
@@ -146,10 +152,7 @@ class Machine:
         self.start = self._build(images)
         for vcpu in self.vcpus:
             vcpu.set_start(rip=self.start.emu_entry, cr3=self.start.emu_cr3)
-        if self._outside is not None:
-            self._stack.enter_context(
-                self._outside.introduced(self._as_xenstore_has_it())
-            )
+        self._introduce()
         guest = self.start.guest
         self.vmcore.set_registers(
             0,
@@ -161,6 +164,27 @@ class Machine:
                 ss=_FLAT_RING3_SS64,
             ),
         )
+
+    def _introduce(self) -> None:
+        """Whoever has its xenstore knows the guest, and its ring."""
+        guest = self._as_xenstore_has_it()
+        if self._own_store is not None:
+            gpa = self.start.store_gpa
+            page = memoryview(self.vmcore.mem)[gpa : gpa + PAGE_BYTES]
+            self._stack.callback(page.release)
+            ends = RingEnds(
+                page,
+                self._store_kick_fd,
+                notify=lambda: self.notify(self.store_port),
+            )
+            self._stack.enter_context(self._own_store.introduced(guest, ends))
+        elif self._outside is not None:
+            self._stack.enter_context(self._outside.introduced(guest))
+
+    async def serve_store(self) -> None:
+        """Answer the guest where its xenstore is our own, until cancelled."""
+        if self._own_store is not None:
+            await self._own_store.serve()
 
     def _as_xenstore_has_it(self) -> Guest:
         plan = self.plan
@@ -181,32 +205,40 @@ class Machine:
         )
 
     def _open_first_ports(self) -> None:
-        """The console's, and with evtchnd xenstore's: start_info names them.
+        """xenstore's and the console's: start_info names them.
 
-        Ours is the console's other end, as domain 0."""
-        self.store_port = Port(0)
+        Ours are the other ends, as domain 0, of what is served here."""
         if self._outside is None:
+            self.store_port = _LONE_STORE_PORT
             self.console_port = _LONE_CONSOLE_PORT
-            self.console_out_fd = self._eventfd()
-            self.vm.ioeventfd(
-                self.console_out_fd, abi.EMU_PORT_NOTIFY, self.console_port
-            )
+            self._store_kick_fd = self._lone_bell(self.store_port)
+            self.console_out_fd = self._lone_bell(self.console_port)
             return
         self.channels = self._outside.start_channels(
             self.vm, vmcore_fd=self.vmcore.fd, event_fd=self._event_fd
         )
         self._stack.callback(self.channels.close)
-        if self._outside.store is not None:
-            self.store_port = self.channels.open_unbound()
+        self.store_port = self.channels.open_unbound()
         self.console_port = self.channels.open_unbound()
-        if not self.plan.is_console_ours:
-            return
-        console = self._outside.host.bind_interdomain(
-            self.plan.domid, self.console_port
-        )
-        self._stack.callback(self._outside.host.drop_port, console.port)
-        self._stack.callback(console.close)
-        self.console_out_fd = console.in_fd
+        if self._own_store is not None:
+            self._store_kick_fd = self._outer_bell(self.store_port)
+        if self.plan.is_console_ours:
+            self.console_out_fd = self._outer_bell(self.console_port)
+
+    def _lone_bell(self, port: Port) -> int:
+        """What the guest writes when it sends to a port with nobody beside."""
+        fd = self._eventfd()
+        self.vm.ioeventfd(fd, abi.EMU_PORT_NOTIFY, port)
+        return fd
+
+    def _outer_bell(self, port: Port) -> int:
+        """The same, of a port that evtchnd has made."""
+        assert self._outside is not None
+        host = self._outside.host
+        channel = host.bind_interdomain(self.plan.domid, port)
+        self._stack.callback(host.drop_port, channel.port)
+        self._stack.callback(channel.close)
+        return channel.in_fd
 
     def _keep_stats(self, stats_fd: int | None) -> int | None:
         if stats_fd is not None:
@@ -353,6 +385,7 @@ def open_machine(
     kvm: Kvm,
     is_stopped: bool,
     outside: Outside | None = None,
+    own_store: OwnStore | None = None,
 ) -> Iterator[Machine]:
     """A machine at its start of day; all of it is gone after the block."""
     machine = Machine(
@@ -362,6 +395,7 @@ def open_machine(
         kvm=kvm,
         is_stopped=is_stopped,
         outside=outside,
+        own_store=own_store,
     )
     del images  # copied into the guest; the cache's mapping can go
     try:
@@ -416,6 +450,7 @@ async def run_machine(
             if pump is not None:
                 helpers.start_soon(pump.serve_output)
                 helpers.start_soon(pump.serve_input)
+            helpers.start_soon(machine.serve_store)
             if machine.channels is not None:
                 helpers.start_soon(machine.channels.serve_bells, machine.notify)
             helpers.start_soon(

@@ -10,7 +10,7 @@ import os
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import trio
 
@@ -20,11 +20,11 @@ from xenner.types import Domid, ShutdownReason
 from xennerd.qmp.commands import Command, Commands, without_arguments
 from xennerd.qmp.fds import Caller, close_fd, get_fd
 from xennerd.qmp.request import (
-    ErrorClass,
     Parameter,
     QmpError,
 )
 from xennerd.vm.domain import Machine
+from xennerd.vm.gueststore import GuestStore
 from xennerd.vm.monitorblock import block_info
 from xennerd.vm.monitordump import Dump, DumpStatus, copy_core, open_target
 from xennerd.vm.monitorstats import query_schemas, query_stats, vcpu_path
@@ -35,14 +35,6 @@ EVENTS = (
 ).split()
 # QEMU's own limit for this event.
 _BALLOON_EVENT_S = 1.0
-
-
-class GuestStore(Protocol):
-    """The guest's nodes in xenstore. Calls block; HostError: it is gone."""
-
-    def set_memory_target(self, kib: int) -> None: ...
-
-    def vbd_nodes(self) -> dict[int, dict[str, str]]: ...
 
 
 _DUMP_PARAMETERS = {
@@ -71,11 +63,11 @@ class Controls(Commands):
     current: Callable[[], Machine | None]
     quit: Callable[[], None]
     reset: Callable[[], None]
-    powerdown: Callable[[], bool]
-    """Have the guest asked to power off; False: there is no way to ask."""
+    powerdown: Callable[[], None]
+    """Have the guest asked to power off."""
+    store: GuestStore
     memory_bytes: int = 0
     """What the guest can have at most."""
-    store: GuestStore | None = None
     _dump: Dump = field(default_factory=Dump)
     _balloon_moved: trio.Event = field(default_factory=trio.Event)
 
@@ -229,25 +221,20 @@ class Controls(Commands):
 
     def _system_powerdown(self) -> Any:
         self.machine()
-        if not self.powerdown():
-            raise QmpError(
-                "there is no xenstore to ask the guest through; use quit"
-            )
+        self.powerdown()
         self.emit("POWERDOWN")
         return {}
 
     # --- memory and disks -----------------------------------------------------
 
     async def _balloon(self, arguments: dict[str, Any], _: Caller) -> Any:
-        store = self._balloon_store()
         if arguments["value"] <= 0:
             raise QmpError("Parameter 'target' expects a size")
         wanted = min(arguments["value"], self.memory_bytes)
-        await _ask(store.set_memory_target, wanted // 1024)
+        await _ask(self.store.set_memory_target, wanted // 1024)
         return {}
 
     def _query_balloon(self) -> Any:
-        self._balloon_store()
         return {"actual": self.machine().memory_bytes()}
 
     def _limit_memory(self, arguments: dict[str, Any], _: Caller) -> Any:
@@ -257,17 +244,7 @@ class Controls(Commands):
         self.machine().balloon.limit_bytes = arguments["value"]
         return {}
 
-    def _balloon_store(self) -> GuestStore:
-        if self.store is None:
-            raise QmpError(
-                "No balloon device has been activated",
-                kind=ErrorClass.DEVICE_NOT_ACTIVE,
-            )
-        return self.store
-
     async def _query_block(self) -> Any:
-        if self.store is None:
-            return []
         found = await _ask(self.store.vbd_nodes)
         return [block_info(devid, nodes) for devid, nodes in found.items()]
 

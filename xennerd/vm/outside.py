@@ -34,6 +34,8 @@ from xennerd.vm.monitorblock import NODES
 
 _log = logging.getLogger("xenner")
 
+_SHUTDOWN = "control/shutdown"
+
 
 @dataclass(slots=True)
 class Outside:
@@ -41,7 +43,7 @@ class Outside:
 
     `store` is xenstore's socket. There is no connection between the calls: a
     store that was restarted meanwhile is as good as the one before, and to
-    watch the guest is for others.
+    watch the guest is for others. Of these calls, gueststore.py.
     """
 
     domid: Domid
@@ -90,30 +92,33 @@ class Outside:
                 _log.warning("xenstore has nodes of a guest left: %s", error)
 
     def ask(self, request: str) -> None:
-        """Write control/shutdown: "poweroff", "reboot" or "suspend".
-
-        The guest's kernel takes it from there, in its own time; one that has
-        not come so far yet finds it when it does. HostError: it could not be
-        written.
-        """
         with self._connected() as store:
-            store.write(f"{domain_path(self.domid)}/control/shutdown", request)
+            store.write(self._node(_SHUTDOWN), request)
+
+    def is_heard(self) -> bool:
+        """Nobody but the store knows who watches."""
+        return True
+
+    def is_taken(self) -> bool:
+        with self._connected() as store:
+            return not store.find(self._node(_SHUTDOWN))
 
     def set_memory_target(self, kib: int) -> None:
-        """Write memory/target, which the guest follows. HostError as ask()."""
         with self._connected() as store:
-            store.write(f"{domain_path(self.domid)}/memory/target", str(kib))
+            store.write(self._node("memory/target"), str(kib))
 
     def vbd_nodes(self) -> dict[int, dict[str, str]]:
-        """By device number, those of monitorblock.NODES that each vbd's
-        backend has. HostError as ask()."""
+        """Of each those of monitorblock.NODES that its backend has."""
         with self._connected() as store:
-            top = f"{domain_path(self.domid)}/device/vbd"
+            top = self._node("device/vbd")
             return {
                 int(devid): _read_all(store, f"{top}/{devid}")
                 for devid in store.directory(top)
                 if devid.isdecimal()
             }
+
+    def _node(self, name: str) -> str:
+        return f"{domain_path(self.domid)}/{name}"
 
     @contextmanager
     def _connected(self) -> Iterator[Xenstore]:

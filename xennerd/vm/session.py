@@ -21,7 +21,7 @@ from xenner.errors import ConfigError, HostError, why_unread
 from xenner.types import Domid
 from xenner.watchdog import feed_watchdog
 from xennerd.runtimedir import default_runtime_dir
-from xennerd.vm import daemon
+from xennerd.vm import daemon, stopping
 from xennerd.vm._vcpu import lib
 from xennerd.vm.connecting import (
     Wanted,
@@ -39,6 +39,7 @@ from xennerd.vm.domain import (
     run_machine,
 )
 from xennerd.vm.emu_image import emu_image
+from xennerd.vm.gueststore import GuestStore
 from xennerd.vm.host import cpuid_for, detect_quirks
 from xennerd.vm.keeper import End, Keeper, Unkept
 from xennerd.vm.kernel import load_kernel
@@ -49,6 +50,7 @@ from xennerd.vm.monitor import serve_monitor
 from xennerd.vm.monitorcommands import Controls
 from xennerd.vm.options import Options
 from xennerd.vm.outside import Outside, enter_outside
+from xennerd.vm.ownstore import OwnStore
 from xennerd.vm.startofday import plan_start_of_day
 from xennerd.vm.vmcore import (
     DomidTakenError,
@@ -58,14 +60,6 @@ from xennerd.vm.vmcore import (
 )
 
 _log = logging.getLogger("xenner")
-
-
-STOP_LIMIT_S = 75.0
-"""How long a guest that was asked to power off may take before it is ended.
-
-Less than TimeoutStopSec= of units/xenner@.service: whoever is killed leaves
-its nodes, and who serves them, behind.
-"""
 
 
 _PROVE_LOOK_S = 0.02
@@ -182,6 +176,11 @@ class Session:
         self._vmcore = vmcore
         self._kvm = kvm
         self._outside = outside
+        self._own_store: OwnStore | None = None
+        if outside is not None and outside.store is not None:
+            self._store: GuestStore = outside
+        else:
+            self._store = self._own_store = OwnStore()
         self._status = 0
         self._machine: Machine | None = None
         self._is_reset = False
@@ -201,7 +200,7 @@ class Session:
             reset=self._reset,
             powerdown=self._powerdown,
             memory_bytes=options.memory_bytes,
-            store=outside if outside and outside.store else None,
+            store=self._store,
         )
 
     async def run(self) -> int:
@@ -249,6 +248,7 @@ class Session:
                 kvm=self._kvm,
                 is_stopped=is_stopped,
                 outside=self._outside,
+                own_store=self._own_store,
             ) as machine:
                 del images
                 self._machine = machine
@@ -374,7 +374,7 @@ class Session:
     async def _serve_signals(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """The first asks the guest if somebody can; the next one ends it."""
+        """The first asks a guest that listens; the next one ends it."""
         with trio.open_signal_receiver(
             signal.SIGTERM, signal.SIGINT, signal.SIGHUP
         ) as signals:
@@ -382,45 +382,33 @@ class Session:
             async for number in signals:
                 name = signal.Signals(number).name
                 service.notify("STOPPING=1")
-                if not self._is_asked and self._is_listening():
-                    self._keeper.asked(name)
+                if not self._is_asked and self._runs():
                     self._is_asked = True
-                    self._tasks.start_soon(self._ask_or_quit)
+                    self._tasks.start_soon(self._ask_or_end, name)
                     continue
                 _log.info("%s: ending", name)
                 self._tasks.start_soon(self._end_by_signal)
                 # One more ends us whatever we are waiting for.
                 signal.signal(number, signal.SIG_DFL)
 
-    def _is_listening(self) -> bool:
-        """Can the guest be asked, and will it ever hear it?"""
-        has_store = self._outside is not None and self._outside.store
+    def _runs(self) -> bool:
+        """Who is paused hears nothing."""
         machine = self._machine
-        return bool(has_store and machine is not None and machine.gate.is_open)
+        return machine is not None and machine.gate.is_open
 
-    def _powerdown(self) -> bool:
-        if self._outside is None or self._outside.store is None:
-            return False
+    def _powerdown(self) -> None:
         self._keeper.asked("the monitor")
-        self._tasks.start_soon(self._ask)
-        return True
+        self._tasks.start_soon(stopping.ask, self._store)
 
-    async def _ask_or_quit(self) -> None:
-        if await self._ask():
-            await trio.sleep(STOP_LIMIT_S)
-            _log.warning("it has not powered off: ended")
+    async def _ask_or_end(self, name: str) -> None:
+        await stopping.ask_and_wait(
+            self._store,
+            limit_s=stopping.ALONE_LIMIT_S
+            if self._own_store
+            else stopping.STOP_LIMIT_S,
+            on_asking=lambda: self._keeper.asked(name),
+        )
         await self._end_by_signal()
-
-    async def _ask(self) -> bool:
-        """Ask the guest to power off. False: xenstore is not there."""
-        assert self._outside is not None
-        try:
-            # A store that hangs must not keep us from ending.
-            await run_abandonable(self._outside.ask, "poweroff")
-        except HostError as error:
-            _log.warning("cannot ask the guest to power off: %s", error)
-            return False
-        return True
 
 
 def _plan(

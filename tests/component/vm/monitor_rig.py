@@ -60,6 +60,10 @@ class FakeMachine:
 class FakeStore:
     """A guest's nodes; `gone` is what xenstore says when it is away."""
 
+    asked: list[str] = field(default_factory=list)
+    hears: bool = True
+    takes: bool = True
+
     targets: list[int] = field(default_factory=list)
     vbds: dict[int, dict[str, str]] = field(default_factory=dict)
     gone: str = ""
@@ -72,6 +76,18 @@ class FakeStore:
         self._check()
         return self.vbds
 
+    def ask(self, request: str) -> None:
+        self._check()
+        self.asked.append(request)
+
+    def is_heard(self) -> bool:
+        self._check()
+        return self.hears
+
+    def is_taken(self) -> bool:
+        self._check()
+        return self.takes
+
     def _check(self) -> None:
         if self.gone:
             raise HostError(self.gone)
@@ -83,7 +99,7 @@ class Rig:
     def __init__(self) -> None:
         self.machine: FakeMachine | None = FakeMachine()
         self.called: list[str] = []
-        self.has_xenstore = False
+        self.store = FakeStore()
         self.controls = Controls(
             name="web",
             domid=Domid(7),
@@ -92,13 +108,10 @@ class Rig:
             current=lambda: self.machine,  # type: ignore[arg-type,return-value]
             quit=lambda: self.called.append("quit"),
             reset=lambda: self.called.append("reset"),
-            powerdown=self._powerdown,
+            powerdown=lambda: self.called.append("powerdown"),
+            store=self.store,
             memory_bytes=16 << 20,
         )
-
-    def _powerdown(self) -> bool:
-        self.called.append("powerdown")
-        return self.has_xenstore
 
 
 class Connection:

@@ -410,8 +410,8 @@ def test_qemus_client_dumps_counts_and_is_refused(
         known = await client.execute("query-commands")
         assert {"name": "dump-guest-memory"} in known
         with pytest.raises(ExecuteError) as refused:
-            await client.execute("balloon", {"value": 1 << 20})
-        assert refused.value.error_class == "DeviceNotActive"
+            await client.execute("balloon", {"value": 0})
+        assert refused.value.error_class == "GenericError"
 
     with_client(link, script)
     assert end(process, signal.SIGTERM) == (0, b"")

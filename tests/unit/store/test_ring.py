@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from tests.unit.store.client import Message, new_store, parsed
 from xennerd.store.ports import RingLink, RingPort, SocketPort
-from xennerd.store.ring import FEATURES, PAGE_BYTES, RING_BYTES, Ring
+from xennerd.store.ring import Ring
+from xennerd.store.ringpage import FEATURES, PAGE_BYTES, RING_BYTES
 from xennerd.store.store import Store
 from xennerd.store.wire import HEADER, MessageType, RingFault, message
 
