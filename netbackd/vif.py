@@ -67,7 +67,9 @@ class Vif(Device):
         self._tap: tap.Tap | None = None
         # Or one of the process before us, or what is left of a failure.
         self._may_have_tap = True
-        self._missing = ""  # the bridge that it waits for
+        self._lacking = ""  # the bridge that it waits for
+        # Its nodes when they were followed last.
+        self._texts: tuple[str | None, ...] = ()
         self._bridge_index = 0  # of the one that the tap was put in
         self._filter = Filter()
         # Whoever connects anew has no more for it.
@@ -107,6 +109,7 @@ class Vif(Device):
         return tap.name_of(self._tap) if self._tap else ""
 
     def _prepare(self) -> dict[str, object]:
+        self._texts = self._reasons()
         wishes = read_wishes(self._node, self.path)
         parse_rate(self._node("rate"))
         self._mtu_text = self._node("mtu")
@@ -141,18 +144,18 @@ class Vif(Device):
 
     def _tell_place(self, placed: tap.Placed) -> None:
         """Is the tap in its bridge?"""
-        if placed.missing and placed.missing != self._missing:
+        if placed.missing and placed.missing != self._lacking:
             why = f"there is no bridge {placed.missing} (yet)"
             self.log.warning("%s", why)
             self._store.write(self.path, {_ERROR: why})
         elif not placed.missing:
-            if self._missing:
-                self.log.info("bridge %s is there", self._missing)
+            if self._lacking:
+                self.log.info("bridge %s is there", self._lacking)
             nodes = {_STATUS: _CONNECTED}
             if self._node(_ERROR):
                 nodes[_ERROR] = ""
             self._store.write(self.path, nodes)
-        self._missing = placed.missing
+        self._lacking = placed.missing
         self._bridge_index = placed.bridge_index
 
     def _attach(self) -> str:
@@ -175,6 +178,8 @@ class Vif(Device):
 
     def _follow(self) -> None:
         """What may change while it is served."""
+        if self._lacking and self._texts != self._reasons():
+            self._follow_wishes()
         if self._is_displaced():
             self._try(self._place_again)
         self._set_mtu()
@@ -183,6 +188,28 @@ class Vif(Device):
             return
         self._filter.set_active(wants_filter(self._frontend_node))
         self._set_rate()
+
+    def _follow_wishes(self) -> None:
+        """One that waits for its bridge may be told another, or none."""
+        self._texts = self._reasons()
+        if not self._engines:
+            # Nobody has anything of the tap yet: it is made as it is wished.
+            self._take_away()
+            self._lacking = ""
+            self._try(self._offer)
+            self._wake()
+            return
+        was = self._wishes
+        try:
+            now = read_wishes(self._node, self.path)
+        except HostError as error:
+            self.log.warning("%s: it waits as before", error)
+            return
+        if replace(now, bridge=was.bridge, vlans=was.vlans, mtu=was.mtu) != was:
+            self.log.warning("its nodes count when it is plugged in anew")
+            return
+        self._wishes = replace(now, mtu=was.mtu)
+        self._try(self._place_again)
 
     def _is_displaced(self) -> bool:
         """Is its bridge there now, or no more, or another of that name?"""

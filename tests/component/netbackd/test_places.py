@@ -65,6 +65,58 @@ def test_a_bridge_that_comes_later(rig: Rig) -> None:
         assert _link(rig, frontend.tap)["master"] == "xenbr0"
 
 
+def _wait_for_none(frontend: Frontend, name: str) -> None:
+    why = f"there is no bridge {name} (yet)"
+    frontend.rig.wait_node(f"{frontend.backend}/hotplug-error", why)
+
+
+@pytest.mark.parametrize("is_connected", [False, True])
+def test_who_waits_for_a_bridge_is_told_another(
+    rig: Rig, is_connected: bool
+) -> None:
+    rig.net.ip("link add lan type bridge")
+    frontend = _plugged(rig, bridge="gone")
+    frontend.wait_backend(XenbusState.INIT_WAIT)
+    _wait_for_none(frontend, "gone")
+    if is_connected:
+        frontend.publish(1)
+        frontend.wait_backend(XenbusState.CONNECTED)
+    rig.store.write(f"{frontend.backend}/bridge", "gone2")
+    _wait_for_none(frontend, "gone2")
+    rig.store.write(f"{frontend.backend}/bridge", "lan")
+    rig.wait_node(f"{frontend.backend}/hotplug-status", "connected")
+    assert _link(rig, frontend.tap)["master"] == "lan"
+    assert frontend.node("hotplug-error") == ""
+    if not is_connected:
+        frontend.connect()
+    rig.wait_node(f"{frontend.backend}/carrier", "1")
+    # And one that has lost it.
+    rig.net.ip("link add lan2 type bridge")
+    rig.net.ip("link del lan")
+    _wait_for_none(frontend, "lan")
+    rig.store.write(f"{frontend.backend}/bridge", "lan2")
+    rig.wait_node(f"{frontend.backend}/hotplug-error", "")
+    assert _link(rig, frontend.tap)["master"] == "lan2"
+    assert frontend.backend_state() is XenbusState.CONNECTED
+
+
+def test_who_waits_for_a_bridge_is_told_all_else(rig: Rig) -> None:
+    frontend = _plugged(rig, bridge="gone", vlan="5000")
+    frontend.wait_backend(XenbusState.CLOSED)
+    rig.store.write(f"{frontend.backend}/vlan", "")
+    _wait_for_none(frontend, "gone")
+    rig.store.write(f"{frontend.backend}/vifname", "web0")
+    while rig.taps() != ["web0"]:
+        pass
+    rig.store.write(f"{frontend.backend}/vlan", "5000")
+    frontend.wait_backend(XenbusState.CLOSED)
+    rig.store.write(f"{frontend.backend}/vlan", "")
+    _wait_for_none(frontend, "gone")
+    for name in ("bridge", "vifname"):
+        rig.store.write(f"{frontend.backend}/{name}", "")
+    frontend.connect()
+
+
 def test_a_name_and_an_mtu(rig: Rig) -> None:
     frontend = _plugged(rig, vifname="web0", mtu=1300)
     frontend.wait_backend(XenbusState.INIT_WAIT)
