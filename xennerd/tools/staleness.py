@@ -16,6 +16,10 @@ from xenner.types import Domid
 from xennerd.tools.vmcores import is_locked, list_domids
 
 _KVM_LINK = "anon_inode:kvm-vm"
+# What a guest's process is called: as installed, and as a module.
+_PROGRAMS = frozenset(
+    {b"xenner", b"xennerd.vm", b"xenner-start", b"xennerd.start"}
+)
 
 
 class LivesError(Exception):
@@ -97,7 +101,7 @@ def _is_vm_process(process: Path) -> bool:
     except OSError:
         return False
     names = {os.path.basename(word) for word in words[:4]}
-    return bool(names & {b"xenner", b"xennerd.vm"})
+    return bool(names & _PROGRAMS)
 
 
 def _held_files(process: Path) -> Iterator[tuple[int, int]]:

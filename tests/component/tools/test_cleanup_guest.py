@@ -68,3 +68,34 @@ def test_a_guest_elsewhere_is_a_reason_for_doubt(
     assert "may be that domain" in living.doubt
     # evtchnd, where it answers, knows all that can have nodes or taps.
     assert find_living(host.directory, host.evtchnd.path).doubt == ""
+
+
+def test_a_guest_of_a_domain_file_is_one(
+    usable_kvm: None, host: Host, tmp_path: Path
+) -> None:
+    """As a unit or by xennerd: its nodes are left alone while evtchnd, which
+    knows it, does not answer."""
+    file = tmp_path / "web.cfg"
+    file.write_text(
+        f"name='web'\nkernel='{programs.tiny()}'\nmemory=16\nextra='s'\n"
+    )
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "xennerd.start", "--domid", "430"),
+            *("--runtime-dir", str(tmp_path), str(file)),
+            *("--evtchnd", str(host.evtchnd.path)),
+            *("--xenstore", str(host.store.socket_path)),
+        ],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    host.stack.enter_context(process)
+    host.stack.callback(process.kill)
+    assert process.stderr is not None
+    assert any(b"is running" in line for line in process.stderr)
+    gone = ("--evtchnd", host.directory / "no.socket")
+    _status, said = host.cleanup("--force", *gone, 430)
+    found = {item["name"]: item["state"] for item in said["items"]}
+    assert found["/local/domain/430"] == "left"
+    assert set(found.values()) == {"left"}
+    assert "/local/domain/430" in host.nodes()
