@@ -9,6 +9,7 @@ from pathlib import Path
 
 from xenner.errors import ConfigError, why_unread
 from xenner.xlcfg import DomainConfig, parse_config
+from xennerd.records import Record
 
 MAX_BYTES = 256 << 10
 """Of a domain file; xennerd takes requests that have one within."""
@@ -25,6 +26,15 @@ def config_of(text: str, path: Path, *, extra: str = "") -> DomainConfig:
     return parse_config(
         text, file=str(path), extra=extra, default_name=path.stem
     )
+
+
+def config_of_record(record: Record) -> DomainConfig:
+    """What a domain is started from again: its file as it was when it was
+    created, whatever stands there now. ConfigError."""
+    path, text = Path(record.file), record.text
+    if text is None:
+        text = read_text(path)
+    return config_of(text, path, extra=record.settings)
 
 
 def read_text(path: Path) -> str:

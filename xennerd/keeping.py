@@ -123,12 +123,12 @@ class FileKeeper:
             write_record(self._runtime_dir, self._record)
         return not self.is_anew
 
-    def settle(self, vmcore: Vmcore) -> None:
+    def settle(self, vmcore: Vmcore, said: bytes) -> None:
         """A core, and what stays. Then the next start, if there is one."""
         verdict = self._verdict
         assert verdict is not None
         bury(
-            self._record,
+            replace(self._record, last_words=said.decode("latin-1")),
             verdict,
             runtime_dir=self._runtime_dir,
             dump_dir=self._dump_dir,
@@ -156,6 +156,7 @@ class FileKeeper:
             name=now.name,
             file=now.file,
             settings=now.settings,
+            text=now.text,
             plugged=now.plugged,
         )
         return True
@@ -176,8 +177,8 @@ class FileKeeper:
         write_record(self._runtime_dir, self._record)
 
 
-def _source(record: Record) -> tuple[str, str, tuple[str, ...]]:
-    return record.file, record.settings, record.plugged
+def _source(record: Record) -> tuple[object, ...]:
+    return record.file, record.text, record.settings, record.plugged
 
 
 def unit_of_process() -> str:
@@ -222,7 +223,7 @@ def killed_in_unit(runtime_dir: Path, unit: str) -> Record | None:
             and record.unit == unit
             and not record.end
             and not is_owned(runtime_dir / f"vmcore.{record.domid}")
-            and os.access(record.file, os.R_OK)
+            and (record.text is not None or os.access(record.file, os.R_OK))
         ):
             return record
     return None
@@ -234,6 +235,7 @@ def planned_record(
     *,
     runtime_dir: Path,
     file: Path,
+    text: str,
     settings: str,
 ) -> Record:
     """The record of a domain that this process is about to start. One that
@@ -250,6 +252,7 @@ def planned_record(
         name=config.name,
         handle=handle,
         file=str(file),
+        text=text,
         settings=settings,
         unit=unit_of_process(),
         pid=os.getpid(),

@@ -23,15 +23,17 @@ from xenner.errors import HostError
 from xenner.types import Domid
 
 _NAME = re.compile(r"domain\.([1-9][0-9]{0,4})")
-_MAX_BYTES = 1 << 20
+# Of a domain file, whose characters may take six bytes each, and the rest.
+_MAX_BYTES = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """A domain as its file had it. Times are of the wall clock, seconds.
 
-    `file` and `settings` are what it is started from, `unit` is the service
-    manager's that it runs in, empty: none. `end`: why it is dead, and stays.
+    `file`, what stood in it when the domain was created (`text`), and
+    `settings` are what it is started from, `unit` is the service manager's that
+    it runs in, empty: none. `end`: why it is dead, and stays.
     """
 
     domid: Domid
@@ -48,6 +50,10 @@ class Record:
     ended_s: float = 0.0
     plugged: tuple[str, ...] = ()
     """Devices, a line for each (plugged.py)."""
+    text: str | None = None
+    """None: nobody has written it down; the file is read again."""
+    last_words: str = ""
+    """The end of what a dead one wrote on its console, a byte a character."""
     is_unwanted: bool = False
     """Whoever runs it ends its process, which does not answer."""
 
@@ -62,11 +68,13 @@ def write_record(runtime_dir: Path, record: Record) -> None:
     path = record_path(runtime_dir, record.domid)
     unready = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        unready.write_text(json.dumps(asdict(record)) + "\n")
         # Its process, xennerd and who calls xennerctl are several users,
         # whatever their umask; the set-group-ID bit says whose group it is.
-        if runtime_dir.stat().st_mode & stat.S_ISGID:
-            unready.chmod(0o660)
+        # Nobody else reads what stands in somebody's domain file.
+        is_shared = runtime_dir.stat().st_mode & stat.S_ISGID
+        unready.touch(mode=0o600)
+        unready.chmod(0o660 if is_shared else 0o600)
+        unready.write_text(json.dumps(asdict(record)) + "\n")
         unready.rename(path)
     except OSError as error:
         with suppress(OSError):
@@ -169,6 +177,13 @@ def _checked(value: Any, domid: Domid) -> Record | None:
     numbers = (record.pid, record.memory_mib, record.nr_vcpus, record.ended_s)
     is_right = all(
         isinstance(text, str)
-        for text in (*texts, record.end, record.unit, *plugged)
+        for text in (
+            *texts,
+            record.end,
+            record.unit,
+            record.text or "",
+            record.last_words,
+            *plugged,
+        )
     ) and all(isinstance(n, int | float) for n in (*numbers, *starts))
     return record if is_right else None

@@ -21,7 +21,7 @@ from xenner.settings import Console, GuestSettings, load_settings
 from xenner.types import Domid
 from xenner.xlcfg import DomainConfig
 from xennerd.burial import DUMP_DIR
-from xennerd.domainfile import read_config
+from xennerd.domainfile import config_of, read_text
 from xennerd.keeping import (
     FileKeeper,
     check_others,
@@ -32,7 +32,7 @@ from xennerd.keeping import (
 )
 from xennerd.limits import limit_properties, without_limits
 from xennerd.plugged import with_plugged
-from xennerd.records import Record
+from xennerd.records import Record, read_record
 from xennerd.runtimedir import default_runtime_dir
 from xennerd.units.manager import unit_of
 from xennerd.vm.options import Options
@@ -105,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--domid", type=int, help="default: the instance, or one that is free")
     add("--name", help="instead of the file's")
     add("--set", default="", metavar="TEXT", help="settings that win")
+    add("--stdin", action="store_true", help="the file's text is there")
+    add("--again", action="store_true", help="as --domid was started before")
     add("--limits", action="store_true", help="set the unit's limits only")
     add("--paused", action="store_true", help="wait for the monitor's cont")
     add("--runtime-dir", type=Path, default=default_runtime_dir())
@@ -122,15 +124,17 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
     """Run the guest to its end; raises ConfigError, HostError."""
     arguments = _parser().parse_args(words)
     path = config_path(arguments.instance, runtime_dir=arguments.runtime_dir)
-    extra = arguments.set
-    before = None
-    if arguments.domid is None:
-        before = killed_in_unit(arguments.runtime_dir, unit_of_process())
+    extra, text = arguments.set, None
+    before = _earlier(arguments)
     if before is not None:
-        path, extra = Path(before.file), before.settings
+        path, extra, text = Path(before.file), before.settings, before.text
+    elif arguments.stdin:
+        text = sys.stdin.buffer.read().decode()
+    if text is None:
+        text = read_text(path)
     if arguments.name:
         extra += f"\nname='{arguments.name}'"
-    config = read_config(path, extra=extra)
+    config = config_of(text, path, extra=extra)
     if arguments.limits:
         _set_limits(arguments.instance, config)
         return 0
@@ -144,6 +148,7 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
         domid,
         runtime_dir=arguments.runtime_dir,
         file=path.absolute(),
+        text=text,
         settings=extra,
     )
     check_others(arguments.runtime_dir, record)
@@ -170,6 +175,20 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
     if keeper.is_anew:
         _start_anew(arguments, keeper.record)
     return 1 if keeper.is_left else status
+
+
+def _earlier(arguments: argparse.Namespace) -> Record | None:
+    """The domain that goes on, as it was created or updated since. HostError:
+    there should be one."""
+    runtime_dir = arguments.runtime_dir
+    if not arguments.again:
+        if arguments.domid is not None:
+            return None
+        return killed_in_unit(runtime_dir, unit_of_process())
+    record = read_record(runtime_dir, arguments.domid)
+    if record is None:
+        raise HostError(f"nothing is known of a domain {arguments.domid}")
+    return record
 
 
 def _is_to_be_paused(arguments: argparse.Namespace) -> bool:
@@ -200,7 +219,6 @@ def _start_anew(arguments: argparse.Namespace, record: Record) -> None:
     the one that it started."""
     options = {
         "--domid": record.domid,
-        "--set": record.settings,
         "--runtime-dir": arguments.runtime_dir,
         "--dump-dir": arguments.dump_dir,
         "--evtchnd": arguments.evtchnd,
@@ -209,7 +227,7 @@ def _start_anew(arguments: argparse.Namespace, record: Record) -> None:
     words = [f"{name}={value}" for name, value in options.items()]
     os.execv(
         sys.executable,
-        [sys.executable, "-m", _MODULE, *words, record.file],
+        [sys.executable, "-m", _MODULE, "--again", *words, record.file],
     )
 
 

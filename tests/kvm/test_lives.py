@@ -9,8 +9,9 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tests.guests.build import guest_path
 from tests.kvm.ctl import Ctl
 from tests.kvm.outside import open_host
 from tests.places.rules import limit_s
+from xennerd.qmp.client import QmpClient
 from xennerd.records import Record, list_records
 from xennerd.vm import stopping
 
@@ -105,7 +107,8 @@ def test_preserved(ctl: Ctl) -> None:
     assert left(ctl) == ["domain.7", "vmcore.7"]
     heading, row = ctl("list").splitlines()[0], ctl("list", "web").split()[-6:]
     assert heading.startswith("Name")
-    assert (row[0], row[1], row[4]) == ("web", "7", "---sc-")
+    assert row[:5] == ["web", "7", "16", "1", "---sc-"]
+    assert "verdict: PASS" in ctl("console", "web")
 
     again = start(ctl, "poweroff", "")
     assert again.returncode == 1
@@ -125,6 +128,29 @@ def test_preserved(ctl: Ctl) -> None:
     assert left(ctl) == []
     assert start(ctl, "poweroff", "").returncode == 0
     assert left(ctl) == []
+
+
+def test_who_is_at_the_console_of_one_that_ends_at_once(ctl: Ctl) -> None:
+    words = [*command(ctl, "poweroff", ""), "--paused"]
+    with subprocess.Popen(words, cwd=TOP, stderr=subprocess.PIPE) as guest:
+        try:
+            assert guest.stderr is not None
+            assert any(b"char device" in line for line in guest.stderr)
+            path = ctl.host.directory / f"console.{_DOMID}"
+            terminal = os.open(path, os.O_RDWR | os.O_NOCTTY)
+            # While it is at its start of day its monitor is there already.
+            deadline = time.monotonic() + limit_s(30)
+            while ctl.run("unpause", str(_DOMID)).returncode:
+                assert time.monotonic() < deadline
+            said = b""
+            with suppress(OSError):
+                while data := os.read(terminal, 100):
+                    said += data
+            os.close(terminal)
+            guest.communicate(timeout=limit_s(20))
+        finally:
+            guest.kill()
+    assert b"verdict: PASS" in said
 
 
 def test_renamed_and_started_again_until_it_is_too_often(ctl: Ctl) -> None:
@@ -204,6 +230,44 @@ def idle(ctl: Ctl, keys: str) -> Iterator[subprocess.Popen[bytes]]:
 def test_who_is_told_to_end_does_not_start_again(ctl: Ctl) -> None:
     with idle(ctl, "on_poweroff='restart'"):
         assert json.loads(ctl("list", "--json", "web"))[0]["end"] == ""
+
+
+def _reset(ctl: Ctl, *, starts: int) -> None:
+    """It starts anew; until that is its start of that number, and answers."""
+    monitor = ctl.host.directory / f"monitor.{_DOMID}"
+    with QmpClient(monitor, limit_s=limit_s(60)) as client:
+        client.execute("system_reset")
+    deadline = time.monotonic() + limit_s(60)
+    while [len(record.starts_s) for record in records(ctl)] != [starts]:
+        assert time.monotonic() < deadline
+    while ctl.run("pause", str(_DOMID)).returncode:
+        assert time.monotonic() < deadline
+    ctl("unpause", str(_DOMID))
+
+
+def test_the_file_at_the_time_of_create_counts(ctl: Ctl) -> None:
+    """Whatever becomes of it, and whatever makes the domain another one, until
+    it is updated."""
+    file = ctl.host.directory / "web.cfg"
+    with idle(ctl, "") as process:
+        file.unlink()
+        ctl("rename", "web", "late")
+        _reset(ctl, starts=2)
+        file.write_text("name='early'\nkernel='/none'\n")
+        ctl("rename", "late", "shop")
+        (long,) = json.loads(ctl("list", "-l", "shop"))
+        assert long["config"]["b_info"]["kernel"] == str(_ENDING)
+        _reset(ctl, starts=3)
+        assert process.poll() is None
+        file.write_text(f"name='shop'\nkernel='{_ENDING}'\nextra='end=idle'")
+        for nr, memory in enumerate((17, 18), start=4):
+            # The same file, with something else in it each time.
+            with file.open("a") as text:
+                text.write(f"\nmemory={memory}")
+            ctl("config-update", "shop", str(file))
+            file.write_text(file.read_text().rpartition("\n")[0])
+            _reset(ctl, starts=nr)
+            assert records(ctl)[0].memory_mib == memory
 
 
 def test_a_uuid_is_one_domain_s(ctl: Ctl) -> None:

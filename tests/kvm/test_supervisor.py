@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tests.places.rules import limit_s
 from xenner.listening import listener_of
 from xenner.xenstore import Xenstore
 from xennerd.qmp.client import QmpRefusedError
+from xennerd.records import change_record
 
 pytestmark = [
     pytest.mark.kvm,
@@ -43,9 +45,13 @@ def xennerd(tmp_path: Path) -> Iterator[Xennerd]:
         try:
             yield xennerd
         finally:
-            # Nothing says any more that they are to be started again.
-            (tmp_path / "web.cfg").unlink(missing_ok=True)
             for domain in living(xennerd):
+                # They are not to be started again.
+                change_record(
+                    tmp_path,
+                    domain["domid"],
+                    lambda record: replace(record, is_unwanted=True),
+                )
                 with suppress(ProcessLookupError):
                     kill(domain["pid"])
             xennerd.wait_for(lambda: not living(xennerd))
@@ -87,6 +93,8 @@ def test_whatever_is_killed_comes_back(xennerd: Xennerd) -> None:
     assert all(first.values())
     before = create(xennerd, "on_crash='restart'")
     assert (before["name"], before["state"]) == ("web", "running")
+    # It is started from what stood there.
+    (xennerd.directory / "web.cfg").unlink()
 
     log = xennerd.directory / "log/guest-web.log"
     xennerd.wait_for(lambda: log.read_text().count("is running") == 1)

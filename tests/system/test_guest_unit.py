@@ -209,6 +209,8 @@ def xennerd(store: None) -> Iterator[None]:
 def test_a_killed_guest_comes_back(xennerd: None, tmp_path: Path) -> None:
     write_file(tmp_path, more="on_crash = 'restart'")
     output_of("systemctl", "start", UNIT)
+    # It goes on with what stood there.
+    FILE.unlink()
     shown_now = output_of("journalctl", "--show-cursor", "--lines=0")
     cursor = shown_now.strip().rpartition("-- cursor: ")[2]
     output_of("systemctl", "kill", "--signal=KILL", UNIT)
@@ -227,6 +229,8 @@ def test_a_killed_guest_comes_back(xennerd: None, tmp_path: Path) -> None:
     # Whoever stops the unit is not contradicted.
     output_of("systemctl", "stop", UNIT)
     assert shown("ActiveState")["ActiveState"] == "inactive"
+    # And there is nothing any more that it could be started from.
+    wait("while ls /run/xenner/config/*.cfg", limit_s=20)
 
 
 def test_a_killed_guest_comes_back_in_its_unit(

@@ -30,6 +30,7 @@ from xennerd.ctl.plugging import warn_of_vif
 from xennerd.domainfile import config_of, read_text
 from xennerd.limits import without_limits
 from xennerd.qmp.client import QmpClient, QmpRefusedError
+from xennerd.records import read_record
 from xennerd.vm.escape import LEAVE
 
 # Longer than xennerd gives the guest.
@@ -126,7 +127,12 @@ def _console(words: Sequence[str]) -> int:
 
 
 def _attach(places: Places, domain: Domain) -> int:
-    """The caller's terminal is the guest's until Ctrl-] or its end."""
+    """The caller's terminal is the guest's until Ctrl-] or its end. Of a dead
+    one there is only what it wrote last."""
+    if domain.end:
+        record = read_record(places.runtime_dir, domain.domid)
+        os.write(1, record.last_words.encode("latin-1") if record else b"")
+        return 0
     path = places.runtime_dir / f"console.{domain.domid}"
     try:
         fd = os.open(path, os.O_RDWR | os.O_NOCTTY)
@@ -139,11 +145,13 @@ def _attach(places: Places, domain: Domain) -> int:
             before = termios.tcgetattr(0)
             stack.callback(termios.tcsetattr, 0, termios.TCSANOW, before)
             tty.setraw(0)
-        _pump(fd)
+        pump(fd)
     return 0
 
 
-def _pump(fd: int) -> None:
+def pump(fd: int) -> None:
+    """Between standard input and output and a terminal, until Ctrl-] or its
+    end."""
     sources = [0, fd]
     while True:
         found, _, _ = select.select(sources, [], [])
@@ -158,6 +166,7 @@ def _pump(fd: int) -> None:
         if 0 in found:
             data = os.read(0, 4096)
             if LEAVE in data:
+                os.write(fd, data.partition(LEAVE)[0])
                 return
             if not data:
                 sources = [fd]

@@ -23,9 +23,10 @@ from xenner.types import Domid
 from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.guestnodes import domain_path
 from xennerd.qmp.client import QmpClient, QmpSilentError
-from xennerd.records import read_record
+from xennerd.records import Record, read_record
 from xennerd.runtimedir import runtime_dir_of
 from xennerd.tools.vmcores import LockOwners, is_locked, list_domids
+from xennerd.vm.layout import PAGE_BYTES, machine_layout
 from xennerd.vm.vmcore import is_kept
 
 CRASHES = ("crash", "watchdog")
@@ -88,8 +89,8 @@ class Vcpu:
 @dataclass(frozen=True, slots=True)
 class Domain:
     """A domain at one moment. Memory is what it has now, MiB. `end`: why it
-    is dead, and stays; its time and its processors are none. `is_silent`: its
-    process hangs, and what is known is what others know."""
+    is dead, and stays; its time is not known any more. `is_silent`: its process
+    hangs, and what is known is what others know."""
 
     domid: Domid
     name: str
@@ -245,10 +246,27 @@ def _look_at_dead(
         domid=domid,
         name=record.name,
         handle=record.handle,
-        memory_mib=status.st_blocks * 512 >> 20,
+        memory_mib=_memory_left_mib(record, status),
         max_memory_mib=record.memory_mib,
+        vcpus=tuple(
+            Vcpu(number, host_cpu=0, is_running=False, cpu_s=0.0)
+            for number in range(record.nr_vcpus)
+        ),
         end=record.end,
     )
+
+
+def _memory_left_mib(record: Record, status: os.stat_result) -> int:
+    """What it has not given back, as Balloon.actual_bytes(): the file has all
+    the rest, and what is not the guest's besides."""
+    size_bytes = record.memory_mib << 20
+    try:
+        layout = machine_layout(size_bytes // PAGE_BYTES)
+    except ValueError:
+        return record.memory_mib
+    all_bytes = sum(length for _gpa, length in layout.ram_ranges())
+    left_bytes = size_bytes + status.st_blocks * 512 - all_bytes
+    return max(0, min(size_bytes, left_bytes)) >> 20
 
 
 class _Names:

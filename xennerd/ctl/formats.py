@@ -121,7 +121,7 @@ def vcpu_lines(domains: Iterable[Domain]) -> Iterator[str]:
             state = "r--" if vcpu.is_running else "-b-"
             if domain.is_paused:
                 state = "--p"
-            if domain.is_silent:
+            if domain.is_silent or domain.end:
                 state = "---"
             yield (
                 f"{domain.name:<32} {domain.domid:5} {vcpu.number:5} "

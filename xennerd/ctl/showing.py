@@ -32,7 +32,7 @@ from xennerd.ctl.domains import (
     named,
 )
 from xennerd.devicenodes import device_paths
-from xennerd.domainfile import read_config
+from xennerd.domainfile import config_of_record
 from xennerd.plugged import with_plugged
 from xennerd.records import read_record
 
@@ -98,13 +98,13 @@ def _list(words: Sequence[str]) -> int:
 
 
 def _configs(domids: Iterable[Domid]) -> Iterator[tuple[Domid, DomainConfig]]:
-    """Of those that have a file which can be read, as it is now, with what was
+    """Of those that were started from a file, as that was then, with what was
     plugged in or out."""
     for domid in domids:
         record = read_record(_places().runtime_dir, domid)
         if record is not None:
             with suppress(ConfigError):
-                config = read_config(Path(record.file), extra=record.settings)
+                config = config_of_record(record)
                 yield domid, with_plugged(config, record.plugged)
 
 

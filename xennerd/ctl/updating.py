@@ -13,9 +13,10 @@ from xenner.errors import HostError
 from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.ctl.acting import parse_mib
 from xennerd.ctl.command import Command, parser_of
+from xennerd.ctl.creating import from_here
 from xennerd.ctl.domains import Places, find_domain, monitor_path
 from xennerd.ctl.files import warn
-from xennerd.domainfile import read_config
+from xennerd.domainfile import config_of, read_text
 from xennerd.guestnodes import domain_path
 from xennerd.qmp.client import QmpClient
 from xennerd.records import Record, change_record
@@ -65,8 +66,10 @@ def _config_update(words: Sequence[str]) -> int:
     domain = find_domain(places, arguments.domain)
     extra = "\n".join(settings)
     path = Path(file).absolute()
-    config = read_config(path, extra=extra)
+    text = read_text(path)
+    config = config_of(text, path, extra=extra)
     warn(config)
+    extra = "\n".join((extra, *from_here(config, Path.cwd()))).strip()
 
     def updated(record: Record) -> Record:
         if config.name != record.name:
@@ -74,7 +77,9 @@ def _config_update(words: Sequence[str]) -> int:
                 f"{file} is of {config.name!r}, not of {record.name!r}"
             )
         # As libxl's: the file is all, with what was plugged in or without.
-        return replace(record, file=str(path), settings=extra, plugged=())
+        return replace(
+            record, file=str(path), text=text, settings=extra, plugged=()
+        )
 
     if change_record(places.runtime_dir, domain.domid, updated) is None:
         raise HostError(

@@ -12,7 +12,7 @@ from xenner.errors import ConfigError
 from xenner.types import ShutdownReason
 from xenner.xlcfg import Action, DomainConfig
 from xennerd.burial import bury
-from xennerd.domainfile import read_config
+from xennerd.domainfile import config_of_record
 from xennerd.journal import Event, Line
 from xennerd.policy import Verdict, verdict_for
 from xennerd.records import Record, remove_record
@@ -109,10 +109,10 @@ class Aftermath:
 
 
 def config_now(record: Record) -> DomainConfig | None:
-    """The file that the domain was started from, as it is now. None: it is
-    not there any more, or wrong now; that is told of."""
+    """What the domain was started from. None: it cannot be read any more;
+    that is told of."""
     try:
-        return read_config(Path(record.file), extra=record.settings)
+        return config_of_record(record)
     except ConfigError as error:
         _log.error("%s: %s", record.name, error)
     return None

@@ -151,6 +151,8 @@ def _checked_order(arguments: dict[str, Any]) -> Order:
     try:
         if text is None:
             text = read_text(file)
+        elif len(text.encode()) > MAX_BYTES:
+            raise QmpError(f"text: more than {MAX_BYTES >> 10} KiB")
         config = config_of(text, file, extra=settings)
     except ConfigError as error:
         raise QmpError(str(error)) from None

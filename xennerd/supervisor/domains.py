@@ -202,9 +202,11 @@ class Domains:
             Order(
                 name=record.name,
                 file=Path(record.file),
+                text=record.text,
                 settings=record.settings,
                 domid=record.domid,
                 unit=record.unit,
+                is_again=True,
             ),
             record,
         )

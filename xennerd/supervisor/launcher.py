@@ -9,13 +9,15 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Container, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Protocol
 
 from xenner.errors import ConfigError, HostError
@@ -38,7 +40,8 @@ class Order:
     """A guest to be started. `file` is absolute, and `text` what stands in it
     where that is known already; `settings` win over it. `domid` None: one that
     is free, or the file's name. `unit` is where it ran before: it goes on
-    there."""
+    there. `is_again`: it was killed, and all that it is started from stands in
+    its record."""
 
     name: str
     file: Path
@@ -48,6 +51,7 @@ class Order:
     text: str | None = None
     handle: str = ""
     unit: str = ""
+    is_again: bool = False
 
 
 class Launcher(Protocol):
@@ -88,13 +92,16 @@ class ByHand:
             ready.bind(f"{directory}/notify")
             output = stack.enter_context(log.open("ab"))
             begin = output.tell()
+            given = stack.enter_context(TemporaryFile())
+            given.write((order.text or "").encode())
+            given.seek(0)
             child = subprocess.Popen(
                 [str(word) for word in self._words(order)],
                 env={
                     **self._environment,
                     "NOTIFY_SOCKET": f"{directory}/notify",
                 },
-                stdin=subprocess.DEVNULL,
+                stdin=given,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -132,8 +139,14 @@ class ByHand:
             *("--evtchnd", places.evtchnd, "--xenstore", places.xenstore),
             *(f"--set={order.settings}", *domid),
             *(["--paused"] if order.is_paused else []),
+            *self._source(order),
             order.file,
         ]
+
+    def _source(self, order: Order) -> list[str]:
+        if order.is_again:
+            return ["--again"]
+        return [] if order.text is None else ["--stdin"]
 
 
 def _is_ready(ready: socket.socket, child: subprocess.Popen[bytes]) -> bool:
@@ -166,11 +179,25 @@ class BySystemd:
         self._config_dir = config_dir
         self._runtime_dir = places.runtime_dir
         self._own_dir = places.runtime_dir / "config"
+        # Of the orders that are being carried out, by their names.
+        self._starting: Counter[str] = Counter()
+        self._files = threading.Lock()
 
     def start(self, order: Order) -> None:
         """The journal has the reason if it does not start."""
-        # What it is started from stands in its record, its name too.
-        instance = instance_of(order.unit) or self._instance(order)
+        with self._files:
+            # What it is started from stands in its record, its name too.
+            instance = instance_of(order.unit) or self._instance(order)
+            if order.is_again:
+                self._give_file(instance, order)
+            self._starting[instance] += 1
+        try:
+            self._start(instance, order)
+        finally:
+            with self._files:
+                self._starting[instance] -= 1
+
+    def _start(self, instance: str, order: Order) -> None:
         paused = self._own_dir / f"{instance}.paused"
         # To start one that is still ending itself does nothing.
         self._settled(instance, _ENDING)
@@ -209,9 +236,26 @@ class BySystemd:
         return result
 
     def forget(self, record: Record) -> None:
-        """What we wrote for it goes."""
-        if instance := instance_of(record.unit):
-            (self._own_dir / f"{instance}.cfg").unlink(missing_ok=True)
+        """What we wrote for it goes, if it is not the next one's by now."""
+        instance = instance_of(record.unit)
+        if not instance:
+            return
+        with self._files:
+            is_next_s = self._starting[instance] or any(
+                other.unit == record.unit
+                and not other.end
+                and other.pid != record.pid
+                for other in list_records(self._runtime_dir)
+            )
+            if not is_next_s:
+                (self._own_dir / f"{instance}.cfg").unlink(missing_ok=True)
+
+    def _give_file(self, instance: str, order: Order) -> None:
+        """A unit is not started without one, though nothing is read there."""
+        own = self._own_dir / f"{instance}.cfg"
+        known = (self._config_dir / f"{instance}.cfg", own)
+        if order.text is not None and not any(map(Path.exists, known)):
+            self._write(own, f"{order.text}\n{order.settings}\n")
 
     def _instance(self, order: Order) -> str:
         """The unit's, whose file is there."""

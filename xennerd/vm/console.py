@@ -7,12 +7,14 @@ never its vCPUs, and costs no memory.
 
 import logging
 import os
+import select
 import stat
 import sys
 import termios
 import tty
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -27,12 +29,21 @@ from xennerd.vm.escape import LEAVE
 _LOGGED = ",log"
 _CHUNK_BYTES = 1024
 _PTY_PATIENCE_S = 1.0
+LAST_WORDS_S = 2.0
+"""How long the end of a guest waits for who reads its console."""
+_UNREAD_LOOK_S = 0.005
+_MOST_REMEMBERED_BYTES = 16 << 10
 
 _log = logging.getLogger("xenner.console")
 
 
 class LeaveConsole(Exception):  # noqa: N818 - an event, not an error
-    """The person at the terminal typed Ctrl-]."""
+    """The person at the terminal typed Ctrl-]; `typed` is what came before
+    it and is still the guest's."""
+
+    def __init__(self, typed: bytes) -> None:
+        super().__init__(typed)
+        self.typed = typed
 
 
 class Sink(Protocol):
@@ -91,16 +102,58 @@ class FdSink:
         except OSError:
             return b""  # EIO: the terminal went away
         if self._leave and LEAVE in data:
-            raise LeaveConsole
+            raise LeaveConsole(data.partition(LEAVE)[0])
         return data
+
+
+@dataclass(slots=True)
+class Pty:
+    """Both ends: with none at `theirs` ours would be hung up."""
+
+    name: str
+    ours: int
+    theirs: int
+
+    def close(self) -> None:
+        """Whatever nobody has read is lost."""
+        for fd in (self.theirs, self.ours):
+            if fd >= 0:
+                os.close(fd)
+        self.ours = self.theirs = -1
+
+    def is_unread(self) -> bool:
+        """Does somebody have it open who has not read all of it yet?"""
+        if not _has_event(self.theirs, select.POLLIN):
+            return False
+        # One that nobody else has open hangs up as we let go of it.
+        os.close(self.theirs)
+        self.theirs = -1
+        if _has_event(self.ours, select.POLLHUP):
+            return False
+        self.theirs = os.open(self.name, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        return True
+
+
+def _has_event(fd: int, event: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, event & select.POLLIN)
+    return any(found & event for _fd, found in poll.poll(0))
 
 
 class PtySink:
     """Our side of a pty; when nobody reads, output is thrown away."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, pty: Pty) -> None:
+        self._pty = pty
+        self._fd = pty.ours
         self._is_read = True
+
+    async def wait_read(self) -> None:
+        """Until whoever reads has it all: the terminal is hung up after this,
+        and with it goes what is still in it (pty(7))."""
+        with trio.move_on_after(LAST_WORDS_S):
+            while self._pty.is_unread():
+                await trio.sleep(_UNREAD_LOOK_S)
 
     async def send(self, data: bytes) -> None:
         await trio.lowlevel.checkpoint()
@@ -153,6 +206,28 @@ class SocketSink:
             await client.aclose()
 
 
+class RememberingSink:
+    """Another sink, and the end of what went there."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._said = bytearray()
+
+    async def send(self, data: bytes) -> None:
+        self._said += data
+        del self._said[:-_MOST_REMEMBERED_BYTES]
+        await self._sink.send(data)
+
+    async def receive(self) -> bytes:
+        return await self._sink.receive()
+
+    def take_said(self) -> bytes:
+        """Since it was called last."""
+        said = bytes(self._said)
+        self._said.clear()
+        return said
+
+
 class LoggedSink:
     """Another sink, whose output is told line by line as well."""
 
@@ -197,8 +272,10 @@ async def open_console(spec: str, *, link: Path) -> AsyncIterator[Sink]:
             with _open_file(rest) as fd:
                 yield FdSink(fd, None, leave=False)
         case "pty":
-            with _open_pty(link) as fd:
-                yield PtySink(fd)
+            with _open_pty(link) as pty:
+                sink = PtySink(pty)
+                yield sink
+                await sink.wait_read()
         case "unix" if rest:
             async with listen_unix(Path(rest.split(",")[0])) as listener:
                 yield SocketSink(listener)
@@ -241,9 +318,10 @@ def _open_file(path: str) -> Iterator[int]:
 
 
 @contextmanager
-def _open_pty(link: Path) -> Iterator[int]:
+def _open_pty(link: Path) -> Iterator[Pty]:
     ours, theirs = os.openpty()
     name = os.ttyname(theirs)
+    pty = Pty(name, ours, theirs)
     tty.setraw(theirs)
     os.set_blocking(ours, False)
     try:
@@ -257,11 +335,10 @@ def _open_pty(link: Path) -> Iterator[int]:
         link.unlink(missing_ok=True)
         link.symlink_to(name)
         print(f"char device redirected to {name}", file=sys.stderr, flush=True)
-        yield ours
+        yield pty
     finally:
         link.unlink(missing_ok=True)
-        os.close(theirs)
-        os.close(ours)
+        pty.close()
 
 
 @asynccontextmanager

@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import trio
 
-from xennerd.vm.console import Sink
-from xennerd.vm.consolering import ConsoleRing
+from xennerd.vm.console import LAST_WORDS_S, LeaveConsole, Sink
+from xennerd.vm.consolering import OUT_BYTES, ConsoleRing
 
 _log = logging.getLogger("xenner.console")
 
-_LAST_WORDS_S = 2.0
 _RETRY_S = 1.0
+# How long the ring is left alone after output: time to fill a part of it.
+_MORE_S = 0.001
 
 
 class ConsolePump:
@@ -48,11 +49,13 @@ class ConsolePump:
             os.eventfd_read(self._wake_fd)
             # It may also say that the guest has read what was typed.
             self._waiting_for_room.unpark_all()
-            await self._drain()
+            # Who writes line after line does not wake us for each of them.
+            while await self._drain():
+                await trio.sleep(_MORE_S)
 
     async def serve_input(self) -> None:
         """Type into the guest until the sink has no more to say."""
-        while data := await self._sink.receive():
+        while data := await self._receive():
             while True:
                 count = self.ring.put_input(data)
                 if count:
@@ -64,17 +67,33 @@ class ConsolePump:
                 with trio.move_on_after(_RETRY_S):
                     await self._waiting_for_room.park()
 
+    async def _receive(self) -> bytes:
+        try:
+            return await self._sink.receive()
+        except LeaveConsole as left:
+            # Whoever leaves does not wait for a guest that does not read.
+            if self.ring.put_input(left.typed):
+                self._notify()
+            raise
+
     async def flush(self) -> None:
         """The guest's last words, for a reader that still reads."""
-        with trio.move_on_after(_LAST_WORDS_S):
+        with trio.move_on_after(LAST_WORDS_S):
             await self._drain()
 
-    async def _drain(self) -> None:
+    async def _drain(self) -> bool:
+        """Has there been anything?"""
+        has_been = False
         async with self._draining:
             while data := self.ring.take_output():
-                # There is room in the ring now; a guest may wait for it.
-                self._notify()
+                has_been = True
+                if len(data) >= OUT_BYTES // 2:
+                    # There is room in the ring now; a guest may wait for it.
+                    # One that had it all the time is not interrupted: to
+                    # Linux that costs more than the line that it has written.
+                    self._notify()
                 await self._sink.send(data)
         if self.ring.nr_bad_indices and not self._has_warned:
             self._has_warned = True
             _log.warning("the guest wrote impossible console ring indices")
+        return has_been

@@ -46,8 +46,9 @@ class Keeper(Protocol):
         """Somebody has it start anew, whatever it was about. True: here. A
         moment's work."""
 
-    def settle(self, vmcore: Vmcore) -> None:
-        """Do with the dead guest's memory what was decided; blocks."""
+    def settle(self, vmcore: Vmcore, said: bytes) -> None:
+        """Do with the dead guest's memory what was decided; blocks. `said`:
+        the end of what it has written on its console."""
 
 
 class Unkept:
@@ -80,5 +81,5 @@ class Unkept:
         """Always."""
         return True
 
-    def settle(self, vmcore: Vmcore) -> None:
+    def settle(self, vmcore: Vmcore, said: bytes) -> None:
         """Nothing stays."""

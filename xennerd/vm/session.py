@@ -29,7 +29,7 @@ from xennerd.vm.connecting import (
     wait_offered,
     wanted_devices,
 )
-from xennerd.vm.console import LeaveConsole, Sink, open_console
+from xennerd.vm.console import LeaveConsole, RememberingSink, open_console
 from xennerd.vm.crashreport import report_end
 from xennerd.vm.domain import (
     Images,
@@ -208,7 +208,7 @@ class Session:
         link = self._beside("console")
         try:
             async with open_console(self._options.serial, link=link) as sink:
-                await self._serve(sink)
+                await self._serve(RememberingSink(sink))
         except* LeaveConsole:
             print("\r", file=sys.stderr)
         return self._status
@@ -217,7 +217,7 @@ class Session:
         """The path of what stands beside the vmcore for this domain."""
         return self._vmcore.path.with_name(f"{name}.{self._plan.domid}")
 
-    async def _serve(self, sink: Sink) -> None:
+    async def _serve(self, sink: RememberingSink) -> None:
         async with trio.open_nursery() as nursery:
             self._scope = nursery.cancel_scope
             self._tasks = nursery
@@ -234,7 +234,7 @@ class Session:
             await self.controls.wait_told()
             nursery.cancel_scope.cancel()
 
-    async def _run_guest(self, sink: Sink) -> None:
+    async def _run_guest(self, sink: RememberingSink) -> None:
         is_stopped = self._options.is_stopped
         while True:
             self._is_reset = False
@@ -275,9 +275,12 @@ class Session:
                     self.controls.ended(outcome.reason, reboots=is_next)
                     if self._outside is not None:
                         self._outside.tell_end(outcome.reason)
+            said = sink.take_said()
             if outcome is not None:
                 # The guest is at rest, and its memory as it ended.
-                await trio.to_thread.run_sync(self._keeper.settle, self._vmcore)
+                await trio.to_thread.run_sync(
+                    self._keeper.settle, self._vmcore, said
+                )
             if not is_next:
                 return
             is_stopped = False

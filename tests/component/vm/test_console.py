@@ -16,7 +16,14 @@ import trio
 import trio.testing
 
 from xenner.errors import ConfigError, HostError
-from xennerd.vm.console import FdSink, LeaveConsole, open_console
+from xennerd.vm.console import (
+    LAST_WORDS_S,
+    FdSink,
+    LeaveConsole,
+    NullSink,
+    RememberingSink,
+    open_console,
+)
 from xennerd.vm.consolepump import ConsolePump
 from xennerd.vm.consolering import IN_BYTES, OUT_BYTES, ConsoleRing
 
@@ -78,6 +85,17 @@ class Guest:
         return data
 
 
+class Readers(NullSink):
+    """What arrives, in its pieces."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    async def send(self, data: bytes) -> None:
+        self.pieces.append(data)
+        await trio.lowlevel.checkpoint()
+
+
 @pytest.fixture
 def guest() -> Iterator[Guest]:
     guest = Guest()
@@ -123,6 +141,18 @@ async def test_what_the_guest_prints_stands_in_the_file(
     assert path.read_bytes() == b"earlier\n" + data
     # The guest was told of the room it got.
     assert guest.nr_events > 0
+
+
+async def test_the_end_is_remembered() -> None:
+    readers = Readers()
+    sink = RememberingSink(readers)
+    for number in range(5000):
+        await sink.send(b"%d\n" % number)
+    said = sink.take_said()
+    assert said.endswith(b"4998\n4999\n")
+    assert len(said) == 16 << 10
+    assert sink.take_said() == b""
+    assert b"".join(readers.pieces).startswith(b"0\n1\n2\n")
 
 
 async def test_a_file_that_cannot_be_had(tmp_path: Path) -> None:
@@ -256,6 +286,55 @@ async def test_the_leave_key_counts_only_on_a_terminal(
         await FdSink(1, reader, leave=True).receive()
 
 
+async def test_what_is_typed_before_the_leave_key_is_the_guest_s(
+    guest: Guest, pipe: tuple[int, int]
+) -> None:
+    reader, writer = pipe
+    pump = pump_for(guest, FdSink(1, reader, leave=True))
+    os.write(writer, b"sync\n\x1drest")
+    with pytest.raises(LeaveConsole):
+        await pump.serve_input()
+    assert guest.read() == b"sync\n"
+    # One that does not read keeps nobody.
+    guest.ring.put_input(bytes(IN_BYTES))
+    os.write(writer, b"x\x1d")
+    with pytest.raises(LeaveConsole):
+        await pump.serve_input()
+
+
+async def test_short_lines_are_taken_together(
+    guest: Guest, mock_clock: trio.testing.MockClock
+) -> None:
+    """And the guest, which has room all the time, is not interrupted."""
+    readers = Readers()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pump_for(guest, readers).serve_output)
+        guest.print(b"first\n")
+        await trio.testing.wait_all_tasks_blocked()
+        # At once: somebody may be typing.
+        assert readers.pieces == [b"first\n"]
+        for number in range(100):
+            guest.print(b"%d\n" % number)
+            await trio.testing.wait_all_tasks_blocked()
+        assert len(readers.pieces) == 1
+        mock_clock.jump(0.001)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(readers.pieces) == 2
+        assert readers.pieces[1].count(b"\n") == 100
+        assert guest.nr_events == 0
+        # With a ring that gets full it may wait for room.
+        guest.print(bytes(OUT_BYTES // 2))
+        mock_clock.jump(0.001)
+        await trio.testing.wait_all_tasks_blocked()
+        assert guest.nr_events == 1
+        mock_clock.jump(0.001)
+        await trio.testing.wait_all_tasks_blocked()
+        guest.print(b"again\n")
+        await trio.testing.wait_all_tasks_blocked()
+        assert readers.pieces[-1] == b"again\n"
+        nursery.cancel_scope.cancel()
+
+
 async def test_pty(
     guest: Guest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -285,6 +364,49 @@ async def test_pty(
             finally:
                 os.close(terminal)
     assert not link.is_symlink()
+
+
+async def _read_to_the_end(terminal: int, found: list[bytes]) -> None:
+    # Who closes the other end at once does so before this.
+    await trio.lowlevel.checkpoint()
+    data = b"more"
+    while data:
+        # Hung up it says EIO, or that there is no more.
+        data = b""
+        with suppress(OSError):
+            data = await trio.to_thread.run_sync(os.read, terminal, 1000)
+        found.append(data)
+
+
+async def test_last_words_on_a_pty(guest: Guest, tmp_path: Path) -> None:
+    """Who has it open reads all that a guest has said that ends at once."""
+    said = bytes(range(32, 127)) * 100
+    found: list[bytes] = []
+    with trio.fail_after(20):
+        async with (
+            trio.open_nursery() as nursery,
+            open_console("pty", link=tmp_path / "link") as sink,
+        ):
+            terminal = os.open(tmp_path / "link", os.O_RDWR | os.O_NOCTTY)
+            nursery.start_soon(_read_to_the_end, terminal, found)
+            await sink.send(said)
+    os.close(terminal)
+    assert b"".join(found) == said
+
+
+async def test_nobody_waits_for_those_who_do_not_read_a_pty(
+    guest: Guest, tmp_path: Path, mock_clock: trio.testing.MockClock
+) -> None:
+    # A clock that stands still: who waits, waits for ever.
+    async with open_console("pty", link=tmp_path / "link") as sink:
+        await sink.send(b"nobody has it open")
+    mock_clock.autojump_threshold = 0.01
+    began = trio.current_time()
+    async with open_console("pty", link=tmp_path / "link") as sink:
+        terminal = os.open(tmp_path / "link", os.O_RDWR | os.O_NOCTTY)
+        await sink.send(b"a stopped one")
+    os.close(terminal)
+    assert trio.current_time() - began == pytest.approx(LAST_WORDS_S, rel=0.1)
 
 
 async def test_a_pty_is_the_group_s_that_serves_domains(

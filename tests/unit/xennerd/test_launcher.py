@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Guests as units, with a systemctl that writes down what it is asked."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,6 +108,34 @@ def test_any_other_file_is_written_down_for_a_unit(rig: Rig) -> None:
     rig.launcher.forget(RECORD)
 
 
+class Late(Ending):
+    """It sees the end of the guest before when the next one is ordered."""
+
+    def __init__(self, forget: Callable[[], None], file: Path) -> None:
+        super().__init__()
+        self._forget, self._file = forget, file
+
+    def start(self, instance: str) -> None:
+        self._forget()
+        assert self._file.exists()
+
+
+def test_one_whose_name_is_the_next_ones_already(rig: Rig) -> None:
+    """Who forgets it late does not take the next one's file away."""
+    run = rig.directory / "run"
+    file = run / "config/web.cfg"
+    before = replace(RECORD, unit="xenner@web.service")
+    places = Places(run, rig.directory, rig.directory)
+    units = Late(lambda: launcher.forget(before), file)
+    launcher = BySystemd(places, units, config_dir=rig.directory / "etc")
+    launcher.start(Order("web", rig.file("a.cfg")))
+    write_record(run, replace(before, pid=before.pid + 1))
+    launcher.forget(before)
+    assert file.exists()
+    launcher.forget(replace(before, pid=before.pid + 1))
+    assert not file.exists()
+
+
 def test_a_wish_of_one_that_was_killed(rig: Rig) -> None:
     """An xennerd that was killed has left it: the next start is its own."""
     own = rig.directory / "run/config"
@@ -125,6 +154,26 @@ def test_a_new_name_goes_on_in_its_unit(rig: Rig) -> None:
     rig.launcher.start(Order("shop", etc, "name='shop'", unit=unit))
     assert rig.started() == ["start xenner@7.service"]
     assert not (rig.directory / "run/config").exists()
+
+
+def test_a_unit_whose_file_is_gone(rig: Rig) -> None:
+    """No unit starts without one; what it is started from is in its record."""
+    order = Order(
+        "web",
+        rig.directory / "etc/7.cfg",
+        "memory=32",
+        text="name='web'",
+        unit="xenner@7.service",
+        is_again=True,
+    )
+    rig.launcher.start(order)
+    assert rig.started() == ["start xenner@7.service"]
+    own = rig.directory / "run/config/7.cfg"
+    assert own.read_text() == "name='web'\nmemory=32\n"
+    own.unlink()
+    rig.file("etc/7.cfg")
+    rig.launcher.start(order)
+    assert not own.exists()
 
 
 def test_a_name_whose_unit_another_still_has(rig: Rig) -> None:

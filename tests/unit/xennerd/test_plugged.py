@@ -86,6 +86,7 @@ def test_one_that_was_killed_has_them_again(tmp_path: Path) -> None:
             Domid(7),
             runtime_dir=tmp_path,
             file=Path("/etc/xenner/7.cfg"),
+            text="",
             settings="",
         )
 

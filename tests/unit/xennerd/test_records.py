@@ -10,6 +10,7 @@ import pytest
 
 from xenner.errors import HostError
 from xenner.types import Domid
+from xennerd.domainfile import MAX_BYTES, config_of_record
 from xennerd.records import (
     Record,
     list_records,
@@ -31,6 +32,7 @@ RECORD = Record(
     nr_vcpus=2,
     starts_s=(1.5, 2.5),
     plugged=("vbd 51728 /a,raw,xvdb,w", "vif 0 "),
+    text="name='web'\nkernel='/k'\n# \N{SNOWMAN}",
 )
 
 
@@ -82,6 +84,36 @@ def test_another_version_may_know_more(tmp_path: Path) -> None:
 def test_one_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="cannot write"):
         write_record(tmp_path / "none", RECORD)
+
+
+def test_the_longest_file(tmp_path: Path) -> None:
+    record = replace(RECORD, text="\x7f" * MAX_BYTES)
+    write_record(tmp_path, record)
+    assert read_record(tmp_path, record.domid) == record
+
+
+def test_what_it_is_started_from_again(tmp_path: Path) -> None:
+    """What stood in its file, whatever has become of that."""
+    file = tmp_path / "web.cfg"
+    record = replace(RECORD, file=str(file))
+    assert config_of_record(record).kernel == "/k"
+    file.write_text("name='web'\nkernel='/other'\n")
+    assert config_of_record(record).kernel == "/k"
+    # One of a version that did not write it down.
+    old = config_of_record(replace(record, text=None))
+    assert (old.kernel, old.memory_mib) == ("/other", 64)
+
+
+def test_who_alone_may_read_a_file_alone_reads_its_record(
+    tmp_path: Path,
+) -> None:
+    before = os.umask(0)
+    try:
+        write_record(tmp_path, RECORD)
+    finally:
+        os.umask(before)
+    path = record_path(tmp_path, RECORD.domid)
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_where_several_serve_domains_all_may_read_it(tmp_path: Path) -> None:
