@@ -39,7 +39,8 @@ class Daemon:
         self.listener.listen(64)
 
     def start(self, *arguments: str, nofile: int | None = None) -> None:
-        """It is not waited for: the socket is there already."""
+        """Until it answers. The socket is there before, but clients that come
+        back do not wait long for who has yet to start."""
         limit = f"ulimit -n {nofile}; " if nofile else ""
         script = (
             f"{limit}LISTEN_FDS=1 LISTEN_PID=$$ "
@@ -50,6 +51,7 @@ class Daemon:
             cwd=TOP,
             stdin=self.listener.fileno(),
         )
+        Client(self.path).close()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it and return its status."""
