@@ -56,6 +56,11 @@
 
 /* arg[0]: number of a vCPU that is to start at emu's entry; once for each. */
 #define EMU_REQUEST_START_VCPU 8
+/* arg[0]: EMU_NOTICE_*: the guest wants what this KVM does not have. Said once
+ * in the log, however often it is asked for. */
+#define EMU_REQUEST_NOTICE 9
+
+#define EMU_NOTICE_BREAKPOINTS 0 /* debug registers that stop ring 3 */
 
 #define EMU_REQUEST_DATA_BYTES 512
 

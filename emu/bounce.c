@@ -18,8 +18,7 @@ void enter_kernel_mode(struct vcpu *v)
 {
     if (v->pub.in_kernel)
         return;
-    v->gs_user = rdgsbase();
-    wrgsbase(v->gs_kernel);
+    swap_gs(v);
     v->pub.in_kernel = 1;
     if (v->emu_cr3 != v->pub.kernel_cr3) {
         v->emu_cr3 = v->pub.kernel_cr3;
@@ -34,15 +33,19 @@ void enter_user_mode(struct vcpu *v)
         return;
     if (!v->pub.user_cr3)
         crash_domain("iret to user mode before MMUEXT_NEW_USER_BASEPTR");
-    v->gs_kernel = rdgsbase();
-    wrgsbase(v->gs_user);
+    swap_gs(v);
     v->pub.in_kernel = 0;
 }
 
-static uint64_t selectors(uint64_t *out)
+static uint64_t selectors(const struct vcpu *v, int flags, uint64_t *out)
 {
     uint32_t ds, es, fs, gs;
 
+    if (flags & BOUNCE_REFUSED) {
+        for (unsigned int i = 0; i < ARRAY_SIZE(v->selectors); i++)
+            out[i] = v->selectors[i];
+        return ARRAY_SIZE(v->selectors);
+    }
     __asm__("mov %%ds, %0" : "=r"(ds));
     __asm__("mov %%es, %0" : "=r"(es));
     __asm__("mov %%fs, %0" : "=r"(fs));
@@ -68,7 +71,7 @@ void bounce(struct vcpu *v, struct emu_frame *f, const struct callback *to,
     words[n++] = f->rcx;
     words[n++] = f->r11;
     if (flags & BOUNCE_FAILSAFE)
-        n += selectors(&words[n]);
+        n += selectors(v, flags, &words[n]);
     if (flags & BOUNCE_ERROR_CODE)
         words[n++] = error_code & 0xffffffff;
     words[n++] = f->rip;

@@ -10,6 +10,12 @@ static bool is_sane(const struct vcpu_guest_context *c)
         if (!canonical(c->trap_ctxt[i].address))
             return false;
     }
+    for (unsigned int i = 0; i < 4; i++) {
+        if (!canonical(c->debugreg[i]) || in_hole(c->debugreg[i]))
+            return false;
+    }
+    if (c->debugreg[6] >> 32 || c->debugreg[7] >> 32)
+        return false;
     return canonical(c->user_regs.rip) && canonical(c->event_callback_eip) &&
            canonical(c->failsafe_callback_eip) &&
            canonical(c->syscall_callback_eip) && canonical(c->fs_base) &&
@@ -62,6 +68,19 @@ static void set_callbacks(struct vcpu *v, const struct vcpu_guest_context *c)
     v->nmi_callback = callback(c->trap_ctxt[X86_TRAP_NMI].address, true);
 }
 
+static void set_segments(struct vcpu *v, const struct vcpu_guest_context *c)
+{
+    bool in_kernel = c->flags & VGCF_in_kernel;
+
+    v->selectors[0] = c->user_regs.ds;
+    v->selectors[1] = c->user_regs.es;
+    v->selectors[2] = c->user_regs.fs;
+    v->selectors[3] = c->user_regs.gs;
+    v->fs_base = c->fs_base;
+    v->gs_base = in_kernel ? c->gs_base_kernel : c->gs_base_user;
+    v->gs_inactive = in_kernel ? c->gs_base_user : c->gs_base_kernel;
+}
+
 /* Nobody else looks at a vCPU that is not initialised, nor does it run. */
 static int set_context(struct vcpu *of, const struct vcpu_guest_context *c)
 {
@@ -79,9 +98,12 @@ static int set_context(struct vcpu *of, const struct vcpu_guest_context *c)
     of->pub.in_kernel = !!(c->flags & VGCF_in_kernel);
     of->iopl = (uint32_t)(c->user_regs.rflags & RFLAGS_IOPL) >> 12;
     of->kernel_sp = c->kernel_sp;
-    of->fs_base = c->fs_base;
-    of->gs_kernel = c->gs_base_kernel;
-    of->gs_user = c->gs_base_user;
+    set_segments(of, c);
+    of->cr4_guest = guest_cr4(of, c->ctrlreg[4]);
+    for (unsigned int i = 0; i < ARRAY_SIZE(c->debugreg); i++) {
+        if (i != 4 && i != 5)
+            do_set_debugreg(of, i, c->debugreg[i], 0, 0, 0);
+    }
     of->ldt_base = c->ldt_base;
     of->ldt_wanted = (uint32_t)c->ldt_ents;
     of->fpu_ts = !!(c->ctrlreg[0] & CR0_TS);
@@ -105,8 +127,7 @@ int initialise_vcpu(struct vcpu *v, struct vcpu *of, uint64_t arg)
     return rc;
 }
 
-/* On the vCPU itself, at ring 0: what the context has beside the frame. The
- * bases through their MSRs: a KVM that interprets ring 0 may not know better. */
+/* On the vCPU itself, at ring 0: what the context has beside the frame. */
 void enter_context(struct vcpu *v)
 {
     uint64_t root = v->pub.in_kernel ? v->pub.kernel_cr3 : v->pub.user_cr3;
@@ -115,8 +136,15 @@ void enter_context(struct vcpu *v)
     __asm__ volatile("mov %0, %%cr3" ::"r"(root) : "memory");
     if (v->ldt_wanted)
         set_ldt(v, v->ldt_base, v->ldt_wanted);
-    raw_wrmsr(MSR_FS_BASE, v->fs_base);
-    raw_wrmsr(MSR_GS_BASE, v->pub.in_kernel ? v->gs_kernel : v->gs_user);
+    load_first_debugregs(v);
     if (v->fpu_ts)
         write_cr0(v->cr0_guest | CR0_TS);
+    /* As load_segments() of Xen's domain.c: its first instruction is then the
+     * failsafe callback's. */
+    if (!load_first_segments(v)) {
+        if (!v->failsafe_callback.rip)
+            crash_domain("no failsafe callback for a selector that is refused");
+        bounce(v, guest_frame(v), &v->failsafe_callback,
+               BOUNCE_FAILSAFE | BOUNCE_REFUSED, 0);
+    }
 }

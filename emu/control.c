@@ -23,19 +23,42 @@ bool read_cr(struct vcpu *v, unsigned int nr, uint64_t *value)
     }
 }
 
-/* Xen lets a guest change TSD, DE and, where the host has them, FSGSBASE and
- * OSXSAVE; other bits stay as they are. */
-static void set_guest_cr4(struct vcpu *v, uint64_t value)
+static bool has_fsgsbase_feature(void)
 {
+    uint32_t out[4];
+
+    cpuid_lookup(7, 0, out);
+    return out[1] & CPUID_7_EBX_FSGSBASE;
+}
+
+/* Xen lets a guest change TSD, DE and, where its CPUID has them, FSGSBASE and
+ * OSXSAVE; other bits stay as they are (pv_fixup_guest_cr4). */
+uint64_t guest_cr4(const struct vcpu *v, uint64_t value)
+{
+    const uint64_t all = CR4_TSD | CR4_DE | CR4_FSGSBASE | CR4_OSXSAVE;
     uint64_t mask = CR4_TSD | CR4_DE;
 
+    if (has_fsgsbase_feature())
+        mask |= CR4_FSGSBASE;
     if (shared->xcr0)
         mask |= CR4_OSXSAVE;
-    value = (v->cr4_guest & ~mask) | (value & mask);
-    if (value != v->cr4_guest) {
-        v->cr4_guest = value;
-        write_cr4(value | CR4_FSGSBASE);
-    }
+    return (v->cr4_guest & ~all) | (value & mask);
+}
+
+/*
+ * OSXSAVE is set whatever the guest wants (pv_make_cr4): emu's xsetbv needs it.
+ * FSGSBASE is the guest's: emu goes by MSRs while it is clear. Where emu's C is
+ * at ring 3, what it uses there is not the guest's to take away.
+ */
+void load_cr4(const struct vcpu *v)
+{
+    uint64_t cr4 = v->cr4_guest;
+
+    if (shared->xcr0)
+        cr4 |= CR4_OSXSAVE;
+    if (slow_ring0())
+        cr4 = (cr4 & ~(uint64_t)CR4_TSD) | CR4_FSGSBASE;
+    write_cr4(cr4);
 }
 
 bool write_cr(struct vcpu *v, unsigned int nr, uint64_t value)
@@ -57,17 +80,30 @@ bool write_cr(struct vcpu *v, unsigned int nr, uint64_t value)
         flush_local(v); /* also where it is the root already */
         return true;
     case 4:
-        set_guest_cr4(v, value);
+        value = guest_cr4(v, value);
+        if (value != v->cr4_guest) {
+            v->cr4_guest = value;
+            load_cr4(v);
+        }
         return true;
     default:
         return false;
     }
 }
 
+/* What the processor takes (SDM vol 1, 13.3; valid_xcr0() of Xen's xstate.c):
+ * x87 always, AVX with SSE, the three of AVX-512 together and with AVX. */
+static bool is_valid_xcr0(uint64_t value)
+{
+    if (!(value & XCR0_X87) || value & ~shared->xcr0)
+        return false;
+    if (value & XCR0_AVX && !(value & XCR0_SSE))
+        return false;
+    return !(value & XCR0_AVX512) ||
+           ((value & XCR0_AVX512) == XCR0_AVX512 && value & XCR0_AVX);
+}
+
 bool write_xcr0(uint64_t value)
 {
-    if (!(value & 1) || value & ~shared->xcr0 || (value & 6) == 4)
-        return false;
-    xsetbv(value);
-    return true;
+    return is_valid_xcr0(value) && xsetbv(value);
 }

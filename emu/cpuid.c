@@ -19,6 +19,16 @@ void cpuid_lookup(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
     }
 }
 
+/*
+ * OSXSAVE mirrors CR4. But a kernel sees the processor's, set all the time: so
+ * Xen has it (guest_cpuid() in its cpuid.c says why), and Linux takes a clear
+ * one for a Xen without XSAVE (xen_check_xsave).
+ */
+static bool shows_osxsave(const struct vcpu *v)
+{
+    return v->cr4_guest & CR4_OSXSAVE || (v->pub.in_kernel && shared->xcr0);
+}
+
 void cpuid(struct vcpu *v, struct emu_frame *f)
 {
     uint32_t out[4], leaf = (uint32_t)f->rax;
@@ -26,9 +36,7 @@ void cpuid(struct vcpu *v, struct emu_frame *f)
     cpuid_lookup(leaf, (uint32_t)f->rcx, out);
     if (leaf == 1) {
         out[1] = (out[1] & 0xffffff) | v->pub.id << 25;
-        out[2] &= ~(1U << 27); /* OSXSAVE mirrors CR4 */
-        if (v->cr4_guest & CR4_OSXSAVE)
-            out[2] |= 1U << 27;
+        out[2] = (out[2] & ~(1U << 27)) | (shows_osxsave(v) ? 1U << 27 : 0);
     } else if (leaf == 0xb) {
         out[3] = v->pub.id * 2;
     }

@@ -129,15 +129,19 @@ struct vcpu {
     uint32_t is_started;     /* others: the VM process runs it */
     uint32_t is_down;        /* others: VCPUOP_down, VCPUOP_up */
     uint32_t ldt_wanted;     /* VCPUOP_initialise: entries of ldt_base */
-    uint64_t ldt_base, fs_base;
+    /* VCPUOP_initialise: the first ones; ds, es, fs, gs. */
+    uint64_t ldt_base, fs_base, gs_base;
+    uint16_t selectors[4];
 
-    uint64_t kernel_sp;          /* stack_switch */
-    uint64_t gs_kernel, gs_user; /* the one not in the register */
+    uint64_t kernel_sp;   /* stack_switch */
+    uint64_t gs_inactive; /* slow ring 0, start: see privileged.h */
     struct callback event_callback, failsafe_callback, syscall_callback;
     struct callback syscall32_callback, sysenter_callback, nmi_callback;
 
     uint64_t cr0_guest, cr4_guest; /* as the guest wrote them */
-    uint64_t dr[8];
+    uint64_t dr[8];     /* as the processor has them; 4 and 5 unused */
+    uint64_t dr7_io;    /* enabled bits of breakpoints on ports */
+    uint32_t db_wanted; /* DR6 bits of a #DB after what is being emulated */
     uint32_t ldt_entries, iopl;
     uint64_t iobitmap_va; /* PHYSDEVOP_set_iobitmap */
     uint32_t iobitmap_ports;
@@ -353,6 +357,7 @@ void bounce(struct vcpu *v, struct emu_frame *f, const struct callback *to,
             int flags, uint64_t error_code);
 #define BOUNCE_ERROR_CODE 0x1
 #define BOUNCE_FAILSAFE 0x2
+#define BOUNCE_REFUSED 0x4 /* with the selectors of VCPUOP_initialise */
 
 /* Gates that an int instruction of the guest may go through: #BP, #OF and
  * 0x80. All others raise #GP, which becomes what the guest has set up. */
@@ -364,6 +369,9 @@ static inline bool open_gate(unsigned int vector)
 void guest_trap(struct emu_frame *f);
 void guest_syscall(struct emu_frame *f);
 void prepare_exit(struct vcpu *v);
+/* A value of CR4's as the guest may have it, and the register's from that. */
+uint64_t guest_cr4(const struct vcpu *v, uint64_t value);
+void load_cr4(const struct vcpu *v);
 bool emulate_privileged(struct vcpu *v, struct emu_frame *f);
 bool emulate_forced(struct vcpu *v, struct emu_frame *f);
 
@@ -405,6 +413,24 @@ struct descriptor {
 /* What a selector of the guest's names. False: it can name nothing. */
 bool read_descriptor(const struct vcpu *v, uint16_t selector,
                      struct descriptor *d);
+
+/* --- segment registers and their bases (segments.c) ----------------------------------- */
+
+/* Those of VCPUOP_initialise, at ring 0. False: the processor refused one, and
+ * a NUL selector is there in its place. */
+bool load_first_segments(struct vcpu *v);
+
+/* --- debug registers (debugregs.c) ------------------------------------------------------ */
+
+void init_debugregs(struct vcpu *v);
+/* As VCPUOP_initialise gave them: those that are refused stay as they are. */
+void load_first_debugregs(struct vcpu *v);
+/* 0, or one of set_debugreg's errors: the guest's `mov`. */
+int write_debugreg(struct vcpu *v, uint64_t nr, uint64_t value);
+int read_debugreg(const struct vcpu *v, uint64_t nr, uint64_t *value);
+/* DR6 bits of the breakpoints that an access to these ports hits. */
+uint32_t port_breakpoints(const struct vcpu *v, unsigned int port,
+                          unsigned int bytes);
 
 /* --- events (evtchn.c) --------------------------------------------------------------- */
 

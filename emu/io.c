@@ -103,6 +103,7 @@ enum emulated port_io(struct vcpu *v, struct emu_frame *f, unsigned int bytes,
         f->rax = (f->rax & ~mask) | read_port(port, bytes);
     else
         write_port(port, bytes, (uint32_t)(f->rax & mask));
+    v->db_wanted |= port_breakpoints(v, port, bytes);
     return EMULATED;
 }
 
@@ -142,9 +143,9 @@ static bool find_segment(struct vcpu *v, const struct emu_frame *f,
     s->base = 0;
     if (i->code_bits == 64) {
         if (s->nr == SEG_FS)
-            s->base = rdfsbase();
+            s->base = fs_base(v);
         else if (s->nr == SEG_GS)
-            s->base = rdgsbase();
+            s->base = gs_base(v);
         return true;
     }
     sel = s->nr == SEG_CS   ? (uint16_t)f->cs
@@ -218,6 +219,9 @@ static enum emulated steps(struct vcpu *v, struct emu_frame *f,
         }
         if (!move_datum(v, f, (uint16_t)f->rdx, va, bytes, in))
             return RAISED;
+        v->db_wanted |= port_breakpoints(v, (uint16_t)f->rdx, bytes);
+        if (v->db_wanted)
+            most = n + 1;
         set_part(index, mask, *index + step);
         if (!rep)
             break;

@@ -4,7 +4,6 @@
 #include "emu/privop.h"
 
 #define MSR_EFER 0xc0000080
-#define MSR_KERNEL_GS_BASE 0xc0000102
 #define MSR_APIC_BASE 0x1b
 #define MSR_UCODE_REV 0x8b
 #define MSR_MISC_ENABLE 0x1a0
@@ -39,13 +38,13 @@ static bool read_msr(struct vcpu *v, uint32_t msr, uint64_t *value)
 {
     switch (msr) {
     case MSR_FS_BASE:
-        *value = rdfsbase();
+        *value = fs_base(v);
         return true;
     case MSR_GS_BASE:
-        *value = rdgsbase();
+        *value = gs_base(v);
         return true;
     case MSR_KERNEL_GS_BASE:
-        *value = v->gs_user;
+        *value = gs_inactive(v);
         return true;
     case MSR_EFER:
         *value = 0xd01; /* SCE, LME, LMA, NXE */

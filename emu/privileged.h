@@ -46,11 +46,30 @@ static inline bool at_ring0(void)
     return !slow_ring0() || (sp & (EMU_VCPU_BYTES - 1)) > RING3_STACK_OFFSET;
 }
 
+/* Where insn faults, do this and go on there. */
+#define FIXUP(insn, does, on)        \
+    ".pushsection .fixup, \"ax\"\n"  \
+    "9: " does "\n"                  \
+    "   jmp " #on "\n"               \
+    ".popsection\n"                  \
+    ".pushsection .extable, \"a\"\n" \
+    ".balign 8\n"                    \
+    ".quad " #insn ", 9b\n"          \
+    ".popsection\n"
+
 static inline void raw_wrmsr(uint32_t msr, uint64_t value)
 {
     __asm__ volatile("wrmsr" ::"c"(msr), "a"((uint32_t)value),
                      "d"((uint32_t)(value >> 32))
                      : "memory");
+}
+
+static inline uint64_t raw_rdmsr(uint32_t msr)
+{
+    uint32_t low, high;
+
+    __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr));
+    return (uint64_t)high << 32 | low;
 }
 
 static inline void raw_write_dr(unsigned int nr, uint64_t value)
@@ -133,13 +152,17 @@ static inline void lldt(uint16_t selector)
         __asm__ volatile("lldt %0" ::"r"(selector) : "memory");
 }
 
-static inline void xsetbv(uint64_t value)
+/* False: the processor refuses the value. */
+static inline bool xsetbv(uint64_t value)
 {
+    uint32_t low = (uint32_t)value, refused = 0;
+
     if (!at_ring0())
-        ring0_call(RING0_XSETBV, value, 0);
-    else
-        __asm__ volatile("xsetbv" ::"c"(0), "a"((uint32_t)value),
-                         "d"((uint32_t)(value >> 32)));
+        return !ring0_call(RING0_XSETBV, value, 0);
+    __asm__ volatile("1: xsetbv\n2:\n" FIXUP(1b, "movl $1, %0", 2b)
+                     : "+r"(refused)
+                     : "c"(0), "a"(low), "d"((uint32_t)(value >> 32)));
+    return !refused;
 }
 
 static inline void write_dr(unsigned int nr, uint64_t value)
@@ -160,30 +183,101 @@ static inline uint64_t read_dr6(void)
     return value;
 }
 
-static inline uint64_t rdgsbase(void)
+/* --- segment registers -------------------------------------------------------- */
+
+/* mov to a segment register; false: the processor refuses the selector. */
+#define LOAD_SEGMENT(name)                                     \
+    static inline bool load_##name(uint16_t selector)          \
+    {                                                          \
+        uint32_t refused = 0;                                  \
+                                                               \
+        __asm__ volatile("1: mov %1, %%" #name                 \
+                         "\n2:\n" FIXUP(1b, "movl $1, %0", 2b) \
+                         : "+r"(refused)                       \
+                         : "r"((uint32_t)selector)             \
+                         : "memory");                          \
+        return !refused;                                       \
+    }
+LOAD_SEGMENT(ds)
+LOAD_SEGMENT(es)
+LOAD_SEGMENT(fs)
+LOAD_SEGMENT(gs)
+#undef LOAD_SEGMENT
+
+/*
+ * Bases. Of %gs there are two, of which the guest sees one: the other is what
+ * SWAPGS brings, at ring 0, where no guest can reach it. C at ring 3 cannot
+ * have it done at that price and keeps the other one in gs_inactive.
+ *
+ * CR4.FSGSBASE is the guest's to clear, and then the short instructions are
+ * #UD at ring 0, too. Ring 3 of a software KVM has the host's CR4.
+ */
+static inline bool has_fsgsbase(const struct vcpu *v)
+{
+    return slow_ring0() || v->cr4_guest & CR4_FSGSBASE;
+}
+
+static inline uint64_t fs_base(const struct vcpu *v)
 {
     uint64_t base;
 
-    __asm__ volatile("rdgsbase %0" : "=r"(base));
-    return base;
-}
-
-static inline void wrgsbase(uint64_t base)
-{
-    __asm__ volatile("wrgsbase %0" ::"r"(base) : "memory");
-}
-
-static inline uint64_t rdfsbase(void)
-{
-    uint64_t base;
-
+    if (!has_fsgsbase(v))
+        return raw_rdmsr(MSR_FS_BASE);
     __asm__ volatile("rdfsbase %0" : "=r"(base));
     return base;
 }
 
-static inline void wrfsbase(uint64_t base)
+static inline void set_fs_base(const struct vcpu *v, uint64_t base)
 {
-    __asm__ volatile("wrfsbase %0" ::"r"(base) : "memory");
+    if (has_fsgsbase(v))
+        __asm__ volatile("wrfsbase %0" ::"r"(base) : "memory");
+    else
+        raw_wrmsr(MSR_FS_BASE, base);
+}
+
+static inline uint64_t gs_base(const struct vcpu *v)
+{
+    uint64_t base;
+
+    if (!has_fsgsbase(v))
+        return raw_rdmsr(MSR_GS_BASE);
+    __asm__ volatile("rdgsbase %0" : "=r"(base));
+    return base;
+}
+
+static inline void set_gs_base(const struct vcpu *v, uint64_t base)
+{
+    if (has_fsgsbase(v))
+        __asm__ volatile("wrgsbase %0" ::"r"(base) : "memory");
+    else
+        raw_wrmsr(MSR_GS_BASE, base);
+}
+
+static inline uint64_t gs_inactive(const struct vcpu *v)
+{
+    return slow_ring0() ? v->gs_inactive : raw_rdmsr(MSR_KERNEL_GS_BASE);
+}
+
+static inline void set_gs_inactive(struct vcpu *v, uint64_t base)
+{
+    if (slow_ring0())
+        v->gs_inactive = base;
+    else
+        raw_wrmsr(MSR_KERNEL_GS_BASE, base);
+}
+
+/* Between the guest's kernel and its user space. */
+static inline void swap_gs(struct vcpu *v)
+{
+    uint64_t base;
+
+    if (!slow_ring0()) {
+        __asm__ volatile("swapgs" ::: "memory");
+        return;
+    }
+    base = gs_base(v);
+    set_gs_base(v, v->gs_inactive);
+    v->gs_inactive = base;
 }
 
 #endif

@@ -43,11 +43,14 @@ static uint64_t *gpr(struct emu_frame *f, unsigned int nr)
  * processor would do at its end. */
 static void retired(struct vcpu *v, struct emu_frame *f)
 {
+    uint32_t why = v->db_wanted | (f->rflags & RFLAGS_TF ? DR6_BS : 0);
+
     f->rflags &= ~(uint64_t)RFLAGS_RF;
-    if (f->rflags & RFLAGS_TF) {
-        v->dr[6] |= DR6_FIXED | DR6_BS;
-        inject_trap(v, f, X86_TRAP_DB, 0);
-    }
+    if (!why)
+        return;
+    v->db_wanted = 0;
+    v->dr[6] |= why;
+    inject_trap(v, f, X86_TRAP_DB, 0);
 }
 
 /* ud2; "xen"; cpuid. */
@@ -113,6 +116,13 @@ static void prefixes(struct insn *i)
         i->address_bytes = address ^ (i->code_bits == 16) ? 2 : 4;
 }
 
+/* A bad number is #UD, a bad value #GP. */
+static bool debugreg_done(struct insn *i, int64_t rc)
+{
+    i->undefined = rc == -XEN_ENODEV;
+    return rc == 0;
+}
+
 static bool mov_cr_dr(struct vcpu *v, struct emu_frame *f, struct insn *i,
                       uint8_t op)
 {
@@ -138,25 +148,64 @@ static bool mov_cr_dr(struct vcpu *v, struct emu_frame *f, struct insn *i,
     case 0x22:
         return write_cr(v, nr, *reg);
     case 0x21:
-        if (nr < 8)
-            *reg = (uint64_t)do_get_debugreg(v, nr, 0, 0, 0, 0);
-        return nr < 8;
+        return debugreg_done(i, read_debugreg(v, nr, reg));
     default:
-        return do_set_debugreg(v, nr, *reg, 0, 0, 0) == 0;
+        return debugreg_done(i, write_debugreg(v, nr, *reg));
     }
+}
+
+/* Only with CR4.TSD: without, no rdtsc traps. The kernel may always. */
+static bool read_tsc(struct emu_frame *f)
+{
+    uint64_t tsc = rdtsc();
+
+    f->rax = (uint32_t)tsc;
+    f->rdx = tsc >> 32;
+    return true;
+}
+
+/* TSC_AUX is no guest's, so that it is 0. */
+static bool read_tscp(struct emu_frame *f)
+{
+    uint32_t out[4];
+
+    cpuid_lookup(0x80000001, 0, out);
+    if (!(out[3] & CPUID_80000001_EDX_RDTSCP))
+        return false;
+    f->rcx = 0;
+    return read_tsc(f);
+}
+
+static bool set_xcr0(const struct vcpu *v, const struct emu_frame *f,
+                     struct insn *i)
+{
+    i->undefined = !(v->cr4_guest & CR4_OSXSAVE);
+    return !i->undefined && (uint32_t)f->rcx == 0 &&
+           write_xcr0((uint32_t)f->rax | f->rdx << 32);
+}
+
+/* 0f 01. Xen refuses invlpg, lmsw and the rest. */
+static bool group7(struct vcpu *v, struct emu_frame *f, struct insn *i)
+{
+    uint8_t modrm;
+
+    if (!fetch(i, &modrm))
+        return false;
+    if (modrm == 0xd1)
+        return set_xcr0(v, f, i);
+    return modrm == 0xf9 && read_tscp(f);
 }
 
 static bool two_byte(struct vcpu *v, struct emu_frame *f, struct insn *i)
 {
-    uint8_t op, modrm;
+    uint8_t op;
 
     if (!fetch(i, &op) || !v->pub.in_kernel)
         return false;
     switch (op) {
-    case 0x01: /* xsetbv alone: Xen refuses invlpg, lmsw and the rest */
+    case 0x01:
         v->pub.counters.privop[EMU_PRIVOP_OTHER]++;
-        return fetch(i, &modrm) && modrm == 0xd1 && (uint32_t)f->rcx == 0 &&
-               write_xcr0((uint32_t)f->rax | f->rdx << 32);
+        return group7(v, f, i);
     case 0x06: /* clts */
         v->pub.counters.privop[EMU_PRIVOP_OTHER]++;
         do_fpu_taskswitch(v, 0, 0, 0, 0, 0);
@@ -171,6 +220,9 @@ static bool two_byte(struct vcpu *v, struct emu_frame *f, struct insn *i)
         return i->code_bits == 64 && mov_cr_dr(v, f, i, op);
     case 0x30:
         return emulate_msr(v, f, true);
+    case 0x31:
+        v->pub.counters.privop[EMU_PRIVOP_OTHER]++;
+        return read_tsc(f);
     case 0x32:
         return emulate_msr(v, f, false);
     case 0xa2:
@@ -247,6 +299,10 @@ bool emulate_privileged(struct vcpu *v, struct emu_frame *f)
             result = one_byte(v, f, &i, op);
         else if (two_byte(v, f, &i))
             result = EMULATED;
+    }
+    if (result == REFUSED && i.undefined) {
+        inject_trap(v, f, X86_TRAP_UD, 0);
+        result = RAISED;
     }
     if (result == EMULATED)
         f->rip += i.length;

@@ -29,6 +29,7 @@ struct insn {
     int segment;                /* SEG_*, or -1 */
     uint8_t rex;
     bool operand16, repe, repne, lock;
+    bool undefined; /* refused with #UD */
 };
 
 /* Up to 15 bytes at a linear address. */

@@ -334,8 +334,12 @@ op_xsetbv:
         movq    %rsi, %rdx
         shrq    $32, %rdx
         xorl    %ecx, %ecx
-        xsetbv
+1:      xsetbv
+        xorl    %eax, %eax
         DONE
+2:      movl    $1, %eax                        /* #GP: refused. */
+        DONE
+        EXTABLE 1b, 2b
 op_write_dr:
         cmpl    $6, %esi
         je      6f

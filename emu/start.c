@@ -152,19 +152,12 @@ static void init_cpu(struct vcpu *v)
         .base = GDT_WINDOW_VIRT + (uint64_t)v->pub.id * DT_WINDOW_BYTES,
     };
     struct dtr idtr = {.limit = sizeof(idt) - 1, .base = (uint64_t)idt};
-    uint64_t cr4;
 
     __asm__ volatile("lgdt %0" ::"m"(gdtr));
     __asm__ volatile("lidt %0" ::"m"(idtr));
     __asm__ volatile("ltr %0" ::"r"((uint16_t)EMU_TSS));
 
-    __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
-    cr4 |= CR4_FSGSBASE;
-    if (shared->xcr0)
-        cr4 |= CR4_OSXSAVE;
-    __asm__ volatile("mov %0, %%cr4" ::"r"(cr4));
-    v->cr4_guest = cr4;
-    v->cr0_guest = 0x80050033;
+    load_cr4(v);
 
     raw_wrmsr(MSR_STAR,
               (uint64_t)(FLAT_RING3_CS64 - 16) << 48 | (uint64_t)EMU_CS << 32);
@@ -184,6 +177,10 @@ static void init_cpu(struct vcpu *v)
 /* What vCPUs see of each other, before any of the others runs. */
 static void init_blocks(void)
 {
+    uint64_t cr4;
+
+    /* The same for all, as VCPUOP_initialise comes before a vCPU's start. */
+    __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
     for (uint32_t id = 0; id < shared->nr_vcpus; id++) {
         struct vcpu *v = vcpu_by_id(id);
 
@@ -193,6 +190,9 @@ static void init_blocks(void)
         v->info->evtchn_upcall_mask = 1;
         v->is_down = 1;
         v->runstate.state = RUNSTATE_offline;
+        v->cr0_guest = 0x80050033;
+        v->cr4_guest = cr4;
+        init_debugregs(v);
         v->period_ns = 10000000; /* Xen's default VIRQ_TIMER, 100 Hz */
     }
 }

@@ -25,10 +25,19 @@
 #define CR4_FSGSBASE 0x10000
 #define CR4_OSXSAVE 0x40000
 
+#define XCR0_X87 0x1
+#define XCR0_SSE 0x2
+#define XCR0_AVX 0x4
+#define XCR0_AVX512 0xe0
+
+#define CPUID_7_EBX_FSGSBASE 0x1
+#define CPUID_80000001_EDX_RDTSCP 0x8000000
+
 #define DR6_FIXED 0xffff0ff0
 #define DR6_BS 0x4000
 #define DR7_FIXED 0x400
 #define DR7_GD 0x2000
+#define DR7_ENABLED 0xff /* any of the four, locally or globally */
 
 #define X86_TRAP_DB 1
 #define X86_TRAP_NMI 2
@@ -49,6 +58,7 @@
 
 #define MSR_FS_BASE 0xc0000100
 #define MSR_GS_BASE 0xc0000101
+#define MSR_KERNEL_GS_BASE 0xc0000102 /* what SWAPGS brings */
 #define MSR_TSC_DEADLINE 0x6e0
 #define MSR_X2APIC_EOI 0x80b
 #define MSR_X2APIC_LVT_TIMER 0x832

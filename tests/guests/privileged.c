@@ -270,40 +270,6 @@ static void test_others(void)
           "mov from cr8", "vector %u", caught.vector);
 }
 
-static void test_xcr0(void)
-{
-    struct cpuid c = xen_cpuid(1, 0);
-    uint32_t low = 0, high = 0, old;
-    uint64_t cr4 = 0;
-
-    if (!(c.ecx & 1U << 26)) {
-        skip("XCR0", "no XSAVE for this guest");
-        return;
-    }
-    __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
-    PROBE_OP("mov %0, %%cr4", : : "r"(cr4 | 1UL << 18));
-    check(!caught.taken, "mov to cr4: OSXSAVE", "vector %u", caught.vector);
-    PROBE_OP("xgetbv", : "=&a"(low), "=&d"(high) : "c"(0));
-    check(!caught.taken && (low & 1), "xgetbv", "vector %u, 0x%x",
-          caught.vector, low);
-    old = low;
-    c = xen_cpuid(0xd, 0);
-    PROBE_OP("xsetbv", : : "c"(0), "a"(c.eax), "d"(c.edx));
-    check(!caught.taken, "xsetbv: all that leaf 0xd offers", "vector %u 0x%x",
-          caught.vector, c.eax);
-    PROBE_OP("xgetbv", : "=&a"(low), "=&d"(high) : "c"(0));
-    if (software_kvm() && (low & ~c.eax)) {
-        skip("XCR0 has no more than that", "this KVM leaves the host's");
-        low &= c.eax;
-    }
-    check(!caught.taken && low == c.eax, "it is set", "0x%x", low);
-    PROBE_OP("xsetbv", : : "c"(0), "a"(2), "d"(0));
-    check_trap("xsetbv: x87 cannot be turned off", X86_GP, 0);
-    PROBE_OP("xsetbv", : : "c"(0), "a"(old), "d"(0));
-    c = xen_cpuid(1, 0);
-    check(c.ecx & 1U << 27, "CPUID shows OSXSAVE", "ecx 0x%x", c.ecx);
-}
-
 static void test_single_step(void)
 {
     uint64_t cr0 = 0;
@@ -325,6 +291,5 @@ void guest_main(void)
     test_msrs_of_intel();
     test_io_and_interrupt_flag();
     test_others();
-    test_xcr0();
     test_single_step();
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Segment bases, descriptor tables, debug registers, and the FPU's TS bit. */
+/* Segment bases and selectors, descriptor tables, and the FPU's TS bit. */
 #include "tests/guests/lib/guest.h"
 
 const char guest_name[] = "segments";
@@ -95,15 +95,61 @@ static void test_bases(void)
              -XEN_EINVAL);
     check_eq("all as before", gs_word(), 0x9696);
     check_rc("no such base", CALL(set_segment_base, 9, 0), -XEN_EINVAL);
-    check_rc("GS user selector 0",
-             CALL(set_segment_base, SEGBASE_GS_USER_SEL, 0), 0);
+}
+
+static uint64_t user_gs_base(void)
+{
+    uint32_t low = 0, high = 0;
+
+    PROBE_OP("rdmsr", : "=&a"(low), "=&d"(high) : "c"(0xc0000102));
+    return (uint64_t)high << 32 | low;
+}
+
+USER static uint64_t user_gs_selector(uint64_t arg)
+{
+    uint64_t got;
+
+    __asm__ volatile("mov %%gs, %0" : "=r"(got));
+    return (got & 0xffff) > 3 ? got + arg : arg;
+}
+
+/* Never refused (Linux takes no refusal): what the processor refuses is NUL. */
+static void test_user_selector(uint64_t selector, uint64_t want,
+                               uint64_t want_base)
+{
     CALL(set_segment_base, SEGBASE_GS_KERNEL, &words[1]);
+    CALL(set_segment_base, SEGBASE_GS_USER, USER_DATA_VA);
+    check_rc("set GS user's selector",
+             CALL(set_segment_base, SEGBASE_GS_USER_SEL, selector), 0);
+    check_eq("the kernel's base stays", gs_word(), 0x9696);
+    check_eq("the user's is the descriptor's", user_gs_base(), want_base);
+    /* The way to user space may make 0 of the NUL selectors 1 to 3. */
+    check_eq("the user's selector", user_run(user_gs_selector, 0), want);
+}
+
+static void test_user_selectors(void)
+{
+    words[1] = 0x9696;
+    for (uint64_t selector = 0; selector <= 3; selector++)
+        test_user_selector(selector, 0, 0);
+    test_user_selector(0x3f, 0, 0);   /* as ptrace can ask for it */
+    test_user_selector(0x3c, 0, 0);   /* likewise, RPL 0 */
+    test_user_selector(0xe008, 0, 0); /* emu's own */
+    test_user_selector(0xe010, 0, 0);
+    test_user_selector(0xe040, 0, 0);
+    test_user_selector(0xffff, 0, 0);
+    test_user_selector(0x57fff, 0, 0); /* 16 bits of it */
+    if (software_kvm())
+        skip("selectors of the guest's GDT",
+             "a software KVM loads them from the host's");
+    else
+        test_user_selector(2 * 8, 2 * 8 | 3, 0x1000);
 }
 
 static void test_fsgsbase(void)
 {
     uint32_t eax = 7, ebx, ecx = 0, edx;
-    uint64_t got = 0;
+    uint64_t got = 0, cr4;
 
     __asm__ volatile("ud2; .ascii \"xen\"; cpuid"
                      : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
@@ -111,6 +157,8 @@ static void test_fsgsbase(void)
         skip("FSGSBASE", "not offered by CPUID");
         return;
     }
+    __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
+    PROBE_OP("mov %0, %%cr4", : : "r"(cr4 | 1UL << 16));
     PROBE_OP("wrfsbase %0", : : "r"(&words[1]));
     check(!caught.taken, "wrfsbase", "vector %u", caught.vector);
     check_eq("it is used", fs_word(), 0x9696);
@@ -186,49 +234,6 @@ static void test_ldt(void)
     check_rc("SET_LDT: none", mmuext(MMUEXT_SET_LDT, 0, 0), 0);
 }
 
-/* A watchpoint on what a hypercall reads: it is done as if there were none. */
-static void test_watched_argument(void)
-{
-    static struct xen_feature_info info;
-
-    check_rc("watch an argument", CALL(set_debugreg, 0, &info), 0);
-    /* Reads and writes of four bytes (SDM vol 3, 17.2.4). */
-    CALL(set_debugreg, 7, 0x000f0001 | 0x400);
-    check_rc("a hypercall reads and writes it",
-             CALL(xen_version, XENVER_get_features, &info), 0);
-    CALL(set_debugreg, 7, 0);
-    check(info.submap != 0, "and gives its answer", "0x%x", info.submap);
-}
-
-static void test_debug_registers(void)
-{
-    static uint64_t watched;
-
-    check_rc("set DR0", CALL(set_debugreg, 0, &watched), 0);
-    check_eq("get DR0", (uint64_t)CALL(get_debugreg, 0), (uint64_t)&watched);
-    check_rc("set DR3", CALL(set_debugreg, 3, 0x1234), 0);
-    check_eq("get DR3", (uint64_t)CALL(get_debugreg, 3), 0x1234);
-    check(CALL(set_debugreg, 1, XEN_POINTER) < 0, "DR1 into Xen's hole",
-          "accepted");
-    check(CALL(set_debugreg, 9, 0) < 0, "DR9", "accepted");
-    check((int64_t)CALL(get_debugreg, 9) < 0, "get DR9", "accepted");
-    check_rc("set DR7", CALL(set_debugreg, 7, 0x00010001 | 0x400), 0);
-    check(((uint64_t)CALL(get_debugreg, 7) & 0xff) == 1, "get DR7", "0x%lx",
-          (uint64_t)CALL(get_debugreg, 7));
-    CALL(set_debugreg, 6, 0);
-    if (software_kvm()) {
-        skip("a write breakpoint", "a software KVM may not arm them");
-    } else {
-        PROBE_OP("movq $1, %0", : "=m"(watched) :);
-        check(caught.taken && caught.vector == X86_DB, "a write breakpoint",
-              "vector %u", caught.vector);
-        check_eq("DR6 says which", (uint64_t)CALL(get_debugreg, 6) & 15, 1);
-    }
-    check_rc("clear DR7", CALL(set_debugreg, 7, 0), 0);
-    PROBE_OP("movq $1, %0", : "=m"(watched) :);
-    check(!caught.taken, "no breakpoint then", "vector %u", caught.vector);
-}
-
 static void test_fpu(void)
 {
     check_rc("fpu_taskswitch: set", CALL(fpu_taskswitch, 1), 0);
@@ -252,8 +257,7 @@ void guest_main(void)
     test_bases();
     test_fsgsbase();
     test_gdt();
+    test_user_selectors();
     test_ldt();
-    test_debug_registers();
-    test_watched_argument();
     test_fpu();
 }

@@ -405,3 +405,30 @@ def test_ports_of_a_process(boot: Boot) -> None:
         )
     }
     assert got == expected
+
+
+def test_what_a_program_has_its_kernel_arm(boot: Boot, kvm_kind: str) -> None:
+    """Signals, where it takes effect: SIGSEGV for a time stamp, SIGTRAP for a
+    watchpoint, SIGILL for an instruction that its kernel does not allow.
+
+    A software KVM runs ring 3 with the host's CR4 and without breakpoints.
+    """
+    status, console, errors = finish(
+        boot("quiet nofsgsbase test.torture=armed")
+    )
+    assert status == 0, errors
+    seen = dict(re.findall(r"^armed: (.*\S) +(-?[0-9]+)\r?$", console, re.M))
+    on_hardware = {
+        "time stamp": signal.SIGSEGV,
+        "in strict mode": signal.SIGSEGV,
+        "watchpoint": signal.SIGTRAP,
+        "FSGSBASE": 0,
+        "rdfsbase": signal.SIGILL,
+    }
+    is_hardware = kvm_kind == "hardware"
+    nothing = dict.fromkeys(on_hardware, 0)
+    assert seen == {
+        name: str(int(number))
+        for name, number in (on_hardware if is_hardware else nothing).items()
+    }
+    assert errors.count("hardware breakpoint") == (0 if is_hardware else 1)

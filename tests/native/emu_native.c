@@ -131,6 +131,7 @@ struct vcpu *native_start(void)
     for (uint64_t pfn = 0; pfn < GUEST_NR_PAGES; pfn++)
         m2p[GUEST_MFN(pfn)] = pfn;
     v->clock = shared->clock;
+    init_debugregs(v);
     v->info = &shinfo->vcpu_info[0];
     v->info->evtchn_upcall_mask = 1;
     v->pub.in_kernel = 1;

@@ -24,7 +24,7 @@ static void start(void)
     vcpu = native_start();
     frame = guest_frame(vcpu);
     vcpu->cr0_guest = 0x80050033;
-    vcpu->cr4_guest = 0x10620;
+    vcpu->cr4_guest = 0x40620;
     vcpu->iopl = 1;
     memset(frame, 0, sizeof(*frame));
     frame->cs = FLAT_RING3_CS64;
@@ -43,6 +43,7 @@ static const struct {
     {"mov %rax, %cr2", {0x0f, 0x22, 0xd0}, 3},
     {"mov %dr7, %rax", {0x0f, 0x21, 0xf8}, 3},
     {"clts", {0x0f, 0x06}, 2},
+    {"rdtsc", {0x0f, 0x31}, 2},
     {"wbinvd", {0x0f, 0x09}, 2},
     {"in $0x70, %al", {0xe4, 0x70}, 2},
     {"in (%dx), %eax", {0xed}, 1},
@@ -78,7 +79,6 @@ static const struct {
     {"mov %cr8, %rax", {0x44, 0x0f, 0x20, 0xc0}, 4},
     {"mov %rax, %cr8", {0x44, 0x0f, 0x22, 0xc0}, 4},
     {"mov %cr1, %rax", {0x0f, 0x20, 0xc8}, 3},
-    {"mov %rax, %dr8", {0x44, 0x0f, 0x23, 0xc0}, 4},
     {"lock mov %cr0, %rax", {0xf0, 0x0f, 0x20, 0xc0}, 4},
     {"nop", {0x90}, 1},
 };
@@ -138,6 +138,65 @@ TEST(user_space_gets_nothing)
         CHECK(!emulate(known[i].bytes, known[i].length));
         CHECK_EQ(frame->rip,
                  NATIVE_GUEST_VA + NATIVE_GUEST_BYTES - known[i].length);
+    }
+}
+
+/* The time, and where CPUID has RDTSCP, of processor 0. */
+TEST(time_stamps)
+{
+    static const uint8_t rdtscp[] = {0x0f, 0x01, 0xf9}, tsc[] = {0x0f, 0x31};
+
+    start();
+    frame->rax = frame->rdx = ~0UL;
+    CHECK(emulate(tsc, sizeof(tsc)));
+    CHECK(frame->rax >> 32 == 0 && frame->rdx >> 32 == 0);
+    CHECK(!emulate(rdtscp, sizeof(rdtscp)));
+    shared->nr_cpuid = 1;
+    shared->cpuid[0] = (struct emu_cpuid){.leaf = 0x80000001, .edx = 1 << 27};
+    frame->rcx = ~0UL;
+    CHECK(emulate(rdtscp, sizeof(rdtscp)));
+    CHECK_EQ(frame->rcx, 0);
+}
+
+/* A single step goes on behind what was emulated. */
+TEST(single_step)
+{
+    static const uint8_t clts[] = {0x0f, 0x06};
+
+    start();
+    CHECK(emulate(clts, sizeof(clts)));
+    CHECK(!native_trap.taken);
+    frame->rflags |= RFLAGS_TF;
+    CHECK(emulate(clts, sizeof(clts)));
+    CHECK_EQ(native_trap.vector, X86_TRAP_DB);
+    CHECK_EQ(vcpu->dr[6], DR6_FIXED | DR6_BS);
+}
+
+/* What is not there is #UD, a bad value #GP. */
+TEST(refusals)
+{
+    static const uint8_t to_dr4[] = {0x0f, 0x23, 0xe0},
+                         to_dr7[] = {0x0f, 0x23, 0xf8};
+    static const uint8_t xsetbv[] = {0x0f, 0x01, 0xd1};
+
+    start();
+    frame->rcx = 0;
+    vcpu->cr4_guest = CR4_DE;
+    CHECK(emulate(to_dr4, sizeof(to_dr4)));
+    CHECK_EQ(native_trap.vector, X86_TRAP_UD);
+    native_trap.taken = 0;
+    frame->rax = 1UL << 32;
+    CHECK(!emulate(to_dr7, sizeof(to_dr7)));
+    CHECK(!native_trap.taken);
+    CHECK(emulate(xsetbv, sizeof(xsetbv)));
+    CHECK_EQ(native_trap.vector, X86_TRAP_UD);
+    vcpu->cr4_guest = CR4_OSXSAVE;
+    shared->xcr0 = 0xe7;
+    for (uint64_t value = 0; value < 0x400; value++) {
+        bool fits = value == 1 || value == 3 || value == 7 || value == 0xe7;
+
+        frame->rax = value;
+        CHECK_EQ(emulate(xsetbv, sizeof(xsetbv)), fits);
     }
 }
 

@@ -52,6 +52,10 @@ int main(int argc, char **argv)
         ports();
         return 0;
     }
+    if (argc == 2 && !strcmp(argv[1], "armed")) {
+        armed();
+        return 0;
+    }
     printf("torture: begin\n");
     fork_storm();
     fork_tree(5);
@@ -72,6 +76,7 @@ int main(int argc, char **argv)
     threads();
     single_steps();
     entries();
+    asked();
     printf("torture: end\n");
     return 0;
 }

@@ -52,6 +52,9 @@ void into_kernel(void);
 void threads(void);
 void single_steps(void);
 void entries(void);
+void asked(void);
+/* Alone: "armed". */
+void armed(void);
 long grow(long level);
 
 #endif

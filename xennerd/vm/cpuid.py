@@ -84,7 +84,7 @@ class GuestCpuid:
     xcr0: int
 
     def has_fsgsbase(self) -> bool:
-        """Can ring 3 set its segment bases, as emu needs?"""
+        """Can ring 3 set its segment bases, as emu needs where it is there?"""
         return any(
             (e.leaf, e.subleaf) == (7, 0) and e.ebx & FSGSBASE for e in self.kvm
         )

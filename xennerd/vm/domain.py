@@ -42,6 +42,7 @@ from xennerd.vm.kernel import Kernel
 from xennerd.vm.kvm import Kvm, Vm
 from xennerd.vm.kvmstats import open_stats, read_stats
 from xennerd.vm.layout import PAGE_BYTES
+from xennerd.vm.notices import Notices
 from xennerd.vm.outside import Outside
 from xennerd.vm.ownstore import OwnStore, RingEnds
 from xennerd.vm.vcpu import Gate, Outcome, Vcpu
@@ -113,6 +114,7 @@ class Machine:
         self.channels: GuestChannels | None = None
         self.vmcore = vmcore
         self.balloon = Balloon(vmcore)
+        self.notices = Notices()
         self.gate = Gate(is_open=not is_stopped)
         self._answering = threading.Lock()
         self.ready_at: float | None = None
@@ -310,6 +312,8 @@ class Machine:
                 self.balloon.perform(request)
             elif nr == abi.EMU_REQUEST_START_VCPU:
                 self.gate.start(int(request.arg[0]))
+            elif nr == abi.EMU_REQUEST_NOTICE:
+                self.notices.perform(int(request.arg[0]))
 
     def _log(self, request: Any) -> None:
         length = min(int(request.length), abi.EMU_REQUEST_DATA_BYTES)

@@ -38,7 +38,11 @@ def _has_virtualisation() -> bool:
 
 
 def cpuid_for(kvm: Kvm, quirks: int) -> GuestCpuid:
-    """The guest's CPUID on this host; HostError if it lacks what emu needs."""
+    """The guest's CPUID on this host; HostError if it lacks what emu needs.
+
+    Segment bases are loaded by their MSRs where ring 0 is the processor's;
+    where it is interpreted, emu is at ring 3 and has the instructions alone.
+    """
 
     def host(leaf: int, subleaf: int) -> tuple[int, int, int, int]:
         out = ffi.new("uint32_t[4]")
@@ -51,9 +55,10 @@ def cpuid_for(kvm: Kvm, quirks: int) -> GuestCpuid:
         host_xcr0=lib.host_xcr0(),
         ring3_sees_host=bool(quirks & abi.EMU_QUIRK_SLOW_RING0),
     )
-    if not cpuid.has_fsgsbase():
+    if quirks & abi.EMU_QUIRK_SLOW_RING0 and not cpuid.has_fsgsbase():
         raise HostError(
-            "the processor or KVM lacks FSGSBASE",
+            "the processor lacks FSGSBASE, which a KVM without "
+            "hardware virtualisation needs",
             "Intel from Ivy Bridge and AMD from Excavator on have it",
         )
     return cpuid

@@ -268,7 +268,9 @@ void use_vcpu_info(vcpu_info_t *info);
 /* Known by the stack, whose registers are all a test's to change. */
 unsigned int this_vcpu(void);
 /* VCPUOP_initialise: it will run main(arg), which must not return, with
- * events off and %fs and %gs at `bases`. */
+ * events off and %fs and %gs at `bases`. vcpu_change, if set, has the last
+ * word about its context. */
+extern void (*vcpu_change)(struct vcpu_guest_context *context);
 int64_t vcpu_initialise(unsigned int vcpu, void (*main)(uint64_t arg),
                         uint64_t arg, const void *bases);
 extern struct vcpu_guest_context vcpu_context;

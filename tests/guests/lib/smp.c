@@ -8,6 +8,7 @@
 static uint8_t stacks[MAX_VCPUS][STACK_BYTES] PAGE_ALIGNED;
 /* What vcpu_initialise() last gave Xen: a page and more. */
 struct vcpu_guest_context vcpu_context;
+void (*vcpu_change)(struct vcpu_guest_context *context);
 
 unsigned int this_vcpu(void)
 {
@@ -44,5 +45,7 @@ int64_t vcpu_initialise(unsigned int vcpu, void (*main)(uint64_t arg),
     c->failsafe_callback_eip = stub(ENTRY_FAILSAFE);
     c->syscall_callback_eip = stub(ENTRY_SYSCALL);
     c->fs_base = c->gs_base_kernel = (uint64_t)bases;
+    if (vcpu_change)
+        vcpu_change(c);
     return CALL(vcpu_op, VCPUOP_initialise, vcpu, c);
 }

@@ -8,6 +8,8 @@
 struct native_cpu {
     uint64_t cr0, cr3, cr4, dr[8], xcr0, fs_base, gs_base, ldt;
     uint64_t msr_deadline, msr_lvt_timer, msr_timer_initial;
+    uint16_t ds, es, fs, gs;
+    uint64_t selectors; /* those that the tables have, by their last six bits */
     unsigned int nr_cr3, nr_invlpg, nr_wrmsr, nr_out;
 };
 extern struct native_cpu native_cpu;
@@ -99,29 +101,86 @@ static inline void lldt(uint16_t selector)
     native_cpu.ldt = selector;
 }
 
-static inline void xsetbv(uint64_t value)
+static inline bool xsetbv(uint64_t value)
 {
     native_cpu.xcr0 = value;
+    return true;
 }
 
-static inline uint64_t rdgsbase(void)
+/* Every selector is refused that has no bit of native_cpu.selectors. */
+static inline bool load_selector(uint16_t selector, uint16_t *to)
 {
-    return native_cpu.gs_base;
+    if (selector > 3 && !(native_cpu.selectors >> selector % 64 & 1))
+        return false;
+    *to = selector;
+    return true;
 }
 
-static inline void wrgsbase(uint64_t base)
+static inline bool load_ds(uint16_t selector)
 {
-    native_cpu.gs_base = base;
+    return load_selector(selector, &native_cpu.ds);
 }
 
-static inline uint64_t rdfsbase(void)
+static inline bool load_es(uint16_t selector)
 {
+    return load_selector(selector, &native_cpu.es);
+}
+
+static inline bool load_fs(uint16_t selector)
+{
+    return load_selector(selector, &native_cpu.fs);
+}
+
+/* As AMD's: a NUL selector leaves the base. */
+static inline bool load_gs(uint16_t selector)
+{
+    if (!load_selector(selector, &native_cpu.gs))
+        return false;
+    if (selector > 3)
+        native_cpu.gs_base = selector;
+    return true;
+}
+
+static inline uint64_t fs_base(const struct vcpu *v)
+{
+    (void)v;
     return native_cpu.fs_base;
 }
 
-static inline void wrfsbase(uint64_t base)
+static inline void set_fs_base(const struct vcpu *v, uint64_t base)
 {
+    (void)v;
     native_cpu.fs_base = base;
+}
+
+static inline uint64_t gs_base(const struct vcpu *v)
+{
+    (void)v;
+    return native_cpu.gs_base;
+}
+
+static inline void set_gs_base(const struct vcpu *v, uint64_t base)
+{
+    (void)v;
+    native_cpu.gs_base = base;
+}
+
+static inline uint64_t gs_inactive(const struct vcpu *v)
+{
+    return v->gs_inactive;
+}
+
+static inline void set_gs_inactive(struct vcpu *v, uint64_t base)
+{
+    v->gs_inactive = base;
+}
+
+static inline void swap_gs(struct vcpu *v)
+{
+    uint64_t base = native_cpu.gs_base;
+
+    native_cpu.gs_base = v->gs_inactive;
+    v->gs_inactive = base;
 }
 
 #endif

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is said of a KVM that lacks what the guest wants."""
+
+import pytest
+
+from xenner import abi
+from xennerd.vm.notices import Notices
+
+
+def test_once(caplog: pytest.LogCaptureFixture) -> None:
+    notices = Notices()
+    for _ in range(3):
+        notices.perform(abi.EMU_NOTICE_BREAKPOINTS)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "hardware breakpoint" in caplog.text
+
+
+def test_unknown_number_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    Notices().perform(0xFFFFFFFF)
+    assert not caplog.records
