@@ -103,7 +103,11 @@ static bool is_valid_xcr0(uint64_t value)
            ((value & XCR0_AVX512) == XCR0_AVX512 && value & XCR0_AVX);
 }
 
-bool write_xcr0(uint64_t value)
+bool write_xcr0(struct vcpu *v, uint64_t value)
 {
-    return is_valid_xcr0(value) && xsetbv(value);
+    if (!is_valid_xcr0(value) || !xsetbv(value))
+        return false;
+    v->xcr0 = value;
+    v->is_xsave_mask_own |= v->xsave_subleaf == 1; /* cpuid.c */
+    return true;
 }

@@ -29,6 +29,74 @@ static bool shows_osxsave(const struct vcpu *v)
     return v->cr4_guest & CR4_OSXSAVE || (v->pub.in_kernel && shared->xcr0);
 }
 
+/* The legacy region and the header (SDM vol 1, 13.4). */
+#define XSAVE_HEAD_BYTES (512 + 64)
+
+/* XSAVE's area in its standard form with what XCR0 enables. */
+static uint32_t xsave_bytes(uint64_t xcr0)
+{
+    uint32_t bytes = XSAVE_HEAD_BYTES;
+
+    for (uint32_t i = 2; i < 63; i++) {
+        uint32_t out[4];
+
+        if (!(xcr0 >> i & 1))
+            continue;
+        cpuid_lookup(0xd, i, out);
+        if (out[0] + out[1] > bytes)
+            bytes = out[0] + out[1];
+    }
+    return bytes;
+}
+
+/*
+ * How large an area has to be. Where ring 3 has the host's XCR0 whatever the
+ * guest sets, XSAVE with a mask of ones writes more than was enabled, and
+ * Linux before 5.8 does that: it needs the room, which is in ecx. Since then
+ * the mask is what was enabled, and any other size has Linux give up XSAVE.
+ * That one is known by looking at subleaf 1, for supervisor components,
+ * between subleaf 0 and XSETBV.
+ */
+static void xsave_leaf(struct vcpu *v, uint32_t subleaf, uint32_t out[4])
+{
+    v->xsave_subleaf = subleaf;
+    if (subleaf || !out[0])
+        return;
+    if (slow_ring0() && !v->is_xsave_mask_own)
+        out[1] = out[2];
+    else
+        out[1] = xsave_bytes(v->xcr0);
+}
+
+#define XEN_LEAVES 0x40000000
+#define INVARIANT_TSC 0x100 /* leaf 0x80000007, edx */
+
+/* Xen's time leaf: no TSC is emulated, and none has been moved. */
+static void time_leaf(uint32_t subleaf, uint32_t out[4])
+{
+    switch (subleaf) {
+    case 0: /* features, tsc_mode, kHz, incarnation */
+        cpuid_lookup(0x80000007, 0, out);
+        out[0] = out[3] & INVARIANT_TSC ? 2 : 0; /* safe for all vCPUs */
+        out[2] = (uint32_t)shared->tsc_khz;
+        out[1] = out[3] = 0;
+        break;
+    case 1: /* offset, scale to nanoseconds */
+        out[2] = READ_ONCE(shared->clock.tsc_to_system_mul);
+        out[3] = (uint32_t)READ_ONCE(shared->clock.tsc_shift);
+        break;
+    case 2:
+        out[0] = (uint32_t)shared->tsc_khz;
+        break;
+    }
+}
+
+/* How many bits a machine address has. */
+static uint32_t address_bits(void)
+{
+    return 64 - (uint32_t)__builtin_clzl((shared->machine_nr_pages << 12) - 1);
+}
+
 void cpuid(struct vcpu *v, struct emu_frame *f)
 {
     uint32_t out[4], leaf = (uint32_t)f->rax;
@@ -37,8 +105,12 @@ void cpuid(struct vcpu *v, struct emu_frame *f)
     if (leaf == 1) {
         out[1] = (out[1] & 0xffffff) | v->pub.id << 25;
         out[2] = (out[2] & ~(1U << 27)) | (shows_osxsave(v) ? 1U << 27 : 0);
-    } else if (leaf == 0xb) {
-        out[3] = v->pub.id * 2;
+    } else if (leaf == 0xd) {
+        xsave_leaf(v, (uint32_t)f->rcx, out);
+    } else if (leaf == XEN_LEAVES + 3) {
+        time_leaf((uint32_t)f->rcx, out);
+    } else if (leaf == XEN_LEAVES + 5 && !(uint32_t)f->rcx) {
+        out[1] = address_bits();
     }
     f->rax = out[0];
     f->rbx = out[1];

@@ -139,6 +139,9 @@ struct vcpu {
     struct callback syscall32_callback, sysenter_callback, nmi_callback;
 
     uint64_t cr0_guest, cr4_guest; /* as the guest wrote them */
+    uint64_t xcr0;                 /* likewise, 0: not yet */
+    /* cpuid.c: leaf 0xd's that was asked last; the kernel knows its mask. */
+    uint32_t xsave_subleaf, is_xsave_mask_own;
     uint64_t dr[8];     /* as the processor has them; 4 and 5 unused */
     uint64_t dr7_io;    /* enabled bits of breakpoints on ports */
     uint32_t db_wanted; /* DR6 bits of a #DB after what is being emulated */

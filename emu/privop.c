@@ -176,12 +176,11 @@ static bool read_tscp(struct emu_frame *f)
     return read_tsc(f);
 }
 
-static bool set_xcr0(const struct vcpu *v, const struct emu_frame *f,
-                     struct insn *i)
+static bool set_xcr0(struct vcpu *v, const struct emu_frame *f, struct insn *i)
 {
     i->undefined = !(v->cr4_guest & CR4_OSXSAVE);
     return !i->undefined && (uint32_t)f->rcx == 0 &&
-           write_xcr0((uint32_t)f->rax | f->rdx << 32);
+           write_xcr0(v, (uint32_t)f->rax | f->rdx << 32);
 }
 
 /* 0f 01. Xen refuses invlpg, lmsw and the rest. */

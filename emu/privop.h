@@ -45,7 +45,7 @@ void cpuid(struct vcpu *v, struct emu_frame *f);
 /* control.c */
 bool read_cr(struct vcpu *v, unsigned int nr, uint64_t *value);
 bool write_cr(struct vcpu *v, unsigned int nr, uint64_t value);
-bool write_xcr0(uint64_t value);
+bool write_xcr0(struct vcpu *v, uint64_t value);
 /* msr.c */
 bool emulate_msr(struct vcpu *v, struct emu_frame *f, bool write);
 /* io.c */

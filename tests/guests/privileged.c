@@ -48,6 +48,28 @@ static void wrmsr(uint32_t msr, uint64_t value)
              : "c"(msr), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)));
 }
 
+/* It says of the TSC what the clock does. */
+static void test_xen_time_leaf(void)
+{
+    struct cpuid c = xen_cpuid(0x40000003, 0);
+    const vcpu_time_info_t *time = &vcpu_info()->time;
+    uint64_t mul;
+
+    check(!(c.eax & 5) && !c.ebx && !c.edx, "no TSC is emulated",
+          "eax 0x%x, ebx %u, edx %u", c.eax, c.ebx, c.edx);
+    /* 10^9 * 2^32 / (kHz * 1000), before the shift. */
+    mul = (uint64_t)time->tsc_to_system_mul;
+    mul =
+        time->tsc_shift < 0 ? mul >> -time->tsc_shift : mul << time->tsc_shift;
+    mul = (1000000UL << 32) / mul; /* kHz again */
+    check(c.ecx > mul - mul / 1000 && c.ecx < mul + mul / 1000, "TSC's rate",
+          "%u kHz, the clock has %lu", c.ecx, mul);
+    check_eq("physical rate", xen_cpuid(0x40000003, 2).eax, c.ecx);
+    c = xen_cpuid(0x40000003, 1);
+    check_eq("scale", c.ecx, time->tsc_to_system_mul);
+    check_eq("shift", c.edx, (uint32_t)(int32_t)time->tsc_shift);
+}
+
 static void test_cpuid(void)
 {
     struct cpuid c = xen_cpuid(0x40000000, 0);
@@ -57,10 +79,23 @@ static void test_cpuid(void)
     memcpy(name + 4, &c.ecx, 4);
     memcpy(name + 8, &c.edx, 4);
     check(streq(name, "XenVMMXenVMM"), "Xen's leaves", "read '%s'", name);
-    check(c.eax >= 0x40000002, "number of Xen's leaves", "0x%x", c.eax);
+    check_eq("number of Xen's leaves", c.eax, 0x40000005);
     c = xen_cpuid(0x40000001, 0);
     check_eq("version agrees with xen_version", c.eax,
              (uint64_t)CALL(xen_version, XENVER_version, 0));
+    c = xen_cpuid(0x40000002, 0);
+    check(c.eax == 1 && c.ecx == 1, "hypercall page, preserve_ad",
+          "eax 0x%x, ecx 0x%x", c.eax, c.ecx);
+    test_xen_time_leaf();
+    c = xen_cpuid(0x40000004, 0);
+    check(!(c.eax | c.ebx | c.ecx | c.edx), "HVM's leaf is empty", "0x%x",
+          c.eax);
+    c = xen_cpuid(0x40000005, 0);
+    check(c.ebx < 64 && maddr_of(image_start) >> c.ebx == 0,
+          "bits of machine addresses", "%u", c.ebx);
+    c = xen_cpuid(0xb, 0);
+    check(!(c.eax | c.ebx | c.ecx | c.edx), "no x2APIC topology", "0x%x",
+          c.edx);
     c = xen_cpuid(0, 0);
     check(c.eax >= 1, "basic leaves", "0x%x", c.eax);
     c = xen_cpuid(1, 0);
@@ -270,6 +305,64 @@ static void test_others(void)
           "mov from cr8", "vector %u", caught.vector);
 }
 
+static uint8_t xsave_area[4 * PAGE_SIZE] PAGE_ALIGNED;
+
+static void set_xcr0(uint32_t value)
+{
+    __asm__ volatile("xsetbv" ::"c"(0), "a"(value), "d"(0));
+}
+
+/* How far XSAVE with this mask writes. */
+static uint32_t xsave_end(uint32_t mask)
+{
+    uint32_t end = sizeof(xsave_area);
+
+    memset(xsave_area, 0xa5, sizeof(xsave_area));
+    __asm__ volatile("xsave64 %0"
+                     : "+m"(xsave_area)
+                     : "a"(mask), "d"(mask == ~0U ? mask : 0));
+    while (end && xsave_area[end - 1] == 0xa5)
+        end--;
+    return end;
+}
+
+/* An area as large as leaf 0xd says holds what XSAVE writes. */
+static void test_xsave_size(void)
+{
+    struct cpuid c = xen_cpuid(1, 0);
+    uint32_t all, end, bytes = 576;
+    uint64_t cr4;
+
+    if (!(c.ecx & 1U << 26)) {
+        skip("XSAVE's area", "no XSAVE for this guest");
+        return;
+    }
+    __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
+    __asm__ volatile("mov %0, %%cr4" ::"r"(cr4 | 1UL << 18)); /* OSXSAVE */
+    /* As Linux before 5.8: it saves with a mask of ones. */
+    all = xen_cpuid(0xd, 0).eax;
+    set_xcr0(all);
+    c = xen_cpuid(0xd, 0);
+    end = xsave_end(~0U);
+    check(end <= c.ebx && c.ebx <= c.ecx, "all that XSAVE writes has room",
+          "%u, leaf 0xd says %u and %u", end, c.ebx, c.ecx);
+    /* As later: the mask is what it has enabled, and so is the size. */
+    xen_cpuid(0xd, 1);
+    set_xcr0(all);
+    for (uint32_t i = 2; i < 32; i++) {
+        c = xen_cpuid(0xd, i);
+        if (all >> i & 1 && c.eax + c.ebx > bytes)
+            bytes = c.eax + c.ebx;
+    }
+    check_eq("what XCR0 enables", xen_cpuid(0xd, 0).ebx, bytes);
+    end = xsave_end(all);
+    check(end <= bytes, "it has room", "%u of %u", end, bytes);
+    set_xcr0(3);
+    check_eq("less of it", xen_cpuid(0xd, 0).ebx, 576);
+    check(xsave_end(3) <= 576, "it has room as well", "%u", xsave_end(3));
+    set_xcr0(all);
+}
+
 static void test_single_step(void)
 {
     uint64_t cr0 = 0;
@@ -291,5 +384,6 @@ void guest_main(void)
     test_msrs_of_intel();
     test_io_and_interrupt_flag();
     test_others();
+    test_xsave_size();
     test_single_step();
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The decoder of privileged instructions: known ones, and any bytes at all. */
+#include "emu/privop.h"
 #include "tests/native/emu_native.h"
 #include "tests/native/harness.h"
 
@@ -227,6 +228,56 @@ TEST(any_bytes)
                         frame->rip <= NATIVE_GUEST_VA + NATIVE_GUEST_BYTES));
         vcpu->pub.in_kernel = 1;
     }
+}
+
+static void row(uint32_t n, uint32_t subleaf, uint32_t eax, uint32_t ebx)
+{
+    shared->nr_cpuid = n + 1;
+    shared->cpuid[n] = (struct emu_cpuid){.leaf = 0xd,
+                                          .subleaf = subleaf,
+                                          .flags = EMU_CPUID_SUBLEAF,
+                                          .eax = eax,
+                                          .ebx = ebx,
+                                          .ecx = subleaf ? 0 : 11008};
+}
+
+static uint32_t xsave_bytes(uint32_t subleaf)
+{
+    frame->rax = 0xd;
+    frame->rcx = subleaf;
+    cpuid(vcpu, frame);
+    return (uint32_t)frame->rbx;
+}
+
+/* A processor with AMX, which the guest is not offered. */
+TEST(xsave_size)
+{
+    start();
+    row(0, 0, 7, 832);
+    row(1, 1, 1, 0);
+    row(2, 2, 256, 576);
+    /* Ring 3 has the host's XCR0: there has to be room for it... */
+    CHECK_EQ(xsave_bytes(0), 11008);
+    CHECK(write_xcr0(vcpu, 7));
+    CHECK_EQ(xsave_bytes(0), 11008);
+    CHECK(write_xcr0(vcpu, 3));
+    CHECK_EQ(xsave_bytes(0), 11008);
+    /* ...but for a kernel that knows what it has enabled. */
+    xsave_bytes(1);
+    CHECK(write_xcr0(vcpu, 7));
+    CHECK_EQ(xsave_bytes(0), 832);
+    CHECK(write_xcr0(vcpu, 3));
+    CHECK_EQ(xsave_bytes(0), 576);
+    /* On hardware it has what it has set. */
+    start();
+    row(0, 0, 7, 832);
+    row(1, 2, 256, 576);
+    shared->quirks = 0;
+    CHECK_EQ(xsave_bytes(0), 576);
+    CHECK(write_xcr0(vcpu, 7));
+    CHECK_EQ(xsave_bytes(0), 832);
+    shared->nr_cpuid = 0;
+    CHECK_EQ(xsave_bytes(0), 0);
 }
 
 TEST(forced_cpuid)

@@ -114,15 +114,21 @@ def guest_cpuid(
         if entry.leaf not in _HYPERVISOR_LEAVES
         and (restricted := _restrict(entry, xcr0)) is not None
     ]
-    size_bytes = _xsave_bytes(plain)
-    plain = [_with_xsave_size(entry, size_bytes) for entry in plain]
+    size_bytes = most_bytes = _xsave_bytes(plain)
+    if ring3_sees_host:
+        # Its XCR0 is the host's whatever the guest sets: with AMX, XSAVE of
+        # all that there is writes 11,008 bytes.
+        _, enabled_bytes, _, _ = host(0xD, 0)
+        most_bytes = max(size_bytes, enabled_bytes)
+    guest = [_with_xsave_size(e, size_bytes, most_bytes) for e in plain]
+    plain = [_with_xsave_size(e, size_bytes, size_bytes) for e in plain]
     return GuestCpuid(
         kvm=(
             *(_for_kvm(entry) for entry in plain),
             *_xen_leaves(),
             *(_moved(e) for e in entries if e.leaf in _HYPERVISOR_LEAVES),
         ),
-        guest=(*(e for e in plain if _worth_a_row(e)), *_xen_leaves()),
+        guest=(*(e for e in guest if _worth_a_row(e)), *_xen_leaves()),
         xcr0=xcr0,
     )
 
@@ -242,11 +248,14 @@ def _xsave_bytes(entries: list[CpuidEntry]) -> int:
     return max(ends, default=_XSAVE_HEAD_BYTES)
 
 
-def _with_xsave_size(entry: CpuidEntry, size_bytes: int) -> CpuidEntry:
-    """ebx (what XCR0 enables) as if all were: kernels enable all at once."""
+def _with_xsave_size(
+    entry: CpuidEntry, size_bytes: int, most_bytes: int
+) -> CpuidEntry:
+    """ebx as if XCR0 enabled all, which is the vCPU's (emu/cpuid.c), and in
+    ecx what XSAVE writes at most."""
     if (entry.leaf, entry.subleaf) != (0xD, 0) or not entry.eax:
         return entry
-    return replace(entry, ebx=size_bytes, ecx=size_bytes)
+    return replace(entry, ebx=size_bytes, ecx=most_bytes)
 
 
 def _for_kvm(entry: CpuidEntry) -> CpuidEntry:
@@ -271,12 +280,13 @@ def _worth_a_row(entry: CpuidEntry) -> bool:
 
 
 def _xen_leaves() -> tuple[CpuidEntry, ...]:
-    """public/arch-x86/cpuid.h; leaf 3 (time) and up say nothing here."""
+    """public/arch-x86/cpuid.h; emu adds those behind, time and addresses."""
     xen, vmm, xenvmm = (
         int.from_bytes(part, "little") for part in (b"XenV", b"MMXe", b"nVMM")
     )
     return (
-        CpuidEntry(_XEN_BASE, 0, 0, _XEN_BASE + 2, xen, vmm, xenvmm),
+        CpuidEntry(_XEN_BASE, 0, 0, _XEN_BASE + 5, xen, vmm, xenvmm),
         CpuidEntry(_XEN_BASE + 1, 0, 0, XEN_VERSION, 0, 0, 0),
-        CpuidEntry(_XEN_BASE + 2, 0, 0, 1, 0x40000000, 0, 0),
+        # One hypercall page; MMU_PT_UPDATE_PRESERVE_AD.
+        CpuidEntry(_XEN_BASE + 2, 0, 0, 1, 0x40000000, 1, 0),
     )

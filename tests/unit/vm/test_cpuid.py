@@ -184,9 +184,10 @@ def test_xens_leaves_stand_where_they_are_looked_for() -> None:
             for word in (leaf.ebx, leaf.ecx, leaf.edx)
         )
         assert name == b"XenVMMXenVMM"
-        assert leaf.eax >= 0x40000002
+        assert leaf.eax == 0x40000005
         assert row(table, 0x40000001).eax == 0x40011
         assert row(table, 0x40000002).eax == 1
+        assert row(table, 0x40000002).ecx == 1
     # KVM finds its own, with its largest leaf's number put right.
     assert row(built.kvm, 0x40000100).eax == 0x40000101
     assert row(built.kvm, 0x40000101).eax == ALL
@@ -255,6 +256,67 @@ def test_where_ring_3_sees_the_host_the_host_is_the_truth() -> None:
     assert row(built.guest, 1).ecx >> 28 & 1
     assert built.has_fsgsbase()
     assert not build(supported).has_fsgsbase()
+
+
+# Leaf 0xd of a Xeon with AMX (Sapphire Rapids), as its host's XCR0 has it:
+# sizes and offsets of the components.
+AMX_XCR0 = 0x602E7
+AMX_COMPONENTS = {
+    2: (0x100, 0x240),
+    5: (0x40, 0x440),
+    6: (0x200, 0x480),
+    7: (0x400, 0x680),
+    9: (0x8, 0xA80),
+    17: (0x40, 0xAC0),
+    18: (0x2000, 0xB00),
+}
+
+
+def amx_host(leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+    if leaf != 0xD:
+        return (ALL, ALL, ALL, ALL)
+    if subleaf == 0:
+        return AMX_XCR0, 11008, 11008, 0
+    if subleaf == 1:
+        return 0x1F, 0, 0x1900, 0
+    return (*AMX_COMPONENTS.get(subleaf, (0, 0)), 0, 0)
+
+
+def test_there_is_room_for_what_ring_3_saves() -> None:
+    """The guest is not offered AMX, and XSAVE writes its state all the same:
+    what the guest enables needs 2688 bytes, what is there 11,008."""
+    built = guest_cpuid(
+        everything(), host=amx_host, host_xcr0=AMX_XCR0, ring3_sees_host=True
+    )
+    assert built.xcr0 == 0xE7
+    area = row(built.guest, 0xD)
+    assert (area.eax, area.ebx, area.ecx, area.edx) == (0xE7, 2688, 11008, 0)
+    # KVM reckons for itself.
+    assert row(built.kvm, 0xD).ecx == 2688
+    # With protection keys alone it is a few bytes.
+    built = guest_cpuid(
+        everything(),
+        host=lambda leaf, subleaf: (
+            (0x2E7, 2696, 11008, 0)
+            if (leaf, subleaf) == (0xD, 0)
+            else amx_host(leaf, subleaf)
+        ),
+        host_xcr0=0x2E7,
+        ring3_sees_host=True,
+    )
+    assert row(built.guest, 0xD).ecx == 2696
+
+
+def test_on_hardware_the_guest_has_what_it_enables() -> None:
+    supported = [
+        entry(e.leaf, e.subleaf, *amx_host(e.leaf, e.subleaf))
+        if e.leaf == 0xD
+        else e
+        for e in everything()
+    ]
+    built = build(supported, xcr0=AMX_XCR0)
+    area = row(built.guest, 0xD)
+    assert (area.ebx, area.ecx) == (2688, 2688)
 
 
 @given(
