@@ -90,12 +90,14 @@
 struct emu_frame {
     uint64_t r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8;
     uint64_t rax, rcx, rdx, rsi, rdi;
-    uint64_t vector;     /* IDT vector, or EMU_FRAME_SYSCALL */
+    uint64_t vector;     /* IDT vector, or EMU_FRAME_* */
     uint64_t error_code; /* 0 where the vector has none */
     uint64_t rip, cs, rflags, rsp, ss;
 };
 
 #define EMU_FRAME_SYSCALL 0x100
+#define EMU_FRAME_SYSCALL32 0x101 /* SYSCALL of a 32-bit code segment */
+#define EMU_FRAME_SYSENTER 0x102
 
 /* --- flight recorder -------------------------------------------------------- */
 

@@ -3,6 +3,10 @@
 
 #include "emu/emu.h"
 
+/*
+ * Where 32-bit code is interpreted (EMU_QUIRK_SLOW_RING0) its fast ways into
+ * the kernel are not offered: Linux then has such programs use int 0x80.
+ */
 static int set_callback(struct vcpu *v, uint32_t type, uint64_t rip,
                         uint32_t flags)
 {
@@ -25,15 +29,36 @@ static int set_callback(struct vcpu *v, uint32_t type, uint64_t rip,
         v->syscall_callback = c;
         return 0;
     case CALLBACKTYPE_syscall32:
+        if (slow_ring0())
+            return -XEN_ENOSYS;
         v->syscall32_callback = c;
         return 0;
     case CALLBACKTYPE_sysenter:
+        if (slow_ring0())
+            return -XEN_ENOSYS;
         v->sysenter_callback = c;
         return 0;
     case CALLBACKTYPE_nmi:
         c.mask_events = 1;
         v->nmi_callback = c;
         return 0;
+    default:
+        return -XEN_ENOSYS;
+    }
+}
+
+/* As Xen: only the NMI's can go away. */
+static int unset_callback(struct vcpu *v, uint32_t type)
+{
+    switch (type) {
+    case CALLBACKTYPE_event:
+    case CALLBACKTYPE_failsafe:
+    case CALLBACKTYPE_syscall:
+    case CALLBACKTYPE_syscall32:
+    case CALLBACKTYPE_sysenter:
+        return -XEN_EINVAL;
+    case CALLBACKTYPE_nmi:
+        return set_callback(v, type, 0, 0);
     default:
         return -XEN_ENOSYS;
     }
@@ -54,11 +79,7 @@ int64_t do_callback_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
     case CALLBACKOP_unregister:
         if (copy_from_guest(&u, arg, sizeof(u)))
             return -XEN_EFAULT;
-        /* As Xen: event, failsafe and syscall cannot go away. */
-        if (u.type != CALLBACKTYPE_nmi && u.type != CALLBACKTYPE_sysenter &&
-            u.type != CALLBACKTYPE_syscall32)
-            return u.type <= CALLBACKTYPE_syscall32 ? -XEN_EINVAL : -XEN_ENOSYS;
-        return set_callback(v, u.type, 0, 0);
+        return unset_callback(v, u.type);
     default:
         return -XEN_ENOSYS;
     }

@@ -97,6 +97,14 @@ static uint32_t address_bits(void)
     return 64 - (uint32_t)__builtin_clzl((shared->machine_nr_pages << 12) - 1);
 }
 
+bool cpuid_is_amd(void)
+{
+    uint32_t out[4];
+
+    cpuid_lookup(0, 0, out);
+    return out[1] == 0x68747541 || out[1] == 0x6f677948; /* "Auth", "Hygo" */
+}
+
 void cpuid(struct vcpu *v, struct emu_frame *f)
 {
     uint32_t out[4], leaf = (uint32_t)f->rax;

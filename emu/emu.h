@@ -111,10 +111,10 @@ struct vcpu {
     uint64_t gdt[16];
     struct tss tss;
     uint8_t pad2[24];
-    uint8_t lstar_stub[64]; /* code, copied from entry.S */
-    uint64_t syscall_rsp;   /* written by the stub */
-    uint64_t syscall_stack; /* read by the stub */
-    uint64_t syscall_entry; /* read by the stub */
+    uint8_t lstar_stub[32]; /* code, copied from entry.S */
+    uint8_t cstar_stub[32]; /* likewise */
+    /* The first is written by the stubs, the others are read. */
+    uint64_t syscall_rsp, syscall_stack, syscall_entry, syscall32_entry;
 
     uint32_t irq_pending; /* IRQ_*; entry code sets, C takes */
     uint32_t ipi_sent;    /* others set: EMU_VECTOR_IPI is on its way */
@@ -377,6 +377,9 @@ uint64_t guest_cr4(const struct vcpu *v, uint64_t value);
 void load_cr4(const struct vcpu *v);
 bool emulate_privileged(struct vcpu *v, struct emu_frame *f);
 bool emulate_forced(struct vcpu *v, struct emu_frame *f);
+/* At int3, int n, or into that traps: move past it (decode.c). */
+bool skip_int(const struct vcpu *v, struct emu_frame *f, uint8_t *opcode,
+              uint8_t *vector);
 
 /* --- memory management (mm.c) ----------------------------------------------------- */
 
@@ -407,7 +410,6 @@ int report_done(uint64_t pdone, uint64_t done, int rc);
 int set_ldt(struct vcpu *v, uint64_t base, uint64_t entries);
 int set_gdt_frames(struct vcpu *v, const uint64_t *mfns, unsigned int entries);
 void init_gdt(struct vcpu *v);
-
 /* A code or data descriptor; system descriptors are not is_segment. */
 struct descriptor {
     uint64_t base, limit;

@@ -121,15 +121,25 @@ lstar_template:
         jmpq    *BLOCK(syscall_entry)
 lstar_template_end:
 
-/* %rsp: end of the block.  Builds the guest's frame as an iretq would need. */
-.macro SYSCALL_FRAME
+/* Likewise from a 32-bit code segment, on processors that have it there. */
+        .globl  cstar_template, cstar_template_end
+cstar_template:
+#define BLOCK32(field) (cstar_template + VCPU_##field - VCPU_cstar_stub)(%rip)
+        movq    %rsp, BLOCK32(syscall_rsp)
+        movq    BLOCK32(syscall_stack), %rsp
+        jmpq    *BLOCK32(syscall32_entry)
+cstar_template_end:
+
+/* %rsp: end of the block.  Builds the guest's frame as an iretq would need.
+ * SYSCALL does not tell which segments there were: as Xen, the flat ones. */
+.macro SYSCALL_FRAME cs=GUEST_CS64, vector=EMU_FRAME_SYSCALL
         pushq   $GUEST_SS64
         pushq   (VCPU_syscall_rsp - EMU_VCPU_BYTES + 8)(%rsp)
         pushq   %r11
-        pushq   $GUEST_CS64
+        pushq   $\cs
         pushq   %rcx
         pushq   $0
-        pushq   $EMU_FRAME_SYSCALL
+        pushq   $\vector
         PUSH_GPRS
         movq    %rsp, %rdi
 .endm
@@ -139,6 +149,37 @@ FUNC(syscall_ring0)
         call    guest_syscall
         jmp     exit_ring0
 END(syscall_ring0)
+
+FUNC(syscall32_ring0)
+        SYSCALL_FRAME GUEST_CS32, EMU_FRAME_SYSCALL32
+        call    guest_syscall
+        jmp     exit_ring0
+END(syscall32_ring0)
+
+/*
+ * SYSENTER: %rsp is the end of the block (its MSR), IF is clear, and that is
+ * all: nothing says where it was, and TF, NT, AC and DF are the user's still
+ * (SDM vol 2, SYSENTER). With TF each instruction raises #DB, on the IST's
+ * stack; emu_trap ends that once the flags are saved. CS 3 and RIP 0 are what
+ * Xen's sysenter_entry tells.
+ */
+FUNC(sysenter_ring0)
+        pushq   $GUEST_SS64
+        pushq   $0
+        pushfq
+        .globl  sysenter_flags_saved
+sysenter_flags_saved:
+        pushq   $3
+        pushq   $0
+        pushq   $0
+        pushq   $EMU_FRAME_SYSENTER
+        PUSH_GPRS
+        movq    %rsp, %rdi
+        pushq   $RFLAGS_FIXED                   /* NT, AC, DF off. */
+        popfq
+        call    guest_syscall
+        jmp     exit_ring0
+END(sysenter_ring0)
 
 /* Anywhere on the vCPU's stack at ring 0: back to the guest. */
 FUNC(exit_ring0)

@@ -6,29 +6,6 @@
  */
 #include "emu/privop.h"
 
-bool fetch(struct insn *i, uint8_t *byte)
-{
-    if (i->length >= i->available)
-        return false;
-    *byte = i->bytes[i->length++];
-    return true;
-}
-
-/* Fewer than 15 where the next page is not there. */
-void read_insn(struct insn *i, uint64_t va)
-{
-    unsigned int here = (unsigned int)(PAGE_SIZE - (va & (PAGE_SIZE - 1)));
-
-    memset(i, 0, sizeof(*i));
-    i->available = sizeof(i->bytes);
-    if (here < i->available &&
-        copy_from_guest(&i->bytes[here], va + here, i->available - here))
-        i->available = here;
-    if (copy_from_guest(i->bytes, va,
-                        here < i->available ? here : i->available))
-        i->available = 0;
-}
-
 static uint64_t *gpr(struct emu_frame *f, unsigned int nr)
 {
     uint64_t *const order[16] = {
@@ -59,61 +36,14 @@ bool emulate_forced(struct vcpu *v, struct emu_frame *f)
     static const uint8_t forced[] = {0x0f, 0x0b, 'x', 'e', 'n', 0x0f, 0xa2};
     struct insn i;
 
-    read_insn(&i, f->rip);
-    if (i.available < sizeof(forced) || memcmp(i.bytes, forced, sizeof(forced)))
+    if (!read_code(v, f, &i) || i.available < sizeof(forced) ||
+        memcmp(i.bytes, forced, sizeof(forced)))
         return false;
     cpuid(v, f);
-    f->rip += sizeof(forced);
+    i.length = sizeof(forced);
+    move_on(f, &i);
     retired(v, f);
     return true;
-}
-
-/* A segment's prefix (SDM vol 2, 2.1.1); 64-bit code knows FS and GS only. */
-static bool segment_prefix(struct insn *i, uint8_t byte)
-{
-    static const uint8_t prefix[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65};
-
-    for (int nr = SEG_ES; nr <= SEG_GS; nr++) {
-        if (byte != prefix[nr])
-            continue;
-        if (i->code_bits != 64 || nr >= SEG_FS)
-            i->segment = nr;
-        return true;
-    }
-    return false;
-}
-
-static void prefixes(struct insn *i)
-{
-    bool address = false;
-
-    i->segment = -1;
-    for (; i->length < i->available; i->length++) {
-        uint8_t b = i->bytes[i->length];
-
-        if (i->code_bits == 64 && (b & 0xf0) == 0x40) {
-            i->rex = b;
-            continue;
-        }
-        if (b == 0x66)
-            i->operand16 = true;
-        else if (b == 0x67)
-            address = true;
-        else if (b == 0xf0)
-            i->lock = true;
-        else if (b == 0xf2)
-            i->repne = true;
-        else if (b == 0xf3)
-            i->repe = true;
-        else if (!segment_prefix(i, b))
-            break;
-        i->rex = 0; /* counts right before the opcode only */
-    }
-    i->operand16 ^= i->code_bits == 16;
-    if (i->code_bits == 64)
-        i->address_bytes = address ? 4 : 8;
-    else
-        i->address_bytes = address ^ (i->code_bits == 16) ? 2 : 4;
 }
 
 /* A bad number is #UD, a bad value #GP. */
@@ -265,24 +195,6 @@ static enum emulated one_byte(struct vcpu *v, struct emu_frame *f,
     }
 }
 
-/* Where the instruction begins and how it is to be read. */
-static bool read_code(struct vcpu *v, const struct emu_frame *f, struct insn *i)
-{
-    struct descriptor d;
-
-    if (f->cs == FLAT_RING3_CS64) {
-        read_insn(i, f->rip);
-        i->code_bits = 64;
-        return true;
-    }
-    if (!read_descriptor(v, (uint16_t)f->cs, &d) || !d.is_segment ||
-        !d.is_present || !d.is_code)
-        return false;
-    read_insn(i, d.is_64bit ? f->rip : (uint32_t)(d.base + f->rip));
-    i->code_bits = d.is_64bit ? 64 : d.is_32bit ? 32 : 16;
-    return true;
-}
-
 /* True: done. False: the guest gets its #GP. */
 bool emulate_privileged(struct vcpu *v, struct emu_frame *f)
 {
@@ -304,7 +216,7 @@ bool emulate_privileged(struct vcpu *v, struct emu_frame *f)
         result = RAISED;
     }
     if (result == EMULATED)
-        f->rip += i.length;
+        move_on(f, &i);
     if (result == EMULATED || result == TO_BE_GONE_ON)
         retired(v, f);
     return result != REFUSED;

@@ -32,16 +32,23 @@ struct insn {
     bool undefined; /* refused with #UD */
 };
 
-/* Up to 15 bytes at a linear address. */
-void read_insn(struct insn *i, uint64_t va);
+/* --- decode.c ------------------------------------------------------------------- */
+
+/* Up to 15 bytes at cs:rip; false: not in a code segment. */
+bool read_code(const struct vcpu *v, const struct emu_frame *f, struct insn *i);
 /* The next byte; false: behind what can be read. */
 bool fetch(struct insn *i, uint8_t *byte);
+void prefixes(struct insn *i);
+/* rip to what follows. */
+void move_on(struct emu_frame *f, const struct insn *i);
 
 /* --- who carries them out; false: the guest gets #GP -------------------------- */
 
 /* cpuid.c */
 void cpuid_lookup(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 void cpuid(struct vcpu *v, struct emu_frame *f);
+/* AMD, or Hygon, who have the same. */
+bool cpuid_is_amd(void);
 /* control.c */
 bool read_cr(struct vcpu *v, unsigned int nr, uint64_t *value);
 bool write_cr(struct vcpu *v, unsigned int nr, uint64_t value);

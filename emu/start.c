@@ -3,10 +3,15 @@
 
 #include "emu/emu.h"
 #include "emu/privileged.h"
+#include "emu/privop.h"
 
 #define MSR_STAR 0xc0000081
 #define MSR_LSTAR 0xc0000082
+#define MSR_CSTAR 0xc0000083
 #define MSR_SFMASK 0xc0000084
+#define MSR_SYSENTER_CS 0x174
+#define MSR_SYSENTER_ESP 0x175
+#define MSR_SYSENTER_EIP 0x176
 #define MSR_X2APIC_TPR 0x808
 #define MSR_X2APIC_SVR 0x80f
 #define MSR_X2APIC_SELF_IPI 0x83f
@@ -37,8 +42,10 @@ extern char trap_stubs[], slow_stubs[], debug_stub[], nmi_stub[],
     slow_irq_evtchn[], slow_irq_ipi[], slow_irq_tick[], slow_irq_spurious[],
     slow_irq_probe[], ended_irq_timer[], ended_irq_evtchn[], ended_irq_ipi[],
     ended_irq_tick[];
-extern char lstar_template[], lstar_template_end[];
-extern char syscall_ring0[], syscall_ring3[];
+extern char lstar_template[], lstar_template_end[], cstar_template[],
+    cstar_template_end[];
+extern char syscall_ring0[], syscall_ring3[], syscall32_ring0[],
+    sysenter_ring0[];
 extern char trap_ring3[], trap_rax[], trap_page_fault[], irq_timer[],
     irq_evtchn[], irq_ipi[], irq_tick[];
 void enter_guest(struct vcpu *v) __attribute__((noreturn));
@@ -141,8 +148,39 @@ static void init_stacks(struct vcpu *v)
     }
     v->syscall_stack = block + EMU_VCPU_BYTES;
     v->syscall_entry = (uint64_t)(slow_ring0() ? syscall_ring3 : syscall_ring0);
+    v->syscall32_entry = (uint64_t)syscall32_ring0;
     memcpy(v->lstar_stub, lstar_template,
            (size_t)(lstar_template_end - lstar_template));
+    memcpy(v->cstar_stub, cstar_template,
+           (size_t)(cstar_template_end - cstar_template));
+}
+
+/*
+ * How a processor enters ring 0 when asked to without the IDT. Each way that it
+ * has is set, whether the guest wants to hear of it or not. Intel has no
+ * SYSCALL in 32-bit code and does not mind the register; AMD has no SYSENTER in
+ * long mode, but QEMU's has, with a CS that its own VMRUN refuses later: with
+ * these registers clear it raises #GP. A KVM that interprets 32-bit code would
+ * go to the low half of CSTAR at ring 0; it is told to raise #UD instead
+ * (xennerd/vm/cpuid.py).
+ */
+static void init_syscalls(struct vcpu *v)
+{
+    raw_wrmsr(MSR_STAR,
+              (uint64_t)(FLAT_RING3_CS64 - 16) << 48 | (uint64_t)EMU_CS << 32);
+    raw_wrmsr(MSR_LSTAR, LSTAR_VIRT(v));
+    /* A software KVM applies the mask to its idea of IF, which a ring 3 iretq
+     * cannot set again: there interrupts stay on, and are only noted. */
+    raw_wrmsr(MSR_SFMASK,
+              slow_ring0() ? SYSCALL_MASK & ~RFLAGS_IF : SYSCALL_MASK);
+    if (slow_ring0())
+        return;
+    raw_wrmsr(MSR_CSTAR, (uint64_t)v->cstar_stub);
+    if (cpuid_is_amd())
+        return;
+    raw_wrmsr(MSR_SYSENTER_CS, EMU_CS);
+    raw_wrmsr(MSR_SYSENTER_ESP, (uint64_t)v + EMU_VCPU_BYTES);
+    raw_wrmsr(MSR_SYSENTER_EIP, (uint64_t)sysenter_ring0);
 }
 
 static void init_cpu(struct vcpu *v)
@@ -159,13 +197,7 @@ static void init_cpu(struct vcpu *v)
 
     load_cr4(v);
 
-    raw_wrmsr(MSR_STAR,
-              (uint64_t)(FLAT_RING3_CS64 - 16) << 48 | (uint64_t)EMU_CS << 32);
-    raw_wrmsr(MSR_LSTAR, LSTAR_VIRT(v));
-    /* A software KVM applies the mask to its idea of IF, which a ring 3 iretq
-     * cannot set again: there interrupts stay on, and are only noted. */
-    raw_wrmsr(MSR_SFMASK,
-              slow_ring0() ? SYSCALL_MASK & ~RFLAGS_IF : SYSCALL_MASK);
+    init_syscalls(v);
     raw_wrmsr(MSR_X2APIC_TPR, 0);
     raw_wrmsr(MSR_X2APIC_SVR, APIC_SVR_ENABLE | EMU_VECTOR_SPURIOUS);
     raw_wrmsr(MSR_X2APIC_LVT_TIMER, APIC_TIMER_TSC_DEADLINE | EMU_VECTOR_TIMER);

@@ -5,7 +5,7 @@
 
 void emu_trap(struct emu_frame *f);
 extern char iret_to_guest[], ring0_iret_to_guest[], iret_refused[],
-    ring0_iret_refused[];
+    ring0_iret_refused[], sysenter_ring0[], sysenter_flags_saved[];
 
 /* Gates of the guest's own table; ti->flags: bits 0-1 DPL, bit 2 masks. */
 static void deliver(struct vcpu *v, struct emu_frame *f, uint8_t vector,
@@ -64,8 +64,10 @@ static void general_protection(struct vcpu *v, struct emu_frame *f)
         uint8_t vector = (uint8_t)(f->error_code >> 3);
         const trap_info_t *t = &v->traps[vector];
 
-        if (t->address && TI_GET_DPL(t) >= (v->pub.in_kernel ? 1U : 3U)) {
-            f->rip += 2;
+        uint8_t opcode, operand;
+
+        if (t->address && TI_GET_DPL(t) >= (v->pub.in_kernel ? 1U : 3U) &&
+            skip_int(v, f, &opcode, &operand)) {
             v->pub.counters.soft_int++;
             deliver(v, f, vector, 0, 0);
             return;
@@ -91,23 +93,25 @@ static void software_interrupt(struct vcpu *v, struct emu_frame *f)
 }
 
 /*
- * #UD. A software KVM cannot run int n and raises it there; hardware never
- * does for this opcode. True: was one, and has been done.
+ * #UD. A software KVM cannot run int3, int n and into in the 32-bit code that
+ * it interprets, and raises it there; hardware never does for these opcodes,
+ * but for into in 64 bits. True: was one, and has been done.
  */
 static bool undefined_int(struct vcpu *v, struct emu_frame *f)
 {
-    uint8_t insn[2];
+    uint64_t at = f->rip;
+    uint8_t opcode, vector;
 
-    if (copy_from_guest(insn, f->rip, sizeof(insn)) || insn[0] != 0xcd)
+    if (!skip_int(v, f, &opcode, &vector))
         return false;
-    if (open_gate(insn[1])) {
+    if (opcode != 0xcd || open_gate(vector)) {
         v->pub.counters.soft_int++;
-        f->vector = insn[1];
-        f->rip += 2;
+        f->vector = vector;
         software_interrupt(v, f);
     } else {
         /* A gate that is closed on hardware. */
-        f->error_code = (uint64_t)insn[1] << 3 | 2;
+        f->rip = at;
+        f->error_code = (uint64_t)vector << 3 | 2;
         general_protection(v, f);
     }
     return true;
@@ -252,21 +256,39 @@ void guest_trap(struct emu_frame *f)
     }
 }
 
-static void user_syscall(struct vcpu *v, struct emu_frame *f)
+static void system_call(struct vcpu *v, struct emu_frame *f,
+                        const struct callback *to)
 {
     v->pub.counters.syscall++;
     trace(v, EMU_TRACE_SYSCALL, (uint32_t)f->rax, f->rip, f->rax, f->rdi);
-    if (!v->syscall_callback.rip) {
+    if (!to->rip) {
         f->rip -= 2;
         inject_trap(v, f, X86_TRAP_UD, 0);
         return;
     }
     f->rcx = f->rip;
     f->r11 = f->rflags;
-    bounce(v, f, &v->syscall_callback, 0, 0);
+    bounce(v, f, to, 0, 0);
+    /* There is no mask for the guest to set: Xen clears this one for it
+     * (switch_to_kernel in its entry.S), and Linux relies on that. */
+    f->rflags &= ~RFLAGS_DF;
 }
 
-/* SYSCALL: a hypercall from the guest's kernel, a system call from below. */
+/* Its frame says nothing but the flags, sysenter_ring0. */
+static void sysenter(struct vcpu *v, struct emu_frame *f)
+{
+    v->pub.counters.syscall++;
+    trace(v, EMU_TRACE_SYSCALL, (uint32_t)f->rax, f->rip, f->rax, f->rdi);
+    if (v->sysenter_callback.rip)
+        bounce(v, f, &v->sysenter_callback, 0, 0);
+    else
+        inject_trap(v, f, X86_TRAP_GP, 0);
+}
+
+/*
+ * SYSCALL: a hypercall from the guest's kernel, a system call from below. From
+ * 32-bit code, and SYSENTER, the callback's whoever does it, as on Xen.
+ */
 void guest_syscall(struct emu_frame *f)
 {
     struct vcpu *v = this_vcpu();
@@ -274,8 +296,16 @@ void guest_syscall(struct emu_frame *f)
     v->pub.state &= ~(uint32_t)EMU_VCPU_IN_GUEST;
     if (!slow_ring0())
         v->pub.counters.ring0++;
+    if (unlikely(f->vector == EMU_FRAME_SYSCALL32)) {
+        system_call(v, f, &v->syscall32_callback);
+        return;
+    }
+    if (unlikely(f->vector == EMU_FRAME_SYSENTER)) {
+        sysenter(v, f);
+        return;
+    }
     if (!v->pub.in_kernel) {
-        user_syscall(v, f);
+        system_call(v, f, &v->syscall_callback);
         return;
     }
     f->rax =
@@ -304,8 +334,12 @@ void emu_trap(struct emu_frame *f)
         return;
     }
     if (f->vector == X86_TRAP_DB) {
-        /* As on Xen, nobody hears of it (do_debug in its traps.c). */
+        /* As on Xen, nobody hears of it (do_debug in its traps.c). A single
+         * step is SYSENTER's: its entry has to save TF first. */
         write_dr(6, DR6_FIXED);
+        if (f->rip < (uint64_t)sysenter_ring0 ||
+            f->rip >= (uint64_t)sysenter_flags_saved)
+            f->rflags &= ~(uint64_t)RFLAGS_TF;
         return;
     }
     if (f->rip == (uint64_t)iret_to_guest ||

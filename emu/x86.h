@@ -11,6 +11,7 @@
 #define RFLAGS_TF 0x100
 #define RFLAGS_IF 0x200
 #define RFLAGS_DF 0x400
+#define RFLAGS_OF 0x800
 #define RFLAGS_IOPL 0x3000
 #define RFLAGS_NT 0x4000
 #define RFLAGS_RF 0x10000

@@ -58,9 +58,6 @@ static void test_callback_op(void)
     user_run(user_call, 0);
     check_eq("mask in the handler", mask_inside, 1);
     syscall_hook = NULL;
-    check_rc("sysenter", reg(CALLBACKTYPE_sysenter, stub(ENTRY_SYSCALL), 0), 0);
-    check_rc("syscall32", reg(CALLBACKTYPE_syscall32, stub(ENTRY_SYSCALL), 0),
-             0);
     check_rc("an unknown type", reg(77, stub(ENTRY_SYSCALL), 0), -XEN_ENOSYS);
     check_rc("not canonical", reg(CALLBACKTYPE_event, 0xdead000000000000, 0),
              -XEN_EINVAL);

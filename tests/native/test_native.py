@@ -19,7 +19,7 @@ TOP = HERE.parent.parent
 # Without start.c, traps.c, crash.c and uaccess.c: those are the entry code's
 # other half, and emu_native.c stands in for it.
 EMU = (
-    "bounce callback console_io context control cpuid debugregs "
+    "bounce callback console_io context control cpuid debugregs decode "
     "descriptor_tables evtchn gnttab hypercall io iret memory misc mm "
     "mmu_update mmuext msr ports privop root_access sched segments smp "
     "tick time vcpu version"

@@ -24,6 +24,8 @@ static void start(void)
 {
     vcpu = native_start();
     frame = guest_frame(vcpu);
+    init_gdt(vcpu);
+    frame->cs = FLAT_RING3_CS64;
     vcpu->cr0_guest = 0x80050033;
     vcpu->cr4_guest = 0x40620;
     vcpu->iopl = 1;
@@ -201,6 +203,153 @@ TEST(refusals)
     }
 }
 
+/* --- segments of 32 and 16 bits ------------------------------------------------ */
+
+#define CODE_BASE (NATIVE_GUEST_VA + 0x1000)
+#define CODE_LIMIT 0xefff /* to the end of what is mapped */
+
+/* In emu's own part of the GDT, where FLAT_RING3_CS32 is. */
+static void use_segment(unsigned int bits, uint32_t base, uint32_t limit)
+{
+    vcpu->gdt[4] = 0x0000fb0000000000UL | (limit & 0xffff) |
+                   (uint64_t)(limit >> 16 & 15) << 48 |
+                   (uint64_t)(base & 0xffffff) << 16 |
+                   (uint64_t)(base >> 24) << 56 | (bits == 32 ? 1UL << 54 : 0);
+    frame->cs = FLAT_RING3_CS32;
+}
+
+static const struct {
+    const char *name;
+    uint8_t bytes[8];
+    unsigned int length, bits;
+    bool known;
+} narrow[] = {
+    {"in $0x70, %al", {0xe4, 0x70}, 2, 32, true},
+    {"inc %ecx before it", {0x41, 0xe4, 0x70}, 3, 32, false},
+    {"rdmsr", {0x0f, 0x32}, 2, 32, true},
+    {"in (%dx), %al", {0xec}, 1, 16, true},
+};
+
+TEST(narrow_segments)
+{
+    for (unsigned int i = 0; i < ARRAY_SIZE(narrow); i++) {
+        uint64_t at = CODE_LIMIT + 1 - narrow[i].length;
+
+        start();
+        use_segment(narrow[i].bits, CODE_BASE, CODE_LIMIT);
+        frame->rcx = 0x10; /* the TSC */
+        memcpy(&native_guest[NATIVE_GUEST_BYTES - narrow[i].length],
+               narrow[i].bytes, narrow[i].length);
+        frame->rip = at;
+        CHECK_EQ(emulate_privileged(vcpu, frame), narrow[i].known);
+        CHECK_EQ(frame->rip, narrow[i].known ? CODE_LIMIT + 1 : at);
+        /* Cut by the limit. */
+        use_segment(narrow[i].bits, CODE_BASE, (uint32_t)at - 1);
+        frame->rip = at;
+        CHECK(!emulate_privileged(vcpu, frame));
+    }
+}
+
+TEST(operands_follow_the_segment)
+{
+    static const struct {
+        uint8_t bytes[2];
+        unsigned int length, bits;
+        uint64_t rax;
+    } cases[] = {
+        {{0xed}, 1, 64, 0xffffffff},       {{0xed}, 1, 32, 0xffffffff},
+        {{0xed}, 1, 16, 0x1234ffff},       {{0x66, 0xed}, 2, 32, 0x1234ffff},
+        {{0x66, 0xed}, 2, 16, 0xffffffff},
+    };
+
+    for (unsigned int i = 0; i < ARRAY_SIZE(cases); i++) {
+        start();
+        frame->rip = cases[i].bits == 64 ? CODE_BASE : 0;
+        if (cases[i].bits != 64)
+            use_segment(cases[i].bits, CODE_BASE, CODE_LIMIT);
+        frame->rax = 0x12345678;
+        frame->rdx = 0x60;
+        memcpy(&native_guest[0x1000], cases[i].bytes, cases[i].length);
+        CHECK(emulate_privileged(vcpu, frame));
+        CHECK_EQ(frame->rax, cases[i].rax);
+    }
+}
+
+TEST(rex_counts_before_the_opcode_only)
+{
+    start();
+    /* rex.b 66 mov %cr0: into rax, not r8. */
+    memcpy(native_guest, "\x41\x66\x0f\x20\xc0", 5);
+    frame->rip = NATIVE_GUEST_VA;
+    frame->r8 = 5;
+    CHECK(emulate_privileged(vcpu, frame));
+    CHECK_EQ(frame->r8, 5);
+    CHECK_EQ(frame->rax, 0x80050033);
+}
+
+/* No code segment, or none at all: the guest's #GP. */
+TEST(selectors_without_code)
+{
+    static const uint16_t bad[] = {0,      3,      7,      0xf,
+                                   0x33,   0xe02b, 0xe043, 0xe07b,
+                                   0xe083, 0xe0fb, 0xf003, 0xffff};
+
+    start();
+    native_guest[0] = 0xec;
+    for (unsigned int i = 0; i < ARRAY_SIZE(bad); i++) {
+        frame->rip = NATIVE_GUEST_VA;
+        frame->cs = bad[i];
+        CHECK(!emulate_privileged(vcpu, frame));
+        CHECK_EQ(frame->rip, NATIVE_GUEST_VA);
+    }
+}
+
+/* One of the LDT, as far as the guest said that it goes. */
+TEST(segments_of_the_ldt)
+{
+    uint64_t *l1, *table;
+
+    start();
+    l1 = machine(EMU_TABLES_GPA + EMU_TABLE_L1_LDT * PAGE_SIZE);
+    table = machine(GUEST_MFN(3) << PAGE_SHIFT);
+    l1[0] = GUEST_MFN(3) << PAGE_SHIFT | PTE_P;
+    table[2] = vcpu->gdt[6];
+    native_guest[0] = 0xec;
+    frame->rip = NATIVE_GUEST_VA;
+    frame->cs = 2 * 8 | 7;
+    vcpu->ldt_entries = 2;
+    CHECK(!emulate_privileged(vcpu, frame));
+    vcpu->ldt_entries = 3;
+    CHECK(emulate_privileged(vcpu, frame));
+}
+
+TEST(int_instructions)
+{
+    static const struct {
+        uint8_t bytes[4];
+        unsigned int length;
+        int vector; /* -1: none */
+    } cases[] = {
+        {{0xcd, 0x80}, 2, 0x80},     {{0x66, 0x2e, 0xcd, 0x21}, 4, 0x21},
+        {{0xcc}, 1, X86_TRAP_BP},    {{0xce}, 1, X86_TRAP_OF},
+        {{0x48, 0xcd, 0x80}, 3, -1}, {{0x0f, 0x0b}, 2, -1},
+    };
+
+    for (unsigned int i = 0; i < ARRAY_SIZE(cases); i++) {
+        uint8_t opcode, vector = 0;
+
+        start();
+        use_segment(32, CODE_BASE, CODE_LIMIT);
+        memcpy(&native_guest[0x1000], cases[i].bytes, cases[i].length);
+        frame->rip = 0;
+        frame->rflags = RFLAGS_OF;
+        CHECK_EQ(skip_int(vcpu, frame, &opcode, &vector), cases[i].vector >= 0);
+        CHECK_EQ(frame->rip, cases[i].vector >= 0 ? cases[i].length : 0);
+        if (cases[i].vector >= 0)
+            CHECK_EQ(vector, cases[i].vector);
+    }
+}
+
 TEST(any_bytes)
 {
     static const uint8_t likely_bytes[] = {0x0f, 0x20, 0x22, 0x23, 0x01, 0x30,
@@ -213,8 +362,12 @@ TEST(any_bytes)
         unsigned int n = 1 + (unsigned int)(random64(&seed) % sizeof(bytes));
         bool done;
 
-        if (i % 1000 == 0)
+        if (i % 1000 == 0) {
             start();
+            use_segment(32, 0, 0xfffff);
+            vcpu->gdt[4] |= 1UL << 55; /* in pages */
+        }
+        frame->cs = i & 1 ? FLAT_RING3_CS32 : FLAT_RING3_CS64;
         for (unsigned int j = 0; j < n; j++) {
             uint64_t r = random64(&seed);
 

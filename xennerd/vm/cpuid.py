@@ -124,7 +124,7 @@ def guest_cpuid(
     plain = [_with_xsave_size(e, size_bytes, size_bytes) for e in plain]
     return GuestCpuid(
         kvm=(
-            *(_for_kvm(entry) for entry in plain),
+            *(_for_kvm(e, interprets=ring3_sees_host) for e in plain),
             *_xen_leaves(),
             *(_moved(e) for e in entries if e.leaf in _HYPERVISOR_LEAVES),
         ),
@@ -258,8 +258,19 @@ def _with_xsave_size(
     return replace(entry, ebx=size_bytes, ecx=most_bytes)
 
 
-def _for_kvm(entry: CpuidEntry) -> CpuidEntry:
-    """Add what emu itself uses and no guest sees."""
+def _for_kvm(entry: CpuidEntry, *, interprets: bool) -> CpuidEntry:
+    """Add what emu itself uses and no guest sees.
+
+    A KVM that interprets 32-bit code asks this table how: with an AMD
+    processor's name SYSCALL there goes to ring 0, at an address that is cut to
+    32 bits and so a guest process's own. With Intel's it is #UD, SYSENTER #GP.
+    """
+    if entry.leaf == 0 and interprets:
+        ebx, edx, ecx = (
+            int.from_bytes(part, "little")
+            for part in (b"Genu", b"ineI", b"ntel")
+        )
+        return replace(entry, ebx=ebx, ecx=ecx, edx=edx)
     if entry.leaf == 1:
         ecx, edx = entry.ecx | _L1_ECX_EMU, entry.edx | _L1_EDX_APIC
         return replace(entry, ecx=ecx, edx=edx)

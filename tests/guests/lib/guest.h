@@ -108,7 +108,9 @@ int64_t hypercall_syscall(uint64_t nr, uint64_t a1, uint64_t a2, uint64_t a3,
 #define ENTRY_EVENT 256
 #define ENTRY_SYSCALL 257
 #define ENTRY_FAILSAFE 258
-#define NR_ENTRIES 259
+#define ENTRY_SYSCALL32 259
+#define ENTRY_SYSENTER 260
+#define NR_ENTRIES 261
 
 #define PF_P 0x1
 #define PF_W 0x2
@@ -198,6 +200,29 @@ void user_init(void);
 uint64_t user_run(void *fn, uint64_t arg);
 /* The address at which user mode sees a USER function. */
 uint64_t user_va(const void *fn);
+
+/* --- 32-bit user mode (user32.c) --- */
+
+/* The pages of user text, data and stack, where 32 bits reach. */
+#define USER32_CODE_VA 0x40000000U
+#define USER32_DATA_VA 0x40001000U
+#define USER32_STACK_VA 0x40002000U
+#define USER32_STACK_TOP (USER32_STACK_VA + 0xff8U)
+
+/* Code of 32 bits; it ends by a trap, which `caught` has. */
+#define USER32(name, code)                                                \
+    extern const uint8_t name[];                                          \
+    __asm__(".pushsection .user.text, \"ax\"\n\t.globl " #name "\n" #name \
+            ":\n\t.code32\n\t" code "\n\t.code64\n\t.popsection")
+
+/* After user_init(). */
+void user32_init(void);
+uint32_t user32_va(const void *code);
+/* Run it with %eax = arg in this code segment until it traps. */
+void user32_run_in(uint16_t cs, uint64_t rip, uint64_t arg);
+void user32_run(const void *code, uint64_t arg);
+extern uint64_t user32_rsp;
+
 /* For trap.c and head.S: leave user_run with this result. */
 void user_leave(uint64_t result) __attribute__((noreturn));
 

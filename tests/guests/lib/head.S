@@ -4,7 +4,7 @@
 #include "tests/guests/lib/flavour.h"
 
 #define HYPERVISOR_IRET 23
-#define NR_ENTRIES 259
+#define NR_ENTRIES 261
 
 /* Vectors that come with an error code (SDM vol 3, table 6-1). */
 #define HAS_ERROR_CODE(n)                                                   \

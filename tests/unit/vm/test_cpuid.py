@@ -319,6 +319,24 @@ def test_on_hardware_the_guest_has_what_it_enables() -> None:
     assert (area.ebx, area.ecx) == (2688, 2688)
 
 
+def test_a_kvm_that_interprets_32_bit_code_takes_it_for_intels() -> None:
+    name = (0x68747541, 0x444D4163, 0x69746E65)  # AuthenticAMD
+    supported = everything(l0_0=(0xD, *name))
+
+    def host(leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+        return 0, 0, 0, 0
+
+    built = guest_cpuid(supported, host=host, host_xcr0=0, ring3_sees_host=True)
+    shown, told = row(built.guest, 0), row(built.kvm, 0)
+    assert (shown.ebx, shown.ecx, shown.edx) == name
+    assert (told.ebx, told.edx, told.ecx) == (
+        0x756E6547,
+        0x49656E69,
+        0x6C65746E,
+    )
+    assert row(build(supported).kvm, 0).ebx == name[0]
+
+
 @given(
     words=st.lists(
         st.tuples(U32, U32, U32, U32),
