@@ -138,8 +138,9 @@ struct vcpu {
     struct callback event_callback, failsafe_callback, syscall_callback;
     struct callback syscall32_callback, sysenter_callback, nmi_callback;
 
-    uint64_t cr0_guest, cr4_guest; /* as the guest wrote them */
-    uint64_t xcr0;                 /* likewise, 0: not yet */
+    uint64_t mcg_status, mc_ctl2[2]; /* machine checks' (msr.c) */
+    uint64_t cr0_guest, cr4_guest;   /* as the guest wrote them */
+    uint64_t xcr0;                   /* likewise, 0: not yet */
     /* cpuid.c: leaf 0xd's that was asked last; the kernel knows its mask. */
     uint32_t xsave_subleaf, is_xsave_mask_own;
     uint64_t dr[8];     /* as the processor has them; 4 and 5 unused */
