@@ -60,6 +60,10 @@
  * in the log, however often it is asked for. */
 #define EMU_REQUEST_NOTICE 9
 
+/* arg[0], arg[1]: id and timeout of struct sched_watchdog. result:
+ * SCHEDOP_watchdog's. */
+#define EMU_REQUEST_WATCHDOG 10
+
 #define EMU_NOTICE_BREAKPOINTS 0 /* debug registers that stop ring 3 */
 
 #define EMU_REQUEST_DATA_BYTES 512

@@ -95,6 +95,19 @@ static int64_t shutdown(struct vcpu *v, uint64_t reason)
     return v->pub.request.result;
 }
 
+/* The domain's timers are the VM process's: it ends what does not come back. */
+static int64_t watchdog(struct vcpu *v, uint64_t arg)
+{
+    struct sched_watchdog w;
+
+    if (copy_from_guest(&w, arg, sizeof(w)))
+        return -XEN_EFAULT;
+    v->pub.request.arg[0] = w.id;
+    v->pub.request.arg[1] = w.timeout;
+    request(v, EMU_REQUEST_WATCHDOG);
+    return v->pub.request.result;
+}
+
 int64_t do_sched_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
                     uint64_t a4, uint64_t a5)
 {
@@ -115,6 +128,8 @@ int64_t do_sched_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
         return poll(v, arg);
     case SCHEDOP_shutdown_code:
         return 0; /* noted for a crash kernel elsewhere; nothing to note */
+    case SCHEDOP_watchdog:
+        return watchdog(v, arg);
     case SCHEDOP_pin_override:
         return -XEN_EPERM; /* for the hardware domain */
     default:

@@ -1,24 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A domain's life in one process: build, run, reboot, end.
-
-run_domain ─┬─ one thread per vCPU (Vcpu.run)
-            ├─ console: ring -> sink, sink -> ring
-            ├─ xenstore, where nobody beside us has it
-            ├─ clock: steers guest time
-            └─ monitor (once for all reboots)
-"""
+"""A domain from a start of day to its end: what there is of it. running.py
+has it run."""
 
 import logging
 import os
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-
-import trio
 
 from xenner import abi
 from xenner.pending import Pending
@@ -38,6 +29,7 @@ from xennerd.vm.consolering import ConsoleRing
 from xennerd.vm.corefile import Registers
 from xennerd.vm.cpuid import GuestCpuid
 from xennerd.vm.emushared import Domain
+from xennerd.vm.guestwatchdog import Watchdogs
 from xennerd.vm.kernel import Kernel
 from xennerd.vm.kvm import Kvm, Vm
 from xennerd.vm.kvmstats import open_stats, read_stats
@@ -45,7 +37,7 @@ from xennerd.vm.layout import PAGE_BYTES
 from xennerd.vm.notices import Notices
 from xennerd.vm.outside import Outside
 from xennerd.vm.ownstore import OwnStore, RingEnds
-from xennerd.vm.vcpu import Gate, Outcome, Vcpu
+from xennerd.vm.vcpu import Gate, Vcpu
 from xennerd.vm.vmcore import Vmcore
 
 _emu_log = logging.getLogger("xenner.emu")
@@ -115,6 +107,7 @@ class Machine:
         self.vmcore = vmcore
         self.balloon = Balloon(vmcore)
         self.notices = Notices()
+        self.watchdogs = Watchdogs()
         self.gate = Gate(is_open=not is_stopped)
         self._answering = threading.Lock()
         self.ready_at: float | None = None
@@ -312,6 +305,8 @@ class Machine:
                 self.balloon.perform(request)
             elif nr == abi.EMU_REQUEST_START_VCPU:
                 self.gate.start(int(request.arg[0]))
+            elif nr == abi.EMU_REQUEST_WATCHDOG:
+                self.watchdogs.perform(request)
             elif nr == abi.EMU_REQUEST_NOTICE:
                 self.notices.perform(int(request.arg[0]))
 
@@ -327,6 +322,7 @@ class Machine:
 
     def pause(self) -> None:
         """Stop all vCPUs and show their registers in the vmcore."""
+        self.watchdogs.pause()
         self._shared().is_paused = True
         self.gate.set_open(False)
         for vcpu in self.vcpus:
@@ -335,6 +331,7 @@ class Machine:
             self.publish_registers()
 
     def resume(self) -> None:
+        self.watchdogs.resume()
         self._shared().is_paused = False
         self.gate.set_open(True)
 
@@ -406,71 +403,3 @@ def open_machine(
         yield machine
     finally:
         machine.close()
-
-
-async def run_machine(
-    machine: Machine,
-    sink: Sink,
-    *,
-    on_ready: Callable[[], None],
-    on_balloon: Callable[[], None],
-) -> Outcome | None:
-    """Run until the guest ends; None if end() was called first.
-
-    `on_balloon` is called after the guest's memory has changed.
-    """
-    outcomes: list[Outcome] = []
-    token = trio.lowlevel.current_trio_token()
-    pump = machine.open_pump(sink)
-
-    def on_request(nr: int, request: Any) -> None:
-        if nr == abi.EMU_REQUEST_READY:
-            machine.ready_at = time.monotonic()
-            # Not waited for: who pauses this vCPU may have trio's thread.
-            token.run_sync_soon(on_ready)
-        else:
-            machine.answer(nr, request)
-            if nr == abi.EMU_REQUEST_BALLOON:
-                token.run_sync_soon(on_balloon, idempotent=True)
-
-    async def serve_vcpu(vcpu: Vcpu) -> None:
-        outcome = await trio.to_thread.run_sync(
-            vcpu.run, machine.gate, on_request, limiter=limiter
-        )
-        if outcome is not None:
-            outcomes.append(outcome)
-        machine.end()
-
-    async def end_when_cancelled() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            machine.end()
-
-    limiter = trio.CapacityLimiter(len(machine.vcpus))
-    try:
-        async with trio.open_nursery() as helpers:
-            helpers.start_soon(end_when_cancelled)
-            if pump is not None:
-                helpers.start_soon(pump.serve_output)
-                helpers.start_soon(pump.serve_input)
-            helpers.start_soon(machine.serve_store)
-            if machine.channels is not None:
-                helpers.start_soon(machine.channels.serve_bells, machine.notify)
-            helpers.start_soon(
-                clocks.serve_clock,
-                machine.shared_clock(),
-                machine.clock,
-                machine.tsc_offset,
-            )
-            async with trio.open_nursery() as vcpus:
-                for vcpu in machine.vcpus:
-                    vcpus.start_soon(serve_vcpu, vcpu)
-            if pump is not None:
-                await pump.flush()
-            helpers.cancel_scope.cancel()
-    finally:
-        machine.end()
-        if pump is not None:
-            pump.ring.release()
-    return outcomes[0] if outcomes else None

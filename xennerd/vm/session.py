@@ -36,7 +36,6 @@ from xennerd.vm.domain import (
     Machine,
     Plan,
     open_machine,
-    run_machine,
 )
 from xennerd.vm.emu_image import emu_image
 from xennerd.vm.gueststore import GuestStore
@@ -51,6 +50,7 @@ from xennerd.vm.monitorcommands import Controls
 from xennerd.vm.options import Options
 from xennerd.vm.outside import Outside, enter_outside
 from xennerd.vm.ownstore import OwnStore
+from xennerd.vm.running import run_machine
 from xennerd.vm.startofday import plan_start_of_day
 from xennerd.vm.vmcore import (
     DomidTakenError,

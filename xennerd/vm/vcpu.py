@@ -253,9 +253,14 @@ class Vcpu:
                 return None
 
     def _broken(self, text: str) -> Outcome:
+        return self.found(ShutdownReason.CRASH, text)
+
+    def found(self, reason: ShutdownReason, text: str) -> Outcome:
+        """An end with the registers as they are; the loop must not be
+        running."""
         registers, cr2, cr3 = self.registers()
         return Outcome(
-            ShutdownReason.CRASH,
+            reason,
             text=text,
             vcpu=self.number,
             registers=registers,
