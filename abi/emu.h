@@ -16,7 +16,7 @@
 #endif
 
 #define EMU_ABI_MAGIC 0x454d5552454e4558 /* "XENERUME" read as bytes */
-#define EMU_ABI_VERSION 4
+#define EMU_ABI_VERSION 5
 
 /* --- I/O ports ------------------------------------------------------------ */
 
@@ -205,6 +205,19 @@ struct emu_pending {
     uint64_t reserved[7];
     uint64_t bits[EMU_NR_EVTCHN / 64];
 };
+
+/* --- page types ------------------------------------------------------------------ */
+
+/*
+ * A 32-bit word for each machine page, right behind the M2P. Before the start
+ * the VM process writes those of the guest's first tables; then emu alone
+ * does. EMU_TYPE_REF and above count what says that the page is a table of the
+ * level: entries one level above, a pin, its use as a root that is not pinned.
+ */
+#define EMU_TYPE_LEVEL 0x7 /* 1 to 4 while the count is not 0 */
+#define EMU_TYPE_PINNED 0x8
+#define EMU_TYPE_ROOT 0x10
+#define EMU_TYPE_REF 0x100
 
 /* --- clock -------------------------------------------------------------------- */
 

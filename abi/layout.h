@@ -39,11 +39,15 @@
 #define EMU_MAX_VCPUS 32
 /*
  * The machine-to-physical table: one 64-bit pfn per machine page, ~0 where
- * no guest page is. Its size is a multiple of M2P_ALIGN_BYTES; the guest's
- * first machine page follows it, hence "shifted by 8 MiB" up to 2 GiB.
+ * no guest page is. Its size is a multiple of M2P_ALIGN_BYTES, the pages with
+ * which it is mapped. Behind it the types of the pages, EMU_TYPE_* of
+ * abi/emu.h; behind them, at the next multiple of GUEST_ALIGN_BYTES, the
+ * guest's first machine page: "shifted by 8 MiB" up to 1016 MiB.
  */
 #define M2P_GPA 0x400000
-#define M2P_ALIGN_BYTES 0x400000
+#define M2P_ALIGN_BYTES 0x200000
+#define PAGE_TYPE_BYTES 4
+#define GUEST_ALIGN_BYTES 0x400000
 
 /*
  * Machine addresses of the LAPIC page and KVM's own slots: the vmcore has a

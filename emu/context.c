@@ -86,15 +86,13 @@ static int set_context(struct vcpu *of, const struct vcpu_guest_context *c)
 {
     uint64_t root = PTE_MFN(c->ctrlreg[3]), user_root = PTE_MFN(c->ctrlreg[1]);
 
-    if (!is_sane(c) || use_root(root) || (user_root && use_root(user_root)) ||
-        set_gdt_frames(of, c->gdt_frames, (unsigned int)c->gdt_ents))
+    if (!is_sane(c) ||
+        set_gdt_frames(of, c->gdt_frames, (unsigned int)c->gdt_ents) ||
+        set_kernel_root(of, root) ||
+        (user_root && set_user_root(of, user_root)))
         return -XEN_EINVAL;
     set_registers(of, &c->user_regs);
     set_callbacks(of, c);
-    set_kernel_root(of, root << PAGE_SHIFT);
-    if (user_root)
-        install_emu_slots(user_root << PAGE_SHIFT, true);
-    of->pub.user_cr3 = user_root << PAGE_SHIFT;
     of->pub.in_kernel = !!(c->flags & VGCF_in_kernel);
     of->iopl = (uint32_t)(c->user_regs.rflags & RFLAGS_IOPL) >> 12;
     of->kernel_sp = c->kernel_sp;

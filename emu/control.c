@@ -74,9 +74,8 @@ bool write_cr(struct vcpu *v, unsigned int nr, uint64_t value)
         v->info->arch.cr2 = value;
         return true;
     case 3:
-        if (use_root(value >> PAGE_SHIFT))
+        if (set_kernel_root(v, value >> PAGE_SHIFT))
             return false;
-        set_kernel_root(v, value & ~(PAGE_SIZE - 1));
         flush_local(v); /* also where it is the root already */
         return true;
     case 4:

@@ -4,8 +4,8 @@
  * offers to the others. Nothing here crosses a boundary; abi/emu.h does.
  *
  * There are no writable globals: what is written at run time stands in the
- * vCPU block (found from the stack pointer), in struct emu_shared, or in the
- * page-table bitmap of mm.c.
+ * vCPU block (found from the stack pointer), in struct emu_shared, or beside
+ * the M2P.
  */
 #ifndef EMU_EMU_H
 #define EMU_EMU_H
@@ -238,6 +238,9 @@ static inline struct emu_frame *guest_frame(struct vcpu *v)
 #define shared ((struct emu_shared *)machine(EMU_SHARED_GPA))
 #define shinfo ((shared_info_t *)machine(SHARED_INFO_GPA))
 #define m2p ((uint64_t *)machine(M2P_GPA))
+/* EMU_TYPE_*, one for each machine page: right behind the M2P. */
+#define page_types \
+    ((uint32_t *)machine(M2P_GPA + shared->m2p_nr_entries * sizeof(*m2p)))
 
 static inline struct vcpu *vcpu_by_id(uint32_t id)
 {
@@ -396,16 +399,15 @@ bool skip_int(const struct vcpu *v, struct emu_frame *f, uint8_t *opcode,
 /* Entry that maps va at level (1: page) under root, or NULL. */
 uint64_t *walk(uint64_t root, uint64_t va, int level);
 bool fix_page_fault(struct vcpu *v, uint64_t va, uint64_t error_code);
-void mm_init(uint64_t root);
 void install_emu_slots(uint64_t root, bool user);
 void flush_local(struct vcpu *v);
 void flush_local_va(struct vcpu *v, uint64_t va);
 void mm_prepare_exit(struct vcpu *v);
-void set_kernel_root(struct vcpu *v, uint64_t cr3);
 /* Take a machine page of the guest's as root: 0 or -EINVAL. */
-int use_root(uint64_t mfn);
-int pin(uint64_t mfn, int level);
-int unpin(uint64_t mfn);
+int set_kernel_root(struct vcpu *v, uint64_t mfn);
+int set_user_root(struct vcpu *v, uint64_t mfn);
+/* As MMU_PT_UPDATE_PRESERVE_AD wants it, if asked; what stood there before. */
+uint64_t exchange_entry(uint64_t *e, uint64_t value, bool preserve_ad);
 /* How many of a list of operations were done, if asked; rc. */
 int report_done(uint64_t pdone, uint64_t done, int rc);
 int set_ldt(struct vcpu *v, uint64_t base, uint64_t entries);
@@ -437,6 +439,30 @@ int read_debugreg(const struct vcpu *v, uint64_t nr, uint64_t *value);
 /* DR6 bits of the breakpoints that an access to these ports hits. */
 uint32_t port_breakpoints(const struct vcpu *v, unsigned int port,
                           unsigned int bytes);
+
+/* Emu's entries of a root: only an L4 has entries that are not the guest's. */
+static inline bool emu_slot(int level, unsigned int i)
+{
+    return level == 4 && i >= XEN_FIRST_SLOT && i < XEN_END_SLOT;
+}
+
+/* Unless it is another one by now: the processor, the guest and other vCPUs
+ * write entries as well. Then what needs it faults again. */
+static inline void replace_entry(uint64_t *e, uint64_t old, uint64_t value)
+{
+    __atomic_compare_exchange_n(e, &old, value, false, __ATOMIC_SEQ_CST,
+                                __ATOMIC_SEQ_CST);
+}
+
+/* --- which pages are tables (page_type.c) -------------------------------------------- */
+
+/* The guest's pages alone (mfn_guest) for pin() and unpin(). */
+int pin(uint64_t mfn, int level);
+int unpin(uint64_t mfn);
+int table_level(uint64_t mfn);
+int write_link(uint64_t *e, int level, uint64_t value, bool preserve_ad);
+int set_root(uint64_t *cr3, uint64_t mfn, bool user);
+void drop_root(uint64_t cr3);
 
 /* --- events (evtchn.c) --------------------------------------------------------------- */
 

@@ -179,7 +179,8 @@ static int exchange(uint64_t arg)
             copy_from_guest(&pfn, to, 8))
             return -XEN_EFAULT;
         for (uint64_t n = 0; n < 1UL << x.in.extent_order; n++) {
-            if (!mfn_guest(mfn + n) || pfn + n >= shared->guest_nr_pages)
+            if (!mfn_guest(mfn + n) || table_level(mfn + n) ||
+                pfn + n >= shared->guest_nr_pages)
                 return -XEN_EINVAL;
             memset(machine((mfn + n) << PAGE_SHIFT), 0, PAGE_SIZE);
             m2p[mfn + n] = pfn + n;

@@ -5,61 +5,13 @@
  * Nothing is verified: a guest that maps what it should not harms the VM it
  * lives in. What emu does see to: every present entry of every level carries
  * the user bit (both halves of the guest run at ring 3), emu's own L4 slots
- * are in every root, and a page that is part of a table may be written by the
- * guest kernel although it asked for it to be mapped read-only, as Xen's
- * writable page tables allow.
+ * are in every root, and an L1 table may be written by the guest kernel
+ * although it asked for it to be mapped read-only, as Xen's writable page
+ * tables allow. Which pages are tables stands in page_type.c.
  */
 
 #include "emu/emu.h"
 #include "emu/privileged.h"
-
-/*
- * Machine pages that were fixed as part of a pinned table: a hint, never the
- * truth. Set: its entries had the user bit when it was pinned, and it may be
- * written. A stale bit costs one fault more or allows a write that the guest
- * could have made anyway by asking. Covers the first 24 GiB.
- */
-#define TABLE_BITMAP_BYTES 0xc0000UL
-static uint8_t table_bitmap[TABLE_BITMAP_BYTES];
-/* Pages that the guest itself pinned: only those can be unpinned. */
-static uint8_t pinned_bitmap[TABLE_BITMAP_BYTES];
-
-static bool test_mfn(const uint8_t *bitmap, uint64_t bytes, uint64_t mfn)
-{
-    return mfn < bytes * 8 && bitmap[mfn >> 3] & 1U << (mfn & 7);
-}
-
-static void change_mfn(uint8_t *bitmap, uint64_t bytes, uint64_t mfn, bool set)
-{
-    if (mfn >= bytes * 8)
-        return;
-    if (set)
-        __atomic_fetch_or(&bitmap[mfn >> 3], (uint8_t)(1U << (mfn & 7)),
-                          __ATOMIC_SEQ_CST);
-    else
-        __atomic_fetch_and(&bitmap[mfn >> 3], (uint8_t) ~(1U << (mfn & 7)),
-                           __ATOMIC_SEQ_CST);
-}
-
-static bool is_table(uint64_t mfn)
-{
-    return test_mfn(table_bitmap, sizeof(table_bitmap), mfn);
-}
-
-static void set_table(uint64_t mfn, bool table)
-{
-    change_mfn(table_bitmap, sizeof(table_bitmap), mfn, table);
-}
-
-static bool is_pinned(uint64_t mfn)
-{
-    return test_mfn(pinned_bitmap, sizeof(pinned_bitmap), mfn);
-}
-
-static void set_pinned(uint64_t mfn, bool pinned)
-{
-    change_mfn(pinned_bitmap, sizeof(pinned_bitmap), mfn, pinned);
-}
 
 static uint64_t *table(uint64_t entry)
 {
@@ -91,21 +43,6 @@ uint64_t *walk(uint64_t root, uint64_t va, int level)
 
 /* --- the user bit --------------------------------------------------------- */
 
-/* First and one past the last entry of a table that are the guest's. Only an
- * L4 has others. */
-static bool emu_slot(int level, unsigned int i)
-{
-    return level == 4 && i >= XEN_FIRST_SLOT && i < XEN_END_SLOT;
-}
-
-/* Unless it is another one by now: the processor, the guest and other vCPUs
- * write entries as well. Then what needs it faults again. */
-static void replace_entry(uint64_t *e, uint64_t old, uint64_t value)
-{
-    __atomic_compare_exchange_n(e, &old, value, false, __ATOMIC_SEQ_CST,
-                                __ATOMIC_SEQ_CST);
-}
-
 static bool fix_table(uint64_t *t, int level)
 {
     bool changed = false;
@@ -121,85 +58,6 @@ static bool fix_table(uint64_t *t, int level)
     return changed;
 }
 
-/* The table at mfn and, above L1, all below it. Depth is bounded by level. */
-static void pin_table(uint64_t mfn, int level)
-{
-    uint64_t *t = machine(mfn << PAGE_SHIFT);
-
-    if (!mfn_guest(mfn) || is_table(mfn))
-        return;
-    set_table(mfn, true);
-    fix_table(t, level);
-    if (level == 1)
-        return;
-    for (unsigned int i = 0; i < 512; i++) {
-        if ((t[i] & PTE_P) && !(t[i] & PTE_PS && level < 4) &&
-            !emu_slot(level, i))
-            pin_table(PTE_MFN(t[i]), level - 1);
-    }
-}
-
-/*
- * Forget a table that stops being one. The kernel's half stays: all roots
- * share its tables, and they outlive each process.
- */
-static void unpin_table(uint64_t mfn, int level)
-{
-    uint64_t *t = machine(mfn << PAGE_SHIFT);
-
-    if (!mfn_guest(mfn) || !is_table(mfn) || is_pinned(mfn))
-        return;
-    set_table(mfn, false);
-    if (level == 1)
-        return;
-    for (unsigned int i = 0; i < (level == 4 ? 256 : 512); i++) {
-        if ((t[i] & PTE_P) && !(t[i] & PTE_PS && level < 4))
-            unpin_table(PTE_MFN(t[i]), level - 1);
-    }
-}
-
-/* The guest says that this is a table of that level: 0 or -EINVAL. */
-int pin(uint64_t mfn, int level)
-{
-    if (is_pinned(mfn))
-        return -XEN_EINVAL;
-    pin_table(mfn, level);
-    set_pinned(mfn, true);
-    return 0;
-}
-
-/* And that it is one no more. */
-int unpin(uint64_t mfn)
-{
-    const uint64_t *t = machine(mfn << PAGE_SHIFT);
-    bool l4 = PTE_MFN(t[DIRECTMAP_SLOT]) ==
-              (EMU_TABLES_GPA >> PAGE_SHIFT) + EMU_TABLE_L3_DIRECTMAP;
-
-    if (!is_pinned(mfn))
-        return -XEN_EINVAL;
-    set_pinned(mfn, false);
-    unpin_table(mfn, l4 ? 4 : 1);
-    return 0;
-}
-
-int use_root(uint64_t mfn)
-{
-    if (!mfn_guest(mfn))
-        return -XEN_EINVAL;
-    pin_table(mfn, 4);
-    set_table(mfn, true);
-    return 0;
-}
-
-/* The root that the builder made counts as pinned: a guest unpins it when it
- * has its own. What it points at has its user bits already. */
-void mm_init(uint64_t root)
-{
-    set_table(root >> PAGE_SHIFT, true);
-    set_pinned(root >> PAGE_SHIFT, true);
-    install_emu_slots(root, false);
-}
-
 /* Do entries with these bits in common (no-execute: in any) allow it? */
 static bool allowed(uint64_t common, uint64_t any, uint64_t error_code)
 {
@@ -209,9 +67,12 @@ static bool allowed(uint64_t common, uint64_t any, uint64_t error_code)
 
 /*
  * A present page was refused. True if a table on the way lacked user bits
- * (all of it is fixed at once) or if the page is a page table that the
- * guest's kernel maps read-only: then the access can be tried again. Likewise
- * when another vCPU has just done that and nothing is left to do.
+ * (all of it is fixed at once) or if the page is an L1 table that the guest's
+ * kernel maps read-only: then the access can be tried again. Likewise when
+ * another vCPU has just done that and nothing is left to do.
+ *
+ * Upper tables stay read-only, as on Xen (ptwr_do_page_fault() in its
+ * pv/ro-page-fault.c): page_type.c counts what they name.
  */
 bool fix_page_fault(struct vcpu *v, uint64_t va, uint64_t error_code)
 {
@@ -238,7 +99,7 @@ bool fix_page_fault(struct vcpu *v, uint64_t va, uint64_t error_code)
     if (!t)
         return false;
     if (!changed && v->pub.in_kernel && error_code & PF_WRITE && level == 1 &&
-        !(entry & PTE_RW) && is_table(PTE_MFN(entry))) {
+        !(entry & PTE_RW) && table_level(PTE_MFN(entry)) == 1) {
         replace_entry(e, entry, entry | PTE_RW);
         changed = true;
     }
@@ -310,8 +171,13 @@ void mm_prepare_exit(struct vcpu *v)
     v->flush = FLUSH_NONE;
 }
 
-void set_kernel_root(struct vcpu *v, uint64_t cr3)
+int set_kernel_root(struct vcpu *v, uint64_t mfn)
 {
-    install_emu_slots(cr3, false);
-    v->pub.kernel_cr3 = cr3;
+    return set_root(&v->pub.kernel_cr3, mfn, false);
+}
+
+int set_user_root(struct vcpu *v, uint64_t mfn)
+{
+    return set_root(&v->pub.user_cr3, mfn,
+                    mfn << PAGE_SHIFT != v->pub.kernel_cr3);
 }

@@ -17,23 +17,35 @@ static bool mappable(uint64_t entry)
             mfn < (GRANT_FRAMES_GPA + GRANT_FRAMES_BYTES) >> PAGE_SHIFT);
 }
 
-static int write_entry(uint64_t *e, uint64_t value, bool preserve_ad)
+uint64_t exchange_entry(uint64_t *e, uint64_t value, bool preserve_ad)
 {
     uint64_t old = READ_ONCE(*e);
 
-    if (!mappable(value))
-        return -XEN_EINVAL;
     if (value & PTE_P)
         value |= PTE_US;
+    if (!preserve_ad)
+        return __atomic_exchange_n(e, value, __ATOMIC_SEQ_CST);
+    while (!__atomic_compare_exchange_n(e, &old,
+                                        value | (old & (PTE_A | PTE_D)), false,
+                                        __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        barrier();
+    return old;
+}
+
+/* An entry of an L1 table, or of a page that is not in use as a table. */
+static int write_entry(uint64_t *e, uint64_t value, bool preserve_ad)
+{
+    if (!mappable(value))
+        return -XEN_EINVAL;
     if (preserve_ad) {
-        while (!__atomic_compare_exchange_n(
-            e, &old, value | (old & (PTE_A | PTE_D)), false, __ATOMIC_SEQ_CST,
-            __ATOMIC_SEQ_CST))
-            barrier();
-    } else if (old != value) {
-        /* No store that changes nothing: KVM may be watching the page. */
-        WRITE_ONCE(*e, value);
+        exchange_entry(e, value, true);
+        return 0;
     }
+    if (value & PTE_P)
+        value |= PTE_US;
+    /* No store that changes nothing: KVM may be watching the page. */
+    if (READ_ONCE(*e) != value)
+        WRITE_ONCE(*e, value);
     return 0;
 }
 
@@ -42,6 +54,8 @@ static int update_entry(uint64_t ptr, uint64_t value)
     uint64_t mfn = ptr >> PAGE_SHIFT;
     unsigned int index = (unsigned int)(ptr & (PAGE_SIZE - 1)) >> 3;
     uint64_t *t = machine(mfn << PAGE_SHIFT);
+    bool preserve_ad = UPDATE_TYPE(ptr) == MMU_PT_UPDATE_PRESERVE_AD;
+    int level;
 
     if (UPDATE_TYPE(ptr) == MMU_MACHPHYS_UPDATE) {
         if (!mfn_guest(mfn) || mfn >= shared->m2p_nr_entries)
@@ -53,14 +67,12 @@ static int update_entry(uint64_t ptr, uint64_t value)
         return -XEN_ENOSYS;
     if (ptr & 4 || !mfn_guest(mfn))
         return -XEN_EINVAL;
-    /* In an L4 these are emu's; elsewhere the guest's own. An L4 is known by
-     * emu's entry in it, which nothing else contains. */
-    if (index >= XEN_FIRST_SLOT && index < XEN_END_SLOT &&
-        PTE_MFN(t[DIRECTMAP_SLOT]) ==
-            (EMU_TABLES_GPA >> PAGE_SHIFT) + EMU_TABLE_L3_DIRECTMAP)
+    level = table_level(mfn);
+    if (level <= 1)
+        return write_entry(&t[index], value, preserve_ad);
+    if (emu_slot(level, index))
         return -XEN_EINVAL;
-    return write_entry(&t[index], value,
-                       UPDATE_TYPE(ptr) == MMU_PT_UPDATE_PRESERVE_AD);
+    return write_link(&t[index], level, value, preserve_ad);
 }
 
 /* How many of a list were done, for a guest that asks; and the call's rc. */
@@ -131,6 +143,10 @@ int64_t do_update_va_mapping(struct vcpu *v, uint64_t va, uint64_t value,
         return -XEN_EINVAL;
     e = walk(v->pub.kernel_cr3, va, 1);
     if (!e)
+        return -XEN_EINVAL;
+    /* Through a linear mapping it could be an entry of an upper table, which
+     * Xen refuses as well. */
+    if (table_level(((uint64_t)e - DIRECTMAP_VIRT) >> PAGE_SHIFT) > 1)
         return -XEN_EINVAL;
     rc = write_entry(e, value, false);
     return rc ? rc : flush_by_flags(v, va, flags);

@@ -17,7 +17,9 @@ static int op_clear_copy(struct mmuext_op *op)
 {
     uint64_t to = op->arg1.mfn, from = op->arg2.src_mfn;
 
-    if (!mfn_guest(to) || (op->cmd == MMUEXT_COPY_PAGE && !mfn_guest(from)))
+    /* As on Xen, not a page that is in use as a table. */
+    if (!mfn_guest(to) || table_level(to) ||
+        (op->cmd == MMUEXT_COPY_PAGE && !mfn_guest(from)))
         return -XEN_EINVAL;
     if (op->cmd == MMUEXT_CLEAR_PAGE)
         memset(machine(to << PAGE_SHIFT), 0, PAGE_SIZE);
@@ -31,19 +33,11 @@ static int op_root(struct vcpu *v, struct mmuext_op *op)
 {
     uint64_t mfn = op->arg1.mfn;
 
-    if (op->cmd == MMUEXT_NEW_USER_BASEPTR && mfn == 0) {
-        v->pub.user_cr3 = 0;
-        return 0;
-    }
-    if (use_root(mfn))
-        return -XEN_EINVAL;
-    if (op->cmd == MMUEXT_NEW_BASEPTR) {
-        set_kernel_root(v, mfn << PAGE_SHIFT);
-    } else {
-        install_emu_slots(mfn << PAGE_SHIFT,
-                          mfn << PAGE_SHIFT != v->pub.kernel_cr3);
-        v->pub.user_cr3 = mfn << PAGE_SHIFT;
-    }
+    if (op->cmd == MMUEXT_NEW_BASEPTR)
+        return set_kernel_root(v, mfn);
+    if (mfn)
+        return set_user_root(v, mfn);
+    drop_root(__atomic_exchange_n(&v->pub.user_cr3, 0, __ATOMIC_SEQ_CST));
     return 0;
 }
 

@@ -284,7 +284,7 @@ static void start_vcpu0(struct vcpu *v)
 
     v->pub.in_kernel = 1;
     v->pub.kernel_cr3 = shared->start_cr3;
-    mm_init(shared->start_cr3);
+    install_emu_slots(shared->start_cr3, false);
     v->emu_cr3 = shared->start_cr3;
     v->is_initialised = v->is_started = 1;
     v->is_down = 0;

@@ -69,7 +69,7 @@ bool vmcore_has_frame(const struct vmcore *core, uint64_t mfn)
         return true;
     if (gpa >= MACHINE_HOLE_GPA && gpa < MACHINE_HOLE_END_GPA)
         return false;
-    return gpa >= M2P_GPA + M2P_ALIGN_BYTES;
+    return gpa >= M2P_GPA + GUEST_ALIGN_BYTES;
 }
 
 static int lock(const struct vmcore *core, short type, uint64_t frame,

@@ -44,13 +44,14 @@ static void empty_root(void)
     mmuext(MMUEXT_NEW_BASEPTR, mfn_of(empty_l4), 0);
 }
 
-/* Xen's part of the root goes: the kernel may write to its tables, and what
+/* Xen's part of the root goes: the kernel can map its tables writable, and what
  * is there no more cannot tell of it. */
 static void root_without_xen(void)
 {
     uint64_t *root = (uint64_t *)start_info->pt_base;
 
     verdict();
+    page_protect(root, true);
     memset(&root[256], 0, 16 * sizeof(*root));
     mmuext(MMUEXT_TLB_FLUSH_LOCAL, 0, 0);
     mmuext(MMUEXT_TLB_FLUSH_LOCAL, 0, 0);

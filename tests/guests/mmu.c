@@ -125,6 +125,23 @@ static void test_machphys(void)
           "machphys of a page that is not there", "accepted");
 }
 
+/* Those that the domain was built with: nobody ever pinned the lower ones. */
+static void test_first_tables(void)
+{
+    uint64_t *l1_entry = pte_of(window_va(), 1);
+    uint64_t *l2_entry = pte_of(window_va(), 2);
+    uint64_t value = pte_to(green, PTE_KERNEL);
+
+    PROBE_OP("movq %1, %0", : "=m"(*l1_entry) : "r"(value));
+    check(!caught.taken, "mov to an L1 table of the builder's",
+          "vector %u error 0x%lx", caught.vector, caught.error);
+    mmuext(MMUEXT_INVLPG_LOCAL, (uint64_t)window, 0);
+    check_eq("and it maps", window[9], 'g');
+    value = *l2_entry;
+    PROBE_OP("movq %1, %0", : "=m"(*l2_entry) : "r"(value));
+    check_trap("an L2 is the hypervisor's to write", X86_PF, PF_P | PF_W);
+}
+
 /* Tables of our own below a free slot, filled by stores before pinning. */
 #define NEW_VA 0x0000020000000000UL
 static uint64_t l3[512] PAGE_ALIGNED, l2[512] PAGE_ALIGNED,
@@ -144,6 +161,9 @@ static void test_new_tables(void)
              mmu_write(pte_of((void *)NEW_VA, 4), pte_to(l3, PTE_USER),
                        MMU_NORMAL_PT_UPDATE),
              0);
+    PROBE_OP("movq $0, %0", : "=m"(l1[3]) :);
+    check(!caught.taken, "mov to an L1 that is linked, not pinned",
+          "vector %u error 0x%lx", caught.vector, caught.error);
     PROBE_OP("movb $'x', 3(%0)", : : "r"(at));
     check(!caught.taken, "mapped", "vector %u error 0x%lx", caught.vector,
           caught.error);
@@ -186,6 +206,48 @@ static void test_writable_tables(void)
           caught.vector);
 }
 
+static bool write_works(uint64_t *entry)
+{
+    if (page_protect(entry, false))
+        panic("page_protect");
+    PROBE_OP("movq $0, %0", : "=m"(*entry) :);
+    return !caught.taken;
+}
+
+static int64_t link(uint64_t *entry, const void *table)
+{
+    return mmu_write(entry, table ? pte_to(table, PTE_USER) : 0,
+                     MMU_NORMAL_PT_UPDATE);
+}
+
+/*
+ * A page that has been a table is none when the last entry that names it is
+ * gone: then read-only is read-only again. l3 is linked and pinned.
+ */
+static void test_freed_tables(void)
+{
+    check_rc("link an L2 twice", link(&l3[1], l2), 0);
+    check_rc("unlink it once", link(&l3[0], NULL), 0);
+    check(write_works(&l1[5]), "its L1 is one still", "vector %u",
+          caught.vector);
+    check_rc("unpin the L3, which is linked", unpin(l3), 0);
+    check(write_works(&l1[5]), "still", "vector %u", caught.vector);
+    check_rc("unlink the L2", link(&l3[1], NULL), 0);
+    check(!write_works(&l2[5]), "an L2 that was freed", "was written");
+    check(!write_works(&l1[5]), "the L1 below it", "was written");
+    check_rc("link it again", link(&l3[0], l2), 0);
+    check(write_works(&l1[5]), "a table again", "vector %u", caught.vector);
+    check_rc("unlink the L1 alone", link(&l2[0], NULL), 0);
+    check(!write_works(&l1[5]), "none again", "was written");
+    check_rc("all below the root", link(pte_of((void *)NEW_VA, 4), NULL), 0);
+    check_rc("the L1 into the L2, which is not in use", link(&l2[0], l1), 0);
+    check(!write_works(&l1[5]), "no table by that", "was written");
+    check_rc("pin the L1", pin(l1, 1), 0);
+    check(write_works(&l1[5]), "by that it is", "vector %u", caught.vector);
+    check_rc("unpin it", unpin(l1), 0);
+    check(!write_works(&l1[5]), "and is not", "was written");
+}
+
 void guest_main(void)
 {
     memset(red, 'r', sizeof(red));
@@ -193,6 +255,8 @@ void guest_main(void)
     test_update_va_mapping();
     test_mmu_update();
     test_machphys();
+    test_first_tables();
     test_new_tables();
     test_writable_tables();
+    test_freed_tables();
 }

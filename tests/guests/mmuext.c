@@ -68,6 +68,58 @@ static void test_roots(void)
     check(!caught.taken, "and writable", "vector %u", caught.vector);
 }
 
+static bool l1_is_writable(void)
+{
+    if (page_protect(l1, false))
+        panic("page_protect");
+    PROBE_OP("movq $0, %0", : "=m"(l1[9]) :);
+    return !caught.taken;
+}
+
+/* A root in use is one, pinned or not; and no longer than that. */
+static void test_unpinned_roots(void)
+{
+    uint64_t old_root = mfn_of((void *)start_info->pt_base);
+
+    page_protect(l4, false);
+    check(!l1_is_writable(), "not a table", "written");
+    check_rc("NEW_BASEPTR, not pinned",
+             mmuext(MMUEXT_NEW_BASEPTR, mfn_of(l4), 0), 0);
+    check(l1_is_writable(), "its L1", "vector %u", caught.vector);
+    check_rc("NEW_USER_BASEPTR as well",
+             mmuext(MMUEXT_NEW_USER_BASEPTR, mfn_of(l4), 0), 0);
+    check_rc("back", mmuext(MMUEXT_NEW_BASEPTR, old_root, 0), 0);
+    check(l1_is_writable(), "user space's root", "vector %u", caught.vector);
+    check_rc("none for user space", mmuext(MMUEXT_NEW_USER_BASEPTR, 0, 0), 0);
+    check(!l1_is_writable(), "not in use", "written");
+    check_rc("pin", pin(l4, 4), 0);
+    check_rc("use", mmuext(MMUEXT_NEW_BASEPTR, mfn_of(l4), 0), 0);
+    check_rc("unpin in use", unpin(l4), 0);
+    check(l1_is_writable(), "still in use", "vector %u", caught.vector);
+    check_rc("and back", mmuext(MMUEXT_NEW_BASEPTR, old_root, 0), 0);
+    check(!l1_is_writable(), "no more", "written");
+}
+
+static void test_pin_refusals(void)
+{
+    struct mmuext_op op = {.cmd = MMUEXT_CLEAR_PAGE};
+
+    check_rc("pin", pin(l2, 2), 0);
+    check_rc("pin it again", pin(l2, 2), -XEN_EINVAL);
+    check_rc("pin it as an L3", pin(l2, 3), -XEN_EINVAL);
+    check_rc("its L1 is pinned as an L2", pin(l1, 2), -XEN_EINVAL);
+    check_rc("unpin what is not", unpin(l1), -XEN_EINVAL);
+    check_rc("a root that is an L2", mmuext(MMUEXT_NEW_BASEPTR, mfn_of(l2), 0),
+             -XEN_EINVAL);
+    op.arg1.mfn = mfn_of(l1);
+    check_rc("CLEAR_PAGE of a table", CALL(mmuext_op, &op, 1, 0, DOMID_SELF),
+             -XEN_EINVAL);
+    check_rc("unpin", unpin(l2), 0);
+    check_rc("unpin it again", unpin(l2), -XEN_EINVAL);
+    check_rc("CLEAR_PAGE of what was one",
+             CALL(mmuext_op, &op, 1, 0, DOMID_SELF), 0);
+}
+
 static void test_flushes(void)
 {
     uint64_t mask = 1;
@@ -144,6 +196,8 @@ static void test_refusals(void)
 void guest_main(void)
 {
     test_roots();
+    test_unpinned_roots();
+    test_pin_refusals();
     test_flushes();
     test_pages();
     test_refusals();

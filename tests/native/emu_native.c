@@ -104,8 +104,6 @@ int copy_to_guest(uint64_t va, const void *from, uint64_t bytes)
     return 0;
 }
 
-void mm_init(uint64_t root);
-
 struct vcpu *native_start(void)
 {
     struct vcpu *v = vcpu_by_id(0);
@@ -121,7 +119,7 @@ struct vcpu *native_start(void)
     shared->guest_mfn = GUEST_MFN(0);
     shared->guest_nr_pages = GUEST_NR_PAGES;
     shared->machine_nr_pages = NATIVE_MACHINE_BYTES >> 12;
-    shared->m2p_nr_entries = NATIVE_MACHINE_BYTES >> 12;
+    shared->m2p_nr_entries = 0x200000 / sizeof(*m2p);
     shared->console_port = 2;
     shared->xcr0 = 7;
     shared->tsc_khz = 2000000;
@@ -138,7 +136,8 @@ struct vcpu *native_start(void)
     v->pub.state = EMU_VCPU_UP;
     v->pub.kernel_cr3 = GUEST_MFN(0) << 12;
     v->emu_cr3 = v->pub.kernel_cr3;
-    mm_init(v->pub.kernel_cr3);
+    page_types[GUEST_MFN(0)] = 4 | EMU_TYPE_PINNED | EMU_TYPE_REF;
+    install_emu_slots(v->pub.kernel_cr3, false);
     evtchn_init();
     return v;
 }

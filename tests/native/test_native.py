@@ -21,8 +21,8 @@ TOP = HERE.parent.parent
 EMU = (
     "bounce callback console_io context control cpuid debugregs decode "
     "descriptor_tables evtchn gnttab hypercall io iret memory misc mm "
-    "mmu_update mmuext msr ports privop root_access sched segments smp "
-    "tick time vcpu version"
+    "mmu_update mmuext msr page_type ports privop root_access sched "
+    "segments smp tick time vcpu version"
 ).split()
 
 FLAGS = [

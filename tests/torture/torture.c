@@ -73,6 +73,7 @@ int main(int argc, char **argv)
     copy_on_write();
     result("stack growth", grow(500));
     into_kernel();
+    freed_tables();
     threads();
     single_steps();
     entries();

@@ -49,6 +49,7 @@ void flags(void);
 void map_storm(void);
 void copy_on_write(void);
 void into_kernel(void);
+void freed_tables(void);
 void threads(void);
 void single_steps(void);
 void entries(void);

@@ -258,6 +258,19 @@ def _write_guest_tables(vmcore: Vmcore, plan: Plan, *, quirks: int) -> None:
     )
     for pfn, table in tables.items():
         _write(vmcore, vmcore.layout.gpa(pfn), table)
+    _write_page_types(vmcore, plan)
+
+
+def _write_page_types(vmcore: Vmcore, plan: Plan) -> None:
+    """Each table is linked once, and the root is pinned: a guest unpins it
+    when it has its own."""
+    layout = vmcore.layout
+    for (level, _), pfn in plan.table_pfns.items():
+        word = level | abi.EMU_TYPE_REF
+        if level == 4:
+            word |= abi.EMU_TYPE_PINNED
+        at = layout.types_gpa + layout.mfn(pfn) * abi.PAGE_TYPE_BYTES
+        _write(vmcore, at, array("I", [word]))
 
 
 def _start_info(

@@ -39,6 +39,11 @@ class MachineLayout:
     machine_nr_pages: int
 
     @property
+    def types_gpa(self) -> GuestPhys:
+        """The types of the pages: behind the M2P, up to the guest."""
+        return GuestPhys(abi.M2P_GPA + self.m2p_bytes)
+
+    @property
     def size_bytes(self) -> int:
         """Size of the vmcore file, the machine hole included."""
         return self.machine_nr_pages * PAGE_BYTES
@@ -78,17 +83,15 @@ class MachineLayout:
 
 def machine_layout(nr_pages: int) -> MachineLayout:
     """Lay out a guest of `nr_pages`; ValueError if there are too many."""
-    m2p_bytes = 0
+    end_mfn = 0
     while True:
-        guest_mfn = (abi.M2P_GPA + m2p_bytes) // PAGE_BYTES
-        end_mfn = guest_mfn + nr_pages
+        m2p_bytes, guest_gpa = _tables(end_mfn)
+        end_mfn, before = guest_gpa // PAGE_BYTES + nr_pages, end_mfn
         if end_mfn > _HOLE_MFN:
             end_mfn += _HOLE_PAGES
-        needed = _round_up(end_mfn * 8, abi.M2P_ALIGN_BYTES)
-        # The table counts itself: larger tables move the guest up.
-        if needed <= m2p_bytes:
+        # The tables count themselves: larger ones move the guest up.
+        if end_mfn == before:
             break
-        m2p_bytes = needed
     if end_mfn * PAGE_BYTES > abi.EMU_DIRECTMAP_MAX_GIB * GIB:
         raise ValueError(
             f"{nr_pages * PAGE_BYTES >> 20} MiB is more memory than a guest "
@@ -96,7 +99,7 @@ def machine_layout(nr_pages: int) -> MachineLayout:
         )
     return MachineLayout(
         guest_nr_pages=nr_pages,
-        guest_mfn=Mfn(guest_mfn),
+        guest_mfn=Mfn(guest_gpa // PAGE_BYTES),
         m2p_bytes=m2p_bytes,
         machine_nr_pages=end_mfn,
     )
@@ -105,9 +108,15 @@ def machine_layout(nr_pages: int) -> MachineLayout:
 def max_memory_bytes() -> int:
     """The most memory that emu's tables can map for one guest."""
     machine_bytes: int = abi.EMU_DIRECTMAP_MAX_GIB * GIB
-    m2p_bytes = _round_up(machine_bytes // 512, abi.M2P_ALIGN_BYTES)
-    hole_bytes = _HOLE_PAGES * PAGE_BYTES
-    return machine_bytes - hole_bytes - abi.M2P_GPA - m2p_bytes
+    _m2p_bytes, guest_gpa = _tables(machine_bytes // PAGE_BYTES)
+    return machine_bytes - _HOLE_PAGES * PAGE_BYTES - guest_gpa
+
+
+def _tables(end_mfn: int) -> tuple[int, int]:
+    """For pages up to that: bytes of the M2P, and where the guest begins."""
+    m2p_bytes = _round_up(end_mfn * 8, abi.M2P_ALIGN_BYTES)
+    end = abi.M2P_GPA + m2p_bytes + end_mfn * abi.PAGE_TYPE_BYTES
+    return m2p_bytes, _round_up(end, abi.GUEST_ALIGN_BYTES)
 
 
 def xen_owns(virt: int) -> bool:

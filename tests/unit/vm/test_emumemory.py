@@ -60,6 +60,34 @@ def test_m2p(tmp_path: Path, modern: Kernel) -> None:
         assert set(table[first + count :]) == {none}
 
 
+def test_page_types(tmp_path: Path, modern: Kernel) -> None:
+    """What the first root reaches is a table, and nothing else is."""
+    with built(tmp_path, modern) as guest:
+        layout = guest.core.layout
+        types = struct.unpack_from(
+            f"<{layout.machine_nr_pages}I", guest.core.mem, layout.types_gpa
+        )
+        root = guest.start.guest.cr3
+        expected = {
+            root // PAGE_BYTES: 4 | abi.EMU_TYPE_REF | abi.EMU_TYPE_PINNED
+        }
+        tables = [root]
+        for level in (3, 2, 1):
+            entries = [
+                guest.entry(table, index)
+                for table in tables
+                for index in range(512)
+                if not 256 <= index < 272 or level < 3
+            ]
+            tables = [e & 0xFFFFFFFFFF000 for e in entries if e & P]
+            expected |= {
+                table // PAGE_BYTES: level | abi.EMU_TYPE_REF
+                for table in tables
+            }
+        found = {mfn: word for mfn, word in enumerate(types) if word}
+        assert found == expected
+
+
 def test_shared_pages(tmp_path: Path, modern: Kernel) -> None:
     cpuid = [
         SimpleNamespace(leaf=1, subleaf=2, flags=0, eax=3, ebx=4, ecx=5, edx=7)

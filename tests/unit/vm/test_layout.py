@@ -20,10 +20,11 @@ HOLE = range(
 
 
 def test_small_guest_is_shifted_by_8_mib() -> None:
-    layout = machine_layout(256 * MIB // PAGE_BYTES)
-    assert layout.guest_mfn == 2048
-    assert layout.size_bytes == 264 * MIB
-    assert layout.ram_ranges() == ((0, 264 * MIB),)
+    for mib in (256, 1016):
+        layout = machine_layout(mib * MIB // PAGE_BYTES)
+        assert layout.guest_mfn == 2048
+        assert layout.size_bytes == (8 + mib) * MIB
+        assert layout.ram_ranges() == ((0, (8 + mib) * MIB),)
 
 
 def test_hole() -> None:
@@ -44,9 +45,12 @@ def test_hole() -> None:
 def test_any_size(nr_pages: int) -> None:
     layout = machine_layout(nr_pages)
     assert layout.m2p_bytes % abi.M2P_ALIGN_BYTES == 0
-    # The M2P ends where the guest begins and has room for every page.
-    assert abi.M2P_GPA + layout.m2p_bytes == layout.guest_mfn * PAGE_BYTES
+    # M2P and page types have room for every page and end before the guest.
     assert layout.m2p_bytes >= layout.machine_nr_pages * 8
+    types_end = layout.types_gpa + layout.machine_nr_pages * 4
+    assert layout.types_gpa == abi.M2P_GPA + layout.m2p_bytes
+    assert types_end <= layout.guest_mfn * PAGE_BYTES
+    assert layout.guest_mfn * PAGE_BYTES % abi.GUEST_ALIGN_BYTES == 0
     assert layout.mfn(nr_pages - 1) == layout.machine_nr_pages - 1
     extents = list(layout.extents(0, nr_pages))
     assert sum(e.nr_pages for e in extents) == nr_pages
