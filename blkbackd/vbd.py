@@ -124,6 +124,7 @@ class Vbd(Device):
                 path,
                 self._volume.buffered_reason,
             )
+        self._warn_of_cut(self._volume)
         nodes: dict[str, object] = {"physical-device-path": path}
         if self._volume.device:
             nodes["physical-device"] = self._volume.device
@@ -287,6 +288,13 @@ class Vbd(Device):
             "%s has %d sectors now, it had %d",
             *(now.path, now.nr_sectors, before.nr_sectors),
         )
+        self._warn_of_cut(now)
+
+    def _warn_of_cut(self, volume: Volume) -> None:
+        # Who reads it hears of a volume that has gone.
+        with suppress(OSError):
+            if cut := volume.cut():
+                self.log.warning("%s", cut)
 
     def _tell_error(self, text: str) -> None:
         """In the journal and where a toolstack looks; it is served on."""

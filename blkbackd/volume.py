@@ -59,6 +59,18 @@ class Volume:
         """OSError: it has gone."""
         return _size_bytes(self.fd, self.is_device) // SECTOR_BYTES
 
+    def cut(self) -> str:
+        """What there is after the last whole sector, which no guest sees, in
+        words; empty: nothing. OSError."""
+        size_bytes = _size_bytes(self.fd, self.is_device)
+        seen_bytes = size_bytes - size_bytes % self.block_bytes
+        if seen_bytes == size_bytes:
+            return ""
+        return (
+            f"{self.path} has {size_bytes} bytes, of which the guest sees "
+            f"{seen_bytes}: whole sectors of {self.block_bytes}"
+        )
+
     def as_it_is(self) -> "Volume":
         """The same, with its size of now. OSError."""
         return replace(self, nr_sectors=self.nr_sectors_now())

@@ -259,6 +259,18 @@ def test_a_file_that_grows_and_shrinks(frontend: Frontend, disk: Path) -> None:
     assert frontend.backend_state() is XenbusState.CONNECTED
 
 
+def test_an_image_that_ends_within_a_sector(rig: Rig, disk: Path) -> None:
+    """Its tail is not lost without a word, nor when it gets one later."""
+    os.truncate(disk, DISK_BYTES + 100)
+    frontend = rig.start_frontend(7)
+    frontend.plug(disk)
+    frontend.connect()
+    said = "bytes, of which the guest sees"
+    rig.wait_log(f"{disk} has {DISK_BYTES + 100} {said} {DISK_BYTES}: whole")
+    os.truncate(disk, DISK_BYTES * 2 + 511)
+    rig.wait_log(f"has {DISK_BYTES * 2 + 511} {said} {DISK_BYTES * 2}: whole")
+
+
 def test_a_device_that_grows_and_shrinks(rig: Rig, disk: Path) -> None:
     with _loop(disk, 512) as device:
         frontend = rig.start_frontend(7)
