@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,29 @@ def test_a_killed_one_that_is_not_started_again(
     if dump.exists():
         (core,) = dump.iterdir()
         assert core.read_bytes()[:4] == b"\x7fELF"
+
+
+def test_who_is_told_twice_ends_its_daemons(tmp_path: Path) -> None:
+    """Of a terminal that is closed all in it hear by two signals."""
+    library("xenevtchn")
+    xennerd = Xennerd(tmp_path)
+    xennerd.start()
+    process = xennerd.process
+    assert process is not None
+    with ExitStack() as stack:
+        running = []
+        for pid in pids(xennerd).values():
+            running.append(os.pidfd_open(pid))
+            stack.callback(os.close, running[-1])
+        *_, first = running
+        process.send_signal(signal.SIGHUP)
+        # It has begun: the last that was started has ended.
+        assert select.select([first], [], [], limit_s(30))[0]
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(limit_s(60)) == 0, xennerd.log()
+        for pidfd in running:
+            assert select.select([pidfd], [], [], 0)[0]
 
 
 def test_guests_and_their_daemons_outlive_it(xennerd: Xennerd) -> None:

@@ -162,23 +162,34 @@ async def _serve(places: Places, options: argparse.Namespace) -> None:
         emit=control.emit,
     )
     path = places.runtime_dir / "xennerd.socket"
-    async with _listening(path) as listener:
-        try:
-            await _serve_until_told(
-                path,
-                listener,
-                control,
-                daemons,
-                domains,
-                ends_with_stdin=options.while_stdin,
-            )
-        finally:
-            with trio.CancelScope(shield=True):
-                if options.while_stdin:
-                    await stop_all(daemons)
-                    shutil.rmtree(places.runtime_dir, ignore_errors=True)
-                else:
-                    await _leave(daemons, domains)
+    # To the end: who is told twice still ends its daemons.
+    receiver = trio.open_signal_receiver(
+        signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+    )
+    with receiver as signals:
+        async with _listening(path) as listener:
+            try:
+                await _serve_until_told(
+                    path,
+                    listener,
+                    control,
+                    daemons,
+                    domains,
+                    signals=signals,
+                    ends_with_stdin=options.while_stdin,
+                )
+            finally:
+                with trio.CancelScope(shield=True):
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(_pass_over, signals)
+                        if options.while_stdin:
+                            await stop_all(daemons)
+                            shutil.rmtree(
+                                places.runtime_dir, ignore_errors=True
+                            )
+                        else:
+                            await _leave(daemons, domains)
+                        nursery.cancel_scope.cancel()
 
 
 async def _wait_end(scope: trio.CancelScope) -> None:
@@ -189,6 +200,12 @@ async def _wait_end(scope: trio.CancelScope) -> None:
             scope.cancel()
 
 
+async def _pass_over(signals: AsyncIterator[int]) -> None:
+    """Those that nobody has taken would end us after all."""
+    async for _number in signals:
+        pass
+
+
 async def _serve_until_told(
     path: Path,
     listener: trio.SocketListener,
@@ -196,28 +213,26 @@ async def _serve_until_told(
     daemons: Sequence[Daemon],
     domains: Domains,
     *,
+    signals: AsyncIterator[int],
     ends_with_stdin: bool,
 ) -> None:
-    with trio.open_signal_receiver(
-        signal.SIGTERM, signal.SIGINT, signal.SIGHUP
-    ) as signals:
-        async with trio.open_nursery() as nursery:
-            serve = partial(serve_stream, commands=control)
-            nursery.start_soon(trio.serve_listeners, serve, [listener])
-            for daemon in daemons:
-                await nursery.start(daemon.keep_running)
-            control.serve(domains)
-            if ends_with_stdin:
-                # Not earlier: what an earlier one left running is found by now,
-                # and ends with us.
-                nursery.start_soon(_wait_end, nursery.cancel_scope)
-            nursery.start_soon(domains.follow)
-            service.notify("READY=1")
-            prove = partial(run_abandonable, _ask, path)
-            nursery.start_soon(feed_watchdog, prove)
-            _log.info("ready")
-            async for _number in signals:
-                nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery:
+        serve = partial(serve_stream, commands=control)
+        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        for daemon in daemons:
+            await nursery.start(daemon.keep_running)
+        control.serve(domains)
+        if ends_with_stdin:
+            # Not earlier: what an earlier one left running is found by now,
+            # and ends with us.
+            nursery.start_soon(_wait_end, nursery.cancel_scope)
+        nursery.start_soon(domains.follow)
+        service.notify("READY=1")
+        prove = partial(run_abandonable, _ask, path)
+        nursery.start_soon(feed_watchdog, prove)
+        _log.info("ready")
+        async for _number in signals:
+            nursery.cancel_scope.cancel()
 
 
 def _ask(path: Path) -> None:
