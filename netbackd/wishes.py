@@ -53,11 +53,12 @@ def read_wishes(read: Callable[[str], str | None], path: str) -> Wishes:
     mtu = _mtu(read("mtu"))
     script = read("script") or ""
     kind = PurePath(script).name or _BRIDGE_SCRIPT
-    bridge, gateway = _name(read("bridge")), _name(read("gatewaydev"))
+    gateway = _name(read("gatewaydev"))
     if kind not in (_BRIDGE_SCRIPT, _ROUTE_SCRIPT):
         return Wishes(
             own_name, mtu, script=script, netdev=gateway, later_name=wished
         )
+    bridge = _name(read("bridge"))
     name = wished or own_name
     if kind == _ROUTE_SCRIPT or (gateway and not bridge):
         if not gateway:

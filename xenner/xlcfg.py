@@ -16,6 +16,8 @@ from enum import StrEnum
 from typing import TypeVar
 
 from xenner.errors import ConfigError
+from xenner.unitname import MAX_BYTES, escaped
+from xenner.xlcpus import Cpus, Step, parse_cpus
 from xenner.xldisk import Disk, parse_disk
 from xenner.xlsyntax import Assignment, Atom, Items, Value, parse_assignments
 from xenner.xlvif import Vif, parse_vif
@@ -25,8 +27,6 @@ _MAX_MEMORY_MIB = 1 << 17
 _MAX_VCPUS = 32
 # Less than TimeoutStartSec= of a unit that says nothing of it.
 _MAX_WAIT_S = 80
-# xl takes any name; this one is a part of paths, of units and of columns.
-_NAME = re.compile(r"[A-Za-z0-9_.+:@-]+")
 
 PVGRUB64 = "/usr/lib/grub-xen/grub-x86_64-xen.bin"
 """What `firmware="pvgrub64"` means: GRUB as a guest, as Debian's grub-xen-host
@@ -91,7 +91,7 @@ class DomainConfig:
     maxmem_mib: int = 32
     nr_vcpus: int = 1
     max_vcpus: int = 1
-    cpus: frozenset[int] | None = None
+    cpus: Cpus | None = None
     """The host's CPUs that may run it; None: all."""
     cpu_weight: int = 256
     cap_percent: int = 0
@@ -113,9 +113,17 @@ class DomainConfig:
 
 
 def check_name(name: str) -> None:
-    """ValueError: no domain can be called that here."""
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"name {name!r}: letters, digits and _.+:@-")
+    """xl takes any; this one is a part of paths, of units and of tables.
+    ValueError: no domain can be called that here."""
+    if "/" in name or name in ("", ".", ".."):
+        raise ValueError(f"name {name!r}: cannot be a part of a path")
+    if not name.isprintable() or any(c.isspace() for c in name):
+        raise ValueError(
+            f"name {name!r}: a blank or a control character would end it "
+            "where domains are listed"
+        )
+    if len(escaped(name)) > MAX_BYTES:
+        raise ValueError(f"name {name!r}: too long for a unit's")
 
 
 def parse_config(
@@ -260,20 +268,18 @@ class _Reader:
                 f"{key} {text!r}: use {', '.join(Action)}"
             ) from None
 
-    def _cpus(self) -> frozenset[int] | None:
-        """`cpus`, or Ganeti's `cpu` for one of them; of a list for each
-        vCPU all together: the guest's threads share them."""
-        found: set[int] = set()
-        has_all = False
+    def _cpus(self) -> Cpus | None:
+        """`cpus`, or Ganeti's `cpu` for one of them."""
+        lists, has_all = [], False
         for key in ("cpus", "cpu"):
             for atom in self._atoms(key):
                 try:
-                    cpus = parse_cpus(atom.text)
+                    # What follows it may take some out again.
+                    has_all |= parse_cpus(atom.text)[-1] == Step(None)
+                    lists.append(atom.text)
                 except ValueError as error:
                     raise self._error(f"{key}: {error}", atom.line) from None
-                has_all |= cpus is None
-                found |= cpus or set()
-        return None if has_all else frozenset(found) or None
+        return None if has_all or not lists else Cpus(tuple(lists))
 
     def _disks(self) -> tuple[Disk, ...]:
         disks = tuple(
@@ -384,27 +390,3 @@ def _is_empty(value: Value) -> bool:
 
 def _handle(text: str) -> uuid.UUID:
     return uuid.UUID(text)
-
-
-def parse_cpus(text: str) -> frozenset[int] | None:
-    """`0-3,5,^1` of the host's CPUs; None for `all`.
-
-    ValueError for what is neither; NUMA nodes are refused by name.
-    """
-    found: set[int] = set()
-    for part in text.replace(" ", "").split(","):
-        if part == "all":
-            return None
-        if "node" in part:
-            raise ValueError(f"{part!r}: CPUs are given one by one, not nodes")
-        match = re.fullmatch(r"(\^?)([0-9]{1,4})(?:-([0-9]{1,4}))?", part)
-        if match is None:
-            raise ValueError(f"{part!r}: as 0-3,5,^1 or all")
-        first, last = int(match[2]), int(match[3] or match[2])
-        if first > last:
-            raise ValueError(f"{part!r}: from the greater to the smaller")
-        span = range(first, last + 1)
-        found = found.difference(span) if match[1] else found.union(span)
-    if not found:
-        raise ValueError(f"{text!r}: no CPU is left")
-    return frozenset(found)

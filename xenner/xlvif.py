@@ -11,7 +11,8 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-_MAC = re.compile(r"[0-9a-fA-F]{1,2}(?::[0-9a-fA-F]{1,2}){5}")
+# As xl, which takes anything between the pairs.
+_MAC = re.compile(r"[0-9a-fA-F]{1,2}(?:[^0-9a-fA-F\s][0-9a-fA-F]{1,2}){5}")
 _NAME = re.compile(r"[^\s/:%]{1,15}")
 _RATE = re.compile(r"([0-9]+)([GMK]?)([Bb])/s(?:@([0-9]+)([mu]?)s?)?")
 _FACTOR = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
@@ -45,6 +46,13 @@ class Vif:
     vlan: str = ""
     is_trusted: bool = True
     line: int = 0
+
+    @property
+    def has_xens_script(self) -> bool:
+        """Is it one of Xen's own, whose work we do? To any other `bridge` is
+        what it makes of it: a switch and its VLANs."""
+        name = self.script.rpartition("/")[2]
+        return name in ("", "vif-bridge", "vif-route")
 
 
 def vif_mac(vif: Vif, *, seed: bytes) -> str:
@@ -96,7 +104,11 @@ def parse_vif(text: str, *, devid: int, line: int = 0) -> Vif:
             raise ValueError(f"{word!r}: as name=value")
         else:
             values |= _parameter(name, value)
-    return Vif(**values)  # type: ignore[arg-type]
+    vif = Vif(**values)  # type: ignore[arg-type]
+    if vif.has_xens_script:
+        _device_name("bridge", vif.bridge)
+        _check_ips(vif.ips)
+    return vif
 
 
 def _parameter(name: str, value: str) -> dict[str, object]:
@@ -104,12 +116,14 @@ def _parameter(name: str, value: str) -> dict[str, object]:
         case "mac":
             return {"mac": _mac(value)}
         case "ip":
-            return {"ips": _ips(value)}
+            return {"ips": tuple(value.split())}
         case "rate":
             return {"rate": parse_rate(value)}
-        case "bridge" | "gatewaydev" | "vifname":
+        case "gatewaydev" | "netdev" | "vifname":
+            # netdev is what xl once called it, and takes with a warning.
+            name = "gatewaydev" if name == "netdev" else name
             return {name: _device_name(name, value)}
-        case "script" | "vlan":
+        case "bridge" | "script" | "vlan":
             return {name: value}
         case "mtu":
             return {"mtu": _number(name, value, 68, 65535)}
@@ -125,27 +139,27 @@ def _check_needless(name: str, value: str) -> None:
         raise ValueError(f"type={value}: a PV guest has no emulated cards")
     if name == "backend" and value not in ("0", "Domain-0"):
         raise ValueError("backend: only domain 0 serves interfaces")
-    if name not in ("type", "backend", "model"):
+    # xl says that accel is not supported, and goes on.
+    if name not in ("type", "backend", "model", "accel"):
         raise ValueError(f"{name}= is no parameter of an interface")
 
 
 def _mac(value: str) -> str:
     if not _MAC.fullmatch(value):
         raise ValueError(f"mac {value!r}: six pairs of hexadecimal digits")
-    pairs = [int(pair, 16) for pair in value.split(":")]
+    pairs = [int(pair, 16) for pair in re.findall("[0-9a-fA-F]+", value)]
     if pairs[0] & 1:
         raise ValueError(f"mac {value}: a group's address, not a card's")
     return ":".join(f"{pair:02x}" for pair in pairs)
 
 
-def _ips(value: str) -> tuple[str, ...]:
-    """One or more, between spaces; a network's prefix may follow."""
-    for address in value.split():
+def _check_ips(addresses: tuple[str, ...]) -> None:
+    """A network's prefix may follow."""
+    for address in addresses:
         try:
             ipaddress.ip_interface(address)
         except ValueError:
             raise ValueError(f"ip {address!r}: not an address") from None
-    return tuple(value.split())
 
 
 def _device_name(name: str, value: str) -> str:

@@ -14,6 +14,9 @@ from xennerd.records import Record
 MAX_BYTES = 256 << 10
 """Of a domain file; xennerd takes requests that have one within."""
 
+NO_FILE = Path(os.devnull)
+"""All that counts is given beside it."""
+
 
 def read_config(path: Path, *, extra: str = "") -> DomainConfig:
     """The domain of a file, with settings that win over it; ConfigError also
@@ -23,9 +26,9 @@ def read_config(path: Path, *, extra: str = "") -> DomainConfig:
 
 def config_of(text: str, path: Path, *, extra: str = "") -> DomainConfig:
     """The same where it is known what stands in the file."""
-    return parse_config(
-        text, file=str(path), extra=extra, default_name=path.stem
-    )
+    # /dev/null is a file as good as any, of no name.
+    name = "" if path == NO_FILE else path.stem
+    return parse_config(text, file=str(path), extra=extra, default_name=name)
 
 
 def config_of_record(record: Record) -> DomainConfig:
@@ -39,6 +42,8 @@ def config_of_record(record: Record) -> DomainConfig:
 
 def read_text(path: Path) -> str:
     """What stands in it. ConfigError: it cannot be read."""
+    if path == NO_FILE:
+        return ""
     try:
         # open(2): nobody may ever write into a pipe.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -52,7 +57,6 @@ def read_text(path: Path) -> str:
         raise ConfigError(
             f"more than {MAX_BYTES >> 10} KiB: no domain file", file=path
         )
-    try:
-        return data.decode().replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError:
-        raise ConfigError("not a text file (UTF-8)", file=path) from None
+    # As xl has it, and the kernel in paths, bytes are bytes.
+    text = data.decode(errors="surrogateescape")
+    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -6,6 +6,7 @@ a limit that the file has no longer is taken back.
 """
 
 from xenner.xlcfg import DomainConfig
+from xenner.xlcpus import HostCpus
 
 # Xen's default weight is systemd's default weight.
 _XEN_WEIGHT = 256
@@ -38,12 +39,13 @@ def without_limits(config: DomainConfig) -> str:
     )
 
 
-def limit_properties(config: DomainConfig) -> dict[str, str]:
-    """NAME=VALUE for `systemctl set-property`; empty is no limit."""
+def limit_properties(config: DomainConfig, host: HostCpus) -> dict[str, str]:
+    """NAME=VALUE for `systemctl set-property`; empty is no limit. ValueError:
+    the host has none of the CPUs."""
     weight = config.cpu_weight * _SYSTEMD_WEIGHT // _XEN_WEIGHT
     memory_mib = config.maxmem_mib
     most_mib = memory_mib + memory_mib // _TABLES_PER_GUEST + _PROCESS_MIB
-    cpus = sorted(config.cpus or ())
+    cpus = sorted(config.cpus.on(host) or ()) if config.cpus else []
     return {
         "CPUWeight": str(min(max(weight, 1), 10000)),
         "CPUQuota": f"{config.cap_percent}%" if config.cap_percent else "",

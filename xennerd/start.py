@@ -20,6 +20,8 @@ from xenner.errors import ConfigError, HostError
 from xenner.settings import Console, GuestSettings, load_settings
 from xenner.types import Domid
 from xenner.xlcfg import DomainConfig
+from xenner.xlcpus import HostCpus, parse_cpus
+from xenner.xlsyntax import quoted
 from xennerd.burial import DUMP_DIR
 from xennerd.domainfile import config_of, read_text
 from xennerd.keeping import (
@@ -129,11 +131,11 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
     if before is not None:
         path, extra, text = Path(before.file), before.settings, before.text
     elif arguments.stdin:
-        text = sys.stdin.buffer.read().decode()
+        text = sys.stdin.buffer.read().decode(errors="surrogateescape")
     if text is None:
         text = read_text(path)
     if arguments.name:
-        extra += f"\nname='{arguments.name}'"
+        extra += f"\nname={quoted(arguments.name)}"
     config = config_of(text, path, extra=extra)
     if arguments.limits:
         _set_limits(arguments.instance, config)
@@ -231,6 +233,20 @@ def _start_anew(arguments: argparse.Namespace, record: Record) -> None:
     )
 
 
+def _host_cpus() -> HostCpus:
+    nodes = {}
+    for path in Path("/sys/devices/system/node").glob("node[0-9]*"):
+        text = (path / "cpulist").read_text().strip()
+        # The kernel's list is one of a domain file; a node may have none.
+        steps = parse_cpus(text) if text else ()
+        cpus = frozenset(n for step in steps for n in step.numbers or ())
+        nodes[int(path.name.removeprefix("node"))] = cpus
+    online = Path("/sys/devices/system/cpu/online").read_text().strip()
+    steps = parse_cpus(online)
+    cpus = frozenset(n for step in steps for n in step.numbers or ())
+    return HostCpus(cpus, nodes)
+
+
 def _set_limits(instance: str, config: DomainConfig) -> None:
     """Have the service manager limit the instance's unit, until it boots
     again. HostError: it refuses.
@@ -238,7 +254,10 @@ def _set_limits(instance: str, config: DomainConfig) -> None:
     Not a slice of its own: that of web-2 would be a part of that of web
     (systemd.slice(5)), and have its limits.
     """
-    properties = limit_properties(config)
+    try:
+        properties = limit_properties(config, _host_cpus())
+    except ValueError as error:
+        raise HostError(f"cpus: {error}") from None
     done = subprocess.run(
         [
             *("systemctl", "set-property", "--runtime"),

@@ -10,6 +10,7 @@ from xennerd.ctl import (
     absent,
     acting,
     completing,
+    console,
     creating,
     files,
     plugging,
@@ -28,6 +29,7 @@ from xennerd.ctl.domains import NoDomainError
 
 COMMANDS: dict[str, Command] = {
     **acting.COMMANDS,
+    **console.COMMANDS,
     **creating.COMMANDS,
     **files.COMMANDS,
     **plugging.COMMANDS,

@@ -5,21 +5,26 @@ from __future__ import annotations
 
 import os
 import select
+import shlex
 import signal
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from xenner.errors import ConfigError, HostError
 from xenner.xenstore import Xenstore, XenstoreError
 from xenner.xlcfg import check_name
-from xennerd.ctl.command import Command, parser_of
+from xenner.xlsyntax import quoted
+from xennerd.ctl.command import Command, own_name, parser_of
 from xennerd.ctl.domains import (
     Domain,
     Places,
     find_domain,
+    find_named,
     list_domains,
     monitor_path,
 )
@@ -32,6 +37,7 @@ from xennerd.vm.monitordump import Dump, copy_core
 
 # From one look whether it is the next guest's process to the next.
 _LOOK_S = 0.2
+_PATIENCE_S = 30.0
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
@@ -168,9 +174,37 @@ def _ask_to_end(name: str, request: str, words: Sequence[str]) -> int:
             _write(domain, "control/shutdown", request)
             _tell(domain, name)
         if arguments.wait:
-            for one in zip(chosen, monitors, starts_s, strict=True):
-                _wait_end(*one)
+            left = [domain.name for domain in chosen]
+            with patience(left, sys.stderr):
+                for one in zip(chosen, monitors, starts_s, strict=True):
+                    _wait_end(*one)
+                    left.remove(one[0].name)
     return 0
+
+
+@contextmanager
+def patience(
+    left: Sequence[str], stream: TextIO, *, after_s: float = _PATIENCE_S
+) -> Iterator[None]:
+    """A person at a terminal is told in time who is still waited for, and what
+    can be done; a guest that cannot power off never ends."""
+
+    def tell() -> None:
+        for name in tuple(left):
+            print(
+                f"still waiting for {name} to shut down; it ends at once with "
+                f"{own_name()} destroy {shlex.quote(name)}",
+                file=stream,
+                flush=True,
+            )
+
+    timer = threading.Timer(after_s, tell)
+    if stream.isatty():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _shutdown(words: Sequence[str]) -> int:
@@ -311,7 +345,7 @@ def _rename(words: Sequence[str]) -> int:
         check_name(name)
     except ValueError as error:
         raise ConfigError(f"rename: {error}") from None
-    if any(name == other.name for other in list_domains(places)):
+    if find_named(places, name) is not None:
         raise HostError(f"a domain {name!r} is there already")
     if not domain.end:
         _write(domain, "name", name)
@@ -323,7 +357,7 @@ def _rename(words: Sequence[str]) -> int:
             lambda record: replace(
                 record,
                 name=name,
-                settings=f"{record.settings}\nname='{name}'".lstrip(),
+                settings=f"{record.settings}\nname={quoted(name)}".lstrip(),
             ),
         )
     except HostError:

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""create, and console."""
+"""create."""
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import select
 import sys
-import termios
-import tty
+import time
+import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from xenner.errors import HostError
@@ -17,72 +21,153 @@ from xenner.types import Domid
 from xenner.xenstore import Xenstore, XenstoreError
 from xenner.xlcfg import DomainConfig
 from xenner.xlsyntax import quoted
+from xennerd.ctl import formats
 from xennerd.ctl.command import Command, parser_of
+from xennerd.ctl.console import attach
 from xennerd.ctl.domains import (
     WHO_MAY,
-    Domain,
     Places,
     find_domain,
-    list_domains,
+    find_named,
+    monitor_path,
 )
 from xennerd.ctl.files import warn
 from xennerd.ctl.plugging import warn_of_vif
-from xennerd.domainfile import config_of, read_text
+from xennerd.domainfile import NO_FILE, config_of, read_text
 from xennerd.limits import without_limits
 from xennerd.qmp.client import QmpClient, QmpRefusedError
 from xennerd.records import read_record
-from xennerd.vm.escape import LEAVE
+from xennerd.tools.vmcores import is_owned
 
 # Longer than xennerd gives the guest.
 _READY_LIMIT_S = 150.0
 _NO_DAEMON = f"systemctl start xennerd, or xennerd by hand; for {WHO_MAY}"
+# How long one that was killed may take to be started again or forgotten.
+_AGAIN_LIMIT_S = 30.0
+_LOOK_S = 0.2
 
 
-def _create(words: Sequence[str]) -> int:
+def _parser() -> argparse.ArgumentParser:
+    """xl's options; those that are for what is not here say so."""
     parser = parser_of("create")
     add = parser.add_argument
     add("-p", dest="is_paused", action="store_true", help="leave it paused")
     add("-c", dest="console", action="store_true", help="go to its console")
     add("-n", "--dryrun", action="store_true", help="start nothing")
+    add("-d", dest="debug", action="store_true", help="show what is read")
     add("-q", "--quiet", action="store_true")
     add("-f", "--defconfig", help="the file, not as a word of its own")
-    add("file", nargs="?")
-    add("settings", nargs="*", metavar="key=value")
-    arguments = parser.parse_args(words)
-    settings = list(arguments.settings)
-    file = arguments.defconfig or arguments.file
-    if arguments.defconfig and arguments.file:
-        settings.insert(0, arguments.file)
-    if not file:
+    add("-F", dest="stays", action="store_true", help="until it has ended")
+    add("-e", dest="is_left", action="store_true", help="no effect")
+    for short, long in (("-V", "vncviewer"), ("-A", "vncviewer-autopass")):
+        add(short, f"--{long}", dest="viewer", action="store_true")
+    add("-i", "--ignore-global-affinity-masks", action="store_true")
+    add("words", nargs="*", metavar="file | key=value")
+    return parser
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What words on the command line name: a file and settings that win."""
+
+    file: Path
+    settings: str
+
+
+def source_of(
+    words: Sequence[str],
+    *,
+    defconfig: str | None,
+    parser: argparse.ArgumentParser,
+) -> Source:
+    """As xl: what has "=" in it is a setting, wherever it stands, and one
+    word has none. Without a file, or with /dev/null, settings are all."""
+    settings = [word for word in words if "=" in word]
+    files = [word for word in words if "=" not in word]
+    if defconfig is not None:
+        files.insert(0, defconfig)
+    if len(files) > 1:
+        parser.error(f"{files[1]}: a file is given already, {files[0]}")
+    if not files and not settings:
         parser.error("which file?")
+    return Source(Path(files[0]) if files else NO_FILE, "\n".join(settings))
+
+
+def _create(words: Sequence[str]) -> int:
+    parser = _parser()
+    arguments = parser.parse_args(words)
+    source = source_of(
+        arguments.words, defconfig=arguments.defconfig, parser=parser
+    )
+    path, extra = source.file, source.settings
     if not arguments.quiet:
-        print(f"Parsing config from {file}", file=sys.stderr)
-    extra = "\n".join(settings)
-    path = Path(file)
+        print(f"Parsing config from {path}", file=sys.stderr)
     text = read_text(path)
     config = config_of(text, path, extra=extra)
     warn(config)
+    if arguments.debug or arguments.dryrun:
+        handle = config.handle or uuid.uuid4()
+        shown = formats.planned_config(config, str(handle))
+        stream = sys.stdout if arguments.dryrun else sys.stderr
+        print(json.dumps(shown, indent=4), file=stream)
     if arguments.dryrun:
         return 0
+    if arguments.viewer:
+        print("warning: no guest has a screen to be viewed", file=sys.stderr)
     places = Places.of(os.environ)
-    if any(config.name == other.name for other in list_domains(places)):
+    if find_named(places, config.name) is not None:
         raise HostError(f'Domain with name "{config.name}" already exists.')
     extra = "\n".join((extra, *from_here(config, Path.cwd())))
-    domid, unit = _start(
-        places, path, text, extra, is_paused=arguments.is_paused
-    )
+    # Whoever is at its console sees it from its first line on.
+    waits = arguments.is_paused or arguments.console
+    domid, unit = _start(places, path, text, extra, is_paused=waits)
+    if not domid:
+        # It is so short a guest that it has ended.
+        return 0
     if not unit and (warning := without_limits(config)):
         print(f"warning: {warning}", file=sys.stderr)
-    if config.vifs:
-        with (
-            suppress(OSError, XenstoreError),
-            Xenstore(places.xenstore) as store,
-        ):
-            for vif in config.vifs:
-                warn_of_vif(store, domid, vif.devid)
+    _warn_of_vifs(places, domid, config)
     if arguments.console:
-        return _attach(places, find_domain(places, config.name))
+        domain = find_domain(places, str(domid))
+        if arguments.is_paused:
+            attach(places, domain)
+        else:
+            attach(places, domain, partial(_go, monitor_path(places, domid)))
+    if arguments.stays:
+        _stay(places, domid)
     return 0
+
+
+def _go(monitor: Path) -> None:
+    with QmpClient(monitor) as client:
+        client.execute("cont")
+
+
+def _warn_of_vifs(places: Places, domid: Domid, config: DomainConfig) -> None:
+    if not config.vifs:
+        return
+    with suppress(OSError, XenstoreError), Xenstore(places.xenstore) as store:
+        for vif in config.vifs:
+            warn_of_vif(store, domid, vif.devid)
+
+
+def _stay(places: Places, domid: Domid) -> None:
+    """Until the domain is gone, or dead and stays: a restart is no end."""
+    deadline_s = time.monotonic() + _AGAIN_LIMIT_S
+    while (record := read_record(places.runtime_dir, domid)) is not None:
+        if record.end or time.monotonic() > deadline_s:
+            return
+        if is_owned(places.runtime_dir / f"vmcore.{domid}"):
+            with suppress(ProcessLookupError):
+                fd = os.pidfd_open(record.pid)
+                try:
+                    # pidfd_open(2): readable when the process has ended.
+                    select.select([fd], [], [])
+                finally:
+                    os.close(fd)
+            deadline_s = time.monotonic() + _AGAIN_LIMIT_S
+        # It was killed: xennerd starts it again, or forgets it.
+        time.sleep(_LOOK_S)
 
 
 def from_here(config: DomainConfig, here: Path) -> Iterator[str]:
@@ -97,7 +182,7 @@ def _start(
     places: Places, file: Path, text: str, extra: str, *, is_paused: bool
 ) -> tuple[Domid, str]:
     """Returns when the guest runs, with its number and its unit, if it is one;
-    xennerd has it then."""
+    xennerd has it then. Without a number it has ended meanwhile."""
     path = places.runtime_dir / "xennerd.socket"
     try:
         with QmpClient(
@@ -116,73 +201,11 @@ def _start(
     return Domid(int(created["domid"])), str(created["unit"])
 
 
-def _console(words: Sequence[str]) -> int:
-    parser = parser_of("console")
-    parser.add_argument("-t", dest="kind", choices=["pv"], default="pv")
-    parser.add_argument("-n", dest="number", type=int, default=0)
-    parser.add_argument("domain")
-    places = Places.of(os.environ)
-    domain = find_domain(places, parser.parse_args(words).domain)
-    return _attach(places, domain)
-
-
-def _attach(places: Places, domain: Domain) -> int:
-    """The caller's terminal is the guest's until Ctrl-] or its end. Of a dead
-    one there is only what it wrote last."""
-    if domain.end:
-        record = read_record(places.runtime_dir, domain.domid)
-        os.write(1, record.last_words.encode("latin-1") if record else b"")
-        return 0
-    path = places.runtime_dir / f"console.{domain.domid}"
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_NOCTTY)
-    except OSError as error:
-        raise HostError(f"console {path}: {error.strerror}") from error
-    with ExitStack() as stack:
-        stack.callback(os.close, fd)
-        tty.setraw(fd)
-        if os.isatty(0):
-            before = termios.tcgetattr(0)
-            stack.callback(termios.tcsetattr, 0, termios.TCSANOW, before)
-            tty.setraw(0)
-        pump(fd)
-    return 0
-
-
-def pump(fd: int) -> None:
-    """Between standard input and output and a terminal, until Ctrl-] or its
-    end."""
-    sources = [0, fd]
-    while True:
-        found, _, _ = select.select(sources, [], [])
-        if fd in found:
-            data = b""
-            # A terminal whose master is gone says EIO.
-            with suppress(OSError):
-                data = os.read(fd, 4096)
-            if not data:
-                return
-            os.write(1, data)
-        if 0 in found:
-            data = os.read(0, 4096)
-            if LEAVE in data:
-                os.write(fd, data.partition(LEAVE)[0])
-                return
-            if not data:
-                sources = [fd]
-                continue
-            os.write(fd, data)
-
-
 COMMANDS = {
     "create": Command(
         _create,
-        "create [-p] [-c] [-n] [-q] <[-f] ConfigFile> [key=value ...]",
+        "create [-c] [-d] [-e] [-F] [-i] [-n] [-p] [-q] [-V] [-A] "
+        "[[-f] ConfigFile] [key=value ...]",
         "Create a domain from config file <filename>",
-    ),
-    "console": Command(
-        _console,
-        "console [-t pv] [-n 0] <Domain>",
-        "Attach to domain's console",
     ),
 }

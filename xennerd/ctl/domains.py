@@ -135,8 +135,32 @@ def list_domains(places: Places) -> list[Domain]:
 
 
 def find_domain(places: Places, word: str) -> Domain:
-    """By number or by name. NoDomainError if there is none."""
-    return named(word, list_domains(places))
+    """By number or by name. NoDomainError if there is none. Only that one is
+    asked: another one's process may hang."""
+    for domid in list_domids(places.runtime_dir):
+        if word == str(domid):
+            with ExitStack() as stack:
+                names = _Names(places, stack)
+                domain = _look(places, domid, names, LockOwners())
+            if domain is not None:
+                return domain
+    if (domain := find_named(places, word)) is not None:
+        return domain
+    raise NoDomainError(word)
+
+
+def find_named(places: Places, name: str) -> Domain | None:
+    """The one that has this name. Those are asked too whose name their
+    processes alone know."""
+    with ExitStack() as stack:
+        names, owners = _Names(places, stack), LockOwners()
+        known = {d: names.of(d) for d in list_domids(places.runtime_dir)}
+        for domid in sorted(known, key=lambda domid: known[domid] != name):
+            if known[domid] in (name, ""):
+                domain = _look(places, domid, names, owners)
+                if domain is not None and domain.name == name:
+                    return domain
+    return None
 
 
 def named(word: str, domains: Sequence[Domain]) -> Domain:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from xenner.types import Domid
 from xenner.xlcfg import DomainConfig
@@ -20,19 +21,46 @@ _LIST_HEADER = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What `xl list` has besides."""
+
+    is_verbose: bool = False
+    has_context: bool = False
+    has_pool: bool = False
+    has_node: bool = False
+
+
 def list_lines(
-    domains: Iterable[Domain], *, is_verbose: bool = False
+    domains: Iterable[Domain], columns: Columns = Columns()
 ) -> Iterator[str]:
-    """`xl list`, `xl list -v`."""
-    extra = "   UUID                            Reason-Code\tSecurity Label"
-    yield _LIST_HEADER + (extra if is_verbose else "")
+    """`xl list`, -v, -Z, -c, -n. All guests are in one pool and on all nodes,
+    as far as anybody here knows."""
+    header = _LIST_HEADER
+    if columns.is_verbose:
+        header += (
+            "   UUID                            Reason-Code\tSecurity Label"
+        )
+    elif columns.has_context:
+        header += "   Security Label"
+    if columns.has_pool:
+        header += "         Cpupool"
+    if columns.has_node:
+        header += " NODE Affinity"
+    yield header
     for domain in domains:
         line = (
             f"{domain.name:<40} {domain.domid:5} {domain.memory_mib:5} "
             f"{len(domain.vcpus):5}     {domain.state}  {domain.cpu_s:8.1f}"
         )
-        if is_verbose:
+        if columns.is_verbose:
             line += f" {domain.handle} {'-':>16} {'-':>16}"
+        elif columns.has_context:
+            line += f" {'-':>16}"
+        if columns.has_pool:
+            line += f"{'Pool-0':>16}"
+        if columns.has_node:
+            line += " any node"
         yield line
 
 
@@ -57,7 +85,7 @@ def long_list(
                     "target_memkb": domain.memory_mib << 10,
                     **(_boot(config) if config else {}),
                 },
-                **(_devices(domain, config) if config else {}),
+                **(_devices(domain.handle, config) if config else {}),
             },
         }
         for domain in domains
@@ -75,9 +103,25 @@ def _boot(config: DomainConfig) -> dict[str, object]:
     }
 
 
-def _devices(domain: Domain, config: DomainConfig) -> dict[str, object]:
+def planned_config(config: DomainConfig, handle: str) -> dict[str, object]:
+    """The same of one that does not live: `xl create --dryrun`. Programs take
+    its name from a line of its own that ends with a comma."""
+    return {
+        "c_info": {"type": "pv", "name": config.name, "uuid": handle},
+        "b_info": {
+            "max_vcpus": config.max_vcpus,
+            "avail_vcpus": list(range(config.nr_vcpus)),
+            "max_memkb": config.maxmem_mib << 10,
+            "target_memkb": config.memory_mib << 10,
+            **_boot(config),
+        },
+        **_devices(handle, config),
+    }
+
+
+def _devices(handle: str, config: DomainConfig) -> dict[str, object]:
     """Of libxl_domain_config."""
-    seed = uuid.UUID(domain.handle).bytes if domain.handle else b""
+    seed = uuid.UUID(handle).bytes if handle else b""
     return {
         "disks": [
             {
@@ -143,6 +187,35 @@ def uptime_lines(domains: Iterable[Domain]) -> Iterator[str]:
     yield f"{'Name':<33} {'ID':>4} Uptime"
     for domain in domains:
         yield f"{domain.name:<33} {domain.domid:4} {duration(domain.uptime_s)}"
+
+
+def short_uptime_lines(domains: Iterable[Domain], now: str) -> Iterator[str]:
+    """`xl uptime -s`; `now` is the time of day."""
+    for domain in domains:
+        # Without the seconds.
+        up = duration(domain.uptime_s).rpartition(":")[0]
+        yield f" {now} up {up}, {domain.name} ({domain.domid})"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A NUMA node of the host."""
+
+    number: int
+    memory_mib: int
+    free_mib: int
+    distances: tuple[int, ...]
+
+
+def numa_lines(nodes: Iterable[Node]) -> Iterator[str]:
+    """`xl info -n`."""
+    yield f"{'numa_info':<22} :"
+    yield "node:    memsize    memfree    distances"
+    for node in nodes:
+        yield (
+            f"{node.number:4}:    {node.memory_mib:6}     {node.free_mib:6}"
+            f"      {','.join(map(str, node.distances))}"
+        )
 
 
 def info_lines(facts: Mapping[str, object]) -> Iterator[str]:

@@ -208,7 +208,7 @@ def _devids(store: Xenstore, domain: Domain, kind: str) -> set[int]:
 
 def _detach(name: str, words: Sequence[str]) -> tuple[Domain, str, bool]:
     parser = parser_of(name)
-    parser.add_argument("--force", action="store_true")
+    parser.add_argument("-f", "--force", action="store_true")
     parser.add_argument("domain")
     parser.add_argument("device")
     arguments = parser.parse_args(words)
@@ -254,7 +254,7 @@ COMMANDS = {
     ),
     "block-detach": Command(
         _block_detach,
-        "block-detach [--force] <Domain> <DevId>",
+        "block-detach [-f|--force] <Domain> <DevId>",
         "Destroy a domain's virtual block device",
     ),
     "network-attach": Command(
@@ -264,7 +264,7 @@ COMMANDS = {
     ),
     "network-detach": Command(
         _network_detach,
-        "network-detach [--force] <Domain> <DevId|mac>",
+        "network-detach [-f|--force] <Domain> <DevId|mac>",
         "Destroy a domain's virtual network device",
     ),
 }

@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -77,7 +78,11 @@ def _print_json(value: object) -> int:
 def _list(words: Sequence[str]) -> int:
     parser = _parser("list", domains="?")
     parser.add_argument("-l", "--long", action="store_true")
-    parser.add_argument("-v", "--verbose", action="store_true")
+    for short, long in (
+        *(("-v", "--verbose"), ("-Z", "--context")),
+        *(("-c", "--cpupool"), ("-n", "--numa")),
+    ):
+        parser.add_argument(short, long, action="store_true")
     arguments = parser.parse_args(words)
     chosen = _chosen([arguments.domain] if arguments.domain else [])
     for domain in chosen:
@@ -94,7 +99,13 @@ def _list(words: Sequence[str]) -> int:
         return _print_json(
             [{**asdict(domain), "state": domain.state} for domain in chosen]
         )
-    return _print(formats.list_lines(chosen, is_verbose=arguments.verbose))
+    columns = formats.Columns(
+        is_verbose=arguments.verbose,
+        has_context=arguments.context,
+        has_pool=arguments.cpupool,
+        has_node=arguments.numa,
+    )
+    return _print(formats.list_lines(chosen, columns))
 
 
 def _configs(domids: Iterable[Domid]) -> Iterator[tuple[Domid, DomainConfig]]:
@@ -148,10 +159,15 @@ def _domname(words: Sequence[str]) -> int:
 
 
 def _uptime(words: Sequence[str]) -> int:
-    arguments = _parser("uptime", domains="*").parse_args(words)
+    parser = _parser("uptime", domains="*")
+    parser.add_argument("-s", dest="is_short", action="store_true")
+    arguments = parser.parse_args(words)
     chosen = _chosen(arguments.domain)
     if arguments.json:
         return _print_json({d.name: d.uptime_s for d in chosen})
+    if arguments.is_short:
+        now = time.strftime("%H:%M:%S")
+        return _print(formats.short_uptime_lines(chosen, now))
     return _print(formats.uptime_lines(chosen))
 
 
@@ -166,11 +182,30 @@ def _vcpu_list(words: Sequence[str]) -> int:
 
 
 def _info(words: Sequence[str]) -> int:
-    arguments = _parser("info").parse_args(words)
+    parser = _parser("info")
+    parser.add_argument("-n", "--numa", action="store_true")
+    arguments = parser.parse_args(words)
     facts = host_facts(list_domains(_places()))
     if arguments.json:
         return _print_json(facts)
-    return _print(formats.info_lines(facts))
+    _print(formats.info_lines(facts))
+    return _print(formats.numa_lines(_nodes())) if arguments.numa else 0
+
+
+def _nodes() -> Iterator[formats.Node]:
+    """Of /sys/devices/system/node, in their order."""
+    top = Path("/sys/devices/system/node")
+    numbers = [int(path.name[4:]) for path in top.glob("node[0-9]*")]
+    for number in sorted(numbers):
+        path = top / f"node{number}"
+        text = (path / "meminfo").read_text().replace(f"Node {number} ", "")
+        distances = (path / "distance").read_text().split()
+        yield formats.Node(
+            number,
+            memory_mib(text, "MemTotal"),
+            memory_mib(text, "MemFree"),
+            tuple(map(int, distances)),
+        )
 
 
 def host_facts(domains: Sequence[Domain]) -> dict[str, object]:
@@ -289,7 +324,8 @@ def _device_list(name: str, kind: str, words: Sequence[str]) -> int:
 COMMANDS = {
     "list": Command(
         _list,
-        "list [-l|--long] [-v|--verbose] [--json] [Domain]",
+        "list [-l|--long] [-v|--verbose] [-Z|--context] [-c|--cpupool] "
+        "[-n|--numa] [--json] [Domain]",
         "List information about all/some domains",
     ),
     "domid": Command(
@@ -298,9 +334,13 @@ COMMANDS = {
     "domname": Command(
         _domname, "domname <DomainId>", "Convert a domain id to domain name"
     ),
-    "info": Command(_info, "info [--json]", "Get information about the host"),
+    "info": Command(
+        _info, "info [-n|--numa] [--json]", "Get information about the host"
+    ),
     "uptime": Command(
-        _uptime, "uptime [--json] [Domain, ...]", "Print uptime for domains"
+        _uptime,
+        "uptime [-s] [--json] [Domain, ...]",
+        "Print uptime for domains",
     ),
     "vcpu-list": Command(
         _vcpu_list,

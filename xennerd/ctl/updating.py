@@ -13,7 +13,7 @@ from xenner.errors import HostError
 from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.ctl.acting import parse_mib
 from xennerd.ctl.command import Command, parser_of
-from xennerd.ctl.creating import from_here
+from xennerd.ctl.creating import from_here, source_of
 from xennerd.ctl.domains import Places, find_domain, monitor_path
 from xennerd.ctl.files import warn
 from xennerd.domainfile import config_of, read_text
@@ -53,19 +53,14 @@ def _config_update(words: Sequence[str]) -> int:
     parser.add_argument("-f", "--defconfig", help="the file, by an option")
     parser.add_argument("-d", "--debug", action="store_true")
     parser.add_argument("domain")
-    parser.add_argument("file", nargs="?")
-    parser.add_argument("settings", nargs="*", metavar="key=value")
+    parser.add_argument("words", nargs="*", metavar="file | key=value")
     arguments = parser.parse_args(words)
-    settings = list(arguments.settings)
-    if arguments.defconfig and arguments.file:
-        settings.insert(0, arguments.file)
-    file = arguments.defconfig or arguments.file
-    if not file:
-        parser.error("which file?")
+    source = source_of(
+        arguments.words, defconfig=arguments.defconfig, parser=parser
+    )
     places = Places.of(os.environ)
     domain = find_domain(places, arguments.domain)
-    extra = "\n".join(settings)
-    path = Path(file).absolute()
+    extra, path = source.settings, source.file.absolute()
     text = read_text(path)
     config = config_of(text, path, extra=extra)
     warn(config)
@@ -74,7 +69,7 @@ def _config_update(words: Sequence[str]) -> int:
     def updated(record: Record) -> Record:
         if config.name != record.name:
             raise HostError(
-                f"{file} is of {config.name!r}, not of {record.name!r}"
+                f"{source.file} is of {config.name!r}, not of {record.name!r}"
             )
         # As libxl's: the file is all, with what was plugged in or without.
         return replace(

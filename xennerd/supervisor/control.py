@@ -119,7 +119,8 @@ class Control(Commands):
         for record in domains.records():
             if record.name == order.name and domains.is_alive(record):
                 return _described(record, is_alive=True)
-        raise QmpError(f"{order.name} has started and ended")
+        # It ran, and has ended by now.
+        return {**_described(_unknown(order), is_alive=False), "state": "ended"}
 
     async def _asked(self, arguments: dict[str, Any], caller: Caller) -> Any:
         """Only root can write into a unit's story: who is not has us tell,
@@ -151,7 +152,7 @@ def _checked_order(arguments: dict[str, Any]) -> Order:
     try:
         if text is None:
             text = read_text(file)
-        elif len(text.encode()) > MAX_BYTES:
+        elif len(text.encode(errors="surrogateescape")) > MAX_BYTES:
             raise QmpError(f"text: more than {MAX_BYTES >> 10} KiB")
         config = config_of(text, file, extra=settings)
     except ConfigError as error:
@@ -164,6 +165,13 @@ def _checked_order(arguments: dict[str, Any]) -> Order:
         is_paused=arguments.get("paused", False),
         text=text,
         handle=str(config.handle or ""),
+    )
+
+
+def _unknown(order: Order) -> Record:
+    """Of a domain that is gone: what was asked for, and no number."""
+    return Record(
+        Domid(0), order.name, order.handle, str(order.file), order.settings
     )
 
 

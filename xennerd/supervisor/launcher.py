@@ -22,6 +22,8 @@ from typing import Protocol
 
 from xenner.errors import ConfigError, HostError
 from xenner.types import Domid
+from xenner.unitname import escaped
+from xennerd.domainfile import read_text
 from xennerd.records import Record, list_records
 from xennerd.supervisor.programs import Places
 from xennerd.units.manager import Units, instance_of, is_instance
@@ -93,7 +95,7 @@ class ByHand:
             output = stack.enter_context(log.open("ab"))
             begin = output.tell()
             given = stack.enter_context(TemporaryFile())
-            given.write((order.text or "").encode())
+            given.write((order.text or "").encode(errors="surrogateescape"))
             given.seek(0)
             child = subprocess.Popen(
                 [str(word) for word in self._words(order)],
@@ -263,18 +265,19 @@ class BySystemd:
         is_known = order.file.parent in known and order.file.suffix == ".cfg"
         if is_known and not order.settings:
             return order.file.stem
-        if not is_instance(order.name):
+        name = escaped(order.name)
+        if not is_instance(name):
             raise HostError(f"{order.name}: no unit can have such a name")
-        taken = self._config_dir / f"{order.name}.cfg"
+        taken = self._config_dir / f"{name}.cfg"
         if taken.exists():
             raise HostError(
-                f"xenner@{order.name} is the guest of {taken}",
+                f"xenner@{name} is the guest of {taken}",
                 "give this one another name",
             )
         text = order.text
         if text is None:
-            text = order.file.read_text(errors="replace")
-        instance = self._free_instance(order.name)
+            text = read_text(order.file)
+        instance = self._free_instance(name)
         self._write(
             self._own_dir / f"{instance}.cfg",
             f"{text}\n{order.settings}\n",
@@ -287,7 +290,7 @@ class BySystemd:
         taken = {
             instance_of(record.unit)
             for record in list_records(self._runtime_dir)
-            if not record.end and record.name != name
+            if not record.end and escaped(record.name) != name
         }
         numbered = (f"{name}.{number}" for number in count(2))
         return next(
@@ -300,6 +303,6 @@ class BySystemd:
     def _write(self, path: Path, text: str) -> None:
         try:
             path.parent.mkdir(mode=0o755, exist_ok=True)
-            path.write_text(text)
+            path.write_text(text, errors="surrogateescape")
         except OSError as error:
             raise HostError(f"{path}: {error.strerror}") from error

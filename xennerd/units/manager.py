@@ -10,8 +10,11 @@ from typing import NamedTuple, Protocol
 from xenner.errors import HostError
 from xennerd.journal import Line, Subject, tell
 
-# systemd.unit(5), but for what has to be escaped.
-_INSTANCE = re.compile(r"[A-Za-z0-9_.:][A-Za-z0-9_.:-]*")
+# systemd.unit(5); all else is escaped (unitname.py).
+_ESCAPED = r"\\x[0-9a-f]{2}"
+_INSTANCE = re.compile(
+    rf"(?:[A-Za-z0-9_.:]|{_ESCAPED})(?:[A-Za-z0-9_.:-]|{_ESCAPED})*"
+)
 _PREFIX, _SUFFIX = "xenner@", ".service"
 
 

@@ -40,7 +40,8 @@ def test_bridge_route_and_script() -> None:
         networks=(IPv4Network("10.0.0.1"), IPv6Network("fd00:7::/64")),
     )
     # A script renames it by itself, as Xen's do.
-    nodes = {"script": "/opt/vif-mine", "bridge": "b", "gatewaydev": "eth0"}
+    nodes = {"script": "/opt/vif-mine", "gatewaydev": "eth0"}
+    nodes["bridge"] = "ovsbr0.100:200"
     nodes["vifname"] = "web0"
     assert read_wishes(nodes.get, PATH) == Wishes(
         "vif7.2", script="/opt/vif-mine", netdev="eth0", later_name="web0"

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xenner.errors import ConfigError
-from xenner.xlcfg import Action, DomainConfig, parse_config, parse_cpus
+from xenner.xlcfg import Action, DomainConfig, check_name, parse_config
+from xenner.xlcpus import Cpus, HostCpus, parse_cpus
+from xenner.xlsyntax import quoted
 
 DOMAINS = Path(__file__).parent / "domains"
 FILES = sorted(DOMAINS.glob("*.cfg"))
@@ -21,8 +23,8 @@ def shown(config: DomainConfig) -> Iterator[str]:
         value = getattr(config, field.name)
         if isinstance(value, Action):
             value = str(value)
-        if isinstance(value, frozenset):
-            value = sorted(value)
+        if isinstance(value, Cpus):
+            value = list(value.lists)
         if not isinstance(value, tuple):
             yield f"{field.name}={value!r}"
     for disk in config.disks:
@@ -72,12 +74,86 @@ def test_a_file_without_a_name_may_have_one_from_elsewhere() -> None:
     assert parse_config(MINIMAL, file="f", default_name="7").name == "a"
 
 
-def test_cpus_of_all() -> None:
-    assert parse_cpus("all") is None
-    assert parse_cpus("0-3,^1") == frozenset({0, 2, 3})
-    for text in ("", "node:0", "^1", "x"):
-        with pytest.raises(ValueError):
-            parse_cpus(text)
+HOST = HostCpus(
+    frozenset(range(8)), {0: frozenset(range(4)), 1: frozenset(range(4, 8))}
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("0-3,^1", {0, 2, 3}),
+        ("all,^0", {1, 2, 3, 4, 5, 6, 7}),
+        ("^0,all", None),
+        ("0,all", None),
+        ("node:1", {4, 5, 6, 7}),
+        ("nodes:0-1,^node:0,1", {1, 4, 5, 6, 7}),
+        ("nodes:0,^3", {0, 1, 2}),
+        ("all,^nodes:1,^0-1", {2, 3}),
+        ("node:all", None),
+        (" 2 , 3 ", {2, 3}),
+        ("7-9", {7}),
+        ("1,node:5", {1}),
+    ],
+)
+def test_lists_of_cpus(text: str, wanted: set[int] | None) -> None:
+    """xl.cfg(5), cpus; what the host has not is passed over."""
+    found = Cpus((text,)).on(HOST)
+    assert found == (None if wanted is None else frozenset(wanted))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ",", "^1", "^node:0", "1,^1", "x", "^all", "^node:all", "3-1"]
+    + ["node", "1-", "node:", "10000", "nodes:1-0", "-1"],
+)
+def test_what_is_no_list_of_cpus(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_cpus(text)
+
+
+@pytest.mark.parametrize("text", ["8", "all,^0-7", "node:2", "node:0,^0-3"])
+def test_a_list_that_leaves_none_on_this_host(text: str) -> None:
+    with pytest.raises(ValueError, match="none of the CPUs"):
+        Cpus((text,)).on(HOST)
+
+
+def test_lists_for_each_vcpu_are_for_all() -> None:
+    assert Cpus(("0,^1", "1", "all,^0-5")).on(HOST) == frozenset({0, 1, 6, 7})
+    config = parse_config(
+        "name='a'\nkernel='/k'\ncpus=['all,^0', '0']", file="f"
+    )
+    assert config.cpus is not None
+    assert config.cpus.on(HOST) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["t~x", "web+1", "a@b", "it's", "-x", "\u00e4"]
+)
+def test_names_that_xl_takes(name: str) -> None:
+    check_name(name)
+    text = f"name={quoted(name)}\nkernel='/k'"
+    assert parse_config(text, file="f").name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("a/b", "part of a path"),
+        ("..", "part of a path"),
+        ("", "part of a path"),
+        ("a b", "a blank"),
+        ("a\tb", "a blank"),
+        ("a\u00a0b", "a blank"),
+        ("a\x7f", "a control character"),
+        ("\udc80", "a control character"),
+        ("~" * 51, "too long for a unit's"),
+        ("x" * 201, "too long for a unit's"),
+    ],
+)
+def test_names_that_could_not_be_found_again(name: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        check_name(name)
 
 
 _KEYS = st.sampled_from(

@@ -148,6 +148,18 @@ MAC = "00:16:3e:01:02:0a"
             "script=/etc/x y,vifname=web",
             Vif(0, script="/etc/x y", vifname="web"),
         ),
+        ("mac=00-16-3E-01-02-0A", Vif(0, mac=MAC)),
+        ("netdev=eth0,accel=no", Vif(0, gatewaydev="eth0")),
+        # What another script is given is that script's.
+        (
+            "bridge=ovsbr0.100:200,script=vif-openvswitch,ip=dhcp",
+            Vif(
+                0,
+                bridge="ovsbr0.100:200",
+                script="vif-openvswitch",
+                ips=("dhcp",),
+            ),
+        ),
         ("mtu=9000,devid=3,vlan=7", Vif(3, mtu=9000, vlan="7")),
         ("gatewaydev=eth0,backend=0", Vif(0, gatewaydev="eth0")),
         (
@@ -169,6 +181,9 @@ def test_what_an_interface_can_be(text: str, wanted: Vif) -> None:
         ("backend=net", "only domain 0"),
         ("ip=10.0.0", "not an address"),
         ("bridge=a/b", "name of a network device"),
+        ("bridge=a:5,script=/x/vif-bridge", "name of a network device"),
+        ("mac=00163e010203", "six pairs"),
+        ("mac=00::16:3e:01:02", "six pairs"),
         ("vifname=waytoolongforadevice", "name of a network device"),
         ("vifname=web%d", "name of a network device"),
         ("rate=fast", "as 10Mb/s"),

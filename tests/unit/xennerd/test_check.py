@@ -54,7 +54,7 @@ def test_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ("content", "complaint"),
     [
         (b"name='web'\nmemory=", ":2: a value"),
-        (b"\xff", ": not a text file (UTF-8)"),
+        (b"\xff", ":1: "),
         (None, ": No such file or directory"),
     ],
 )

@@ -8,20 +8,27 @@ import subprocess
 import sys
 import tty
 
+import pytest
+
 _PROGRAM = """
 import os, sys
-from xennerd.ctl.creating import pump
-pump(os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY))
+from xennerd.ctl.console import _key, pump
+pump(os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY), _key(sys.argv[2]))
 """
 
 
-def test_what_is_typed_before_the_leave_key_is_the_guest_s() -> None:
+@pytest.mark.parametrize(
+    ("key", "typed"), [("^]", b"\x1d"), ("^a", b"\x01"), ("~", b"~")]
+)
+def test_what_is_typed_before_the_leave_key_is_the_guest_s(
+    key: str, typed: bytes
+) -> None:
     ours, theirs = os.openpty()
     tty.setraw(theirs)
     try:
         subprocess.run(
-            [sys.executable, "-c", _PROGRAM, os.ttyname(theirs)],
-            input=b"sync\n\x1drest",
+            [sys.executable, "-c", _PROGRAM, os.ttyname(theirs), key],
+            input=b"sync\n" + typed + b"rest",
             stdout=subprocess.DEVNULL,
             check=True,
         )

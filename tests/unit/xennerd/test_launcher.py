@@ -203,10 +203,28 @@ def test_settings_make_it_another_one(rig: Rig) -> None:
     assert rig.started() == ["start xenner@web.service"]
 
 
-@pytest.mark.parametrize("name", ["a b", "../x", "-a", "a@b", ""])
-def test_a_name_that_no_unit_has(rig: Rig, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "instance"),
+    [
+        ("t~x", "t\\x7ex"),
+        ("-a", "\\x2da"),
+        (".a", "\\x2ea"),
+        ("a@b", "a\\x40b"),
+        ("a\\b", "a\\x5cb"),
+        ("\u00e4", "\\xc3\\xa4"),
+        ("web-2.x", "web-2.x"),
+    ],
+)
+def test_any_name_is_a_unit_s(rig: Rig, name: str, instance: str) -> None:
+    """As systemd-escape(1) has it, but for hyphens."""
+    rig.launcher.start(Order(name, rig.file("a.cfg")))
+    assert rig.started() == [f"start xenner@{instance}.service"]
+    assert (rig.directory / f"run/config/{instance}.cfg").exists()
+
+
+def test_no_name_is_no_unit_s(rig: Rig) -> None:
     with pytest.raises(HostError, match="no unit can have such a name"):
-        rig.launcher.start(Order(name, rig.file("a.cfg")))
+        rig.launcher.start(Order("", rig.file("a.cfg")))
 
 
 def test_a_name_that_is_anothers(rig: Rig) -> None:

@@ -8,8 +8,11 @@ import pytest
 
 from xenner.types import ShutdownReason
 from xenner.xlcfg import Action, DomainConfig, parse_config
+from xenner.xlcpus import HostCpus
 from xennerd.limits import limit_properties, without_limits
 from xennerd.policy import Verdict, action_for, last_starts, verdict_for
+
+HOST = HostCpus(frozenset(range(8)), {0: frozenset(range(8))})
 
 
 def config(more: str = "") -> DomainConfig:
@@ -110,7 +113,7 @@ def test_limits_that_only_a_unit_has() -> None:
 
 
 def test_limits() -> None:
-    assert limit_properties(config("memory=320")) == {
+    assert limit_properties(config("memory=320"), HOST) == {
         "CPUWeight": "100",
         "CPUQuota": "",
         "IOWeight": "100",
@@ -119,9 +122,12 @@ def test_limits() -> None:
         "MemorySwapMax": "0",
     }
     given = config("cpu_weight=1;io_weight=7;cap=50;cpus='0-2,^1'")
-    properties = limit_properties(given)
+    properties = limit_properties(given, HOST)
     assert properties["CPUWeight"] == "1"
     assert properties["CPUQuota"] == "50%"
     assert properties["IOWeight"] == "7"
     assert properties["AllowedCPUs"] == "0,2"
-    assert limit_properties(config("cpu_weight=65535"))["CPUWeight"] == "10000"
+    assert (
+        limit_properties(config("cpu_weight=65535"), HOST)["CPUWeight"]
+        == "10000"
+    )

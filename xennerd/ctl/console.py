@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""console: the caller's terminal is the guest's."""
+
+from __future__ import annotations
+
+import os
+import select
+import termios
+import tty
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+
+from xenner.errors import ConfigError, HostError
+from xennerd.ctl.command import Command, parser_of
+from xennerd.ctl.domains import Domain, Places, find_domain
+from xennerd.records import read_record
+from xennerd.vm.escape import LEAVE
+
+
+def _console(words: Sequence[str]) -> int:
+    parser = parser_of("console")
+    parser.add_argument("-t", dest="kind", choices=["pv"], default="pv")
+    parser.add_argument("-n", dest="number", type=int, default=0)
+    parser.add_argument("-e", dest="leave", default="^]", help="to leave it")
+    parser.add_argument("domain")
+    places = Places.of(os.environ)
+    arguments = parser.parse_args(words)
+    leave = _key(arguments.leave)
+    attach(places, find_domain(places, arguments.domain), leave=leave)
+    return 0
+
+
+def _key(text: str) -> bytes:
+    """`^]` or one character. ConfigError."""
+    if len(text) == 2 and text[0] == "^" and "@" <= text[1].upper() <= "_":
+        return bytes([ord(text[1].upper()) & 0x1F])
+    if len(text) != 1 or not text.isascii():
+        raise ConfigError(f"-e {text!r}: as ^] or one character")
+    return text.encode()
+
+
+def attach(
+    places: Places,
+    domain: Domain,
+    when_open: Callable[[], object] = lambda: None,
+    *,
+    leave: bytes = LEAVE,
+) -> None:
+    """The caller's terminal is the guest's until `leave` or its end. Of a dead
+    one there is only what it wrote last. HostError."""
+    if domain.end:
+        record = read_record(places.runtime_dir, domain.domid)
+        os.write(1, record.last_words.encode("latin-1") if record else b"")
+        return
+    path = places.runtime_dir / f"console.{domain.domid}"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NOCTTY)
+    except OSError as error:
+        raise HostError(f"console {path}: {error.strerror}") from error
+    with ExitStack() as stack:
+        stack.callback(os.close, fd)
+        tty.setraw(fd)
+        when_open()
+        if os.isatty(0):
+            before = termios.tcgetattr(0)
+            stack.callback(termios.tcsetattr, 0, termios.TCSANOW, before)
+            tty.setraw(0)
+        pump(fd, leave)
+
+
+def pump(fd: int, leave: bytes) -> None:
+    """Between standard input and output and a terminal, until `leave` or its
+    end."""
+    sources = [0, fd]
+    while True:
+        found, _, _ = select.select(sources, [], [])
+        if fd in found:
+            data = b""
+            # A terminal whose master is gone says EIO.
+            with suppress(OSError):
+                data = os.read(fd, 4096)
+            if not data:
+                return
+            os.write(1, data)
+        if 0 in found:
+            data = os.read(0, 4096)
+            if leave in data:
+                os.write(fd, data.partition(leave)[0])
+                return
+            if not data:
+                sources = [fd]
+                continue
+            os.write(fd, data)
+
+
+COMMANDS = {
+    "console": Command(
+        _console,
+        "console [-t pv] [-n 0] [-e escape] <Domain>",
+        "Attach to domain's console",
+    ),
+}
