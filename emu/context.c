@@ -16,7 +16,12 @@ static bool is_sane(const struct vcpu_guest_context *c)
     }
     if (c->debugreg[6] >> 32 || c->debugreg[7] >> 32)
         return false;
-    return canonical(c->user_regs.rip) && canonical(c->event_callback_eip) &&
+    /* There must be a root to run it under. */
+    if (!(c->flags & VGCF_in_kernel) && !c->ctrlreg[1])
+        return false;
+    return canonical(c->user_regs.rip) && canonical(c->user_regs.rsp) &&
+           canonical(c->kernel_sp) && canonical(c->ldt_base) &&
+           !in_hole(c->ldt_base) && canonical(c->event_callback_eip) &&
            canonical(c->failsafe_callback_eip) &&
            canonical(c->syscall_callback_eip) && canonical(c->fs_base) &&
            canonical(c->gs_base_kernel) && canonical(c->gs_base_user) &&
