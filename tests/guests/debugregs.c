@@ -151,6 +151,8 @@ static void in_byte(uint16_t port)
 static void test_ports(void)
 {
     struct physdev_set_iopl iopl = {.iopl = 1};
+    uint8_t bytes[3], *to = bytes;
+    uint64_t count = sizeof(bytes);
 
     if (software_kvm()) {
         skip("breakpoints on ports", "a software KVM has none");
@@ -170,6 +172,12 @@ static void test_ports(void)
     check_eq("DR6 says which", get(6) & 15, 2);
     in_byte(0x3fa);
     check(!caught.taken, "not for the next port", "vector %u", caught.vector);
+    set(6, 0);
+    PROBE_OP("rep insb", : "+D"(to), "+c"(count) : "d"(0x3f8));
+    check(caught.taken && caught.vector == X86_DB && caught.rip == probe_rip,
+          "rep ins stops between two", "vector %u at 0x%lx", caught.vector,
+          caught.rip);
+    check_eq("after the first", caught.regs.rcx, 2);
     check_rc("clear DR7", set(7, DR7_IO_1(1)), 0);
     in_byte(0x3f8);
     check(!caught.taken, "not when it is off", "vector %u", caught.vector);
