@@ -5,6 +5,28 @@
 /* mmu_update: ptr's low bits, public/xen.h. */
 #define UPDATE_TYPE(ptr) ((ptr)&3)
 
+/*
+ * Where AMD's chipsets have the register of reset reasons. Linux reads it from
+ * 6.16 on, in every domain on a Zen processor, and does not look whether it
+ * could be mapped (arch/x86/kernel/cpu/amd.c): where Xen refuses, it oopses.
+ * Here its page can be read, as a bus on which nobody answers; Linux knows
+ * that value as none.
+ */
+#define RESET_REASON_MFN 0xfed80UL
+
+static const uint8_t nobody[PAGE_SIZE]
+    __attribute__((aligned(PAGE_SIZE))) = {[0 ... PAGE_SIZE - 1] = 0xff};
+
+#define NOBODY_MFN (((uint64_t)nobody - DIRECTMAP_VIRT) >> PAGE_SHIFT)
+
+static uint64_t without_device(uint64_t entry)
+{
+    if (!(entry & PTE_P) || PTE_MFN(entry) != RESET_REASON_MFN)
+        return entry;
+    entry &= ~(uint64_t)PTE_RW;
+    return entry ^ (RESET_REASON_MFN ^ NOBODY_MFN) << PAGE_SHIFT;
+}
+
 /* May the guest map this machine page? */
 static bool mappable(uint64_t entry)
 {
@@ -12,7 +34,7 @@ static bool mappable(uint64_t entry)
 
     if (!(entry & PTE_P) || mfn_guest(mfn))
         return true;
-    return mfn == SHARED_INFO_GPA >> PAGE_SHIFT ||
+    return mfn == NOBODY_MFN || mfn == SHARED_INFO_GPA >> PAGE_SHIFT ||
            (mfn >= GRANT_FRAMES_GPA >> PAGE_SHIFT &&
             mfn < (GRANT_FRAMES_GPA + GRANT_FRAMES_BYTES) >> PAGE_SHIFT);
 }
@@ -35,6 +57,7 @@ uint64_t exchange_entry(uint64_t *e, uint64_t value, bool preserve_ad)
 /* An entry of an L1 table, or of a page that is not in use as a table. */
 static int write_entry(uint64_t *e, uint64_t value, bool preserve_ad)
 {
+    value = without_device(value);
     if (!mappable(value))
         return -XEN_EINVAL;
     if (preserve_ad) {

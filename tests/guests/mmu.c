@@ -110,6 +110,29 @@ static void test_mmu_update(void)
           "accepted");
 }
 
+/* Devices are not the guest's; one page of theirs reads as if nobody were
+ * there, for the sake of Linux (emu/mmu_update.c). */
+static void test_devices(void)
+{
+    uint64_t *entry = pte_of(window_va(), 1), before = *entry;
+
+    check_rc("AMD's reset reasons can be mapped",
+             CALL(update_va_mapping, window, 0xfed80UL << 12 | PTE_KERNEL,
+                  UVMF_INVLPG | UVMF_LOCAL),
+             0);
+    check_eq("and read as none", *(volatile uint32_t *)(window + 0x3c0), ~0U);
+    PROBE_OP("movl $1, (%0)", : : "r"(window));
+    check_trap("but not be written", X86_PF, PF_W | PF_P);
+    check_eq("the entry can be written back",
+             (uint64_t)mmu_write(entry, *entry, MMU_NORMAL_PT_UPDATE), 0);
+    check(CALL(update_va_mapping, window, 0xfee00UL << 12 | PTE_KERNEL,
+               UVMF_INVLPG | UVMF_LOCAL) < 0,
+          "the LAPIC cannot", "accepted");
+    check_rc("back",
+             CALL(update_va_mapping, window, before, UVMF_INVLPG | UVMF_LOCAL),
+             0);
+}
+
 static void test_machphys(void)
 {
     uint64_t mfn = mfn_of(red), pfn = m2p[mfn];
@@ -254,6 +277,7 @@ void guest_main(void)
     memset(green, 'g', sizeof(green));
     test_update_va_mapping();
     test_mmu_update();
+    test_devices();
     test_machphys();
     test_first_tables();
     test_new_tables();
