@@ -528,4 +528,10 @@ hypercall_fn do_set_trap_table, do_mmu_update, do_set_gdt, do_stack_switch,
     do_callback_op, do_event_channel_op, do_physdev_op,
     do_event_channel_op_compat, do_physdev_op_compat, do_nmi_op;
 
+/* toolstack.c */
+hypercall_fn do_platform_op, do_sysctl, do_domctl, do_hvm_op, do_dm_op,
+    do_xenpmu_op, do_refused;
+int64_t refuse_memory_op(uint64_t cmd, uint64_t arg);
+int64_t refuse_physdev_op(uint64_t cmd, uint64_t arg);
+
 #endif

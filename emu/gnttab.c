@@ -197,6 +197,52 @@ static int copy(uint64_t list, uint32_t count)
     return 0;
 }
 
+/* --- what is not offered ------------------------------------------------------ */
+
+/*
+ * Nothing of another domain's can be mapped here, so that there is no handle
+ * either. Each of the list is told, as Xen does.
+ */
+static int refuse_each(uint64_t list, uint32_t count, uint64_t op_bytes,
+                       uint64_t status_offset, int16_t status)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t at = list + i * op_bytes + status_offset;
+
+        if (copy_to_guest(at, &status, sizeof(status)))
+            return -XEN_EFAULT;
+    }
+    return 0;
+}
+
+#define REFUSE_EACH(list, count, type, why) \
+    refuse_each(list, count, sizeof(type), offsetof(type, status), why)
+
+static int64_t refuse(uint64_t cmd, uint64_t list, uint32_t count)
+{
+    switch (cmd) {
+    case GNTTABOP_map_grant_ref:
+        return REFUSE_EACH(list, count, struct gnttab_map_grant_ref,
+                           GNTST_bad_domain);
+    case GNTTABOP_unmap_grant_ref:
+        return REFUSE_EACH(list, count, struct gnttab_unmap_grant_ref,
+                           GNTST_bad_handle);
+    case GNTTABOP_unmap_and_replace:
+        return REFUSE_EACH(list, count, struct gnttab_unmap_and_replace,
+                           GNTST_bad_handle);
+    case GNTTABOP_transfer:
+        return REFUSE_EACH(list, count, struct gnttab_transfer,
+                           GNTST_bad_domain);
+    case GNTTABOP_get_status_frames: /* version 2's */
+        if (count != 1)
+            return -XEN_EINVAL;
+        return REFUSE_EACH(list, count, struct gnttab_get_status_frames,
+                           GNTST_general_error);
+    default:
+        return -XEN_ENOSYS;
+    }
+}
+
 int64_t do_grant_table_op(struct vcpu *v, uint64_t cmd, uint64_t arg,
                           uint64_t count, uint64_t a4, uint64_t a5)
 {
@@ -209,7 +255,7 @@ int64_t do_grant_table_op(struct vcpu *v, uint64_t cmd, uint64_t arg,
         return copy(arg, (uint32_t)count);
     if (cmd != GNTTABOP_setup_table && cmd != GNTTABOP_query_size &&
         cmd != GNTTABOP_set_version && cmd != GNTTABOP_get_version)
-        return -XEN_ENOSYS;
+        return refuse(cmd, arg, (uint32_t)count);
     if (count != 1)
         return -XEN_EINVAL;
     switch (cmd) {

@@ -257,6 +257,6 @@ int64_t do_memory_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
     case XENMEM_machphys_mapping:
         return machphys_mapping(arg);
     default:
-        return -XEN_ENOSYS;
+        return refuse_memory_op(cmd & 0x3f, arg);
     }
 }

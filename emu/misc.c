@@ -77,7 +77,7 @@ int64_t do_physdev_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
         v->iobitmap_ports = bitmap.nr_ports;
         return 0;
     default:
-        return -XEN_ENOSYS;
+        return refuse_physdev_op(cmd, arg);
     }
 }
 

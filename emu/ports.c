@@ -256,6 +256,7 @@ union argument {
     struct evtchn_status status;
     struct evtchn_alloc_unbound alloc_unbound;
     struct evtchn_bind_ipi bind_ipi;
+    struct evtchn_bind_pirq bind_pirq;
     struct evtchn_bind_vcpu bind_vcpu;
     struct evtchn_unmask unmask;
     struct evtchn_reset reset;
@@ -368,6 +369,9 @@ int64_t do_event_channel_op(struct vcpu *v, uint64_t cmd, uint64_t arg,
     int rc;
 
     (void)a3, (void)a4, (void)a5;
+    if (cmd == EVTCHNOP_bind_pirq) /* no interrupt is this domain's */
+        return copy_from_guest(&op, arg, sizeof(op.bind_pirq)) ? -XEN_EFAULT
+                                                               : -XEN_EPERM;
     if (cmd >= ARRAY_SIZE(argument_bytes) || !argument_bytes[cmd])
         return -XEN_ENOSYS;
     if (copy_from_guest(&op, arg, argument_bytes[cmd]))

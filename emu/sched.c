@@ -108,6 +108,17 @@ static int64_t watchdog(struct vcpu *v, uint64_t arg)
     return v->pub.request.result;
 }
 
+/* For who controls another domain: none is this one's. */
+static int remote_shutdown(uint64_t arg)
+{
+    struct sched_remote_shutdown r;
+
+    if (copy_from_guest(&r, arg, sizeof(r)))
+        return -XEN_EFAULT;
+    return r.domain_id && r.domain_id != shared->domid ? -XEN_ESRCH
+                                                       : -XEN_EPERM;
+}
+
 int64_t do_sched_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
                     uint64_t a4, uint64_t a5)
 {
@@ -128,6 +139,8 @@ int64_t do_sched_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
         return poll(v, arg);
     case SCHEDOP_shutdown_code:
         return 0; /* noted for a crash kernel elsewhere; nothing to note */
+    case SCHEDOP_remote_shutdown:
+        return remote_shutdown(arg);
     case SCHEDOP_watchdog:
         return watchdog(v, arg);
     case SCHEDOP_pin_override:

@@ -214,6 +214,8 @@ int64_t do_vcpu_op(struct vcpu *v, uint64_t cmd, uint64_t id, uint64_t arg,
     case VCPUOP_set_singleshot_timer:
     case VCPUOP_stop_singleshot_timer:
         return of == v ? own_op(v, cmd, arg) : -XEN_EINVAL;
+    case VCPUOP_get_physid: /* for domain 0's, where each is pinned */
+        return -XEN_EINVAL;
     default:
         return -XEN_ENOSYS;
     }

@@ -22,7 +22,7 @@ EMU = (
     "bounce callback console_io context control cpuid debugregs decode "
     "descriptor_tables evtchn gnttab hypercall io iret memory misc mm "
     "mmu_update mmuext msr page_type ports privop root_access sched "
-    "segments smp tick time vcpu version"
+    "segments smp tick time toolstack vcpu version"
 ).split()
 
 FLAGS = [
