@@ -3,9 +3,21 @@
  * GDT and LDT. The CPU needs them mapped whatever root is loaded, so each
  * vCPU has a window of 16 pages for each: 14 pages of the guest's GDT frames
  * and our own page with Xen's flat selectors, and the guest's LDT pages.
+ *
+ * Where the guest has no page, there is one of descriptors that are none: a
+ * user who names one of them gets #GP. LAR and the like, which kernels use on
+ * what a user had in a register, fault on a page that is missing.
  */
 #include "emu/emu.h"
 #include "emu/privileged.h"
+
+static const uint8_t no_descriptors[PAGE_SIZE]
+    __attribute__((aligned(PAGE_SIZE)));
+
+static uint64_t empty_page(void)
+{
+    return ((uint64_t)no_descriptors - DIRECTMAP_VIRT) | PTE_P | PTE_A;
+}
 
 static uint64_t *window_l1(unsigned int table_page, const struct vcpu *v)
 {
@@ -27,6 +39,7 @@ static void set_system_descriptor(uint64_t *d, uint64_t base, uint32_t limit,
 void init_gdt(struct vcpu *v)
 {
     uint64_t *l2 = machine(EMU_TABLES_GPA + EMU_TABLE_L2_WINDOWS * PAGE_SIZE);
+    uint64_t *l1 = window_l1(EMU_TABLE_L1_GDT, v);
     uint64_t gpa = (uint64_t)v->gdt - DIRECTMAP_VIRT;
 
     /* Selectors 0xe008 up: the order that public/arch-x86/xen-x86_64.h and
@@ -40,8 +53,12 @@ void init_gdt(struct vcpu *v)
     v->gdt[7] = 0x00cf9b000000ffff; /* e038 ring 0 code, 32-bit */
     set_system_descriptor(&v->gdt[8], (uint64_t)&v->tss, sizeof(v->tss) - 1,
                           0x9);
-    window_l1(EMU_TABLE_L1_GDT, v)[EMU_GDT_PAGES] =
-        gpa | PTE_P | PTE_RW | PTE_A | PTE_D;
+    /* Those of another vCPU may be the guest's already (set_context()). */
+    for (unsigned int i = 0; i < EMU_GDT_PAGES; i++) {
+        if (!l1[i])
+            l1[i] = empty_page();
+    }
+    l1[EMU_GDT_PAGES] = gpa | PTE_P | PTE_RW | PTE_A | PTE_D;
     /* The SYSCALL stubs' alias of the vCPU blocks, layout.h. */
     l2[2] = EMU_SHARED_GPA | PTE_P | PTE_RW | PTE_US | PTE_A | PTE_D | PTE_PS;
 }
@@ -56,7 +73,7 @@ int set_gdt_frames(struct vcpu *v, const uint64_t *mfns, unsigned int entries)
             return -XEN_EINVAL;
     }
     for (unsigned int i = 0; i < EMU_GDT_PAGES; i++) {
-        uint64_t e = 0;
+        uint64_t e = empty_page();
 
         if (i < pages)
             e = mfns[i] << PAGE_SHIFT | PTE_P | PTE_RW | PTE_A | PTE_D;
@@ -93,7 +110,7 @@ int set_ldt(struct vcpu *v, uint64_t base, uint64_t entries)
     for (unsigned int i = 0; i < 16; i++) {
         uint64_t *e = NULL;
 
-        l1[i] = 0;
+        l1[i] = empty_page();
         if (i * 512 < entries)
             e = walk(v->pub.kernel_cr3, base + i * PAGE_SIZE, 1);
         if (e && *e & PTE_P && mfn_guest(PTE_MFN(*e)))

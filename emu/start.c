@@ -194,6 +194,8 @@ static void init_cpu(struct vcpu *v)
     __asm__ volatile("lgdt %0" ::"m"(gdtr));
     __asm__ volatile("lidt %0" ::"m"(idtr));
     __asm__ volatile("ltr %0" ::"r"((uint16_t)EMU_TSS));
+    /* After a reset it has a limit and begins at 0 (SDM vol 3, table 10-1). */
+    __asm__ volatile("lldt %0" ::"r"((uint16_t)0));
 
     load_cr4(v);
 

@@ -210,8 +210,30 @@ static void test_gdt(void)
     __asm__ volatile("mov %0, %%es" ::"r"(0));
 }
 
+/* A selector for which the guest's tables have no page. */
+static void test_no_page(void)
+{
+    uint32_t access = 0x55;
+
+    PROBE_OP("mov %0, %%fs", : : "r"(0xdffb));
+    check_trap("no page of the GDT", X86_GP, 0xdff8);
+    PROBE_OP("lar %1, %0\n\tcmovnz %2, %0",
+             : "+r"(access)
+             : "r"(0xdffb), "r"(0));
+    check(!caught.taken && !access, "lar of it", "trap %u, access 0x%x",
+          caught.taken ? caught.vector : 0, access);
+}
+
+/* Nothing at all, even if a descriptor stands where a table at 0 would end. */
+static void test_no_ldt(const char *name)
+{
+    PROBE_OP("mov %0, %%fs", : : "r"(0x41e7));
+    check_trap(name, X86_GP, 0x41e4);
+}
+
 static void test_ldt(void)
 {
+    test_no_ldt("no LDT yet");
     ldt[3] = data_segment(0x2000);
     if (page_protect(ldt, false))
         panic("LDT page");
@@ -232,6 +254,7 @@ static void test_ldt(void)
         __asm__ volatile("mov %0, %%es" ::"r"(0));
     }
     check_rc("SET_LDT: none", mmuext(MMUEXT_SET_LDT, 0, 0), 0);
+    test_no_ldt("no LDT any more");
 }
 
 static void test_fpu(void)
@@ -258,6 +281,7 @@ void guest_main(void)
     test_fsgsbase();
     test_gdt();
     test_user_selectors();
+    test_no_page();
     test_ldt();
     test_fpu();
 }
