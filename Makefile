@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# The front door. What it does stands in tools/, demo/, bench/ and tests/.
+# The front door. What it does stands in tools/, demo/, bench/, soak/ and tests/.
 
 PYTHON = .venv/bin/python
 WHERE = machine
@@ -22,6 +22,9 @@ test: setup
 bench: setup
 	@$(PYTHON) -m bench $(BENCH)
 
+soak: setup
+	@$(PYTHON) -m soak $(PART) $(MINUTES)
+
 lab: setup
 	@$(PYTHON) -m lab shell --where $(WHERE)
 
@@ -36,4 +39,4 @@ install:
 deb:
 	@tools/deb
 
-.PHONY: help setup demo check test bench lab lab-run install deb
+.PHONY: help setup demo check test bench soak lab lab-run install deb

@@ -49,6 +49,37 @@ def torture() -> Path:
     return _made(OUTPUT / "torture", sources, make)
 
 
+def fuzz() -> Path:
+    """The program that attacks the guest that it runs in, and nothing else."""
+    sources = sorted((TOP / "tests/fuzz").glob("*.[ch]"))
+    flags = (
+        "-O1 -Wall -Wextra -Werror -static -pthread -mno-red-zone "
+        "-fno-stack-protector -fcf-protection=none"
+    ).split()
+
+    def make(output: Path) -> None:
+        text = [path for path in sources if path.suffix == ".c"]
+        subprocess.run(["gcc", *flags, "-o", output, *text], check=True)
+
+    return _made(OUTPUT / "fuzz", sources, make)
+
+
+def emu_address(symbol: str) -> int:
+    """Where a symbol of emu's is in every guest."""
+    emu = TOP / "xennerd/vm/emu64"
+
+    def make(output: Path) -> None:
+        with output.open("wb") as file:
+            subprocess.run(["nm", emu], check=True, stdout=file)
+
+    listing = _made(OUTPUT / "emu.symbols", [emu], make).read_text()
+    return next(
+        int(words[0], 16)
+        for words in map(str.split, listing.splitlines())
+        if words[2:] == [symbol]
+    )
+
+
 def tiny() -> Path:
     """The kernel of one page, tests/component/vm/tiny.S."""
     source = TOP / "tests/component/vm/tiny.S"
@@ -92,5 +123,7 @@ def guests() -> list[Path]:
 def make_all() -> None:
     """Everything that travels. CalledProcessError if a compiler refuses."""
     torture()
+    fuzz()
+    emu_address("start")
     tiny_symbols()
     guests()
