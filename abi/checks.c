@@ -12,7 +12,7 @@
 
 SIZE(emu_frame, 176);
 AT(emu_frame, rip, 136);
-SIZE(emu_trace, 48);
+SIZE(emu_trace, 64);
 SIZE(emu_counters, 920);
 SIZE(emu_request, 752);
 SIZE(emu_vcpu, 1728);

@@ -16,7 +16,7 @@
 #endif
 
 #define EMU_ABI_MAGIC 0x454d5552454e4558 /* "XENERUME" read as bytes */
-#define EMU_ABI_VERSION 5
+#define EMU_ABI_VERSION 6
 
 /* --- I/O ports ------------------------------------------------------------ */
 
@@ -111,13 +111,17 @@ struct emu_frame {
 #define EMU_TRACE_IRQ 4       /* nr: LAPIC vector */
 #define EMU_TRACE_PRIVOP 5    /* nr: EMU_PRIVOP_*; arg: register values */
 
+/* What happens again and again in the same way is one entry. */
 struct emu_trace {
-    uint64_t tsc;
+    uint64_t tsc; /* of the first time */
     uint64_t rip;
     uint64_t arg[2];
     uint64_t result;
     uint32_t kind; /* EMU_TRACE_*, 0: never written */
     uint32_t nr;
+    uint64_t last_tsc; /* of the last time */
+    uint32_t repeats;  /* how many times after the first */
+    uint32_t reserved;
 };
 
 #define EMU_TRACE_ENTRIES 128

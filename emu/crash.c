@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Ends, and the flight recorder that tells how it came to one. */
+/* Ends. */
 #include "emu/emu.h"
 #include "emu/privileged.h"
 
@@ -43,23 +43,4 @@ void bug(const char *why)
 {
     end(why, EMU_REQUEST_BUG);
     __builtin_unreachable();
-}
-
-void trace(struct vcpu *v, uint32_t kind, uint32_t nr, uint64_t rip,
-           uint64_t arg0, uint64_t arg1)
-{
-    struct emu_trace *t = &v->trace[v->pub.trace_next++ % EMU_TRACE_ENTRIES];
-
-    t->tsc = rdtsc();
-    t->rip = rip;
-    t->arg[0] = arg0;
-    t->arg[1] = arg1;
-    t->result = 0;
-    t->kind = kind;
-    t->nr = nr;
-}
-
-void trace_result(struct vcpu *v, uint64_t result)
-{
-    v->trace[(v->pub.trace_next - 1) % EMU_TRACE_ENTRIES].result = result;
 }

@@ -346,10 +346,10 @@ void bug(const char *why) __attribute__((noreturn));
     } while (0)
 
 void request(struct vcpu *v, uint32_t nr);
-void trace(struct vcpu *v, uint32_t kind, uint32_t nr, uint64_t rip,
-           uint64_t arg0, uint64_t arg1);
-/* The result of what the last trace() recorded. */
-void trace_result(struct vcpu *v, uint64_t result);
+/* The flight recorder (recorder.c): the entry's number, for its result. */
+uint32_t trace(struct vcpu *v, uint32_t kind, uint32_t nr, uint64_t rip,
+               uint64_t arg0, uint64_t arg1);
+void trace_result(struct vcpu *v, uint32_t nr, uint64_t result);
 
 /* --- traps, bounce frames, return (traps.c bounce.c iret.c) --------------------- */
 

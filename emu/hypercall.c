@@ -31,8 +31,10 @@ int64_t hypercall(struct vcpu *v, uint64_t nr, uint64_t a1, uint64_t a2,
                   uint64_t a3, uint64_t a4, uint64_t a5)
 {
     int64_t result;
+    uint32_t entry;
 
-    trace(v, EMU_TRACE_HYPERCALL, (uint32_t)nr, guest_frame(v)->rip, a1, a2);
+    entry = trace(v, EMU_TRACE_HYPERCALL, (uint32_t)nr, guest_frame(v)->rip, a1,
+                  a2);
     if (nr >= ARRAY_SIZE(table) || !table[nr]) {
         v->pub.counters.hypercall_unknown++;
         result = -XEN_ENOSYS;
@@ -40,7 +42,7 @@ int64_t hypercall(struct vcpu *v, uint64_t nr, uint64_t a1, uint64_t a2,
         v->pub.counters.hypercall[nr]++;
         result = table[nr](v, a1, a2, a3, a4, a5);
     }
-    trace_result(v, (uint64_t)result);
+    trace_result(v, entry, (uint64_t)result);
     return result;
 }
 

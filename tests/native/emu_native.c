@@ -35,17 +35,6 @@ void request(struct vcpu *v, uint32_t nr)
     v->pub.request.result = 0;
 }
 
-void trace(struct vcpu *v, uint32_t kind, uint32_t nr, uint64_t rip,
-           uint64_t arg0, uint64_t arg1)
-{
-    (void)v, (void)kind, (void)nr, (void)rip, (void)arg0, (void)arg1;
-}
-
-void trace_result(struct vcpu *v, uint64_t result)
-{
-    (void)v, (void)result;
-}
-
 void inject_trap(struct vcpu *v, struct emu_frame *f, uint8_t vector,
                  uint64_t error_code)
 {

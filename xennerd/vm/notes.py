@@ -91,7 +91,11 @@ def read_notes(elf: Elf) -> XenNotes | None:
 
 
 def _xen_notes(blobs: Iterable[memoryview]) -> Iterator[tuple[int, bytes]]:
-    """Type and contents of the notes of owner "Xen"."""
+    """Type and contents of the notes of owner "Xen".
+
+    The last text may end behind its room, as that of GRUB's i386 kernel does:
+    then it is what there is of it. Half a number is none.
+    """
     count = 0
     for blob in blobs:
         at = 0
@@ -101,7 +105,8 @@ def _xen_notes(blobs: Iterable[memoryview]) -> Iterator[tuple[int, bytes]]:
             desc_at = name_at + (name_bytes + 3) // 4 * 4
             end = desc_at + desc_bytes
             count += 1
-            if end > len(blob) or count > _MAX_NOTES:
+            is_text = kind in _STRINGS and desc_at <= len(blob)
+            if (end > len(blob) and not is_text) or count > _MAX_NOTES:
                 raise ImageError(
                     "corrupt ELF file: its notes overrun their room"
                 )

@@ -104,6 +104,9 @@ def last_entries(mem: Any, vcpu: int, count: int) -> Iterator[str]:
                 text = f"{_name(PRIVOPS, t.nr)} {t.arg[0]:#x} {t.arg[1]:#x}"
             case _:
                 text = f"{t.nr} {t.arg[0]:#x} {t.arg[1]:#x}"
+        if t.repeats:
+            times = t.repeats + 1
+            text += f", {times} times until {t.last_tsc - last_tsc:+d}"
         yield f"{t.tsc - last_tsc:+12d} {what:9} rip {t.rip:#018x} {text}"
 
 

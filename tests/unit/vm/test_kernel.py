@@ -16,7 +16,7 @@ from xenner.errors import ConfigError
 from xennerd.vm.bzimage import ImageError
 from xennerd.vm.elf import parse_elf
 from xennerd.vm.kernel import load_kernel, parse_kernel
-from xennerd.vm.notes import Note, parse_guest_section
+from xennerd.vm.notes import Note, parse_guest_section, read_notes
 
 BASE = 0xFFFFFFFF80000000
 
@@ -55,6 +55,29 @@ def test_notes_in_sections(kernels: Any) -> None:
     packed = parse_elf(notes.to_bytes()).note_segments[0]
     image = kernels.spec(sections=[(".note", 7, bytes(packed))]).to_bytes()
     assert parse_kernel(image).entry == BASE + 0x100040
+
+
+def test_a_text_that_ends_behind_its_segment(kernels: Any) -> None:
+    """GRUB's i386 kernel has such a note: Xen reads it as far as it is."""
+    text = (Note.FEATURES, b"!writable_page_tables|pae_pgdir_above_4gb\0")
+    packed = parse_elf(kernels.elf(text)).note_segments[0]
+    cut = kernels.spec(
+        sections=[(".note", 7, bytes(packed)[:-20])], notes=()
+    ).to_bytes()
+    notes = read_notes(parse_elf(cut))
+    assert notes is not None
+    assert notes.text(Note.FEATURES).startswith("!writable_page_tables")
+    assert notes.number(Note.ENTRY) == BASE + 0x100040
+
+
+def test_half_a_number_is_refused(kernels: Any) -> None:
+    number = (Note.INIT_P2M, u64(0x8000000000))
+    packed = parse_elf(kernels.elf(number)).note_segments[0]
+    cut = kernels.spec(
+        sections=[(".note", 7, bytes(packed)[:-4])], notes=()
+    ).to_bytes()
+    with pytest.raises(ImageError, match="overrun"):
+        read_notes(parse_elf(cut))
 
 
 def test_guest_section(kernels: Any) -> None:

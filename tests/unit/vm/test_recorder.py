@@ -70,6 +70,18 @@ def test_last_entries_are_the_newest_oldest_first() -> None:
     assert len(list(recorder.last_entries(mem, 0, 10_000))) == 128
 
 
+def test_what_was_repeated_is_one_line() -> None:
+    mem = memory()
+    for slot, tsc in enumerate((1000, 1500)):
+        t = trace(mem, slot)
+        t.kind, t.nr, t.tsc = abi.EMU_TRACE_HYPERCALL, 29, tsc
+    t.repeats, t.last_tsc = 747_197, 900_001_000
+    recorder.vcpu_block(mem, 0).trace_next = 2
+    once, often = recorder.last_entries(mem, 0, 24)
+    assert "times" not in once
+    assert often.endswith(" = 0, 747198 times until +900000000")
+
+
 def test_a_recorder_that_was_never_written_is_empty() -> None:
     assert list(recorder.last_entries(memory(), 0, 24)) == []
 
@@ -92,6 +104,7 @@ def test_whatever_the_guest_writes_is_only_shown(
         t.tsc, t.rip, t.result = words[0], words[1], words[2]
         t.arg = words[3:5]
         t.kind, t.nr = kind % 8, words[5] % (1 << 32)
+        t.repeats, t.last_tsc = words[3] % (1 << 32), words[4]
     recorder.vcpu_block(mem, 0).trace_next = newest
     for line in recorder.last_entries(mem, 0, 128):
         assert "\n" not in line
