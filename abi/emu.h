@@ -266,7 +266,7 @@ struct emu_shared {
 
     /* Memory. pfn p is machine page guest_mfn + p, plus the machine hole. */
     uint64_t guest_mfn;
-    uint64_t guest_nr_pages;   /* at start; also the upper bound */
+    uint64_t guest_nr_pages;   /* at most; the M2P says which it has */
     uint64_t machine_nr_pages; /* end of the vmcore, in pages */
     uint64_t m2p_nr_entries;
 

@@ -248,7 +248,7 @@ class _Reader:
         value = self._number(key, least, 1, most)
         if value < least:
             raise self._error(f"{key} {value}: less than there is ({least})")
-        if value > least:
+        if value > least and key == "maxvcpus":
             self.warnings.append(
                 f"{self._here()}: {key}: more than at the start is not there"
             )

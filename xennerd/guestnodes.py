@@ -42,6 +42,8 @@ class Guest:
     store_port: Port
     console_mfn: Mfn
     console_port: Port
+    max_memory_kib: int = 0
+    """That it can grow to; 0: no further."""
     kernel: str = ""
     ramdisk: str = ""
     cmdline: str = ""
@@ -79,7 +81,6 @@ def guest_nodes(guest: Guest, *, now_s: float | None = None) -> Iterator[Node]:
     own = (f"n{guest.domid}",)
     readable = ("n0", f"r{guest.domid}")
     hidden = ("n0",)
-    memory = str(guest.memory_kib)
     start = f"{time.time() if now_s is None else now_s:.2f}"
 
     def under(
@@ -120,7 +121,11 @@ def guest_nodes(guest: Guest, *, now_s: float | None = None) -> Iterator[Node]:
     yield from under(
         f"{top}/memory",
         readable,
-        {"static-max": memory, "target": memory, "videoram": "0"},
+        {
+            "static-max": str(guest.max_memory_kib or guest.memory_kib),
+            "target": str(guest.memory_kib),
+            "videoram": "0",
+        },
     )
     yield Node(f"{top}/device", "", readable)
     yield Node(f"{top}/device/suspend", "", readable)

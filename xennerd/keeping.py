@@ -257,6 +257,7 @@ def planned_record(
         unit=unit_of_process(),
         pid=os.getpid(),
         memory_mib=config.memory_mib,
+        max_memory_mib=config.maxmem_mib,
         nr_vcpus=config.nr_vcpus,
         starts_s=before.starts_s if before else (),
         plugged=before.plugged if before else (),

@@ -44,6 +44,8 @@ class Record:
     unit: str = ""
     pid: int = 0
     memory_mib: int = 0
+    max_memory_mib: int = 0
+    """What it can have at most; 0: what it was started with."""
     nr_vcpus: int = 1
     starts_s: tuple[float, ...] = ()
     end: str = ""
@@ -174,7 +176,10 @@ def _checked(value: Any, domid: Domid) -> Record | None:
     except TypeError:
         return None
     texts = (record.name, record.handle, record.file, record.settings)
-    numbers = (record.pid, record.memory_mib, record.nr_vcpus, record.ended_s)
+    numbers = (
+        *(record.pid, record.memory_mib, record.max_memory_mib),
+        *(record.nr_vcpus, record.ended_s),
+    )
     is_right = all(
         isinstance(text, str)
         for text in (

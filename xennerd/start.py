@@ -78,6 +78,7 @@ def options_for(
         initrd=Path(config.ramdisk) if config.ramdisk else None,
         append=config.cmdline,
         memory_bytes=config.memory_mib << 20,
+        max_memory_bytes=config.maxmem_mib << 20,
         nr_vcpus=config.nr_vcpus,
         name=config.name,
         handle=handle,

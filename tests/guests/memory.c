@@ -99,6 +99,53 @@ static void test_balloon(void)
              CALL(memory_op, XENMEM_decrease_reservation, &r), 0);
 }
 
+/* What a domain may have beyond what it starts with: no page is there yet, and
+ * the first that is asked for is its own. */
+static void test_more(void)
+{
+    domid_t self = DOMID_SELF;
+    int64_t maximum = CALL(memory_op, XENMEM_maximum_reservation, &self);
+    uint64_t first = start_info->nr_pages, last = (uint64_t)maximum - 1;
+    struct xen_memory_reservation r = {.nr_extents = 2, .domid = DOMID_SELF};
+    xen_pfn_t frames[3] = {first, last, last + 1};
+    static uint8_t page[PAGE_SIZE] PAGE_ALIGNED;
+    uint64_t before = mfn_of(page);
+
+    if (maximum == (int64_t)first) {
+        skip("more memory than at the start", "it can have no more");
+        return;
+    }
+    set_xen_guest_handle(r.extent_start, frames);
+    check_rc("populate_physmap beyond the start",
+             CALL(memory_op, XENMEM_populate_physmap, &r), 2);
+    check_eq("m2p of the first", m2p[frames[0]], first);
+    check_eq("m2p of the last", m2p[frames[1]], last);
+    check_eq("two pages more",
+             (uint64_t)CALL(memory_op, XENMEM_current_reservation, &self),
+             first + 2);
+    for (unsigned int i = 0; i < 2; i++) {
+        check_rc("it can be mapped",
+                 CALL(update_va_mapping, page,
+                      frames[i] * PAGE_SIZE | PTE_KERNEL,
+                      UVMF_INVLPG | UVMF_LOCAL),
+                 0);
+        PROBE_OP("movb $1, (%0)", : : "r"(page));
+        check(!caught.taken && page[0] == 1 && !page[1], "and written",
+              "vector %u", caught.vector);
+    }
+    if (CALL(update_va_mapping, page, before * PAGE_SIZE | PTE_KERNEL,
+             UVMF_INVLPG | UVMF_LOCAL))
+        panic("page cannot be mapped again");
+    set_xen_guest_handle(r.extent_start, frames + 2);
+    r.nr_extents = 1;
+    check_rc("a page beyond the last",
+             CALL(memory_op, XENMEM_populate_physmap, &r), 0);
+    set_xen_guest_handle(r.extent_start, frames);
+    r.nr_extents = 2;
+    check_rc("and given back", CALL(memory_op, XENMEM_decrease_reservation, &r),
+             2);
+}
+
 static void test_exchange(void)
 {
     static uint8_t page[PAGE_SIZE] PAGE_ALIGNED;
@@ -148,6 +195,7 @@ void guest_main(void)
     test_reservations();
     test_machphys();
     test_balloon();
+    test_more();
     test_exchange();
     test_bad_pointers();
 }

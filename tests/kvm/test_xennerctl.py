@@ -272,6 +272,25 @@ def test_what_is_updated_counts_from_the_next_start_on(ctl: Ctl) -> None:
         assert monitor.execute("query-uuid") == handle
 
 
+def test_more_memory_than_at_the_start(ctl: Ctl) -> None:
+    """maxmem: the guest's balloon driver takes it, and gives it back."""
+    file = str(ctl.host.directory / "web.cfg")
+    ctl("create", file, "memory=128", "maxmem=256")
+    assert rows(ctl("list", "web"))[0][2] == "128"
+    (long,) = json.loads(ctl("list", "-l", "web"))
+    assert long["config"]["b_info"]["max_memkb"] == 256 << 10
+    refused = ctl.run("mem-set", "web", "257")
+    assert "between 1 and 256 MiB" in refused.stderr
+    deadline = time.monotonic() + limit_s(60)
+    for wanted in ("240", "120"):
+        ctl("mem-set", "web", wanted)
+        while rows(ctl("list", "web"))[0][2] != wanted:
+            assert time.monotonic() < deadline
+    ctl("mem-max", "web", "200")
+    refused = ctl.run("mem-set", "web", "201")
+    assert "between 1 and 200 MiB" in refused.stderr
+
+
 def nr_starts(ctl: Ctl, domid: str) -> int:
     """None while one that was killed is being buried."""
     record = read_record(ctl.host.directory, Domid(int(domid)))

@@ -234,7 +234,7 @@ def _look_from_outside(
         name=name or record.name,
         handle=record.handle,
         memory_mib=record.memory_mib,
-        max_memory_mib=record.memory_mib,
+        max_memory_mib=record.max_memory_mib or record.memory_mib,
         is_silent=True,
         cpu_s=sum(vcpu.cpu_s for vcpu in vcpus),
         uptime_s=_uptime_s(pid),
@@ -271,7 +271,7 @@ def _look_at_dead(
         name=record.name,
         handle=record.handle,
         memory_mib=_memory_left_mib(record, status),
-        max_memory_mib=record.memory_mib,
+        max_memory_mib=record.max_memory_mib or record.memory_mib,
         vcpus=tuple(
             Vcpu(number, host_cpu=0, is_running=False, cpu_s=0.0)
             for number in range(record.nr_vcpus)
@@ -283,7 +283,7 @@ def _look_at_dead(
 def _memory_left_mib(record: Record, status: os.stat_result) -> int:
     """What it has not given back, as Balloon.actual_bytes(): the file has all
     the rest, and what is not the guest's besides."""
-    size_bytes = record.memory_mib << 20
+    size_bytes = (record.max_memory_mib or record.memory_mib) << 20
     try:
         layout = machine_layout(size_bytes // PAGE_BYTES)
     except ValueError:
@@ -319,8 +319,10 @@ class _Names:
 
 def _ask(domid: Domid, name: str, monitor: QmpClient, pid: int) -> Domain:
     status = monitor.execute("query-status")
-    size = monitor.execute("query-memory-size-summary")["base-memory"] >> 20
-    memory = size
+    sizes = monitor.execute("query-memory-size-summary")
+    memory = sizes["base-memory"] >> 20
+    # A process of an older version does not say it: it cannot grow.
+    most = sizes.get("x-xenner-max-memory", sizes["base-memory"]) >> 20
     with suppress(HostError):
         memory = int(monitor.execute("query-balloon")["actual"]) >> 20
     vcpus = tuple(_vcpus(pid, monitor.execute("query-cpus-fast")))
@@ -329,7 +331,7 @@ def _ask(domid: Domid, name: str, monitor: QmpClient, pid: int) -> Domain:
         name=name or str(monitor.execute("query-name")["name"]),
         handle=str(monitor.execute("query-uuid")["UUID"]),
         memory_mib=memory,
-        max_memory_mib=size,
+        max_memory_mib=most,
         is_paused=status["status"] in ("paused", "prelaunch"),
         is_ending=status["status"] == "shutdown",
         # As xl's, the guest's own: after a reboot it begins anew.

@@ -99,7 +99,7 @@ def build_domain(
     layout = vmcore.layout
     plan = plan_start_of_day(
         kernel,
-        nr_pages=layout.guest_nr_pages,
+        nr_pages=layout.start_nr_pages,
         initrd_bytes=len(initrd or b""),
     )
     start = FirstVcpu(
@@ -189,7 +189,8 @@ def _write_emu_memory(vmcore: Vmcore, domain: Domain, start: FirstVcpu) -> None:
 
     end = abi.M2P_GPA + layout.m2p_bytes
     at: int = abi.M2P_GPA
-    for extent in layout.extents(0, layout.guest_nr_pages):
+    # What the guest may ask for later is nobody's yet.
+    for extent in layout.extents(0, layout.start_nr_pages):
         first = abi.M2P_GPA + extent.mfn * 8
         _write(vmcore, at, b"\xff" * (first - at))
         _write(vmcore, first, consecutive(extent.pfn, extent.nr_pages))

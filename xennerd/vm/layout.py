@@ -33,6 +33,9 @@ class MachineLayout:
     """One guest's machine memory; make it with machine_layout()."""
 
     guest_nr_pages: int
+    """That it can have at most."""
+    start_nr_pages: int
+    """That it has when it starts: its first ones."""
     guest_mfn: Mfn
     m2p_bytes: int
     # End of the vmcore; pages of the machine hole are counted in.
@@ -70,6 +73,14 @@ class MachineLayout:
                     pfn=Pfn(start), mfn=self.mfn(start), nr_pages=count
                 )
 
+    def start_ranges(self) -> Iterator[tuple[GuestPhys, int]]:
+        """(machine address, bytes) of the memory that is there from the start:
+        all but what the guest may ask for later."""
+        yield GuestPhys(0), self.guest_mfn * PAGE_BYTES
+        for extent in self.extents(0, self.start_nr_pages):
+            gpa = GuestPhys(extent.mfn * PAGE_BYTES)
+            yield gpa, extent.nr_pages * PAGE_BYTES
+
     def ram_ranges(self) -> tuple[tuple[GuestPhys, int], ...]:
         """(machine address, bytes) of all memory: KVM's slots, PT_LOADs."""
         if self.machine_nr_pages <= _HOLE_MFN:
@@ -81,8 +92,9 @@ class MachineLayout:
         )
 
 
-def machine_layout(nr_pages: int) -> MachineLayout:
-    """Lay out a guest of `nr_pages`; ValueError if there are too many."""
+def machine_layout(nr_pages: int, start_nr_pages: int = 0) -> MachineLayout:
+    """Lay out a guest of `nr_pages`, of which it has so many when it starts,
+    0: all. ValueError if there are too many."""
     end_mfn = 0
     while True:
         m2p_bytes, guest_gpa = _tables(end_mfn)
@@ -99,6 +111,7 @@ def machine_layout(nr_pages: int) -> MachineLayout:
         )
     return MachineLayout(
         guest_nr_pages=nr_pages,
+        start_nr_pages=start_nr_pages or nr_pages,
         guest_mfn=Mfn(guest_gpa // PAGE_BYTES),
         m2p_bytes=m2p_bytes,
         machine_nr_pages=end_mfn,

@@ -67,7 +67,9 @@ class Controls(Commands):
     """Have the guest asked to power off."""
     store: GuestStore
     memory_bytes: int = 0
-    """What the guest can have at most."""
+    """What the guest has when it starts."""
+    max_memory_bytes: int = 0
+    """What it can have at most."""
     _dump: Dump = field(default_factory=Dump)
     _balloon_moved: trio.Event = field(default_factory=trio.Event)
 
@@ -129,7 +131,8 @@ class Controls(Commands):
             "query-status": self._query_status,
             "query-cpus-fast": self._query_cpus,
             "query-memory-size-summary": lambda: {
-                "base-memory": self.memory_bytes
+                "base-memory": self.memory_bytes,
+                "x-xenner-max-memory": self.max_memory_bytes,
             },
             "query-balloon": self._query_balloon,
             "query-block": self._query_block,
@@ -230,7 +233,7 @@ class Controls(Commands):
     async def _balloon(self, arguments: dict[str, Any], _: Caller) -> Any:
         if arguments["value"] <= 0:
             raise QmpError("Parameter 'target' expects a size")
-        wanted = min(arguments["value"], self.memory_bytes)
+        wanted = min(arguments["value"], self.max_memory_bytes)
         await _ask(self.store.set_memory_target, wanted // 1024)
         return {}
 
@@ -239,7 +242,7 @@ class Controls(Commands):
 
     def _limit_memory(self, arguments: dict[str, Any], _: Caller) -> Any:
         """What the guest takes from now on, until it starts anew."""
-        if not 0 < arguments["value"] <= self.memory_bytes:
+        if not 0 < arguments["value"] <= self.max_memory_bytes:
             raise QmpError("Parameter 'value' expects a size")
         self.machine().balloon.limit_bytes = arguments["value"]
         return {}

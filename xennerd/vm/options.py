@@ -22,7 +22,9 @@ Run one Xen PV guest on /dev/kvm, without Xen.
   -kernel FILE       bzImage or ELF kernel with Xen PV support
   -initrd FILE       initial ramdisk
   -append TEXT       kernel command line
-  -m SIZE            memory, MiB or with suffix K, M, G (default 256)
+  -m SIZE[,maxmem=SIZE]
+                     memory, MiB or with suffix K, M, G (default 256), and
+                     what the guest can grow to
   -smp N             vCPUs, 1 to 32 (default 1)
   -name NAME         domain name (default guest-DOMID)
   -uuid UUID         domain handle (default: random)
@@ -76,6 +78,8 @@ class Options:
     initrd: Path | None = None
     append: str = ""
     memory_bytes: int = 256 << 20
+    max_memory_bytes: int = 0
+    """What the guest can have at most; 0: what it starts with."""
     nr_vcpus: int = 1
     name: str = ""
     handle: uuid.UUID = field(default_factory=uuid.uuid4)
@@ -112,6 +116,22 @@ def parse_memory(text: str) -> int:
     if size_bytes > _MAX_MEMORY:
         raise ConfigError(f"-m {text}: at most {_MAX_MEMORY >> 30} GiB")
     return size_bytes
+
+
+def _memory(text: str) -> dict[str, object]:
+    """QEMU's -m: `512`, `size=512M,maxmem=1G`."""
+    size, *rest = text.removeprefix("size=").split(",")
+    least = parse_memory(size)
+    found: dict[str, object] = {"memory_bytes": least}
+    for word in rest:
+        name, _, value = word.partition("=")
+        if name != "maxmem":
+            raise ConfigError(f"-m {text}: {name}: only maxmem is known here")
+        most = parse_memory(value)
+        found["max_memory_bytes"] = most
+        if most < least:
+            raise ConfigError(f"-m {text}: maxmem is less than the size")
+    return found
 
 
 def _number(option: str, text: str, low: int, high: int) -> int:
@@ -156,7 +176,7 @@ _VALUES: dict[str, Callable[[str], dict[str, object]]] = {
     "kernel": lambda v: {"kernel": Path(v)},
     "initrd": lambda v: {"initrd": Path(v)},
     "append": lambda v: {"append": v},
-    "m": lambda v: {"memory_bytes": parse_memory(v.removeprefix("size="))},
+    "m": _memory,
     "smp": lambda v: {"nr_vcpus": _smp(v)},
     "name": lambda v: {"name": v},
     "uuid": lambda v: {"handle": _uuid(v)},

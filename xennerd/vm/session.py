@@ -77,7 +77,10 @@ def run_session(
     keeper.set_up_logging()
     images = load_images(options)
     try:
-        layout = machine_layout(options.memory_bytes // 4096)
+        layout = machine_layout(
+            max(options.memory_bytes, options.max_memory_bytes) // 4096,
+            options.memory_bytes // 4096,
+        )
     except ValueError as error:
         raise ConfigError(f"-m: {error}") from None
     runtime_dir = options.runtime_dir or default_runtime_dir()
@@ -200,6 +203,9 @@ class Session:
             reset=self._reset,
             powerdown=self._powerdown,
             memory_bytes=options.memory_bytes,
+            max_memory_bytes=max(
+                options.memory_bytes, options.max_memory_bytes
+            ),
             store=self._store,
         )
 

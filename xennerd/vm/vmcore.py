@@ -136,7 +136,8 @@ def open_vmcore(
 ) -> Iterator[Vmcore]:
     """Own `vmcore.<domid>` in `runtime_dir` for the length of the block.
 
-    All its pages are reserved, so that touching one later cannot fail.
+    All the pages that the guest has are reserved, so that touching one later
+    cannot fail.
     Raises HostError: the domain runs already, no room, no such directory.
     """
     path = runtime_dir / f"vmcore.{domid}"
@@ -288,7 +289,7 @@ def _unlink_unless_kept(vmcore: Vmcore) -> None:
 
 def _check_room(runtime_dir: Path, fd: int, *, layout: MachineLayout) -> None:
     """Refuse now what would end in SIGXFSZ, SIGBUS or the OOM killer."""
-    needed = sum(size_bytes for _gpa, size_bytes in layout.ram_ranges())
+    needed = sum(size_bytes for _gpa, size_bytes in layout.start_ranges())
     limit, _hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     if limit not in (resource.RLIM_INFINITY,) and limit < layout.size_bytes:
         raise HostError(
@@ -326,10 +327,11 @@ def _no_room(runtime_dir: Path, needed: int, free_bytes: int) -> HostError:
 
 
 def _reserve(fd: int, runtime_dir: Path, layout: MachineLayout) -> None:
-    """Set the file's size and have every page of memory allocated."""
+    """Set the file's size and have every page allocated that is there from
+    the start."""
     with _room_for(fd, runtime_dir, layout):
         os.ftruncate(fd, layout.size_bytes)
-        for gpa, size_bytes in layout.ram_ranges():
+        for gpa, size_bytes in layout.start_ranges():
             os.posix_fallocate(fd, gpa, size_bytes)
 
 

@@ -128,3 +128,10 @@ def test_what_is_removed_is_all_that_was_written() -> None:
         assert any(
             node.path == top or node.path.startswith(f"{top}/") for top in tops
         ), node.path
+
+
+def test_what_it_can_grow_to() -> None:
+    guest = replace(GUEST, max_memory_kib=1 << 20)
+    found = {node.path: node.value for node in guest_nodes(guest)}
+    assert found[f"{D}/memory/static-max"] == "1048576"
+    assert found[f"{D}/memory/target"] == "262144"

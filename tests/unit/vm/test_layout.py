@@ -60,6 +60,25 @@ def test_any_size(nr_pages: int) -> None:
     assert ram == layout.guest_mfn * PAGE_BYTES + nr_pages * PAGE_BYTES
 
 
+@given(
+    start=st.integers(1, 1 << 21), more=st.integers(0, 1 << 21), data=st.data()
+)
+def test_what_is_there_from_the_start(
+    start: int, more: int, data: st.DataObject
+) -> None:
+    """The first pages of a layout that is that of all."""
+    layout = machine_layout(start + more, start)
+    assert layout.ram_ranges() == machine_layout(start + more).ram_ranges()
+    ranges = list(layout.start_ranges())
+    there = sum(length for _gpa, length in ranges)
+    assert there == (layout.guest_mfn + start) * PAGE_BYTES
+    pfn = data.draw(st.integers(0, start + more - 1))
+    is_there = any(
+        gpa <= layout.gpa(pfn) < gpa + length for gpa, length in ranges
+    )
+    assert is_there == (pfn < start)
+
+
 def test_largest() -> None:
     nr_pages = max_memory_bytes() // PAGE_BYTES
     end_gib = machine_layout(nr_pages).size_bytes >> 30

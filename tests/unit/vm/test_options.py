@@ -89,6 +89,19 @@ def test_memory_that_makes_no_sense(text: str) -> None:
         parse_memory(text)
 
 
+@pytest.mark.parametrize("text", ["64,maxmem=1G", "size=64M,maxmem=1024"])
+def test_memory_to_grow_to(text: str) -> None:
+    options = parse_options(["-kernel", "k", "-m", text], version="")
+    assert options.memory_bytes == 64 << 20
+    assert options.max_memory_bytes == 1 << 30
+
+
+@pytest.mark.parametrize("text", ["64,maxmem=32", "64,slots=2", "64,maxmem="])
+def test_what_no_memory_can_grow_to(text: str) -> None:
+    with pytest.raises(ConfigError, match="-m"):
+        parse_options(["-kernel", "k", "-m", text], version="")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

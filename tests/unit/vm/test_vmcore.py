@@ -22,7 +22,7 @@ from xenner.errors import HostError
 from xenner.types import Domid
 from xennerd.vm import vmcore as vmcore_module
 from xennerd.vm.corefile import KernelView, Registers
-from xennerd.vm.layout import machine_layout
+from xennerd.vm.layout import PAGE_BYTES, machine_layout
 from xennerd.vm.vmcore import (
     DomidTakenError,
     find_free_domid,
@@ -76,7 +76,7 @@ def test_machine_hole_takes_no_room(tmp_path: Path) -> None:
     layout = machine_layout(256)
     sparse = SimpleNamespace(
         size_bytes=1 << 30,
-        ram_ranges=lambda: ((0, 1 << 20), ((1 << 30) - 4096, 4096)),
+        start_ranges=lambda: ((0, 1 << 20), ((1 << 30) - 4096, 4096)),
     )
     fd = os.open(tmp_path, os.O_TMPFILE | os.O_RDWR)
     vmcore_module._reserve(fd, tmp_path, sparse)  # type: ignore[arg-type]
@@ -84,6 +84,24 @@ def test_machine_hole_takes_no_room(tmp_path: Path) -> None:
     assert os.fstat(fd).st_blocks * 512 < 2 << 20
     os.close(fd)
     assert layout.ram_ranges()[0][0] == 0
+
+
+def test_what_the_guest_may_ask_for_takes_no_room(tmp_path: Path) -> None:
+    """Neither at its start nor at the next one, whatever it had."""
+    layout = machine_layout(1024, 256)
+    with open_vmcore(
+        Domid(7), layout=layout, nr_vcpus=1, runtime_dir=tmp_path
+    ) as vmcore:
+
+        def there() -> int:
+            return os.fstat(vmcore.fd).st_blocks * 512
+
+        at_start = (layout.guest_mfn + 256) * PAGE_BYTES
+        assert there() == at_start
+        os.posix_fallocate(vmcore.fd, layout.gpa(300), 10 * PAGE_BYTES)
+        assert there() == at_start + 10 * PAGE_BYTES
+        vmcore.clear()
+        assert there() == at_start
 
 
 def _readelf(path: Path) -> str:
@@ -155,7 +173,7 @@ _OWNER = """
 import sys, time
 from pathlib import Path
 from xenner.types import Domid
-from xennerd.vm.layout import machine_layout
+from xennerd.vm.layout import PAGE_BYTES, machine_layout
 from xennerd.vm.vmcore import open_vmcore
 with open_vmcore(Domid(7), layout=machine_layout(256), nr_vcpus=1,
                  runtime_dir=Path(sys.argv[1])) as core:
