@@ -5,8 +5,7 @@
  *     fuzz seed=N (rounds=N | seconds=N) [only=PART] [jobs=N] [at=ADDRESS]
  *     fuzz replay=PART:SEED
  *
- * at: an address that is worth it. without=syscall32: 32-bit code has neither
- * SYSCALL nor SYSENTER.
+ * at: an address that is worth it.
  *
  * Each round's part and seed are printed before it begins: the last one on a
  * dead guest's console is the one to replay.
@@ -181,8 +180,6 @@ static void read_option(const char *text)
         asked.only = value;
     else if (!strncmp(text, "at=", 3))
         known_address = strtoull(value, NULL, 0);
-    else if (!strncmp(text, "without=", 8))
-        is_sparing = true;
 }
 
 static int replay(char *what)

@@ -62,8 +62,6 @@ extern int traps_left;
 #define LAST_PAGE 0x7fffffffe000UL
 
 void places_init(void);
-/* Leave out SYSCALL and SYSENTER of 32-bit code. */
-extern bool is_sparing;
 /* An address at which these bytes stand; often right before a hole. */
 uint8_t *put_code(const uint8_t *code, size_t bytes);
 /* The last of the program's attempts to leave its mode: bytes that work, or

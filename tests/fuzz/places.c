@@ -5,7 +5,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-bool is_sparing;
 static uint8_t *high_code; /* two pages, nothing behind them */
 
 static void *map(uint64_t at, size_t pages, bool executable)
@@ -27,15 +26,6 @@ void places_init(void)
         return;
     /* What falls off the end goes on in no address at all. */
     memset((void *)LAST_PAGE, 0x90, PAGE);
-}
-
-/* 32-bit code begins below 4 GiB: without its ways into the kernel. */
-static void spare(uint8_t *code, size_t bytes)
-{
-    for (size_t i = 1; i < bytes; i++) {
-        if (code[i - 1] == 0x0f && (code[i] == 0x05 || code[i] == 0x34))
-            code[i] = 0x0b;
-    }
 }
 
 uint8_t *put_code(const uint8_t *code, size_t bytes)
@@ -67,8 +57,6 @@ uint8_t *put_code(const uint8_t *code, size_t bytes)
             continue;
         at[i] = code[i];
     }
-    if (is_sparing && at < (uint8_t *)LOW_NOTHING)
-        spare((uint8_t *)LOW_CODE, 2 * PAGE);
     return at;
 }
 
@@ -99,7 +87,5 @@ uint64_t landing(bool low)
     if (!low)
         return (uint64_t)put_code(code, bytes);
     memcpy((void *)LOW_CODE, code, bytes);
-    if (is_sparing)
-        spare((uint8_t *)LOW_CODE, 2 * PAGE);
     return LOW_CODE;
 }
