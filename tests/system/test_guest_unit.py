@@ -279,6 +279,25 @@ def test_a_name_that_was_another_s(xennerd: None, tmp_path: Path) -> None:
     wait("while ls /run/xenner/config/*.cfg", limit_s=20)
 
 
+def test_a_name_that_is_no_unit_s_as_it_is(
+    xennerd: None, tmp_path: Path
+) -> None:
+    """It is escaped as systemd-escape(1) has it; the guest has its own."""
+    write_file(tmp_path)
+    settings = ("name='t~x@1'", "on_crash='restart'", "cpus='all,^0'")
+    try:
+        output_of("xennerctl", "create", str(FILE), *settings)
+        unit = r"xenner@t\x7ex\x401.service"
+        assert run("systemctl", "is-active", unit).stdout == "active\n"
+        domid = output_of("xennerctl", "domid", "t~x@1")
+        output_of("systemctl", "kill", "--signal=KILL", unit)
+        wait("until xennerctl domid t~x@1")
+        assert output_of("xennerctl", "domid", "t~x@1") == domid
+    finally:
+        run("xennerctl", "destroy", "t~x@1")
+    wait("while ls /run/xenner/config/*.cfg", limit_s=20)
+
+
 @pytest.fixture
 def impatient() -> Iterator[None]:
     """The unit's own time to stop is a minute and a half."""

@@ -85,6 +85,9 @@ def long_list(
                     "target_memkb": domain.memory_mib << 10,
                     **(_boot(config) if config else {}),
                 },
+                # Programs go through them unasked.
+                "disks": [],
+                "nics": [],
                 **(_devices(domain.handle, config) if config else {}),
             },
         }

@@ -12,7 +12,7 @@ import time
 import tty
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from xenner.backend.status import Counters, fetch_status
 from xenner.errors import ConfigError, HostError
@@ -41,6 +41,7 @@ _COLUMNS: tuple[tuple[str, int, str], ...] = (
     ("VBD_WR", 8, "d"),
     ("VBD_RSECT", 10, "d"),
     ("VBD_WSECT", 10, "d"),
+    ("SSID", 4, "d"),
 )
 
 
@@ -48,7 +49,7 @@ _COLUMNS: tuple[tuple[str, int, str], ...] = (
 class Row:
     """A domain. Percents of time are of one CPU, those of memory of the
     host's; traffic is as the guest sees it, KiB; `vbd_oo` counts requests
-    that waited for a limit."""
+    that waited for a limit; `state` is as in `list`."""
 
     name: str
     state: str
@@ -68,6 +69,8 @@ class Row:
     vbd_writes: int
     vbd_read_sectors: int
     vbd_write_sectors: int
+    ssid: int = 0
+    """Of Xen's security module, which there is none of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +153,19 @@ def _sum(devices: Iterable[Mapping[str, object]], name: str) -> int:
     return sum(int(value) for value in values if isinstance(value, int | float))
 
 
+def xentop_state(state: str) -> str:
+    """Of xl's letters, rbps?d, where ? says why it was shut down, those in
+    xentop's order: dying, shut down, blocked, crashed, paused, running."""
+    running, blocked, paused, shut_down, why, dying = tuple(state)
+    crashed = why if why == "c" else "-"
+    return dying + shut_down + blocked + crashed + paused + running
+
+
 def lines(found: Iterable[Row]) -> Iterator[str]:
     """The table. Pure."""
     yield " ".join(f"{name:>{width}}" for name, width, _form in _COLUMNS)
     for row in found:
-        values = asdict(row).values()
+        values = asdict(replace(row, state=xentop_state(row.state))).values()
         yield " ".join(
             f"{value:>{width}{form}}"
             for value, (_name, width, form) in zip(
@@ -170,6 +181,9 @@ def _top(words: Sequence[str]) -> int:
     add("-i", "--iterations", type=int, default=0, help="end after so many")
     add("-d", "--delay", type=float, default=3.0, help="seconds between them")
     add("--json", action="store_true", help="a line of JSON each time")
+    # Names are whole and domain 0 is the first anyway.
+    add("-f", "--full-name", action="store_true", help="no effect")
+    add("-z", "--dom0-first", action="store_true", help="no effect")
     arguments = parser.parse_args(words)
     if arguments.delay <= 0 or arguments.iterations < 0:
         raise ConfigError("top: a delay and iterations are above zero")
@@ -222,7 +236,7 @@ def _is_told_to_end(keys: int | None, delay_s: float) -> bool:
 COMMANDS = {
     "top": Command(
         _top,
-        "top [-b] [-i iterations] [-d delay] [--json]",
+        "top [-b] [-i iterations] [-d delay] [-f] [-z] [--json]",
         "Monitor a host and its domains in real time",
     ),
 }

@@ -64,5 +64,5 @@ def test_the_table_is_xentops() -> None:
         *("NAME", "STATE", "CPU(sec)", "CPU(%)"),
         *("MEM(k)", "MEM(%)"),
     ]
-    assert len(head.split()) == len(host.split()) == len(web.split()) == 18
+    assert len(head.split()) == len(host.split()) == len(web.split()) == 19
     assert len(head) == len(host) == len(web)
