@@ -55,6 +55,16 @@ bool fetch(struct insn *i, uint8_t *byte)
     return true;
 }
 
+uint64_t *gpr(struct emu_frame *f, unsigned int nr)
+{
+    uint64_t *const order[16] = {
+        &f->rax, &f->rcx, &f->rdx, &f->rbx, &f->rsp, &f->rbp, &f->rsi, &f->rdi,
+        &f->r8,  &f->r9,  &f->r10, &f->r11, &f->r12, &f->r13, &f->r14, &f->r15,
+    };
+
+    return order[nr & 15];
+}
+
 /* A segment's prefix (SDM vol 2, 2.1.1); 64-bit code knows FS and GS only. */
 static bool segment_prefix(struct insn *i, uint8_t byte)
 {

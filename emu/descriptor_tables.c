@@ -4,9 +4,10 @@
  * vCPU has a window of 16 pages for each: 14 pages of the guest's GDT frames
  * and our own page with Xen's flat selectors, and the guest's LDT pages.
  *
- * Where the guest has no page, there is one of descriptors that are none: a
- * user who names one of them gets #GP. LAR and the like, which kernels use on
- * what a user had in a register, fault on a page that is missing.
+ * Where the guest's GDT has no page, there is one of descriptors that are none:
+ * a user who names one of them gets #GP. LAR and the like, which kernels use on
+ * what a user had in a register, fault on a page that is missing. Pages of an
+ * LDT are mapped when it is set or when the processor needs them.
  */
 #include "emu/emu.h"
 #include "emu/privileged.h"
@@ -63,13 +64,70 @@ void init_gdt(struct vcpu *v)
     l2[2] = EMU_SHARED_GPA | PTE_P | PTE_RW | PTE_US | PTE_A | PTE_D | PTE_PS;
 }
 
+/* --- what a descriptor may be ------------------------------------------------------ */
+
+#define DESC_TYPE(d) ((d) >> 40 & 0xf)
+#define DESC_S (1UL << 44)
+#define DESC_DPL (3UL << 45)
+#define DESC_P (1UL << 47)
+#define TYPE_CALL_GATE 0xc
+/* Of a call gate: its selector, and what must be zero. */
+#define GATE_SELECTOR(d) ((d) >> 16 & 0xffff)
+#define GATE_RESERVED (0xffUL << 32)
+
+/*
+ * As check_descriptor() in Xen's pv/descriptor-tables.c: present segments are
+ * ring 3's, where the guest's kernel runs, whatever DPL it wrote; a call gate
+ * is nobody's to use, with its DPL kept in the selector; other system
+ * descriptors are refused. Here nothing keeps the guest from writing to the
+ * page afterwards: what it gains by that is ring 0 of its own machine.
+ */
+static bool check_descriptor(uint64_t *d)
+{
+    uint64_t selector;
+
+    if (!(*d & DESC_P) || (!(*d & DESC_S) && DESC_TYPE(*d) == 0))
+        return true;
+    if (*d & DESC_S) {
+        *d |= DESC_DPL;
+        return true;
+    }
+    selector = GATE_SELECTOR(*d);
+    if (DESC_TYPE(*d) != TYPE_CALL_GATE || *d & GATE_RESERVED ||
+        (selector >= EMU_GDT_BYTE && selector != FLAT_RING3_CS64 &&
+         !(selector & 4)))
+        return false;
+    *d = (*d & ~DESC_DPL) | 3UL << 16;
+    return true;
+}
+
+/* All of a page of a GDT or an LDT, set right in place. */
+static bool check_descriptors(uint64_t mfn)
+{
+    uint64_t *page = machine(mfn << PAGE_SHIFT);
+
+    if (!mfn_guest(mfn) || table_level(mfn))
+        return false;
+    for (unsigned int i = 0; i < 512; i++) {
+        uint64_t old = READ_ONCE(page[i]), d = old;
+
+        if (!check_descriptor(&d))
+            return false;
+        if (d != old)
+            replace_entry(&page[i], old, d);
+    }
+    return true;
+}
+
+/* --- the two tables ------------------------------------------------------------------ */
+
 int set_gdt_frames(struct vcpu *v, const uint64_t *mfns, unsigned int entries)
 {
     uint64_t *l1 = window_l1(EMU_TABLE_L1_GDT, v);
     unsigned int pages = (entries + 511) / 512;
 
     for (unsigned int i = 0; i < pages; i++) {
-        if (!mfn_guest(mfns[i]))
+        if (!check_descriptors(mfns[i]))
             return -XEN_EINVAL;
     }
     for (unsigned int i = 0; i < EMU_GDT_PAGES; i++) {
@@ -98,31 +156,77 @@ int64_t do_set_gdt(struct vcpu *v, uint64_t frames, uint64_t entries,
     return set_gdt_frames(v, mfns, (unsigned int)entries);
 }
 
+/* A page of the LDT as the guest's kernel maps it now: false if it does not,
+ * or if a descriptor in it is refused. */
+static bool map_ldt_page(struct vcpu *v, unsigned int page)
+{
+    uint64_t va = v->ldt_base + page * PAGE_SIZE;
+    const uint64_t *e;
+
+    if (in_hole(va) || !canonical(va))
+        return false;
+    e = walk(v->pub.kernel_cr3, va, 1);
+    if (!e || !(*e & PTE_P) || !check_descriptors(PTE_MFN(*e)))
+        return false;
+    window_l1(EMU_TABLE_L1_LDT, v)[page] =
+        PTE_MFN(*e) << PAGE_SHIFT | PTE_P | PTE_RW | PTE_A | PTE_D;
+    return true;
+}
+
+/* What cannot be mapped now is looked at again when it is used. */
 int set_ldt(struct vcpu *v, uint64_t base, uint64_t entries)
 {
-    uint64_t *l1 = window_l1(EMU_TABLE_L1_LDT, v);
     uint64_t window = LDT_WINDOW_VIRT + v->pub.id * DT_WINDOW_BYTES;
 
-    if (entries > 8192 || base & (PAGE_SIZE - 1))
+    if (entries > 8192 || (entries && (base & (PAGE_SIZE - 1) ||
+                                       !canonical(base) || in_hole(base))))
         return -XEN_EINVAL;
     if (entries == 0 && v->ldt_entries == 0)
         return 0;
-    for (unsigned int i = 0; i < 16; i++) {
-        uint64_t *e = NULL;
-
-        l1[i] = empty_page();
-        if (i * 512 < entries)
-            e = walk(v->pub.kernel_cr3, base + i * PAGE_SIZE, 1);
-        if (e && *e & PTE_P && mfn_guest(PTE_MFN(*e)))
-            l1[i] = PTE_MFN(*e) << PAGE_SHIFT | PTE_P | PTE_RW | PTE_A | PTE_D;
-    }
+    v->ldt_base = base;
     v->ldt_entries = (uint32_t)entries;
+    for (unsigned int i = 0; i < 16; i++) {
+        window_l1(EMU_TABLE_L1_LDT, v)[i] = 0;
+        if (i * 512 < entries)
+            map_ldt_page(v, i);
+    }
     flush_local(v);
     if (entries)
         set_system_descriptor(&v->gdt[10], window, (uint32_t)entries * 8 - 1,
                               0x2);
     lldt(entries ? EMU_LDT : 0);
     return 0;
+}
+
+/*
+ * The processor found no page of the LDT that it needs for a selector (the
+ * access is its own: not a user's): true if there is one now.
+ */
+bool fix_ldt_fault(struct vcpu *v, uint64_t cr2, uint64_t error_code)
+{
+    uint64_t at =
+        cr2 - (LDT_WINDOW_VIRT + (uint64_t)v->pub.id * DT_WINDOW_BYTES);
+
+    return at < DT_WINDOW_BYTES && !(error_code & (PF_PRESENT | PF_USER)) &&
+           map_ldt_page(v, (unsigned int)(at >> PAGE_SHIFT));
+}
+
+/*
+ * And there is none: a page fault at the guest's own address, as
+ * handle_ldt_mapping_fault() in Xen's traps.c. False: no such fault.
+ */
+bool inject_ldt_fault(struct vcpu *v, struct emu_frame *f, uint64_t cr2)
+{
+    uint64_t at =
+        cr2 - (LDT_WINDOW_VIRT + (uint64_t)v->pub.id * DT_WINDOW_BYTES);
+
+    if (f->error_code & (PF_PRESENT | PF_USER) || at >= DT_WINDOW_BYTES)
+        return false;
+    if (canonical(v->ldt_base + at))
+        inject_page_fault(v, f, v->ldt_base + at, f->error_code);
+    else
+        inject_trap(v, f, X86_TRAP_GP, (at & ~7UL) | 4);
+    return true;
 }
 
 /* The entry that a selector names, by the window's own page table: the page
@@ -172,7 +276,8 @@ int64_t do_update_descriptor(struct vcpu *v, uint64_t maddr, uint64_t desc,
                              uint64_t a3, uint64_t a4, uint64_t a5)
 {
     (void)v, (void)a3, (void)a4, (void)a5;
-    if (maddr & 7 || !mfn_guest(maddr >> PAGE_SHIFT))
+    if (maddr & 7 || !check_descriptor(&desc) ||
+        !mfn_guest(maddr >> PAGE_SHIFT) || table_level(maddr >> PAGE_SHIFT))
         return -XEN_EINVAL;
     WRITE_ONCE(*(uint64_t *)machine(maddr), desc);
     return 0;

@@ -381,6 +381,8 @@ uint64_t guest_cr4(const struct vcpu *v, uint64_t value);
 void load_cr4(const struct vcpu *v);
 bool emulate_privileged(struct vcpu *v, struct emu_frame *f);
 bool emulate_forced(struct vcpu *v, struct emu_frame *f);
+/* A page fault of the guest's at cr2 (m2p_load.c). */
+bool emulate_m2p_load(struct vcpu *v, struct emu_frame *f, uint64_t cr2);
 /* At int3, int n, or into that traps: move past it (decode.c). */
 bool skip_int(const struct vcpu *v, struct emu_frame *f, uint8_t *opcode,
               uint8_t *vector);
@@ -413,6 +415,8 @@ int report_done(uint64_t pdone, uint64_t done, int rc);
 int set_ldt(struct vcpu *v, uint64_t base, uint64_t entries);
 int set_gdt_frames(struct vcpu *v, const uint64_t *mfns, unsigned int entries);
 void init_gdt(struct vcpu *v);
+bool fix_ldt_fault(struct vcpu *v, uint64_t cr2, uint64_t error_code);
+bool inject_ldt_fault(struct vcpu *v, struct emu_frame *f, uint64_t cr2);
 /* A code or data descriptor; system descriptors are not is_segment. */
 struct descriptor {
     uint64_t base, limit;

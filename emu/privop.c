@@ -6,16 +6,6 @@
  */
 #include "emu/privop.h"
 
-static uint64_t *gpr(struct emu_frame *f, unsigned int nr)
-{
-    uint64_t *const order[16] = {
-        &f->rax, &f->rcx, &f->rdx, &f->rbx, &f->rsp, &f->rbp, &f->rsi, &f->rdi,
-        &f->r8,  &f->r9,  &f->r10, &f->r11, &f->r12, &f->r13, &f->r14, &f->r15,
-    };
-
-    return order[nr & 15];
-}
-
 /* An instruction has been emulated, or a step of a repeated one: what the
  * processor would do at its end. */
 static void retired(struct vcpu *v, struct emu_frame *f)

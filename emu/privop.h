@@ -39,6 +39,8 @@ bool read_code(const struct vcpu *v, const struct emu_frame *f, struct insn *i);
 /* The next byte; false: behind what can be read. */
 bool fetch(struct insn *i, uint8_t *byte);
 void prefixes(struct insn *i);
+/* General registers as instructions number them. */
+uint64_t *gpr(struct emu_frame *f, unsigned int nr);
 /* rip to what follows. */
 void move_on(struct emu_frame *f, const struct insn *i);
 

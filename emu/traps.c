@@ -48,8 +48,14 @@ static void page_fault(struct vcpu *v, struct emu_frame *f)
 {
     uint64_t cr2 = read_cr2(v);
 
-    if (fix_page_fault(v, cr2, f->error_code))
+    if (unlikely(in_hole(cr2))) {
+        if (slow_ring0() && emulate_m2p_load(v, f, cr2))
+            return;
+        if (fix_ldt_fault(v, cr2, f->error_code) || inject_ldt_fault(v, f, cr2))
+            return;
+    } else if (fix_page_fault(v, cr2, f->error_code)) {
         return;
+    }
     inject_page_fault(v, f, cr2, f->error_code);
 }
 
@@ -342,6 +348,12 @@ void emu_trap(struct emu_frame *f)
             f->rflags &= ~(uint64_t)RFLAGS_TF;
         return;
     }
+    if (f->vector == X86_TRAP_PF) {
+        __asm__ volatile("mov %%cr2, %0" : "=r"(cr2));
+        if (in_hole(cr2) ? fix_ldt_fault(v, cr2, f->error_code)
+                         : fix_page_fault(v, cr2, f->error_code))
+            return;
+    }
     if (f->rip == (uint64_t)iret_to_guest ||
         f->rip == (uint64_t)ring0_iret_to_guest) {
         struct emu_frame regs = *f;
@@ -351,11 +363,6 @@ void emu_trap(struct emu_frame *f)
         memcpy(guest_frame(v), &regs, offsetof(struct emu_frame, vector));
         leave_for((uint64_t)v + RING3_STACK_OFFSET,
                   slow_ring0() ? ring0_iret_refused : iret_refused);
-    }
-    if (f->vector == X86_TRAP_PF) {
-        __asm__ volatile("mov %%cr2, %0" : "=r"(cr2));
-        if (fix_page_fault(v, cr2, f->error_code))
-            return;
     }
     to = fixup_exception(f->rip);
     if (to) {

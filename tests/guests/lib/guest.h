@@ -241,6 +241,8 @@ void user_leave(uint64_t result) __attribute__((noreturn));
 void memory_init(void);
 extern const uint64_t *m2p;
 extern uint64_t m2p_entries;
+/* false in a guest that takes it from where it always was. */
+extern const bool asks_for_m2p;
 uint64_t pfn_of(const void *va);
 uint64_t mfn_of(const void *va);
 /* Machine address of a byte of the image or the start-of-day area. */
