@@ -106,6 +106,17 @@ def test_one_that_does_not_hear_is_ended_by_the_second(xenner: Xenner) -> None:
 
 
 @pytest.mark.places("host")
+def test_one_that_does_not_hear_is_ended(xenner: Xenner) -> None:
+    """After a while, and nobody has to come back for it."""
+    command = xenner.command(_STORE, "-append", "deaf", "-m", "32")
+    with started(command, b"verdict:") as process:
+        process.send_signal(signal.SIGTERM)
+        said = _rest(process)
+        assert process.returncode == 0, said
+        assert "it has not powered off: ended" in said
+
+
+@pytest.mark.places("host")
 def test_each_start_finds_a_new_one(xenner: Xenner) -> None:
     command = xenner.command(_STORE, "-append", "again", "-m", "32")
     with started(command, b"verdict:") as process:

@@ -27,6 +27,7 @@ _MAX_BASIC_LEAF = 0xD
 _MAX_EXTENDED_LEAF = 0x80000021
 _MAX_SUBLEAF_7 = 1
 
+_L1_EAX = 0x0FFF0FFF  # without the processor's type
 # Leaf 1. No APIC (it is emu's), no HTT and no ACPI thermal control.
 L1_EDX = 0x1FC9CBF5 & ~(1 << 9 | 1 << 22 | 1 << 28)
 L1_ECX = 0xF6D83203
@@ -44,6 +45,8 @@ L7_EDX = 0xAC00441C & ~(1 << 26 | 1 << 27 | 1 << 29 | 1 << 31)
 L7_1_EAX = 0x00001C30
 FSGSBASE = 1 << 0
 _L7_EBX_AVX2 = 1 << 5
+# How the FPU behaves, whatever is offered: FDP_EXCP_ONLY, NO_FPU_SEL.
+_L7_EBX_FPU = 1 << 6 | 1 << 13
 _L7_EBX_AVX512 = 0xDC230000
 _L7_ECX_AVX = 1 << 9 | 1 << 10  # VAES, VPCLMULQDQ
 _L7_ECX_AVX512 = 1 << 1 | 1 << 6 | 1 << 11 | 1 << 12 | 1 << 14
@@ -70,7 +73,7 @@ _XSAVE_HEAD_BYTES = 512 + 64
 
 # Names, caches and TLBs: numbers that promise nothing.
 _PLAIN_LEAVES = frozenset(
-    {0x2, *range(0x80000002, 0x80000007), 0x80000019, 0x8000001A}
+    {*range(0x80000002, 0x80000007), 0x80000019, 0x8000001A}
 )
 _HOST_LEAVES = frozenset({0x1, 0x7, 0xD, *range(0x80000002, 0x80000005)})
 
@@ -165,9 +168,12 @@ def _restrict(entry: CpuidEntry, xcr0: int) -> CpuidEntry | None:
             return replace(entry, eax=min(entry.eax, _MAX_BASIC_LEAF))
         case 0x1:
             return _restrict_1(entry, xcr0)
+        case 0x2:
+            # Intel's: all is told at once.
+            return replace(entry, eax=entry.eax & ~0xFF | bool(entry.eax))
         case 0x4:
             # Caches: all of them one core's, one core in the package.
-            return replace(entry, eax=entry.eax & 0x3FFF)
+            return replace(entry, eax=entry.eax & 0x3FF, edx=entry.edx & 7)
         case 0x7:
             return _restrict_7(entry, xcr0)
         case 0xD:
@@ -184,7 +190,8 @@ def _restrict_1(entry: CpuidEntry, xcr0: int) -> CpuidEntry:
         ecx &= ~_L1_XSAVE
     # CLFLUSH's line, one thread; emu puts in the APIC id.
     ebx = entry.ebx & 0xFF00 | 1 << 16
-    return replace(entry, ebx=ebx, ecx=ecx, edx=entry.edx & L1_EDX)
+    eax = entry.eax & _L1_EAX
+    return replace(entry, eax=eax, ebx=ebx, ecx=ecx, edx=entry.edx & L1_EDX)
 
 
 def _restrict_7(entry: CpuidEntry, xcr0: int) -> CpuidEntry | None:
@@ -197,7 +204,8 @@ def _restrict_7(entry: CpuidEntry, xcr0: int) -> CpuidEntry | None:
         return replace(entry, eax=eax, ebx=0, ecx=0, edx=0)
     if entry.subleaf:
         return None
-    ebx, ecx, edx = entry.ebx & L7_EBX, entry.ecx & L7_ECX, entry.edx & L7_EDX
+    ebx = entry.ebx & (L7_EBX | _L7_EBX_FPU)
+    ecx, edx = entry.ecx & L7_ECX, entry.edx & L7_EDX
     if not xcr0 & _XCR0_AVX:
         ebx, ecx = ebx & ~_L7_EBX_AVX2, ecx & ~_L7_ECX_AVX
     if not xcr0 & _XCR0_AVX512:

@@ -138,6 +138,8 @@ HIDDEN = {
     "IBPB": (0x80000008, 0, "ebx", 12),
 }
 SHOWN = {
+    "FDP_EXCP_ONLY": (0x7, 0, "ebx", 6),
+    "NO_FPU_SEL": (0x7, 0, "ebx", 13),
     "FPU": (0x1, 0, "edx", 0),
     "MCE": (0x1, 0, "edx", 7),
     "CMPXCHG16B": (0x1, 0, "ecx", 13),
@@ -196,6 +198,14 @@ def test_xens_leaves_stand_where_they_are_looked_for() -> None:
 def test_leaves_that_nobody_vouched_for_are_gone() -> None:
     leaves = {e.leaf for e in build(everything()).guest}
     assert leaves.isdisjoint({0x5, 0x6, 0xA, 0xB, 0x8000000A, 0x8000001F})
+
+
+def test_reserved_fields_are_clear() -> None:
+    built = build(everything())
+    assert row(built.guest, 1).eax == 0x0FFF0FFF
+    assert row(built.guest, 2).eax == ALL - 0xFE
+    assert row(built.guest, 4).eax & 0x3C00 == 0
+    assert row(built.guest, 4).edx == 7
 
 
 def test_one_core_one_thread() -> None:
