@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from soak import hypercalls, kernels, userfuzz
+from soak import boots, hypercalls, kernels, userfuzz
 from soak.results import ROW_HEADING, Result, report
 
 _MINUTES = 10.0
@@ -24,6 +24,7 @@ _PARTS: Mapping[str, Mapping[str, Callable[[float], Result]]] = {
         "lab": hypercalls.in_machine,
     },
     kernels.PART: {"host": kernels.on_host},
+    boots.PART: {"host": boots.on_host, "lab": boots.in_machine},
 }
 
 

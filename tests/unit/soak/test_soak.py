@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from soak import hypercalls, userfuzz
+from soak import boots, hypercalls, userfuzz
 from soak.results import Result, cpu_facts, parse
 from soak.running import Ended
 
@@ -77,3 +77,18 @@ def test_the_kind_of_kvm_is_the_processors() -> None:
     text = "vendor_id\t: AuthenticAMD\nflags\t\t: fpu svm\n"
     assert cpu_facts(text) == ("hardware", "AMD")
     assert cpu_facts(text.replace("svm", "de")) == ("software", "AMD")
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        (ended("soak: up with 2"), ""),
+        (ended("soak: up with 1"), "init has not run on both"),
+        (ended(status=1), "status 1"),
+        (ended("soak: up with 2", was_ended=True), "no end"),
+        (ended("Kernel panic - not", status=1), "Kernel panic - not"),
+    ],
+    ids=["good", "lost-vcpu", "crash", "hangs", "panic"],
+)
+def test_a_boot_is_good_or_told_why_not(how: Ended, why: str) -> None:
+    assert boots.wrong(how) == why
