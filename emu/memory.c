@@ -9,6 +9,9 @@
 
 #define NO_PFN (~0UL)
 
+/* Above it a command has the number of the extent to begin with. */
+#define MEMOP_EXTENT_SHIFT 6
+
 /* Pages that the M2P says are the guest's. Counted, not remembered: rare. */
 static uint64_t current_pages(void)
 {
@@ -49,33 +52,40 @@ static int add_page(struct batch *b, uint64_t mfn)
     return ++b->nr_pages == BATCH_PAGES ? send_batch(b) : 0;
 }
 
-static int get_reservation(struct xen_memory_reservation *r, uint64_t arg)
+/* What a domain may have in one piece (CONFIG_DOMU_MAX_ORDER of Xen's). */
+#define MAX_ORDER 9
+
+/*
+ * The extents that are asked for, from number `first` on. Where something is
+ * wrong with that, Xen says that none were done, and not why.
+ */
+static bool get_reservation(struct xen_memory_reservation *r, uint64_t arg,
+                            uint64_t first)
 {
-    if (copy_from_guest(r, arg, sizeof(*r)))
-        return -XEN_EFAULT;
-    if (!is_self(r->domid))
-        return -XEN_EPERM;
-    return r->extent_order > 9 ? -XEN_EINVAL : 0;
+    return !copy_from_guest(r, arg, sizeof(*r)) && is_self(r->domid) &&
+           r->extent_order <= MAX_ORDER && first < r->nr_extents &&
+           r->nr_extents <= UINT32_MAX >> MEMOP_EXTENT_SHIFT &&
+           (XENMEMF_get_address_bits(r->mem_flags) == 0 ||
+            XENMEMF_get_address_bits(r->mem_flags) > PAGE_SHIFT);
 }
 
 /* A host that does not want a page leaves it where it is: no harm is done, so
  * its answer does not matter here. */
-static int64_t decrease(struct vcpu *v, uint64_t arg)
+static int64_t decrease(struct vcpu *v, uint64_t arg, uint64_t first)
 {
     struct batch batch = {.v = v, .what = EMU_BALLOON_GIVE};
     struct xen_memory_reservation r;
-    int rc = get_reservation(&r, arg);
     uint64_t i;
 
-    if (rc)
-        return rc;
-    for (i = 0; i < r.nr_extents; i++) {
+    if (!get_reservation(&r, arg, first))
+        return (int64_t)first;
+    for (i = first; i < r.nr_extents; i++) {
         uint64_t mfn, n = 0;
 
         if (copy_from_guest(&mfn, (uint64_t)r.extent_start.p + i * 8, 8))
             break;
         for (; n < 1UL << r.extent_order; n++, mfn++) {
-            if (!mfn_guest(mfn) || m2p[mfn] == NO_PFN)
+            if (!mfn_guest(mfn) || m2p[mfn] == NO_PFN || table_level(mfn))
                 break;
             m2p[mfn] = NO_PFN;
             add_page(&batch, mfn);
@@ -142,14 +152,13 @@ static uint64_t populate_some(struct vcpu *v,
     return done;
 }
 
-static int64_t populate(struct vcpu *v, uint64_t arg)
+static int64_t populate(struct vcpu *v, uint64_t arg, uint64_t first)
 {
     struct xen_memory_reservation r;
-    int rc = get_reservation(&r, arg);
-    uint64_t done = 0, count;
+    uint64_t done = first, count;
 
-    if (rc)
-        return rc;
+    if (!get_reservation(&r, arg, first))
+        return (int64_t)first;
     do {
         count = populate_some(v, &r, done);
         done += count;
@@ -157,39 +166,122 @@ static int64_t populate(struct vcpu *v, uint64_t arg)
     return (int64_t)done;
 }
 
+/* Are these machine pages the domain's, and given back? */
+static bool all_out(uint64_t mfn, uint64_t count)
+{
+    for (uint64_t n = 0; n < count; n++) {
+        if (!mfn_guest(mfn + n) || mfn + n >= shared->m2p_nr_entries ||
+            m2p[mfn + n] != NO_PFN)
+            return false;
+    }
+    return true;
+}
+
+/*
+ * Any of its pages, for which the guest has no pfn yet: it writes the M2P
+ * itself, and until then there is the pfn of populate_physmap. As long as one
+ * search lasts its pages are looked at once.
+ */
+static int64_t increase(struct vcpu *v, uint64_t arg, uint64_t first)
+{
+    struct xen_memory_reservation r;
+    uint64_t i = first, pfn = 0, count;
+
+    if (!get_reservation(&r, arg, first))
+        return (int64_t)first;
+    count = 1UL << r.extent_order;
+    for (; pfn + count <= shared->guest_nr_pages && i < r.nr_extents;
+         pfn += count) {
+        struct batch batch = {.v = v, .what = EMU_BALLOON_TAKE};
+        uint64_t mfn = pfn_to_mfn(pfn);
+
+        if (!all_out(mfn, count))
+            continue;
+        if (take_extent(&batch, pfn, r.extent_order) || send_batch(&batch))
+            break;
+        for (uint64_t n = 0; n < count; n++) {
+            memset(machine((mfn + n) << PAGE_SHIFT), 0, PAGE_SIZE);
+            m2p[mfn + n] = pfn + n;
+        }
+        if (r.extent_start.p &&
+            copy_to_guest((uint64_t)r.extent_start.p + i * 8, &mfn, 8))
+            break;
+        i++;
+    }
+    return (int64_t)i;
+}
+
 /*
  * Give pages back and get others. Here the same machine pages come back
  * under the new pfns, so only exchanges of like for like can be had.
  */
+static int exchange_extent(uint64_t mfn, uint64_t pfn, unsigned int order)
+{
+    for (uint64_t n = 0; n < 1UL << order; n++) {
+        if (!mfn_guest(mfn + n) || table_level(mfn + n) ||
+            pfn + n >= shared->guest_nr_pages)
+            return -XEN_EINVAL;
+    }
+    for (uint64_t n = 0; n < 1UL << order; n++) {
+        memset(machine((mfn + n) << PAGE_SHIFT), 0, PAGE_SIZE);
+        m2p[mfn + n] = pfn + n;
+    }
+    return 0;
+}
+
+/* As memory_exchange() of Xen's refuses what makes no sense. */
+static int check_exchange(const struct xen_memory_exchange *x)
+{
+    const struct xen_memory_reservation *in = &x->in, *out = &x->out;
+
+    if (in->extent_order > MAX_ORDER || out->extent_order > MAX_ORDER)
+        return -XEN_EPERM;
+    if (x->nr_exchanged > in->nr_extents || in->domid != out->domid ||
+        ~0UL >> in->extent_order < in->nr_extents ||
+        ~0UL >> out->extent_order < out->nr_extents ||
+        in->nr_extents << in->extent_order != out->nr_extents
+                                                  << out->extent_order)
+        return -XEN_EINVAL;
+    return is_self(in->domid) ? 0 : -XEN_EPERM;
+}
+
+static int exchange_all(struct xen_memory_exchange *x)
+{
+    int rc = check_exchange(x);
+
+    if (rc)
+        return rc;
+    for (uint64_t i = x->nr_exchanged; i < x->in.nr_extents; i++) {
+        uint64_t mfn, pfn, to = (uint64_t)x->out.extent_start.p + i * 8;
+
+        if (x->in.extent_order != x->out.extent_order)
+            return -XEN_ENOMEM; /* other pieces than these there are none */
+        if (copy_from_guest(&mfn, (uint64_t)x->in.extent_start.p + i * 8, 8) ||
+            copy_from_guest(&pfn, to, 8))
+            return -XEN_EFAULT;
+        rc = exchange_extent(mfn, pfn, x->in.extent_order);
+        if (rc)
+            return rc;
+        x->nr_exchanged = i + 1;
+        if (copy_to_guest(to, &mfn, 8))
+            return -XEN_EFAULT;
+    }
+    return 0;
+}
+
+/* The guest hears how many it were, also of a call that failed. */
 static int exchange(uint64_t arg)
 {
     struct xen_memory_exchange x;
+    int rc;
 
     if (copy_from_guest(&x, arg, sizeof(x)))
         return -XEN_EFAULT;
-    if (!is_self(x.in.domid) || !is_self(x.out.domid))
-        return -XEN_EPERM;
-    if (x.in.extent_order != x.out.extent_order ||
-        x.in.nr_extents != x.out.nr_extents || x.in.extent_order > 9)
-        return -XEN_ENOMEM;
-    for (uint64_t i = x.nr_exchanged; i < x.in.nr_extents; i++) {
-        uint64_t mfn, pfn, to = (uint64_t)x.out.extent_start.p + i * 8;
-
-        if (copy_from_guest(&mfn, (uint64_t)x.in.extent_start.p + i * 8, 8) ||
-            copy_from_guest(&pfn, to, 8))
-            return -XEN_EFAULT;
-        for (uint64_t n = 0; n < 1UL << x.in.extent_order; n++) {
-            if (!mfn_guest(mfn + n) || table_level(mfn + n) ||
-                pfn + n >= shared->guest_nr_pages)
-                return -XEN_EINVAL;
-            memset(machine((mfn + n) << PAGE_SHIFT), 0, PAGE_SIZE);
-            m2p[mfn + n] = pfn + n;
-        }
-        if (copy_to_guest(to, &mfn, 8))
-            return -XEN_EFAULT;
-        x.nr_exchanged = i + 1;
-    }
-    return copy_to_guest(arg, &x, sizeof(x));
+    rc = exchange_all(&x);
+    if (copy_to_guest(arg + offsetof(struct xen_memory_exchange, nr_exchanged),
+                      &x.nr_exchanged, sizeof(x.nr_exchanged)))
+        return -XEN_EFAULT;
+    return rc;
 }
 
 static int memory_map(uint64_t arg)
@@ -236,16 +328,27 @@ static int64_t with_domid(uint64_t arg, uint64_t value)
 int64_t do_memory_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
                      uint64_t a4, uint64_t a5)
 {
+    uint64_t op = cmd & ((1UL << MEMOP_EXTENT_SHIFT) - 1);
+    uint64_t first = cmd >> MEMOP_EXTENT_SHIFT;
+
     (void)a3, (void)a4, (void)a5;
-    switch (cmd & 0x3f) {
+    switch (op) {
+    case XENMEM_increase_reservation:
+        return increase(v, arg, first);
     case XENMEM_decrease_reservation:
-        return decrease(v, arg);
+        return decrease(v, arg, first);
     case XENMEM_populate_physmap:
-        return populate(v, arg);
+        return populate(v, arg, first);
+    default:
+        break;
+    }
+    if (first) /* Nothing else is done in parts. */
+        return -XEN_EINVAL;
+    switch (op) {
     case XENMEM_exchange:
         return exchange(arg);
     case XENMEM_maximum_ram_page:
-        return (int64_t)shared->machine_nr_pages - 1;
+        return (int64_t)shared->machine_nr_pages;
     case XENMEM_current_reservation:
         return with_domid(arg, current_pages());
     case XENMEM_maximum_reservation:
@@ -257,6 +360,6 @@ int64_t do_memory_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
     case XENMEM_machphys_mapping:
         return machphys_mapping(arg);
     default:
-        return refuse_memory_op(cmd & 0x3f, arg);
+        return refuse_memory_op(op, arg);
     }
 }

@@ -55,6 +55,92 @@ static void test_machphys(void)
              ((uint64_t *)map.v_start)[mfn_of(start_info)], pfn_of(start_info));
 }
 
+/* Of a page that was given back: it comes as it is, and the guest says which
+ * of its own it is to be. */
+static void check_increase(struct xen_memory_reservation *r, xen_pfn_t *frame,
+                           void *page)
+{
+    uint64_t pfn = pfn_of(page), mfn = mfn_of(page);
+    mmu_update_t place = {.val = pfn};
+    domid_t self = DOMID_SELF;
+
+    if (CALL(memory_op, XENMEM_current_reservation, &self) ==
+        CALL(memory_op, XENMEM_maximum_reservation, &self))
+        check_rc("increase_reservation: no more than the maximum",
+                 CALL(memory_op, XENMEM_increase_reservation, r), 0);
+    CALL(update_va_mapping, page, 0, UVMF_INVLPG | UVMF_LOCAL);
+    *frame = mfn;
+    check_rc("decrease_reservation, again",
+             CALL(memory_op, XENMEM_decrease_reservation, r), 1);
+    *frame = 0;
+    check_rc("increase_reservation",
+             CALL(memory_op, XENMEM_increase_reservation, r), 1);
+    check(*frame != 0, "it has a machine page", "0x%lx", *frame);
+    place.ptr = *frame << 12 | MMU_MACHPHYS_UPDATE;
+    check_rc("which gets its place", CALL(mmu_update, &place, 1, 0, DOMID_SELF),
+             0);
+    check_eq("m2p", m2p[*frame], pfn);
+    ((uint64_t *)start_info->mfn_list)[pfn] = *frame;
+    check_rc("it can be mapped",
+             CALL(update_va_mapping, page, *frame * PAGE_SIZE | PTE_KERNEL,
+                  UVMF_INVLPG | UVMF_LOCAL),
+             0);
+}
+
+/* What is wrong with a call is not said: nothing is done. */
+static void test_bad_reservations(void)
+{
+    static const unsigned int ops[] = {XENMEM_increase_reservation,
+                                       XENMEM_decrease_reservation,
+                                       XENMEM_populate_physmap};
+
+    for (unsigned int i = 0; i < ARRAY_SIZE(ops); i++) {
+        struct xen_memory_reservation r = {.nr_extents = 1,
+                                           .domid = DOMID_SELF};
+
+        check_rc("bad pointer", CALL(memory_op, ops[i], BAD_POINTER), 0);
+        set_xen_guest_handle(r.extent_start, BAD_POINTER);
+        check_rc("extents at one", CALL(memory_op, ops[i], &r), 0);
+        r.extent_order = 10;
+        check_rc("too large a piece", CALL(memory_op, ops[i], &r), 0);
+        r.extent_order = 0;
+        r.domid = 4711;
+        check_rc("another domain", CALL(memory_op, ops[i], &r), 0);
+        check_rc("behind the last", CALL(memory_op, ops[i] | 5 << 6, &r), 5);
+    }
+    check_rc("what is not done in parts",
+             CALL(memory_op, XENMEM_maximum_ram_page | 1 << 6, 0), -XEN_EINVAL);
+}
+
+static void test_bad_exchanges(void)
+{
+    xen_pfn_t in = 0xfffffff, out = 1;
+    struct xen_memory_exchange e = {
+        .in = {.nr_extents = 1, .domid = DOMID_SELF},
+        .out = {.nr_extents = 1, .domid = DOMID_SELF},
+        .nr_exchanged = 0};
+
+    set_xen_guest_handle(e.in.extent_start, &in);
+    set_xen_guest_handle(e.out.extent_start, &out);
+    check_rc("exchange of no page", CALL(memory_op, XENMEM_exchange, &e),
+             -XEN_EINVAL);
+    check_eq("none exchanged", e.nr_exchanged, 0);
+    e.nr_exchanged = 1;
+    check_rc("all done before", CALL(memory_op, XENMEM_exchange, &e), 0);
+    e.nr_exchanged = 2;
+    check_rc("more than all", CALL(memory_op, XENMEM_exchange, &e),
+             -XEN_EINVAL);
+    e.nr_exchanged = 0;
+    e.out.nr_extents = 2;
+    check_rc("one for two", CALL(memory_op, XENMEM_exchange, &e), -XEN_EINVAL);
+    e.out.nr_extents = 1;
+    e.out.extent_order = 10;
+    check_rc("for a piece that is too large",
+             CALL(memory_op, XENMEM_exchange, &e), -XEN_EPERM);
+    check_rc("at a bad pointer", CALL(memory_op, XENMEM_exchange, BAD_POINTER),
+             -XEN_EFAULT);
+}
+
 /* Balloon out and in again: a page of ours that nothing maps. */
 static void test_balloon(void)
 {
@@ -91,6 +177,7 @@ static void test_balloon(void)
     frame = pfn;
     check_rc("no more than the maximum",
              CALL(memory_op, XENMEM_populate_physmap, &r), 0);
+    check_increase(&r, &frame, page);
     frame = 0xfffffff;
     check_rc("a page that is not there",
              CALL(memory_op, XENMEM_decrease_reservation, &r), 0);
@@ -197,5 +284,7 @@ void guest_main(void)
     test_balloon();
     test_more();
     test_exchange();
+    test_bad_reservations();
+    test_bad_exchanges();
     test_bad_pointers();
 }

@@ -103,6 +103,39 @@ TEST(balloon)
     CHECK_EQ(m2p[GUEST_MFN(71)], ~0UL);
 }
 
+/* increase_reservation finds what was given back, in pieces as asked for. */
+TEST(increase_reservation)
+{
+    struct vcpu *v = native_start();
+    struct xen_memory_reservation r = {.nr_extents = 3, .domid = DOMID_SELF};
+    uint64_t *frames = (uint64_t *)(native_guest + 0x1000);
+    uint64_t arg[5] = {XENMEM_increase_reservation, NATIVE_GUEST_VA};
+
+    r.extent_start.p = (xen_pfn_t *)(NATIVE_GUEST_VA + 0x1000);
+    memcpy(native_guest, &r, sizeof(r));
+    CHECK_EQ(native_hypercall(v, __HYPERVISOR_memory_op, arg), 0);
+    m2p[GUEST_MFN(5)] = m2p[GUEST_MFN(8)] = m2p[GUEST_MFN(9)] = ~0UL;
+    r.nr_extents = 1;
+    r.extent_order = 1;
+    memcpy(native_guest, &r, sizeof(r));
+    memset(machine(GUEST_MFN(9) << 12), 1, 4096);
+    CHECK_EQ(native_hypercall(v, __HYPERVISOR_memory_op, arg), 1);
+    CHECK_EQ(frames[0], GUEST_MFN(8));
+    CHECK_EQ(*(uint64_t *)machine(GUEST_MFN(9) << 12), 0);
+    CHECK_EQ(m2p[GUEST_MFN(9)], 9);
+    CHECK_EQ(m2p[GUEST_MFN(5)], ~0UL);
+    CHECK_EQ(v->pub.request.arg[0], EMU_BALLOON_TAKE);
+    /* A continuation's number of the first; more than one is not there. */
+    r.nr_extents = 3;
+    r.extent_order = 0;
+    memcpy(native_guest, &r, sizeof(r));
+    arg[0] |= 1 << 6;
+    CHECK_EQ(native_hypercall(v, __HYPERVISOR_memory_op, arg), 2);
+    CHECK_EQ(frames[1], GUEST_MFN(5));
+    arg[0] |= 9 << 6;
+    CHECK_EQ(native_hypercall(v, __HYPERVISOR_memory_op, arg), 9);
+}
+
 TEST(unknown_numbers)
 {
     struct vcpu *v = native_start();
