@@ -127,6 +127,14 @@ static void suspend(void)
     end_by(SHUTDOWN_poweroff);
 }
 
+/* Each line is told of by an event of its own, as by Linux. */
+static void many_lines(void)
+{
+    for (unsigned int n = 0; n < 20000; n++)
+        print("line %u\n", n);
+    end_by(SHUTDOWN_poweroff);
+}
+
 static const struct {
     const char *word;
     void (*run)(void);
@@ -136,7 +144,7 @@ static const struct {
     {"end=loop", loop_for_ever},    {"end=user", iret_to_user_without_root},
     {"end=idle", idle_for_ever},    {"end=bad-reason", bad_shutdown},
     {"end=scribble", scribble},     {"end=root", root_without_xen},
-    {"end=suspend", suspend},
+    {"end=suspend", suspend},       {"end=lines", many_lines},
 };
 
 void guest_main(void)

@@ -55,6 +55,15 @@ def started(
 
 
 @pytest.mark.places("host")
+def test_many_short_lines(xenner: Xenner) -> None:
+    """They are taken many at a time, and all of them, in their order."""
+    outcome = xenner.run(_ENDING, "-append", "end=lines", "-no-reboot")
+    assert outcome.status == 0, outcome.report()
+    lines = [line for line in outcome.lines if line.startswith("line ")]
+    assert lines == [f"line {number}" for number in range(20_000)]
+
+
+@pytest.mark.places("host")
 def test_the_console_is_in_the_log_too(xenner: Xenner, tmp_path: Path) -> None:
     file = tmp_path / "console"
     done = subprocess.run(
