@@ -315,9 +315,18 @@ FUNC(irq_ring3)
         jmp     handle_trap
 END(irq_ring3)
 
-/* A hypercall that never left ring 3: the guest kernel's root is loaded. */
+/*
+ * A hypercall that never left ring 3: the guest kernel's root is loaded. Or KVM
+ * has interpreted the guest's SYSCALL, as it does where a process has a stack
+ * pointer that the host cannot: then this is ring 0, under any root.
+ */
 FUNC(syscall_ring3)
         SYSCALL_FRAME
+        movl    %cs, %eax
+        testb   $3, %al
+        jz      syscall_interpreted
+syscall_descended:
+        .globl  syscall_descended
         leaq    (RING3_STACK_OFFSET - FRAME_OFFSET)(%rsp), %rsp
         pushq   $RFLAGS_FIXED
         popfq

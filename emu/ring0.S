@@ -170,6 +170,23 @@ FUNC(ring0_iret_refused)
         iretq
 END(ring0_iret_refused)
 
+/* A SYSCALL that KVM has interpreted went to ring 0, like the processor's. Down,
+ * with %rsp, the guest's frame, also in %rdi. */
+FUNC(syscall_interpreted)
+        andq    $-EMU_VCPU_BYTES, %rsp
+        movl    $0, VCPU_user_root(%rsp)
+        movq    VCPU_kernel_cr3(%rsp), %rax
+        movq    %rax, %cr3
+        leaq    RING0_STACK(%rsp), %rsp
+        pushq   $GUEST_SS64
+        pushq   %rdi
+        pushq   $(RFLAGS_IF | RFLAGS_FIXED)
+        pushq   $GUEST_CS64
+        leaq    syscall_descended(%rip), %rax
+        pushq   %rax
+        iretq
+END(syscall_interpreted)
+
 /* %rsp: vector slot; %rip in emu's image. Rare: C at ring 0 sorts it out. */
 FUNC(fault_in_emu)
         PUSH_GPRS

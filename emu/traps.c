@@ -222,12 +222,15 @@ static bool stopped_on_stub(struct vcpu *v, struct emu_frame *f)
         f->error_code = 0;
         return true;
     }
-    if (!v->pub.in_kernel)
+    if (!v->pub.in_kernel && f->cs & 3)
         return false;
     if (f->rip != stub)
         f->rsp = v->syscall_rsp;
     f->rip = f->rcx - 2;
     f->rflags = f->r11;
+    /* Ring 0's if KVM has interpreted the SYSCALL (syscall_ring3). */
+    f->cs = FLAT_RING3_CS64;
+    f->ss = FLAT_RING3_SS64;
     return false;
 }
 

@@ -154,7 +154,7 @@ static void one_call(void)
             a[i] < (uint64_t)scratch + 3 * PAGE_SIZE)
             fill((uint8_t *)a[i]);
     }
-    if (!is_dull(nr, a[0]) && (is_wild || !is_fatal(nr, a[0])))
+    if (!is_dull(nr, a[0]) && (!is_fatal(nr, a[0]) || (is_wild && !below(16))))
         hypercall(nr, a[0], a[1], a[2], a[3], a[4]);
 }
 

@@ -96,6 +96,20 @@ static void vsyscall_time(void)
     _exit(labs(vtime(NULL) - (long)time(NULL)) > 1);
 }
 
+/* System calls of a process whose stack pointer is no address. */
+static void stackless(void)
+{
+    long done = 0;
+
+    __asm__ volatile("mov %%rsp, %%rbx; mov %1, %%rsp\n"
+                     "1: mov $39, %%eax; syscall; inc %0\n"
+                     "cmp $50, %0; jne 1b; mov %%rbx, %%rsp"
+                     : "+r"(done)
+                     : "r"(0x1ffffffffffff)
+                     : "rax", "rbx", "rcx", "r11", "memory", "cc");
+    _exit(done != 50);
+}
+
 void entries(void)
 {
     struct timespec mono, last = {0, 0};
@@ -108,6 +122,7 @@ void entries(void)
     __asm__ volatile("int $0x80" : "=a"(a) : "a"(9999) : "memory");
     result("int 0x80 unknown", a);
     result("syscall unknown", syscall(9999));
+    result("syscalls without a stack", death(stackless));
     result("vsyscall time", death(vsyscall_time));
     gettimeofday(&tv, NULL);
     clock_gettime(CLOCK_REALTIME, &mono);
