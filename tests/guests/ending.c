@@ -90,6 +90,14 @@ static void idle_for_ever(void)
         CALL(sched_op, SCHEDOP_block, 0);
 }
 
+/* The flight recorder tells of all of it in a line or two. */
+static void spin_and_crash(void)
+{
+    for (unsigned int i = 0; i < 1000; i++)
+        CALL(sched_op, SCHEDOP_yield, 0);
+    end_by(SHUTDOWN_crash);
+}
+
 static void bad_shutdown(void)
 {
     /* Xen takes any byte; whoever looks at it next must cope. */
@@ -145,6 +153,7 @@ static const struct {
     {"end=idle", idle_for_ever},    {"end=bad-reason", bad_shutdown},
     {"end=scribble", scribble},     {"end=root", root_without_xen},
     {"end=suspend", suspend},       {"end=lines", many_lines},
+    {"end=spin", spin_and_crash},
 };
 
 void guest_main(void)

@@ -319,7 +319,7 @@ static void test_others(void)
     PROBE_OP("monitor", : : "a"(image_start), "c"(0), "d"(0));
     check(caught.taken && (caught.vector == X86_GP || caught.vector == X86_UD),
           "monitor", "vector %u", caught.vector);
-    PROBE("sysexit");
+    PROBE("sysexitl");
     check(caught.taken && (caught.vector == X86_GP || caught.vector == X86_UD),
           "sysexit", "vector %u", caught.vector);
     PROBE_OP("lgdt %0", : : "m"(table));
