@@ -463,7 +463,11 @@ static inline void replace_entry(uint64_t *e, uint64_t old, uint64_t value)
 /* The guest's pages alone (mfn_guest) for pin() and unpin(). */
 int pin(uint64_t mfn, int level);
 int unpin(uint64_t mfn);
-int table_level(uint64_t mfn);
+/* The level that a machine page is a table of, 0: of none; mfn_valid(mfn). */
+static inline int table_level(uint64_t mfn)
+{
+    return (int)(READ_ONCE(page_types[mfn]) & EMU_TYPE_LEVEL);
+}
 int write_link(uint64_t *e, int level, uint64_t value, bool preserve_ad);
 int set_root(uint64_t *cr3, uint64_t mfn, bool user);
 void drop_root(uint64_t cr3);

@@ -99,7 +99,8 @@ bool fix_page_fault(struct vcpu *v, uint64_t va, uint64_t error_code)
     if (!t)
         return false;
     if (!changed && v->pub.in_kernel && error_code & PF_WRITE && level == 1 &&
-        !(entry & PTE_RW) && table_level(PTE_MFN(entry)) == 1) {
+        !(entry & PTE_RW) && mfn_guest(PTE_MFN(entry)) &&
+        table_level(PTE_MFN(entry)) == 1) {
         replace_entry(e, entry, entry | PTE_RW);
         changed = true;
     }

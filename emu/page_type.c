@@ -35,12 +35,6 @@ static uint32_t *type_of(uint64_t mfn)
     return &page_types[mfn];
 }
 
-/* The level that it is a table of, 0: of none. */
-int table_level(uint64_t mfn)
-{
-    return mfn_guest(mfn) ? (int)(READ_ONCE(*type_of(mfn)) & LEVEL) : 0;
-}
-
 /* An entry of a table of that level: does it name a table? */
 static bool links(uint64_t entry, int level)
 {
