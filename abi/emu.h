@@ -65,6 +65,7 @@
 #define EMU_REQUEST_WATCHDOG 10
 
 #define EMU_NOTICE_BREAKPOINTS 0 /* debug registers that stop ring 3 */
+#define EMU_NOTICE_NARROW_CODE 1 /* 32-bit code is interpreted */
 
 #define EMU_REQUEST_DATA_BYTES 512
 

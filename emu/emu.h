@@ -152,6 +152,7 @@ struct vcpu {
     uint32_t pci_address, cmos_index; /* others: the domain's, vCPU 0's count */
     uint64_t vm_assist;               /* others: one value for all */
     uint32_t nmi_pending;             /* others set */
+    uint32_t told_narrow_code;        /* EMU_NOTICE_NARROW_CODE has been said */
     uint32_t fpu_ts;                  /* guest asked for CR0.TS */
 
     vcpu_info_t *info;                  /* shared_info's or registered */

@@ -123,6 +123,20 @@ static bool undefined_int(struct vcpu *v, struct emu_frame *f)
     return true;
 }
 
+/* 32-bit code reaches us by #UD, with its first int n at the latest, where it
+ * is interpreted: who looks after the guest is to know. */
+static void notice_narrow_code(struct vcpu *v, const struct emu_frame *f)
+{
+    struct descriptor d;
+
+    if (!slow_ring0() || v->told_narrow_code || f->cs == FLAT_RING3_CS64 ||
+        !read_descriptor(v, (uint16_t)f->cs, &d) || d.is_64bit)
+        return;
+    v->told_narrow_code = 1;
+    v->pub.request.arg[0] = EMU_NOTICE_NARROW_CODE;
+    request(v, EMU_REQUEST_NOTICE);
+}
+
 static void debug(struct vcpu *v, struct emu_frame *f)
 {
     uint64_t dr6 = read_dr6();
@@ -159,6 +173,7 @@ static void exception(struct vcpu *v, struct emu_frame *f)
         software_interrupt(v, f);
         break;
     case X86_TRAP_UD:
+        notice_narrow_code(v, f);
         if (!emulate_forced(v, f) && !undefined_int(v, f))
             inject_trap(v, f, X86_TRAP_UD, 0);
         break;

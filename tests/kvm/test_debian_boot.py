@@ -54,21 +54,22 @@ Boot = Callable[..., subprocess.Popen[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """The initramfs, and the torture program that is in it."""
+    """The initramfs, and the torture programs that are in it."""
 
     initramfs: Path
     torture: Path
+    torture32: Path
+    int80: Path
 
 
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Disk:
     directory = tmp_path_factory.mktemp("debian")
-    torture = programs.torture()
+    made = [programs.torture(), programs.torture32(), programs.int80()]
     initramfs = directory / "initramfs"
-    initramfs.write_bytes(
-        make_initramfs(INIT.encode(), {"bin/torture": torture.read_bytes()})
-    )
-    return Disk(initramfs, torture)
+    files = {f"bin/{path.name}": path.read_bytes() for path in made}
+    initramfs.write_bytes(make_initramfs(INIT.encode(), files))
+    return Disk(initramfs, *made)
 
 
 @pytest.fixture(scope="module")
@@ -317,6 +318,21 @@ def test_daemonize_and_pidfile(
         time.sleep(0.05)
 
 
+def _output_here(program: Path) -> str:
+    return subprocess.run(
+        [program],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=limit_s(120),
+    ).stdout
+
+
+def _tortures(text: str) -> list[str]:
+    """What each program said between its begin and its end."""
+    return re.findall(r"^torture: begin.*?^torture: end", text, re.M | re.S)
+
+
 @pytest.mark.parametrize(
     "nr_vcpus",
     [
@@ -330,13 +346,7 @@ def test_daemonize_and_pidfile(
 def test_torture_sees_what_the_host_sees(
     boot: Boot, disk: Disk, nr_vcpus: int
 ) -> None:
-    on_host = subprocess.run(
-        [disk.torture],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=limit_s(120),
-    ).stdout
+    on_host = _output_here(disk.torture)
     # The page is the kernel's to have: the guest's has it if ours has.
     ours = Path("/proc/self/maps").read_text()
     vsyscall = "emulate" if "[vsyscall]" in ours else "none"
@@ -349,10 +359,31 @@ def test_torture_sees_what_the_host_sees(
     assert status == 0, errors
     inside = console.replace("\r", "")
     assert f"\ncpus {nr_vcpus}\n" in inside
-    start = inside.index("torture: begin")
-    end = inside.index("torture: end")
-    expected = on_host[on_host.index("torture: begin") :]
-    assert inside[start:end] == expected[: expected.index("torture: end")]
+    assert _tortures(inside) == _tortures(on_host)
+
+
+@_HOST_ONLY
+def test_32_bit_programs_see_what_the_host_shows_them(
+    boot: Boot, disk: Disk, kvm_kind: str
+) -> None:
+    """A software KVM interprets them, without floating point: one without a
+    library lives there, and whoever looks after the guest is told."""
+    here = [disk.int80]
+    if kvm_kind == "hardware":
+        here.append(disk.torture32)
+    runs = " ".join(f"test.run={path.name}" for path in here)
+    status, console, errors = finish(boot(f"quiet {runs}"))
+    assert status == 0, errors
+    expected = "".join(_output_here(path) for path in here)
+    nr_notices = 0
+    if kvm_kind == "software":
+        expected, changed = re.subn(
+            r"(signal: x87 +)0$", rf"\g<1>{signal.SIGILL}", expected, flags=re.M
+        )
+        assert changed == 1
+        nr_notices = 1
+    assert _tortures(console.replace("\r", "")) == _tortures(expected)
+    assert errors.count("32-bit program") == nr_notices
 
 
 def _checksum(data: bytes) -> int:

@@ -80,6 +80,40 @@ def emu_address(symbol: str) -> int:
     )
 
 
+def int80() -> Path:
+    """A 32-bit program that needs no more than int 0x80."""
+    source = TOP / "tests/torture/int80/int80.c"
+    flags = (
+        "-m32 -O1 -Wall -nostdlib -static -no-pie -fno-pie -ffreestanding "
+        "-mgeneral-regs-only -fno-stack-protector -fcf-protection=none"
+    ).split()
+
+    def make(output: Path) -> None:
+        subprocess.run(["gcc", *flags, "-o", output, source], check=True)
+
+    return _made(OUTPUT / "int80", [source], make)
+
+
+def torture32() -> Path:
+    """Its counterpart of 32 bits, with the parts that are the same there."""
+    directory = TOP / "tests/torture"
+    shared = [directory / "processes.c", directory / "memory.c"]
+    sources = [
+        *sorted((directory / "i386").glob("*.[ch]")),
+        *shared,
+        directory / "torture.h",
+    ]
+    flags = (
+        "-m32 -O1 -Wall -static -no-pie -fno-pie -msse2 -mfpmath=387 -pthread"
+    ).split()
+
+    def make(output: Path) -> None:
+        text = [path for path in sources if path.suffix == ".c"]
+        subprocess.run(["gcc", *flags, "-o", output, *text], check=True)
+
+    return _made(OUTPUT / "torture32", sources, make)
+
+
 def tiny() -> Path:
     """The kernel of one page, tests/component/vm/tiny.S."""
     source = TOP / "tests/component/vm/tiny.S"
@@ -125,5 +159,7 @@ def make_all() -> None:
     torture()
     fuzz()
     emu_address("start")
+    torture32()
+    int80()
     tiny_symbols()
     guests()

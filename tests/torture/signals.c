@@ -170,7 +170,7 @@ static void jump_into_entry(void)
 static void die_divide(void)
 {
     volatile int zero = 0;
-    volatile int value = 1 / zero; /* x86 raises, it does not wrap */
+    volatile int value = 7 / zero; /* x86 raises, it does not wrap */
 
     (void)value;
 }

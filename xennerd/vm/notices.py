@@ -11,6 +11,10 @@ _TEXTS = {
         "the guest sets a hardware breakpoint: this host's KVM has none, "
         "it will not be hit"
     ),
+    abi.EMU_NOTICE_NARROW_CODE: (
+        "the guest runs a 32-bit program: this host's KVM interprets it, "
+        "hundreds of times slower and without floating point"
+    ),
 }
 
 

@@ -15,6 +15,15 @@ def test_once(caplog: pytest.LogCaptureFixture) -> None:
     assert "hardware breakpoint" in caplog.text
 
 
+def test_each_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    notices = Notices()
+    for _ in range(2):
+        notices.perform(abi.EMU_NOTICE_NARROW_CODE)
+        notices.perform(abi.EMU_NOTICE_BREAKPOINTS)
+    assert len(caplog.records) == 2
+    assert "32-bit program" in caplog.records[0].getMessage()
+
+
 def test_unknown_number_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
     Notices().perform(0xFFFFFFFF)
     assert not caplog.records
