@@ -42,8 +42,7 @@ class Watchdogs:
         request.result = self.set(
             int(request.arg[0]) & 0xFFFFFFFF, int(request.arg[1]) & 0xFFFFFFFF
         )
-        if self._token is not None:
-            self._token.run_sync_soon(self._look)
+        self._tell()
 
     def set(self, number: int, timeout_s: int) -> int:
         """0: a new one, whose number is returned. Else it is set anew, or
@@ -75,7 +74,7 @@ class Watchdogs:
         with self._lock:
             if self._paused_s is None:
                 self._paused_s = self._now_s()
-        self._look()
+        self._tell()
 
     def resume(self) -> None:
         """It does again."""
@@ -87,7 +86,7 @@ class Watchdogs:
             self._deadlines_s = [
                 None if at is None else at + lost_s for at in self._deadlines_s
             ]
-        self._look()
+        self._tell()
 
     async def wait_expired(self) -> None:
         """Until the guest is to be ended."""
@@ -99,6 +98,11 @@ class Watchdogs:
                 return
             with trio.move_on_after(math.inf if left_s is None else left_s):
                 await self._changed.wait()
+
+    def _tell(self) -> None:
+        # Who pauses and who answers are any threads.
+        if self._token is not None:
+            self._token.run_sync_soon(self._look)
 
     def _look(self) -> None:
         self._changed.set()
