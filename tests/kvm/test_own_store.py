@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.evtchnd.daemon import TOP
+from tests.component.evtchnd.daemon import TOP, open_daemon
 from tests.guests.build import guest_path
 from tests.kvm.conftest import Xenner
 from tests.kvm.qmp import qmp
@@ -127,3 +127,17 @@ def test_each_start_finds_a_new_one(xenner: Xenner) -> None:
         assert b"FAIL" not in said
         process.terminate()
         _rest(process)
+
+
+@pytest.mark.places("host")
+def test_its_ring_may_be_rung_through_evtchnd(
+    xenner: Xenner, tmp_path: Path
+) -> None:
+    """Event channels to the outside, and nobody there who has a store."""
+    with open_daemon(tmp_path) as evtchnd:
+        outcome = xenner.run(
+            _STORE,
+            *("-m", "32", "-no-reboot", "-evtchnd", str(evtchnd.path)),
+        )
+    assert outcome.status == 0, outcome.report()
+    assert outcome.lines[-1].startswith("verdict: PASS"), outcome.report()
