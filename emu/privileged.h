@@ -210,11 +210,12 @@ LOAD_SEGMENT(gs)
  * have it done at that price and keeps the other one in gs_inactive.
  *
  * CR4.FSGSBASE is the guest's to clear, and then the short instructions are
- * #UD at ring 0, too. Ring 3 of a software KVM has the host's CR4.
+ * #UD at ring 0, too. Ring 3 of a software KVM has the host's CR4, and who
+ * interprets ring 0 there need not know them.
  */
 static inline bool has_fsgsbase(const struct vcpu *v)
 {
-    return slow_ring0() || v->cr4_guest & CR4_FSGSBASE;
+    return slow_ring0() ? !at_ring0() : !!(v->cr4_guest & CR4_FSGSBASE);
 }
 
 static inline uint64_t fs_base(const struct vcpu *v)

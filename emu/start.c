@@ -308,5 +308,7 @@ static void start_other(struct vcpu *v)
     start_clock(v);
     /* Those sent before the LAPIC was enabled are lost: look now. */
     take_ipi(v);
+    /* Last, as emu's own faults would be taken for the user's (ring0.S). */
+    v->user_root = slow_ring0() && !v->pub.in_kernel;
     enter_guest(v);
 }

@@ -102,11 +102,62 @@ static void test_refused_contexts(unsigned int vcpu)
                  -XEN_EINVAL);
 }
 
+/* --- a first instruction in user mode ------------------------------------------ */
+
+#define STARTED 0x57a7
+static uint64_t user_said;
+static uint32_t nr_said;
+
+USER static void user_start(void)
+{
+    __asm__ volatile("movq %%gs:0, %%rdi\n\tsyscall" ::"a"(STARTED));
+    __builtin_unreachable();
+}
+
+static void user_context(struct vcpu_guest_context *c)
+{
+    c->flags = 0;
+    c->ctrlreg[1] = user_root_mfn << 12;
+    c->user_regs.rip = user_va(user_start);
+    c->user_regs.rsp = USER_STACK_TOP;
+    c->user_regs.fs = 0x7ffb;
+    c->gs_base_user = USER_DATA_VA;
+}
+
+/* On that vCPU, which stays here. */
+static bool hear_user(struct regs *r)
+{
+    if (count_failsafe(r))
+        return true;
+    if (r->entry != ENTRY_SYSCALL || r->rax != STARTED)
+        return false;
+    user_said = r->rdi;
+    __atomic_fetch_add(&nr_said, 1, __ATOMIC_SEQ_CST);
+    for (;;)
+        CALL(sched_op, SCHEDOP_block, 0);
+}
+
+static void test_user_context(void)
+{
+    *(uint64_t *)user_data = 0x900d;
+    nr_failsafes = 0;
+    trap_hook = hear_user;
+    vcpu_change = user_context;
+    check_rc("initialise in user mode",
+             vcpu_initialise(2, worker_main, 0, &workers[2]), 0);
+    check_rc("up", CALL(vcpu_op, VCPUOP_up, 2, 0), 0);
+    check(wait_for(&nr_said, 1), "its system call arrives", "it does not");
+    check_eq("it had the user's base", user_said, 0x900d);
+    check_eq("behind its kernel's failsafe callback", nr_failsafes, 1);
+    trap_hook = NULL;
+}
+
 void guest_main(void)
 {
     struct worker *w = &workers[1];
 
     events_init();
+    user_init();
     if (CALL(vcpu_op, VCPUOP_stop_periodic_timer, 0, 0))
         panic("stop_periodic_timer");
     w->magic = 0x5ca1ab1e;
@@ -122,4 +173,5 @@ void guest_main(void)
     check_eq("its %fs", w->seen_fs, w->magic);
     check_eq("its %gs", w->seen_gs, w->magic);
     test_odd_context();
+    test_user_context();
 }
