@@ -321,7 +321,7 @@ def _ask(domid: Domid, name: str, monitor: QmpClient, pid: int) -> Domain:
     status = monitor.execute("query-status")
     sizes = monitor.execute("query-memory-size-summary")
     memory = sizes["base-memory"] >> 20
-    # A process of an older version does not say it: it cannot grow.
+    # One that cannot grow does not say it.
     most = sizes.get("x-xenner-max-memory", sizes["base-memory"]) >> 20
     with suppress(HostError):
         memory = int(monitor.execute("query-balloon")["actual"]) >> 20

@@ -69,11 +69,12 @@ class Controls(Commands):
     memory_bytes: int = 0
     """What the guest has when it starts."""
     max_memory_bytes: int = 0
-    """What it can have at most."""
+    """What it can have at most; 0: that."""
     _dump: Dump = field(default_factory=Dump)
     _balloon_moved: trio.Event = field(default_factory=trio.Event)
 
     def __post_init__(self) -> None:
+        self.max_memory_bytes = max(self.max_memory_bytes, self.memory_bytes)
         super().__init__(self._table(), events=EVENTS)
 
     def heard_quit(self) -> None:
@@ -130,10 +131,7 @@ class Controls(Commands):
             "query-target": lambda: {"arch": "x86_64"},
             "query-status": self._query_status,
             "query-cpus-fast": self._query_cpus,
-            "query-memory-size-summary": lambda: {
-                "base-memory": self.memory_bytes,
-                "x-xenner-max-memory": self.max_memory_bytes,
-            },
+            "query-memory-size-summary": self._query_memory,
             "query-balloon": self._query_balloon,
             "query-block": self._query_block,
             "query-dump": lambda: self._dump.result(),
@@ -236,6 +234,12 @@ class Controls(Commands):
         wanted = min(arguments["value"], self.max_memory_bytes)
         await _ask(self.store.set_memory_target, wanted // 1024)
         return {}
+
+    def _query_memory(self) -> Any:
+        """As QEMU's, and what it can grow to where that is more."""
+        base, most = self.memory_bytes, self.max_memory_bytes
+        more = {"x-xenner-max-memory": most} if most > base else {}
+        return {"base-memory": base, **more}
 
     def _query_balloon(self) -> Any:
         return {"actual": self.machine().memory_bytes()}
