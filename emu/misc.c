@@ -70,7 +70,7 @@ int64_t do_physdev_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
     case PHYSDEVOP_set_iobitmap:
         if (copy_from_guest(&bitmap, arg, sizeof(bitmap)))
             return -XEN_EFAULT;
-        if (bitmap.nr_ports > 65536 ||
+        if (bitmap.nr_ports > 65536 || !canonical((uint64_t)bitmap.bitmap.p) ||
             reaches_hole((uint64_t)bitmap.bitmap.p, IOBITMAP_BYTES))
             return -XEN_EINVAL;
         v->iobitmap_va = (uint64_t)bitmap.bitmap.p;

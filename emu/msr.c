@@ -301,7 +301,9 @@ static bool write_hypercall_page(uint64_t value)
                                    0,    0,    0,    0x0f, 0x05};
     uint8_t *page = machine(value);
 
-    if (value & (PAGE_SIZE - 1) || !mfn_guest(value >> PAGE_SHIFT))
+    /* As on Xen, not a page that is in use as a table. */
+    if (value & (PAGE_SIZE - 1) || !mfn_guest(value >> PAGE_SHIFT) ||
+        table_level(value >> PAGE_SHIFT))
         return false;
     memset(page, 0xcc, PAGE_SIZE);
     for (uint8_t nr = 0; nr < PAGE_SIZE / 32; nr++) {

@@ -11,13 +11,17 @@ static uint64_t entry_mfn(uint64_t entry, int level)
     return PTE_MFN(entry) & ~((1UL << 9 * (level - 1)) - 1);
 }
 
-/* The processor's own note that a page was used, which guests go by. */
-static void mark(uint64_t *e, bool write)
+/*
+ * The processor's own note that a page was used, which guests go by. False: the
+ * entry is another one by now; a guest that hears of a fault looks for itself.
+ */
+static bool mark(uint64_t *e, uint64_t old, bool write)
 {
-    uint64_t bits = PTE_A | (write ? PTE_D : 0);
+    uint64_t marked = old | PTE_A | (write ? PTE_D : 0);
 
-    if ((READ_ONCE(*e) & bits) != bits)
-        __atomic_fetch_or(e, bits, __ATOMIC_SEQ_CST);
+    return marked == old ||
+           __atomic_compare_exchange_n(e, &old, marked, false, __ATOMIC_SEQ_CST,
+                                       __ATOMIC_SEQ_CST);
 }
 
 /*
@@ -34,7 +38,7 @@ static void *resolve(uint64_t root, uint64_t va, bool write,
 
     fault->va = va;
     fault->error_code = write ? PF_WRITE : 0;
-    if (in_hole(va))
+    if (!canonical(va) || in_hole(va))
         return NULL;
     for (level = 4; level > 0; level--) {
         if (!mfn_guest(mfn))
@@ -55,9 +59,8 @@ static void *resolve(uint64_t root, uint64_t va, bool write,
     }
     mfn = entry_mfn(entry, level) +
           (va >> PAGE_SHIFT & ((1UL << 9 * (level - 1)) - 1));
-    if (!mfn_guest(mfn))
+    if (!mfn_guest(mfn) || !mark(e, entry, write))
         return NULL;
-    mark(e, write);
     return (char *)machine(mfn << PAGE_SHIFT) + (va & (PAGE_SIZE - 1));
 }
 

@@ -259,6 +259,8 @@ static void test_user_bitmap(void)
              0);
     check_user_trap("user: what cannot be read allows nothing", user_inb, 1);
     check_rc("in Xen's own", set_bitmap(XEN_POINTER, 64), -XEN_EINVAL);
+    check_rc("at no address", set_bitmap((void *)0x800000000000, 64),
+             -XEN_EINVAL);
     check_rc("of too many", set_bitmap(bitmap, 65537), -XEN_EINVAL);
     check_rc("none", set_bitmap(bitmap, 0), 0);
     check_user_trap("user: none", user_inb, 0x3f8);

@@ -243,6 +243,8 @@ static void test_hypercall_page(void)
     check_eq("and called", (uint64_t)rc, PAGE_SIZE);
     wrmsr(c.ebx, 0);
     check_trap("a page of Xen's", X86_GP, 0);
+    wrmsr(c.ebx, mfn_of((void *)start_info->pt_base) << 12);
+    check_trap("a page that is a table", X86_GP, 0);
     wrmsr(c.ebx, mfn_of(page) << 12 | 1);
     check_trap("a second page", X86_GP, 0);
 }

@@ -130,6 +130,9 @@ TEST(bitmap)
     CHECK(!EMULATE("\xec"));
     frame->rdx = 0xffff;
     CHECK(!EMULATE("\xed"));
+    vcpu->iobitmap_va = KERNEL_VA ^ 1UL << 60;
+    frame->rdx = 0x10;
+    CHECK(!EMULATE("\xec"));
     vcpu->iobitmap_va = DIRECTMAP_VIRT;
     frame->rdx = 0x10;
     CHECK(!EMULATE("\xec"));
