@@ -16,7 +16,7 @@ PART = "hypercall-fuzz"
 FLAVOURS = ("high", "page")
 # As the guest's command line has them: what may be expected of each differs.
 MODES = ("", "wild", "wild scribble")
-_CALLS = 4000
+_CALLS = 30000
 _GUEST_S = 60.0
 
 
