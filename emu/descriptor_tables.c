@@ -242,7 +242,8 @@ static const uint64_t *find_descriptor(const struct vcpu *v, uint16_t selector)
     if (!in_ldt && page == EMU_GDT_PAGES)
         return index % 512 < ARRAY_SIZE(v->gdt) ? &v->gdt[index % 512] : NULL;
     e = window_l1(in_ldt ? EMU_TABLE_L1_LDT : EMU_TABLE_L1_GDT, v)[page];
-    if (!(e & PTE_P))
+    /* Where the guest has no page, an empty one of emu's may stand. */
+    if (!(e & PTE_P) || !mfn_guest(PTE_MFN(e)))
         return NULL;
     return (const uint64_t *)machine(PTE_MFN(e) << PAGE_SHIFT) + index % 512;
 }
