@@ -127,6 +127,8 @@ END(slow_page_fault)
  *
  * The second compare is of rip's three highest bytes and cs's lowest, which
  * says that it was 64-bit code: in any other a process has the rip it likes.
+ * SYSCALL leaves cs alone there, so emu's C runs in whatever the guest's kernel
+ * ran in: if that is a segment of its own, the root says that it is no process.
  */
 
 FUNC(slow_general_protection)
@@ -135,8 +137,12 @@ FUNC(slow_general_protection)
         cmpl    $ring0_call_lo, E_RIP(%rsp)
         jne     1f
         cmpl    $rip_end_cs64, (E_RIP + 5)(%rsp)
+        je      2f
+        cmpl    $0, AT(user_root, 48)           /* In the kernel's half? */
         jne     1f
-        jmpq    *%rax                           /* ring0_call chose op_*. */
+        cmpl    $emu_high, (E_RIP + 4)(%rsp)
+        jne     1f
+2:      jmpq    *%rax                           /* ring0_call chose op_*. */
 1:      pushq   $X86_TRAP_GP
         jmp     descend_unless_emu
 END(slow_general_protection)

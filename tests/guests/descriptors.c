@@ -68,6 +68,7 @@ static void test_set_gdt(void)
 
     gdt[2] = CODE;
     gdt[3] = DATA;
+    gdt[9] = CODE;
     gdt[511] = DATA;
     check_rc("set_gdt", CALL(set_gdt, &frame, 512), 0);
     check_eq("code for ring 3", gdt[2] & ~ACCESSED, CODE | DPL3);
@@ -101,6 +102,23 @@ static void test_selectors(void)
              : "r"(sp), "r"(0x1bUL), "r"(0x13UL));
     check(!caught.taken, "iretq to 0x13, 0x1b", "vector %u error 0x%lx",
           caught.vector, caught.error);
+}
+
+/* A hypercall for which emu asks the host, from a code segment of the guest's. */
+static void test_own_code(uint64_t selector)
+{
+    static char text[] = "from a segment of the guest's own\n";
+    uint64_t scratch;
+
+    PROBE_OP("push %1\n\tlea 1f(%%rip), %0\n\tpush %0\n\tlretq\n1:",
+             : "=&r"(scratch)
+             : "r"(selector));
+    if (caught.taken) {
+        skip("a code segment of the guest's own", "it cannot be loaded");
+        return;
+    }
+    check_rc("a hypercall from it",
+             CALL(console_io, CONSOLEIO_write, sizeof(text) - 1, text), 0);
 }
 
 static int64_t map_second(bool present)
@@ -146,6 +164,8 @@ void guest_main(void)
     test_update();
     page_protect(gdt, true);
     test_set_gdt();
+    test_own_code(2 * 8 | 3);
+    test_own_code(9 * 8 | 3);
     if (software_kvm()) {
         skip("selectors of the guest's tables",
              "a software KVM loads them from the host's");
