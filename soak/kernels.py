@@ -60,22 +60,29 @@ def fetch(kernel: Kernel) -> Path:
     with tempfile.TemporaryDirectory(dir=kernel.directory) as name:
         try:
             apt = Apt(Path(name) / "apt", [line], is_empty_system=True)
-            images = [
-                word
-                for word in apt.dependencies(kernel.package)
-                if word.startswith("linux-image-")
-            ]
-            packages = apt.download(images[:1], Path(name))
-        except LabError as error:
+            package = _package(apt, kernel.package)
+            (archive,) = apt.download([package], Path(name))
+        except (LabError, LookupError) as error:
             raise AbsentError(str(error).splitlines()[0]) from error
-        if not packages:
-            raise AbsentError("no such package")
         unpack = (
-            f"dpkg-deb --fsys-tarfile {packages[0]} | tar -x --wildcards "
-            f"--strip-components=2 -C {kernel.directory} './boot/vmlinuz-*'"
+            f"dpkg-deb --fsys-tarfile {archive} | "
+            f"tar -x --wildcards -C {name} '*/vmlinuz*'"
         )
         subprocess.run(["bash", "-c", unpack], check=True)
-    return next(kernel.directory.glob("vmlinuz-*"))
+        release = package.split("-", 2)[2]
+        image = kernel.directory / f"vmlinuz-{release}"
+        next(Path(name).rglob("vmlinuz*")).rename(image)
+    return image
+
+
+def _package(apt: Apt, package: str) -> str:
+    """What has the kernel itself: since 7.3 the image depends on it."""
+    for prefix in ("linux-image-", "linux-binary-"):
+        words = apt.dependencies(package)
+        package = next((x for x in words if x.startswith(prefix)), package)
+    if not package.split("-", 2)[2][0].isdigit():
+        raise LookupError(f"no kernel of the day for {package}")
+    return package
 
 
 def boot(image: Path) -> str:
