@@ -77,7 +77,6 @@ void faults32(void)
     SKIPPED("null", "xor %%eax, %%eax; movb (%%eax), %%al");
     SKIPPED("into", "movb $0x7f, %%al; incb %%al; into; nop; nop");
     SKIPPED("a selector", "movl $0x1233, %%eax; movl %%eax, %%es");
-    SKIPPED("lldt", "movl $8, %%eax; jmp 1f; 1: .byte 0x8e, 0xe8");
     SKIPPED("a kernel's selector", "movl $0x10, %%eax; movl %%eax, %%ss");
     signal(SIGSEGV, SIG_DFL);
     signal(SIGILL, SIG_DFL);
