@@ -103,6 +103,8 @@ def listen_at(
     OSError EADDRINUSE, as for all else that is there. OSError without a number:
     the path is too long.
     """
+    if not path.name:
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
     _remove_dead(path, kind)
     if len(os.fsencode(path)) > _PATH_MAX_BYTES:
         raise OSError("AF_UNIX path too long")

@@ -21,6 +21,7 @@ from xenner.types import Domid, Mfn, Port
 _HEADER = struct.Struct("<IIII")
 _PAYLOAD_MAX = 4096
 _LIMIT_S = 10.0
+_ANY_BYTES = "surrogateescape"
 
 
 class _Type(IntEnum):
@@ -79,8 +80,10 @@ class Xenstore:
         self._socket.close()
 
     def read(self, path: str) -> str:
-        """A node's value."""
-        return self._call(_Type.READ, path.encode() + b"\0").decode()
+        """A node's value. A guest's may be no text: what is none comes as
+        surrogates, which write() gives back as they were."""
+        data = self._call(_Type.READ, path.encode(errors=_ANY_BYTES) + b"\0")
+        return data.decode(errors=_ANY_BYTES)
 
     def find(self, path: str) -> str | None:
         """A node's value; None if there is no such node."""
@@ -103,7 +106,7 @@ class Xenstore:
 
     def write(self, path: str, value: str, *, tx: int = 0) -> None:
         """Set a node, made where it is missing."""
-        data = path.encode() + b"\0" + value.encode()
+        data = path.encode() + b"\0" + value.encode(errors=_ANY_BYTES)
         self._call(_Type.WRITE, data, tx=tx)
 
     def set_perms(self, path: str, *perms: str, tx: int = 0) -> None:

@@ -292,10 +292,7 @@ def _device(
 def _guests_number(store: Xenstore, path: str) -> str:
     """What a guest has written there, if it is a number; it goes to a
     terminal."""
-    try:
-        value = store.find(path) or ""
-    except UnicodeDecodeError:
-        return ""
+    value = store.find(path) or ""
     return value if re.fullmatch(r"[0-9]{1,10}", value) else ""
 
 

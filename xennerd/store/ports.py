@@ -172,6 +172,7 @@ class RingPort:
         self._unsent = b""
         self._nr_taken = 0
         self._has_failed = False
+        self._has_warned = False
         self._has_waited = False
         self._ring.open(is_new=is_new)
         owner.epoll.register(self.fd, _IN)
@@ -256,9 +257,13 @@ class RingPort:
         try:
             step()
         except ProtocolError as error:
-            _log.warning(
-                "domain %d: %s; no more replies", self.connection.domid, error
-            )
+            # It may reconnect, and break them again, as often as it likes.
+            if not self._has_warned:
+                self._has_warned = True
+                _log.warning(
+                    "domain %d: %s; no more replies",
+                    *(self.connection.domid, error),
+                )
             self._has_failed = True
             self._nr_taken = 0
             self._unsent = b""

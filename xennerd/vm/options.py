@@ -148,6 +148,13 @@ def _smp(text: str) -> int:
     return _number("-smp", first, 1, abi.EMU_MAX_VCPUS)
 
 
+def _name(text: str) -> str:
+    # Lines, tables and xenstore have it: bytes that are no text are not.
+    if not text.isprintable():
+        raise ConfigError(f"-name {text!a}: not a printable text")
+    return text
+
+
 def _uuid(text: str) -> uuid.UUID:
     try:
         return uuid.UUID(text)
@@ -178,7 +185,7 @@ _VALUES: dict[str, Callable[[str], dict[str, object]]] = {
     "append": lambda v: {"append": v},
     "m": _memory,
     "smp": lambda v: {"nr_vcpus": _smp(v)},
-    "name": lambda v: {"name": v},
+    "name": lambda v: {"name": _name(v)},
     "uuid": lambda v: {"handle": _uuid(v)},
     "domid": lambda v: {"domid": _number("-domid", v, 1, MAX_DOMID)},
     "serial": lambda v: {"serial": v},

@@ -21,7 +21,7 @@ from pathlib import Path
 from xenner import abi
 from xenner.errors import HostError
 from xenner.pagelocks import taken_pages
-from xenner.types import Domid
+from xenner.types import MAX_DOMID, Domid
 from xennerd.vm.corefile import (
     NOTE_BYTES,
     KernelView,
@@ -167,18 +167,19 @@ def find_free_domid(runtime_dir: Path = RUNTIME_DIR) -> Domid:
     """The lowest domid from 1 that has no vmcore of a living process, nor of
     a dead one that stays.
 
-    Only a hint: open_vmcore() decides, and may lose a race for it.
+    Only a hint: open_vmcore() decides, and may lose a race for it. HostError:
+    there is none.
     """
-    domid = 1
-    while _is_taken(runtime_dir / f"vmcore.{domid}"):
-        domid += 1
-    return Domid(domid)
+    for domid in range(1, MAX_DOMID + 1):
+        if not _is_taken(runtime_dir / f"vmcore.{domid}"):
+            return Domid(domid)
+    raise HostError(f"no domid is free in {runtime_dir}")
 
 
 def _is_taken(path: Path) -> bool:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
         return True  # Not ours to read: somebody's, so not free.

@@ -12,7 +12,7 @@ import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -424,6 +424,20 @@ def test_nodes_from_start_to_end(daemon: Daemon, store: StoreProcess) -> None:
             pytest.raises(XenstoreError, match="ENOENT"),
         ):
             read(store, "/local/domain/5/data/old")
+
+
+def test_nodes_need_not_be_text(daemon: Daemon, store: StoreProcess) -> None:
+    guest = replace(GUEST, cmdline=os.fsdecode(b"a=\xff"))
+    with (
+        entered(daemon, store.socket_path) as outside,
+        outside.introduced(guest),
+    ):
+        cmdline = read(store, f"/vm/{HANDLE}/image/cmdline")
+        assert os.fsencode(cmdline) == b"a=\xff"
+        # As a guest may, in a node of its own.
+        with Xenstore(store.socket_path) as client:
+            client.write("/local/domain/5/control/shutdown", "\udcff")
+        assert not outside.is_taken()
 
 
 def test_a_store_that_was_restarted_is_as_good(

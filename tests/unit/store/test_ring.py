@@ -291,6 +291,19 @@ def test_guest_that_breaks_the_rules_is_told(
     assert len(parsed(page.receive())) == 1
 
 
+def test_who_breaks_them_again_and_again_is_logged_once(
+    page: Page, loop: FakeLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        page.put(REQ_PROD, page.get(REQ_CONS) + RING_BYTES + 1)
+        loop.kick()
+        assert page.get(ERROR) == RingFault.RINGIDX
+        page.put(CONNECTION, 1)
+        loop.kick()
+        assert page.get(ERROR) == RingFault.NONE
+    assert caplog.text.count("no more replies") == 1
+
+
 @given(start=U32, data=st.lists(st.binary(max_size=80), max_size=30))
 def test_indices_run_over(start: int, data: list[bytes]) -> None:
     page = Page()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 from types import SimpleNamespace
 
+import pytest
 import trio
 import trio.testing
 
@@ -65,3 +66,24 @@ async def test_it_is_waited_for(
         assert request.result == 1
         nursery.start_soon(come_back)
     assert trio.current_time() - began_s == 14
+
+
+async def test_a_guest_that_asks_all_the_time_is_heard_once_a_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watchdogs = Watchdogs(lambda: 100.0)
+    nr_looks = 0
+
+    def look() -> None:
+        nonlocal nr_looks
+        nr_looks += 1
+
+    monkeypatch.setattr(watchdogs, "_look", look)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watchdogs.wait_expired)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(1000):
+            watchdogs.perform(SimpleNamespace(arg=(3, 5), result=0))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        nursery.cancel_scope.cancel()
+    assert 1 <= nr_looks < 100

@@ -54,6 +54,14 @@ def test_everything_at_once() -> None:
     )
 
 
+def test_a_name_is_text() -> None:
+    assert parse("-name", "größe 1").name == "größe 1"
+    for name in ("a\nb", "a\udcff", "\x1b[2J"):
+        with pytest.raises(ConfigError, match="not a printable text") as got:
+            parse("-name", name)
+        assert str(got.value).isprintable()
+
+
 def test_two_dashes_and_an_equals_sign_are_the_same() -> None:
     options = parse("--append", "x", "--name=web", "--no-reboot")
     assert (options.append, options.name) == ("x", "web")

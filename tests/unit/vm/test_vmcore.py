@@ -252,6 +252,30 @@ def test_keep(tmp_path: Path) -> None:
     assert find_free_domid(tmp_path) == 2
 
 
+def test_a_runtime_directory_that_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    # Not for ever: each of its domids looks as if somebody had it.
+    domid = find_free_domid(path)
+    with (
+        pytest.raises(HostError, match="cannot use the runtime directory"),
+        open_vmcore(domid, layout=LAYOUT, nr_vcpus=1, runtime_dir=path),
+    ):
+        pass
+
+
+def test_no_domid_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xennerd.vm.vmcore.MAX_DOMID", 2)
+    for domid in (1, 2):
+        keep_by_hand = tmp_path / f"vmcore.{domid}"
+        keep_by_hand.touch()
+        keep(keep_by_hand)
+    with pytest.raises(HostError, match="no domid is free"):
+        find_free_domid(tmp_path)
+
+
 def test_removed_by_hand(tmp_path: Path) -> None:
     with open_vmcore(
         DOMID, layout=LAYOUT, nr_vcpus=1, runtime_dir=tmp_path

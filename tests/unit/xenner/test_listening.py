@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Whose a listening socket is."""
 
+import errno
 import grp
 import os
 import socket
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from xenner.errors import HostError
-from xenner.listening import open_listener
+from xenner.listening import listen_at, open_listener
 
 
 def test_a_socket_is_its_groups(tmp_path: Path) -> None:
@@ -33,3 +34,10 @@ def test_a_group_that_is_not_there(tmp_path: Path) -> None:
     ):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_a_path_without_a_name() -> None:
+    for path in (Path("/"), Path()):
+        with pytest.raises(OSError, match="Is a directory") as got:
+            listen_at(path, backlog=1)
+        assert got.value.errno == errno.EISDIR
