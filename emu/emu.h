@@ -401,7 +401,9 @@ bool skip_int(const struct vcpu *v, struct emu_frame *f, uint8_t *opcode,
 
 /* Entry that maps va at level (1: page) under root, or NULL. */
 uint64_t *walk(uint64_t root, uint64_t va, int level);
-bool fix_page_fault(struct vcpu *v, uint64_t va, uint64_t error_code);
+/* root: the one that was loaded, which for emu's own faults is emu_cr3. */
+bool fix_page_fault(struct vcpu *v, uint64_t root, uint64_t va,
+                    uint64_t error_code);
 void install_emu_slots(uint64_t root, bool user);
 void flush_local(struct vcpu *v);
 void flush_local_va(struct vcpu *v, uint64_t va);

@@ -66,7 +66,7 @@ static bool allowed(uint64_t common, uint64_t any, uint64_t error_code)
 }
 
 /*
- * A present page was refused. True if a table on the way lacked user bits
+ * A present page was refused under this root. True if a table on the way lacked user bits
  * (all of it is fixed at once) or if the page is an L1 table that the guest's
  * kernel maps read-only: then the access can be tried again. Likewise when
  * another vCPU has just done that and nothing is left to do.
@@ -74,9 +74,9 @@ static bool allowed(uint64_t common, uint64_t any, uint64_t error_code)
  * Upper tables stay read-only, as on Xen (ptwr_do_page_fault() in its
  * pv/ro-page-fault.c): page_type.c counts what they name.
  */
-bool fix_page_fault(struct vcpu *v, uint64_t va, uint64_t error_code)
+bool fix_page_fault(struct vcpu *v, uint64_t root, uint64_t va,
+                    uint64_t error_code)
 {
-    uint64_t root = v->pub.in_kernel ? v->pub.kernel_cr3 : v->pub.user_cr3;
     uint64_t *t = table(root), *e = NULL, entry = 0, common = ~0UL, any = 0;
     bool changed = false;
     int level;

@@ -46,6 +46,7 @@ static uint64_t read_cr2(struct vcpu *v)
 
 static void page_fault(struct vcpu *v, struct emu_frame *f)
 {
+    uint64_t root = v->pub.in_kernel ? v->pub.kernel_cr3 : v->pub.user_cr3;
     uint64_t cr2 = read_cr2(v);
 
     if (unlikely(in_hole(cr2))) {
@@ -53,7 +54,7 @@ static void page_fault(struct vcpu *v, struct emu_frame *f)
             return;
         if (fix_ldt_fault(v, cr2, f->error_code) || inject_ldt_fault(v, f, cr2))
             return;
-    } else if (fix_page_fault(v, cr2, f->error_code)) {
+    } else if (fix_page_fault(v, root, cr2, f->error_code)) {
         return;
     }
     inject_page_fault(v, f, cr2, f->error_code);
@@ -369,7 +370,7 @@ void emu_trap(struct emu_frame *f)
     if (f->vector == X86_TRAP_PF) {
         __asm__ volatile("mov %%cr2, %0" : "=r"(cr2));
         if (in_hole(cr2) ? fix_ldt_fault(v, cr2, f->error_code)
-                         : fix_page_fault(v, cr2, f->error_code))
+                         : fix_page_fault(v, v->emu_cr3, cr2, f->error_code))
             return;
     }
     if (f->rip == (uint64_t)iret_to_guest ||

@@ -379,6 +379,51 @@ static void test_single_step_into_xen(void)
              ARRAY_SIZE(places));
 }
 
+/* --- tables that are not the user's -------------------------------------------- */
+
+#define OTHER_SLOT (1UL << 39) /* from the user's text to the next L4 entry */
+
+/* Xen's own CPUID: its leaves begin there. */
+USER static uint64_t user_xen_cpuid(void)
+{
+    uint32_t eax = 0x40000000, ebx, ecx = 0, edx;
+
+    __asm__ volatile("ud2; .ascii \"xen\"; cpuid"
+                     : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+    return ebx;
+}
+
+static uint64_t *table_below(uint64_t *above, uint64_t va, int level)
+{
+    uint64_t *table = page_alloc();
+
+    if (page_protect(table, false) ||
+        mmu_write(&above[va >> (12 + 9 * (level - 1)) & 511],
+                  maddr_of(table) | PTE_USER, MMU_NORMAL_PT_UPDATE))
+        panic("a table");
+    return table;
+}
+
+/*
+ * The kernel's root has the user's text by tables of its own, whose last entry
+ * lacks the user bit: whoever reads the instruction there goes by that one.
+ */
+static void test_tables_of_the_kernels(void)
+{
+    uint64_t va = USER_CODE_VA + OTHER_SLOT, text = maddr_of(user_page_text);
+    uint64_t *table = pte_of((void *)va, 4);
+    unsigned int slot = va >> 39 & 511;
+
+    if (mmu_write(&user_l4[slot], user_l4[slot - 1], MMU_NORMAL_PT_UPDATE))
+        panic("the user's root");
+    table -= slot;
+    for (int level = 4; level > 1; level--)
+        table = table_below(table, va, level);
+    table[va >> 12 & 511] = text | PTE_P | PTE_A;
+    check_eq("an instruction that the kernel maps without the user bit",
+             user_run((char *)user_xen_cpuid + OTHER_SLOT, 0), 0x566e6558);
+}
+
 void guest_main(void)
 {
     events_init();
@@ -393,4 +438,5 @@ void guest_main(void)
     test_syscall();
     test_single_step();
     test_single_step_into_xen();
+    test_tables_of_the_kernels();
 }

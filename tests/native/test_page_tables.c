@@ -60,7 +60,7 @@ TEST(wild_entries)
             uint64_t va = random64(&seed);
 
             va = (uint64_t)((int64_t)(va << 16) >> 16);
-            fix_page_fault(v, va, random64(&seed) & 0x1f);
+            fix_page_fault(v, v->emu_cr3, va, random64(&seed) & 0x1f);
             walk(v->pub.kernel_cr3, va, 1 + (int)(va >> 20 & 3));
         }
         mmuext(v, MMUEXT_UNPIN_TABLE, GUEST_MFN(1));
