@@ -94,7 +94,7 @@ static int set_context(struct vcpu *of, const struct vcpu_guest_context *c)
     if (!is_sane(c) ||
         set_gdt_frames(of, c->gdt_frames, (unsigned int)c->gdt_ents) ||
         set_kernel_root(of, root) ||
-        (user_root && set_user_root(of, user_root)))
+        (c->ctrlreg[1] && set_user_root(of, user_root)))
         return -XEN_EINVAL;
     set_registers(of, &c->user_regs);
     set_callbacks(of, c);

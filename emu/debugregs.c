@@ -61,8 +61,10 @@ static int set_control(struct vcpu *v, uint64_t value)
     if (value & DR7_GD)
         return -XEN_EPERM;
     if (value & DR7_ENABLED && slow_ring0()) {
-        v->pub.request.arg[0] = EMU_NOTICE_BREAKPOINTS;
-        request(v, EMU_REQUEST_NOTICE);
+        struct vcpu *own = this_vcpu(); /* v may be one that does not run yet */
+
+        own->pub.request.arg[0] = EMU_NOTICE_BREAKPOINTS;
+        request(own, EMU_REQUEST_NOTICE);
         return -XEN_EPERM;
     }
     for (unsigned int i = 0; i < 4 && value & DR7_ENABLED; i++) {

@@ -26,18 +26,20 @@ bool iopl_ok(const struct vcpu *v)
 
 /*
  * The bitmap that the guest's kernel named for what runs above its IOPL. It is
- * the kernel's memory, whoever runs; what cannot be read allows nothing. Two
- * bytes always, as the processor reads it (SDM vol 1, 19.5.2).
+ * the kernel's memory, whoever runs. Two bytes always, as the processor reads it
+ * (SDM vol 1, 19.5.2); one that cannot be read allows nothing, and the second may
+ * be behind the bitmap (guest_io_okay() of Xen's emul-priv-op.c).
  */
 static bool bitmap_ok(struct vcpu *v, uint32_t port, unsigned int bytes)
 {
     struct page_fault fault;
-    uint8_t bits[2];
+    uint8_t bits[2] = {0xff, 0xff};
 
-    if (port + bytes > v->iobitmap_ports ||
-        !copy_from_root(v->pub.kernel_cr3, bits, v->iobitmap_va + (port >> 3),
-                        sizeof(bits), &fault))
+    if (port + bytes > v->iobitmap_ports)
         return false;
+    /* A byte that fails stays as it is, and so does what is behind it. */
+    copy_from_root(v->pub.kernel_cr3, bits, v->iobitmap_va + (port >> 3),
+                   sizeof(bits), &fault);
     return !((bits[0] | bits[1] << 8) & ((1 << bytes) - 1) << (port & 7));
 }
 

@@ -72,13 +72,16 @@ static void start_periodic(struct vcpu *v, uint64_t period_ns)
         send_ipi(v);
 }
 
+#define PERIOD_LEAST_NS 1000000UL
+#define PERIOD_MOST_NS (~0UL >> 2) /* STIME_DELTA_MAX of Xen's time.h */
+
 static int set_periodic(struct vcpu *v, uint64_t arg)
 {
     struct vcpu_set_periodic_timer t;
 
     if (copy_from_guest(&t, arg, sizeof(t)))
         return -XEN_EFAULT;
-    if (t.period_ns < 1000000)
+    if (t.period_ns < PERIOD_LEAST_NS || t.period_ns > PERIOD_MOST_NS)
         return -XEN_EINVAL;
     start_periodic(v, t.period_ns);
     return 0;

@@ -73,6 +73,7 @@ static const struct {
     FAULT(ldt_ents, 8193),
     FAULT(gdt_ents, 0xe000),
     FAULT(ctrlreg[3], 0),
+    FAULT(ctrlreg[1], 1), /* a user's root: page 0, which is not a guest's */
     FAULT(debugreg[1], 0xffff818000000000),
     FAULT(debugreg[6], 1UL << 32),
     FAULT(debugreg[7], 1UL << 32),

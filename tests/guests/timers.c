@@ -137,6 +137,9 @@ static void test_vcpu_timers(void)
     period.period_ns = 1000;
     check_rc("too short a period",
              CALL(vcpu_op, VCPUOP_set_periodic_timer, 0, &period), -XEN_EINVAL);
+    period.period_ns = ~0UL;
+    check_rc("too long a one",
+             CALL(vcpu_op, VCPUOP_set_periodic_timer, 0, &period), -XEN_EINVAL);
 }
 
 static void test_block(void)

@@ -126,8 +126,9 @@ TEST(bitmap)
     vcpu->iobitmap_ports = 65536;
     frame->rdx = 0x7ff0;
     CHECK(EMULATE("\xec"));
-    frame->rdx = 0x7fff; /* its second byte is on a page that is not there */
-    CHECK(!EMULATE("\xec"));
+    frame->rdx = 0x7fff; /* a second byte is on a page that is not there */
+    CHECK(EMULATE("\xec"));
+    CHECK(!EMULATE("\x66\xed"));
     frame->rdx = 0xffff;
     CHECK(!EMULATE("\xed"));
     vcpu->iobitmap_va = KERNEL_VA ^ 1UL << 60;

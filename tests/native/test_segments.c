@@ -165,3 +165,16 @@ TEST(no_breakpoints)
     CHECK_EQ(write_debugreg(v, 7, 0x2001), -XEN_EPERM);
     CHECK_EQ(native_cpu.dr[7] & 0xff, 0);
 }
+
+/* Who initialises another vCPU asks for itself: its own request is answered. */
+TEST(breakpoints_of_another)
+{
+    struct vcpu *v = start(), *other = vcpu_by_id(1);
+
+    init_debugregs(other);
+    native_last_request = 0;
+    CHECK_EQ(do_set_debugreg(other, 7, 0xd0401, 0, 0, 0), -XEN_EPERM);
+    CHECK_EQ(native_last_request, EMU_REQUEST_NOTICE);
+    CHECK_EQ(v->pub.request.nr, EMU_REQUEST_NOTICE);
+    CHECK_EQ(other->pub.request.nr, 0);
+}
