@@ -4,6 +4,7 @@
 Without a part it lists them.
 """
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -36,6 +37,17 @@ def choose(word: str) -> list[str]:
     ]
 
 
+def minutes_of(word: str) -> float:
+    """More than none, and some day over. ValueError."""
+    try:
+        minutes = float(word)
+    except ValueError:
+        minutes = math.nan
+    if not 0 < minutes < math.inf:
+        raise ValueError(f"MINUTES={word}: not a number of minutes")
+    return minutes
+
+
 def main() -> int:
     if len(sys.argv) < 2:
         names = [f"{part}/{case}" for part in _PARTS for case in _PARTS[part]]
@@ -45,7 +57,11 @@ def main() -> int:
     if not chosen:
         print(f"soak: no {sys.argv[1]}; there are", *_PARTS, file=sys.stderr)
         return 2
-    minutes = float(sys.argv[2]) if len(sys.argv) > 2 else _MINUTES
+    try:
+        minutes = minutes_of(sys.argv[2]) if len(sys.argv) > 2 else _MINUTES
+    except ValueError as error:
+        print(f"soak: {error}", file=sys.stderr)
+        return 2
     results = []
     for name in chosen:
         part, _, case = name.partition("/")

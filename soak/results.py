@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -109,5 +109,7 @@ def report(name: str, run: Callable[[], Result]) -> Result | None:
     except AbsentError as reason:
         print(f"{name}: absent: {reason}", file=sys.stderr)
         return None
+    if result.is_ok and not result.operations:
+        result = replace(result, outcome="nothing was done")
     print(result.to_json(), flush=True)
     return result

@@ -82,20 +82,25 @@ def run_guest(arguments: list[str], *, most_s: float, name: str) -> Ended:
         for limit in limits:
             limit.start()
         assert process.stdout is not None
-        for line in process.stdout:
-            kept.append(line.rstrip())
-            if time.monotonic() - told > _PROGRESS_S:
-                told = time.monotonic()
-                print(
-                    f"{name}: {told - began:.0f} s, {kept[-1]}",
-                    file=sys.stderr,
-                    flush=True,
-                )
-        process.stdout.close()
-        status = process.wait()
-        was_ended, was_killed = (not limit.is_alive() for limit in limits)
-        for limit in limits:
-            limit.cancel()
+        try:
+            for line in process.stdout:
+                kept.append(line.rstrip())
+                if time.monotonic() - told > _PROGRESS_S:
+                    told = time.monotonic()
+                    print(
+                        f"{name}: {told - began:.0f} s, {kept[-1]}",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+            status = process.wait()
+            was_ended, was_killed = (not limit.is_alive() for limit in limits)
+        finally:
+            # Also of one that a person interrupts nothing stays.
+            for limit in limits:
+                limit.cancel()
+            process.kill()
+            process.wait()
+            process.stdout.close()
         errors.seek(0)
         text = errors.read()
     return Ended(

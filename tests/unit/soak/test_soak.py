@@ -2,12 +2,17 @@
 """How a guest's end is judged, and what is said of it."""
 
 import json
+import os
+import sys
+import threading
+from collections import deque
 
 import pytest
 
-from soak import boots, hypercalls, userfuzz
-from soak.results import Result, cpu_facts, parse
-from soak.running import Ended
+from soak import boots, hypercalls, running, userfuzz
+from soak.__main__ import minutes_of
+from soak.results import Result, cpu_facts, parse, report
+from soak.running import Ended, run_guest
 
 
 def ended(
@@ -92,3 +97,38 @@ def test_the_kind_of_kvm_is_the_processors() -> None:
 )
 def test_a_boot_is_good_or_told_why_not(how: Ended, why: str) -> None:
     assert boots.wrong(how) == why
+
+
+def test_minutes_are_some() -> None:
+    assert minutes_of("0.5") == 0.5
+    for word in ("abc", "", "0", "-1", "nan", "inf"):
+        with pytest.raises(ValueError, match="not a number of minutes"):
+            minutes_of(word)
+
+
+def test_what_did_nothing_is_not_ok(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = report("a/b", lambda: Result("a", "b", 1.0, 0, "boots", "ok"))
+    assert result is not None
+    assert not result.is_ok
+    assert json.loads(capsys.readouterr().out)["outcome"] == "nothing was done"
+
+
+def test_nothing_stays_of_a_guest_that_is_interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Interrupted(deque[str]):
+        def append(self, line: str) -> None:
+            raise KeyboardInterrupt(line)
+
+    monkeypatch.setattr(running, "deque", Interrupted)
+    program = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    before = set(threading.enumerate())
+    with pytest.raises(KeyboardInterrupt) as interrupted:
+        run_guest([sys.executable, "-c", program], most_s=600, name="a")
+    for timer in set(threading.enumerate()) - before:
+        timer.join(20)
+    assert set(threading.enumerate()) == before
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(str(interrupted.value)), 0)
