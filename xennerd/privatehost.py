@@ -15,14 +15,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from xenner.errors import HostError
+from xenner.errors import ConfigError, HostError
 from xenner.listening import listener_of
 from xenner.types import Domid
+from xenner.xldisk import Disk
 from xennerd.runtimedir import default_runtime_dir
 from xennerd.supervisor.programs import Places, programs
 from xennerd.tools.vmcores import is_owned
@@ -44,6 +45,7 @@ def open_private_host(options: Options) -> Iterator[Options]:
     if not options.has_private_host:
         yield options
         return
+    check_files(options.disks)
     for vif in options.vifs:
         if vif.bridge and not (_INTERFACES / vif.bridge).exists():
             print(
@@ -63,6 +65,20 @@ def open_private_host(options: Options) -> Iterator[Options]:
             evtchnd=directory / "evtchnd.socket",
             xenstore=directory / "xenstore",
         )
+
+
+def check_files(disks: Iterable[Disk]) -> None:
+    """ConfigError: a disk's file is not there. blkbackd says all else."""
+    for disk in disks:
+        # What has a colon may be QEMU's name of something else.
+        if ":" in disk.target:
+            continue
+        try:
+            os.stat(disk.target)
+        except OSError as error:
+            raise ConfigError(
+                f"{disk.vdev}: {disk.target}: {error.strerror}"
+            ) from error
 
 
 def _make_directory(options: Options) -> Path:

@@ -77,3 +77,10 @@ def test_promises_name_files_that_exist() -> None:
     named = re.findall(r"`((?:tests|bench|tools|demo)/[\w/.\-]+)", text)
     assert named
     assert not [name for name in named if not (TOP / name).exists()]
+
+
+def test_a_promise_has_a_number_of_its_own() -> None:
+    text = (TOP / "SPECIFICATION.md").read_text()
+    numbers = re.findall(r"^(\d+)\. ", text, re.MULTILINE)
+    assert numbers
+    assert sorted(numbers) == sorted(set(numbers))
