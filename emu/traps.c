@@ -214,11 +214,19 @@ static void interrupt(struct vcpu *v, const struct emu_frame *f)
     raw_wrmsr(MSR_X2APIC_EOI, 0);
 }
 
+/* What SYSCALL left of the flags of user space, which r11 has at the stub
+ * whoever went there. */
+static uint64_t flags_before(const struct emu_frame *f)
+{
+    return (f->r11 & RFLAGS_DEFINED & ~(RFLAGS_IOPL | RFLAGS_VM)) | RFLAGS_IF;
+}
+
 /*
  * Slow ring 0 only: the guest was stopped on its SYSCALL stub. From user
  * space that is how every system call begins (the stub is not mapped for
- * ring 3 there: #PF on the fetch). From the kernel an interrupt fell between
- * SYSCALL and emu: go back to before it, as if it had come earlier.
+ * ring 3 there: #PF on the fetch). An interrupt that fell between SYSCALL and
+ * emu came before it: the guest's kernel may go on elsewhere, with another
+ * vCPU for this process, whose stub has another address.
  * True if the frame now is a system call's.
  *
  * User space can jump to the stub as well. At its start that is a system call
@@ -232,18 +240,18 @@ static bool stopped_on_stub(struct vcpu *v, struct emu_frame *f)
         return false;
     if (f->rip == stub && f->vector == X86_TRAP_PF && !v->pub.in_kernel) {
         f->rip = f->rcx;
-        f->rflags =
-            (f->r11 & RFLAGS_DEFINED & ~(RFLAGS_IOPL | RFLAGS_VM)) | RFLAGS_IF;
+        f->rflags = flags_before(f);
         f->vector = EMU_FRAME_SYSCALL;
         f->error_code = 0;
         return true;
     }
-    if (!v->pub.in_kernel && f->cs & 3)
-        return false;
-    if (f->rip != stub)
+    if (f->rip != stub) {
+        if (!v->pub.in_kernel && f->cs & 3)
+            return false;
         f->rsp = v->syscall_rsp;
+    }
     f->rip = f->rcx - 2;
-    f->rflags = f->r11;
+    f->rflags = v->pub.in_kernel ? f->r11 : flags_before(f);
     /* Ring 0's if KVM has interpreted the SYSCALL (syscall_ring3). */
     f->cs = FLAT_RING3_CS64;
     f->ss = FLAT_RING3_SS64;
