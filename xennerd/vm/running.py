@@ -45,7 +45,7 @@ async def run_machine(
         if nr == abi.EMU_REQUEST_READY:
             machine.ready_at = time.monotonic()
             # Not waited for: who pauses this vCPU may have trio's thread.
-            token.run_sync_soon(on_ready)
+            token.run_sync_soon(on_ready, idempotent=True)
         else:
             machine.answer(nr, request)
             if nr == abi.EMU_REQUEST_BALLOON:

@@ -48,7 +48,8 @@ class Gate:
         self.is_open = is_open
         self.is_ending = False
         self._nr_waiting = 0
-        self._started = {0}
+        self.started = {0}
+        """vCPUs whose threads are let through, when it is open."""
 
     def set_open(self, is_open: bool) -> None:
         with self._changed:
@@ -61,9 +62,13 @@ class Gate:
             self._changed.notify_all()
 
     def start(self, vcpu: int) -> None:
-        """Let a vCPU's thread through from now on; vCPU 0's always is."""
+        """Let a vCPU's thread through from now on; vCPU 0's always is.
+
+        The number is the guest's: one that no vCPU has is not kept."""
+        if vcpu >= abi.EMU_MAX_VCPUS:
+            return
         with self._changed:
-            self._started.add(vcpu)
+            self.started.add(vcpu)
             self._changed.notify_all()
 
     def pass_through(self, vcpu: int) -> bool:
@@ -72,7 +77,7 @@ class Gate:
             self._nr_waiting += 1
             self._changed.notify_all()
             while not self.is_ending and not (
-                self.is_open and vcpu in self._started
+                self.is_open and vcpu in self.started
             ):
                 self._changed.wait()
             self._nr_waiting -= 1
