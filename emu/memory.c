@@ -30,6 +30,7 @@ struct batch {
     struct vcpu *v;
     uint64_t what; /* EMU_BALLOON_* */
     uint32_t nr_pages;
+    int rc; /* of the first that was refused; it may have been any of many */
 };
 
 static int send_batch(struct batch *b)
@@ -42,6 +43,8 @@ static int send_batch(struct batch *b)
     r->length = b->nr_pages * (uint32_t)sizeof(uint64_t);
     b->nr_pages = 0;
     request(b->v, EMU_REQUEST_BALLOON);
+    if (!b->rc)
+        b->rc = (int)r->result;
     return (int)r->result;
 }
 
@@ -135,7 +138,8 @@ static uint64_t populate_some(struct vcpu *v,
             take_extent(&batch, pfns[taken], r->extent_order))
             break;
     }
-    if (send_batch(&batch))
+    send_batch(&batch);
+    if (batch.rc)
         return 0;
     for (done = 0; done < taken; done++) {
         uint64_t mfn = pfn_to_mfn(pfns[done]);

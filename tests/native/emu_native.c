@@ -13,6 +13,7 @@ struct native_cpu native_cpu;
 const char *native_crash;
 jmp_buf native_back;
 uint32_t native_last_request;
+int64_t native_result;
 struct native_trap native_trap;
 
 void crash_domain(const char *why)
@@ -32,7 +33,7 @@ void request(struct vcpu *v, uint32_t nr)
 {
     native_last_request = nr;
     v->pub.request.nr = nr;
-    v->pub.request.result = 0;
+    v->pub.request.result = native_result;
 }
 
 void inject_trap(struct vcpu *v, struct emu_frame *f, uint8_t vector,
@@ -101,6 +102,7 @@ struct vcpu *native_start(void)
     memset(native_guest, 0, sizeof(native_guest));
     memset(&native_cpu, 0, sizeof(native_cpu));
     native_crash = NULL;
+    native_result = 0;
     native_trap = (struct native_trap){0};
     shared->magic = EMU_ABI_MAGIC;
     shared->quirks = EMU_QUIRK_SLOW_RING0;

@@ -33,6 +33,7 @@ extern struct native_trap native_trap;
 
 /* Requests that emu would have made of the VM process. */
 extern uint32_t native_last_request;
+extern int64_t native_result; /* what each is answered */
 
 /* hypercall(), or INT64_MIN when it crashed the domain. */
 int64_t native_hypercall(struct vcpu *v, uint64_t nr, const uint64_t arg[5]);

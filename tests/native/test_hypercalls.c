@@ -103,6 +103,30 @@ TEST(balloon)
     CHECK_EQ(m2p[GUEST_MFN(71)], ~0UL);
 }
 
+/* A host that has no page: the guest has none, however many it asked for. */
+TEST(populate_refused)
+{
+    static const unsigned int counts[] = {1, 63, 64, 65, 100};
+    struct xen_memory_reservation r = {.domid = DOMID_SELF};
+    uint64_t *frames = (uint64_t *)(native_guest + 0x1000);
+    uint64_t arg[5] = {XENMEM_populate_physmap, NATIVE_GUEST_VA};
+
+    r.extent_start.p = (xen_pfn_t *)(NATIVE_GUEST_VA + 0x1000);
+    for (unsigned int i = 0; i < ARRAY_SIZE(counts); i++) {
+        struct vcpu *v = native_start();
+
+        native_result = -XEN_ENOMEM;
+        r.nr_extents = counts[i];
+        memcpy(native_guest, &r, sizeof(r));
+        for (unsigned int n = 0; n < 100; n++) {
+            frames[n] = n + 1;
+            m2p[GUEST_MFN(n + 1)] = ~0UL;
+        }
+        CHECK_EQ(native_hypercall(v, __HYPERVISOR_memory_op, arg), 0);
+        CHECK_EQ(m2p[GUEST_MFN(1)], ~0UL);
+    }
+}
+
 /* increase_reservation finds what was given back, in pieces as asked for. */
 TEST(increase_reservation)
 {
