@@ -150,7 +150,7 @@ def list_records(runtime_dir: Path) -> list[Record]:
 def _records(runtime_dir: Path) -> Iterator[Record]:
     try:
         names = os.listdir(runtime_dir)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     for name in names:
         if match := _NAME.fullmatch(name):

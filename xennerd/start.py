@@ -18,7 +18,7 @@ from pathlib import Path
 
 from xenner.errors import ConfigError, HostError
 from xenner.settings import Console, GuestSettings, load_settings
-from xenner.types import Domid
+from xenner.types import MAX_DOMID, Domid
 from xenner.xlcfg import DomainConfig
 from xenner.xlcpus import HostCpus, parse_cpus
 from xenner.xlsyntax import quoted
@@ -145,6 +145,7 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
         print(f"xenner-start: warning: {warning}", file=sys.stderr)
     if not unit_of_process() and (warning := without_limits(config)):
         print(f"xenner-start: warning: {warning}", file=sys.stderr)
+    _make_runtime_dir(arguments.runtime_dir)
     domid = before.domid if before else _choose_domid(arguments, config.name)
     record = planned_record(
         config,
@@ -209,12 +210,29 @@ def _is_to_be_paused(arguments: argparse.Namespace) -> bool:
 
 def _choose_domid(arguments: argparse.Namespace, name: str) -> Domid:
     if arguments.domid is not None:
-        return Domid(arguments.domid)
-    if arguments.instance.isdigit():
-        return Domid(int(arguments.instance))
+        return _checked_domid(arguments.domid)
+    instance = arguments.instance
+    if instance.isascii() and instance.isdecimal():
+        return _checked_domid(int(instance))
     runtime_dir = arguments.runtime_dir
-    runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     return killed_domid(runtime_dir, name) or find_free_domid(runtime_dir)
+
+
+def _checked_domid(number: int) -> Domid:
+    """ConfigError: no domain can have it."""
+    if not 1 <= number <= MAX_DOMID:
+        raise ConfigError(f"domid {number}: must be 1 to {MAX_DOMID}")
+    return Domid(number)
+
+
+def _make_runtime_dir(path: Path) -> None:
+    """HostError: it is none, and cannot be made."""
+    try:
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise HostError(
+            f"cannot use the runtime directory {path}: {error.strerror}"
+        ) from error
 
 
 def _start_anew(arguments: argparse.Namespace, record: Record) -> None:

@@ -59,7 +59,11 @@ def attach(
         raise HostError(f"console {path}: {error.strerror}") from error
     with ExitStack() as stack:
         stack.callback(os.close, fd)
-        tty.setraw(fd)
+        try:
+            tty.setraw(fd)
+        except termios.error as error:
+            # No OSError: it has ended in this moment.
+            raise HostError(f"console {path}: {error.args[-1]}") from error
         when_open()
         if os.isatty(0):
             before = termios.tcgetattr(0)
