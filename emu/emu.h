@@ -327,6 +327,11 @@ bool copy_from_root(uint64_t root, void *to, uint64_t va, uint64_t bytes,
                     struct page_fault *fault);
 bool copy_to_root(uint64_t root, uint64_t va, const void *from, uint64_t bytes,
                   struct page_fault *fault);
+/* What the guest's kernel has registered, also where an interrupt of user space
+ * has left that one's root loaded: 0 or -EFAULT. */
+int copy_from_kernel(struct vcpu *v, void *to, uint64_t va, uint64_t bytes);
+int copy_to_kernel(struct vcpu *v, uint64_t va, const void *from,
+                   uint64_t bytes);
 /* RIP after a fault at rip in emu, or 0 when no access was expected to. */
 uint64_t fixup_exception(uint64_t rip);
 

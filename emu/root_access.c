@@ -85,6 +85,35 @@ bool copy_from_root(uint64_t root, void *to, uint64_t va, uint64_t bytes,
     return true;
 }
 
+/* What user space's root need not map. */
+static bool is_kernel_loaded(const struct vcpu *v)
+{
+    return v->emu_cr3 == v->pub.kernel_cr3;
+}
+
+int copy_from_kernel(struct vcpu *v, void *to, uint64_t va, uint64_t bytes)
+{
+    struct page_fault fault;
+
+    if (is_kernel_loaded(v))
+        return copy_from_guest(to, va, bytes);
+    return copy_from_root(v->pub.kernel_cr3, to, va, bytes, &fault)
+               ? 0
+               : -XEN_EFAULT;
+}
+
+int copy_to_kernel(struct vcpu *v, uint64_t va, const void *from,
+                   uint64_t bytes)
+{
+    struct page_fault fault;
+
+    if (is_kernel_loaded(v))
+        return copy_to_guest(va, from, bytes);
+    return copy_to_root(v->pub.kernel_cr3, va, from, bytes, &fault)
+               ? 0
+               : -XEN_EFAULT;
+}
+
 bool copy_to_root(uint64_t root, uint64_t va, const void *from, uint64_t bytes,
                   struct page_fault *fault)
 {

@@ -103,12 +103,13 @@ static void update_wallclock(const struct emu_clock *c)
 /* Into a registered area, the clock as it is: 0 or -EFAULT. */
 int copy_time(uint64_t va)
 {
+    struct vcpu *v = this_vcpu();
     vcpu_time_info_t t;
 
-    if (copy_from_guest(&t, va, sizeof(t)))
+    if (copy_from_kernel(v, &t, va, sizeof(t)))
         return -XEN_EFAULT;
-    fill_time(&t, &this_vcpu()->clock);
-    return copy_to_guest(va, &t, sizeof(t));
+    fill_time(&t, &v->clock);
+    return copy_to_kernel(v, va, &t, sizeof(t));
 }
 
 /* Copy the clock to the guest if the VM process has moved it. */
@@ -214,7 +215,7 @@ static void account_steal(struct vcpu *v, uint64_t now)
 static void runstate_publish(struct vcpu *v)
 {
     if (v->runstate_va)
-        copy_to_guest(v->runstate_va, &v->runstate, sizeof(v->runstate));
+        copy_to_kernel(v, v->runstate_va, &v->runstate, sizeof(v->runstate));
 }
 
 void runstate_change(struct vcpu *v, int state)

@@ -87,3 +87,31 @@ TEST(guest_time_is_even_and_whole)
     CHECK_EQ(shinfo->wc_sec_hi, 1);
     CHECK_EQ(shinfo->wc_nsec, 9);
 }
+
+/* Registered areas are the kernel's: an interrupt of user space has its root
+ * loaded, where it is fast, and does not find them there. */
+TEST(areas_under_the_users_root)
+{
+    static const unsigned int pages[] = {0, 2, 3, 4, 5};
+    const uint64_t va = 0xffffffff80000000UL;
+    struct vcpu *v = native_start();
+    const vcpu_time_info_t *t = machine(GUEST_MFN(5) << 12);
+    const struct vcpu_runstate_info *r = machine((GUEST_MFN(5) << 12) + 512);
+
+    for (unsigned int level = 4; level > 0; level--) {
+        uint64_t *table = machine(GUEST_MFN(pages[4 - level]) << 12);
+        uint64_t below = GUEST_MFN(pages[5 - level]) << 12;
+
+        table[va >> (3 + 9 * level) & 511] = below | 7;
+    }
+    v->pub.in_kernel = 0;
+    v->pub.user_cr3 = v->emu_cr3 = GUEST_MFN(1) << 12;
+    v->time_va = va;
+    v->runstate_va = va + 512;
+    set_rate(2000000000);
+    shared->clock.system_time_ns = 4711;
+    update_time(v, true);
+    CHECK_EQ(t->system_time, 4711);
+    runstate_change(v, RUNSTATE_running);
+    CHECK_EQ(r->state_entry_time, v->runstate.state_entry_time);
+}
