@@ -104,7 +104,6 @@ class Device(ABC):
 
     def step(self) -> bool:
         """Do what the nodes ask for; False: the device is no more."""
-        self._find_frontend()
         while (move := next_move(self._look())) is not None:
             if move.state is not None:
                 self._set_state(move.state)
@@ -139,16 +138,20 @@ class Device(ABC):
     def _frontend_node(self, name: str) -> str | None:
         return self._store.read(f"{self._frontend}/{name}")
 
+    def _frontend_state(self) -> XenbusState:
+        if not self._frontend:
+            return XenbusState.UNKNOWN
+        return parse_state(self._frontend_node("state"))
+
     def _find_frontend(self) -> None:
-        if self._frontend:
-            return
+        reasons = self._reasons()
         frontend = self._node("frontend")
         if frontend:
             try:
                 for name in self.watched:
                     self._store.watch(f"{frontend}/{name}", self.path)
             except OSError:
-                self._refuse(f"frontend is no path: {frontend!r}")
+                self._refuse(f"frontend is no path: {frontend!r}", reasons)
                 return
             self._frontend = frontend
             self.log.name_domain(self._domain_fields())
@@ -167,14 +170,15 @@ class Device(ABC):
         backend = parse_state(self._node("state"))
         if backend is XenbusState.INITIALISING is not self._seen.backend:
             self._begin_anew()
-        frontend = XenbusState.UNKNOWN
-        if self._frontend:
-            frontend = parse_state(self._frontend_node("state"))
+        frontend = self._frontend_state()
         if self._end is not None:
-            self._refuse(self._end)
+            self._refuse(self._end, self._reasons())
             self._end = None
         if self._refused is not None and self._may_retry(frontend):
             self._refused = None
+        if not self._frontend and self._refused is None:
+            self._find_frontend()
+            frontend = self._frontend_state()
         self._seen = Seen(
             backend=backend,
             frontend=frontend,
@@ -192,7 +196,6 @@ class Device(ABC):
         if self.is_prepared or self.is_attached:
             self.close()
             self._forget()
-            self._find_frontend()
         self._refused = self._end = None
 
     def _may_retry(self, frontend: XenbusState) -> bool:
@@ -203,7 +206,7 @@ class Device(ABC):
         )
 
     def _reasons(self) -> tuple[str | None, ...]:
-        return tuple(self._node(name) for name in self.wishes)
+        return tuple(self._node(name) for name in ("frontend", *self.wishes))
 
     def _set_state(self, state: XenbusState) -> None:
         if state is XenbusState.CLOSED:
@@ -267,16 +270,19 @@ class Device(ABC):
             self.log.info("disconnected, %s", text)
 
     def _try(self, act: Callable[[], None]) -> None:
+        reasons = self._reasons()
         try:
             act()
         except (HostError, GuestError) as error:
-            self._refuse(str(error))
+            self._refuse(str(error), reasons)
 
-    def _refuse(self, text: str) -> None:
-        """Say why, where Linux' backends say it, and close the device."""
+    def _refuse(self, text: str, reasons: tuple[str | None, ...]) -> None:
+        """Say why, where Linux' backends say it, and close the device until
+        there are others than these `reasons`, read before what went wrong: one
+        that is written meanwhile is a new one."""
         text = reason_of(text)
         self.log.warning("%s", text)
-        self._refused = self._reasons()
+        self._refused = reasons
         self._store.write(f"error/{self.path}", {"error": text})
 
     def _end_with(self, reason: str) -> None:
