@@ -27,7 +27,7 @@ _REQUIRED = {
     Place.CONTAINER: "kvm,root",
     Place.MACHINE: "kernel,kvm,root",
 }
-_LIMITS_S = {Place.CONTAINER: 300, Place.MACHINE: 900}
+_LIMITS_S = {Place.CONTAINER: 600, Place.MACHINE: 1800}
 # The machine's run when all that needs /dev/kvm runs there.
 _ALL_LIMIT_S = 2400
 # Seldom a processor of the machine does not come back from a guest (KVM under
