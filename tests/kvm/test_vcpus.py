@@ -131,9 +131,12 @@ def test_a_crash_shows_each(host: Host) -> None:
     assert status == 1
     for number in range(3):
         assert re.search(rf"^vCPU {number}:", errors, re.M), errors
-    # The one that crashed has stopped the others.
-    assert len(re.findall(r"^vCPU .: down$", errors, re.M)) == 2
-    assert re.search(r"^RIP: ", errors, re.M)
+    # Linux tells the others to stop, and does not wait for them: on a loaded
+    # machine one may still be running when the domain ends.
+    nr_down = len(re.findall(r"^vCPU .: down$", errors, re.M))
+    nr_running = len(re.findall(r"^RIP: ", errors, re.M))
+    assert nr_running >= 1
+    assert nr_down + nr_running == 3
 
 
 def test_as_many_as_there_can_be(host: Host) -> None:
