@@ -94,10 +94,14 @@ def int80() -> Path:
     return _made(OUTPUT / "int80", [source], make)
 
 
+# Parts of tests/torture that are the same in 32 bits.
+_IN_BOTH = ("parts", "processes", "memory")
+
+
 def torture32() -> Path:
     """Its counterpart of 32 bits, with the parts that are the same there."""
     directory = TOP / "tests/torture"
-    shared = [directory / "processes.c", directory / "memory.c"]
+    shared = [directory / f"{name}.c" for name in _IN_BOTH]
     sources = [
         *sorted((directory / "i386").glob("*.[ch]")),
         *shared,

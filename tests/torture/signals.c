@@ -92,19 +92,6 @@ void faults(void)
     signal(SIGSEGV, SIG_DFL);
 }
 
-long death(void (*how)(void))
-{
-    pid_t pid = fork();
-    int status;
-
-    if (pid == 0) {
-        how();
-        _exit(0);
-    }
-    status = wait_status(pid);
-    return WIFSIGNALED(status) ? WTERMSIG(status) : -WEXITSTATUS(status);
-}
-
 static void die_null(void)
 {
     *(volatile int *)8 = 1;
