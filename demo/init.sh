@@ -1,5 +1,6 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=dash
 # The guest's only program. What it does is said on the kernel's command line:
 # demo.do=shell, script, poweroff, idle or run (of /bin/payload).
 /bin/busybox echo XENNER-INIT

@@ -1,5 +1,6 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=dash
 # The lab machine's first program: the image is never written to, what the
 # machine changes lies over it in memory, or on the disk that is kept.
 b=/bin/busybox

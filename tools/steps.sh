@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
 # Sourced by the set-up scripts: one line per step with its time, and stamps.
 # A step is skipped while the stamp holds the digest of what it depends on.
 
+# shellcheck disable=SC2154 # the sourcing script says where the tree is
 stamps=$top/build/stamps
 log=$top/build/setup.log
 mkdir -p "$stamps"

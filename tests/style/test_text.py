@@ -37,16 +37,18 @@ def test_nothing_is_left_over() -> None:
     assert not found, "\n".join(found)
 
 
-def test_no_control_characters_or_trailing_space() -> None:
-    found = [
-        f"{path}:{number}"
-        for path in project_files()
-        if path.suffix in (*_SOURCES, ".md", ".txt")
-        for number, line in enumerate(
-            (TOP / path).read_text().split("\n"), start=1
-        )
-        if line != line.rstrip() or "\r" in line
-    ]
+def test_lines_end_as_editors_are_told() -> None:
+    """What .editorconfig says of every file."""
+    found = []
+    for path in project_files():
+        text = (TOP / path).read_bytes().decode()
+        if text and not text.endswith("\n"):
+            found.append(f"{path}: its last line has no end")
+        found += [
+            f"{path}:{number}"
+            for number, line in enumerate(text.split("\n"), start=1)
+            if line != line.rstrip() or "\r" in line
+        ]
     assert not found, "\n".join(found)
 
 

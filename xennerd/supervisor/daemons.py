@@ -99,7 +99,8 @@ class Daemon:
         program = self._program
         pid = listener_of(program.door, program.kind)
         if pid is None:
-            self._child = subprocess.Popen(
+            # It may outlive us, so trio's own, which is waited for, is not it.
+            self._child = subprocess.Popen(  # noqa: ASYNC220
                 program.words,
                 env={**self._environment, _MARK: program.name},
                 stdin=subprocess.DEVNULL,

@@ -152,7 +152,8 @@ class PtySink:
         """Until whoever reads has it all: the terminal is hung up after this,
         and with it goes what is still in it (pty(7))."""
         with trio.move_on_after(LAST_WORDS_S):
-            while self._pty.is_unread():
+            # pty(7) has no event for "all is read".
+            while self._pty.is_unread():  # noqa: ASYNC110
                 await trio.sleep(_UNREAD_LOOK_S)
 
     async def send(self, data: bytes) -> None:

@@ -49,8 +49,9 @@ class ConsolePump:
             os.eventfd_read(self._wake_fd)
             # It may also say that the guest has read what was typed.
             self._waiting_for_room.unpark_all()
-            # Who writes line after line does not wake us for each of them.
-            while await self._drain():
+            # Who writes line after line does not wake us for each of them: the
+            # pause is what this is for, not a wait for something.
+            while await self._drain():  # noqa: ASYNC110
                 await trio.sleep(_MORE_S)
 
     async def serve_input(self) -> None:

@@ -6,10 +6,12 @@ from __future__ import annotations
 import fcntl
 import subprocess
 import threading
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import trio
 
 from tests.unit.xennerd.test_records import RECORD
@@ -51,7 +53,17 @@ class Undertaker:
         return Verdict(Action.DESTROY)
 
 
-async def test_a_guest_that_is_being_buried_is_none(tmp_path: Path) -> None:
+@pytest.fixture
+def guest() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends when it is told to."""
+    with subprocess.Popen(["sleep", "infinity"]) as process:
+        yield process
+        process.kill()
+
+
+async def test_a_guest_that_is_being_buried_is_none(
+    tmp_path: Path, guest: subprocess.Popen[bytes]
+) -> None:
     vmcore = tmp_path / f"vmcore.{RECORD.domid}"
     vmcore.touch()
     undertaker = Undertaker(vmcore)
@@ -63,7 +75,6 @@ async def test_a_guest_that_is_being_buried_is_none(tmp_path: Path) -> None:
         emit=Nobody(),
     )
     with ExitStack() as stack:
-        guest = stack.enter_context(subprocess.Popen(["sleep", "infinity"]))
         stack.callback(undertaker.may_end.set)
         stack.callback(guest.kill)
         write_record(tmp_path, replace(RECORD, pid=guest.pid, end=""))
