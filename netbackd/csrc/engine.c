@@ -119,26 +119,11 @@ fail_tx:
     return rc;
 }
 
-void engine_publish(struct net_engine *e)
-{
-    bool tx_wants = ring_publish(&e->tx), rx_wants = ring_publish(&e->rx);
-
-    /* These fail only without a peer, who then needs no event. */
-    if (tx_wants || (rx_wants && !e->is_split)) {
-        COUNT(e, notifies, 1);
-        xenevtchn_notify(e->xce, e->tx.port);
-    }
-    if (rx_wants && e->is_split) {
-        COUNT(e, notifies, 1);
-        xenevtchn_notify(e->xce, e->rx.port);
-    }
-}
-
 void net_quiesce(struct net_engine *e)
 {
     if (!e->tx.shared)
         return;
-    engine_publish(e);
+    publish_answers(e);
     rx_detach(e);
     if (e->is_split)
         xenevtchn_unbind(e->xce, e->rx.port);
@@ -249,7 +234,7 @@ int net_run(struct net_engine *e, struct net_exit *out)
             e->why = NET_EXIT_BROKEN_RING;
             break;
         }
-        engine_publish(e);
+        publish_answers(e);
         if (e->tx.req_cons != before && e->has_read_all)
             linger(e);
         /* To ask the kernel for what may have come costs as much as a packet:

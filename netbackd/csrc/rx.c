@@ -282,7 +282,7 @@ int rx_take(struct net_engine *e)
             break;
         ring_store(&e->rx);
         if (e->rx.rsp_prod - e->rx.rsp_notified >= MAX_UNPUBLISHED)
-            engine_publish(e);
+            publish_answers(e);
     }
     e->is_starved |= e->held_bytes != 0;
     if (e->is_starved && !was_starved)

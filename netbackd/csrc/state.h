@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the engine's parts share: engine.c, tx.c, rx.c. */
+/* What the engine's parts share. engine.c stands on tx.c and rx.c, and all of
+ * them on publish.c. */
 #ifndef NETBACKD_STATE_H
 #define NETBACKD_STATE_H
 
@@ -67,9 +68,9 @@ struct net_engine {
     __atomic_store_n(&(e)->statistics.what, (e)->statistics.what + (n), \
                      __ATOMIC_RELAXED)
 
-/* engine.c */
+/* publish.c */
 /* Have the frontend see all answers, with events where it wants them. */
-void engine_publish(struct net_engine *e);
+void publish_answers(struct net_engine *e);
 
 /* tx.c */
 /*

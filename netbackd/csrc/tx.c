@@ -341,7 +341,7 @@ int tx_take(struct net_engine *e)
         answer(e, &slots, status);
         ring_store(&e->tx);
         if (e->tx.rsp_prod - e->tx.rsp_notified >= MAX_UNPUBLISHED)
-            engine_publish(e);
+            publish_answers(e);
     }
     return 0;
 }
