@@ -117,7 +117,7 @@ void blk_quiesce(struct blk_engine *e)
     if (!e->sring)
         return;
     while (e->nr_busy || e->held || e->nr_redo) {
-        ring_redo(e);
+        take_redo(e);
         io_submit_batch(e);
         io_wait(e);
     }
@@ -203,7 +203,7 @@ static bool comes_within(struct blk_engine *e, int64_t look_ns)
     do {
         if (__atomic_load_n(&e->is_kicked, __ATOMIC_ACQUIRE))
             return false;
-        if (io_has_ended(e) || ring_has_more(e))
+        if (io_has_ended(e) || take_has_more(e))
             return true;
         __builtin_ia32_pause();
     } while (clock_ns() < end);
@@ -234,7 +234,7 @@ int blk_run(struct blk_engine *e, struct blk_exit *out)
     while (!rc && !e->exit.why) {
         /* The frontend is at work on these while we are on its next. */
         ring_publish(e);
-        if (ring_take(e)) {
+        if (take_requests(e)) {
             e->exit.why = BLK_EXIT_BROKEN_RING;
             break;
         }
@@ -243,7 +243,7 @@ int blk_run(struct blk_engine *e, struct blk_exit *out)
         if (e->exit.why)
             break;
         if (!comes_soon(e))
-            rc = wait_events(e, ring_is_quiet(e));
+            rc = wait_events(e, take_is_quiet(e));
         io_reap(e);
     }
     *out = e->exit;

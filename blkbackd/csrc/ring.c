@@ -2,12 +2,11 @@
 /* The shared ring: io/ring.h's protocol, with a frontend that may lie. */
 #include <errno.h>
 #include <stddef.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #include "state.h"
 
-static char *slot_at(struct blk_engine *e, uint32_t index)
+char *ring_slot(struct blk_engine *e, uint32_t index)
 {
     return (char *)e->sring + offsetof(struct blkif_sring, ring) +
            (size_t)(index & (e->nr_slots - 1)) * e->slot_bytes;
@@ -50,13 +49,7 @@ void ring_detach(struct blk_engine *e)
     e->sring = NULL;
 }
 
-static bool may_take(const struct blk_engine *e)
-{
-    return !e->held && !e->is_barrier_busy;
-}
-
-/* Where requests end; -EPROTO if the ring has no room for that many. */
-static int producer(struct blk_engine *e, uint32_t *prod)
+int ring_producer(struct blk_engine *e, uint32_t *prod)
 {
     uint32_t nr_unanswered = e->req_cons - e->rsp_prod;
 
@@ -66,108 +59,10 @@ static int producer(struct blk_engine *e, uint32_t *prod)
     return *prod - e->req_cons > e->nr_slots - nr_unanswered ? -EPROTO : 0;
 }
 
-/* From a slot's copy; the frontend may rewrite the slot at any time. */
-static void begin(struct blk_engine *e, struct work *work, const void *copy)
-{
-    int16_t status = blk_request_decode(e->ring.abi, copy, &work->request);
-
-    work->began_ns = e->now_ns;
-    if (status == BLKIF_RSP_OKAY) {
-        io_begin(e, work);
-    } else {
-        COUNT(e, refused, 1);
-        ring_answer(e, work, status);
-    }
-}
-
-void ring_redo(struct blk_engine *e)
-{
-    uint64_t copy[sizeof(struct blkif_request) / sizeof(uint64_t)];
-
-    while (e->nr_redo && may_take(e)) {
-        struct work *work = record_redo(e, copy);
-
-        if (work)
-            begin(e, work, copy);
-    }
-}
-
-static void end_throttling(struct blk_engine *e)
-{
-    if (e->resume_ns)
-        COUNT(e, throttled_us, (uint64_t)(e->now_ns - e->throttled_ns) / 1000);
-    e->resume_ns = 0;
-}
-
-/* Does a limit say that the next request stays in the ring for now? */
-static bool is_throttled(struct blk_engine *e)
-{
-    int64_t wait;
-
-    if (!e->volume.limiter)
-        return false;
-    wait = limit_wait_ns(e->volume.limiter, e->now_ns);
-    if (wait) {
-        if (!e->resume_ns) {
-            e->throttled_ns = e->now_ns;
-            COUNT(e, throttled, 1);
-        }
-        e->resume_ns = e->now_ns + wait;
-        return true;
-    }
-    end_throttling(e);
-    limit_draw_request(e->volume.limiter, e->now_ns);
-    return false;
-}
-
-int ring_take(struct blk_engine *e)
-{
-    uint64_t copy[sizeof(struct blkif_request) / sizeof(uint64_t)];
-    uint32_t prod;
-
-    e->now_ns = clock_ns();
-    ring_redo(e);
-    if (producer(e, &prod))
-        return -EPROTO;
-    /* What waited for a limit has been taken back. */
-    if (e->req_cons == prod)
-        end_throttling(e);
-    while (e->req_cons != prod && may_take(e) && !is_throttled(e)) {
-        struct work *work = e->free;
-
-        memcpy(copy, slot_at(e, e->req_cons), e->slot_bytes);
-        record_take(e, work, copy);
-        e->req_cons++;
-        e->free = work->next;
-        begin(e, work, copy);
-    }
-    return 0;
-}
-
-bool ring_has_more(const struct blk_engine *e)
-{
-    return may_take(e) && !e->resume_ns &&
-           __atomic_load_n(&e->sring->req_prod, __ATOMIC_RELAXED) !=
-               e->req_cons;
-}
-
-bool ring_is_quiet(struct blk_engine *e)
-{
-    uint32_t prod;
-
-    /* A completion or the clock wakes us then, and no event is needed. */
-    if (!may_take(e) || e->resume_ns)
-        return true;
-    __atomic_store_n(&e->sring->req_event, e->req_cons + 1, __ATOMIC_RELAXED);
-    /* The frontend sees that we want an event before we look once more. */
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    return !producer(e, &prod) && prod == e->req_cons;
-}
-
 void ring_answer(struct blk_engine *e, struct work *work, int16_t status)
 {
     blk_response_encode(e->ring.abi, &work->request, status,
-                        slot_at(e, e->rsp_prod));
+                        ring_slot(e, e->rsp_prod));
     record_answer(e, work);
     e->rsp_prod++;
     work->next = e->free;

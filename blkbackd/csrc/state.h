@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the engine's parts share: ring.c, io.c, engine.c. */
+/*
+ * What the engine's parts share. A request goes down from engine.c to take.c and
+ * io.c, and its answer from there to ring.c.
+ */
 #ifndef BLKBACKD_STATE_H
 #define BLKBACKD_STATE_H
 
@@ -127,18 +130,24 @@ static inline int64_t clock_ns(void)
 /* ring.c */
 int ring_attach(struct blk_engine *e);
 void ring_detach(struct blk_engine *e);
-/* Take what is there and begin it; -EPROTO: the indices cannot be. */
-int ring_take(struct blk_engine *e);
-/* Begin again what one that was killed has taken, as far as it can be now. */
-void ring_redo(struct blk_engine *e);
-/* Are there requests that can be taken now? */
-bool ring_has_more(const struct blk_engine *e);
-/* May the engine sleep? If so the frontend knows that it is to send events. */
-bool ring_is_quiet(struct blk_engine *e);
+/* A slot's place: requests are copied from it, responses written to it. */
+char *ring_slot(struct blk_engine *e, uint32_t index);
+/* Where requests end; -EPROTO if the ring has no room for that many. */
+int ring_producer(struct blk_engine *e, uint32_t *prod);
 /* Answer and free a request. Once for each that was taken. */
 void ring_answer(struct blk_engine *e, struct work *work, int16_t status);
 /* Have the frontend see the answers. */
 void ring_publish(struct blk_engine *e);
+
+/* take.c */
+/* Take what is there and begin it; -EPROTO: the indices cannot be. */
+int take_requests(struct blk_engine *e);
+/* Begin again what one that was killed has taken, as far as it can be now. */
+void take_redo(struct blk_engine *e);
+/* Are there requests that can be taken now? */
+bool take_has_more(const struct blk_engine *e);
+/* May the engine sleep? If so the frontend knows that it is to send events. */
+bool take_is_quiet(struct blk_engine *e);
 
 /* record.c */
 int record_attach(struct blk_engine *e);
