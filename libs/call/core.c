@@ -55,24 +55,6 @@ int xencall_fd(xencall_handle *xcall)
     return xcall->client.fd;
 }
 
-int call_evtchnd(xencall_handle *xcall, struct evtchnd_request *request,
-                 struct evtchnd_reply *reply)
-{
-    struct evtchnd_answer answer;
-
-    if (evtchnd_call(&xcall->client, request, -1, -1, &answer)) {
-        if (!evtchnd_is_lost(errno) ||
-            evtchnd_reconnect(&xcall->client, -1, -1, &answer))
-            return -errno;
-        evtchnd_discard(&answer);
-        if (evtchnd_call(&xcall->client, request, -1, -1, &answer))
-            return -errno;
-    }
-    *reply = answer.reply;
-    evtchnd_discard(&answer);
-    return 0;
-}
-
 static long hypercall(xencall_handle *xcall, unsigned int op, uint64_t arg1,
                       uint64_t arg2)
 {

@@ -21,6 +21,7 @@ struct xencall_handle {
     bool is_restricted; /* answers nothing more */
 };
 
+/* evtchnd.c */
 /* Ask evtchnd, once more if the connection was lost. 0 or -errno. */
 int call_evtchnd(xencall_handle *xcall, struct evtchnd_request *request,
                  struct evtchnd_reply *reply);

@@ -18,11 +18,6 @@
 #define XENEVTCHN_NO_CLOEXEC (1U << 0)
 #endif
 
-int keep_over_exec(const xenevtchn_handle *xce, int fd)
-{
-    return xce->client.cloexec ? 0 : fcntl(fd, F_SETFD, 0);
-}
-
 /* All of it there, and nothing in it. */
 xenevtchn_handle *handle_new(void)
 {

@@ -80,17 +80,30 @@ struct xenevtchn_handle {
 #define SOURCE_TIMER (UINT64_C(3) << 32)
 #define SOURCE_KINDS (UINT64_C(3) << 32)
 
+/* bell.c */
+int arm(xenevtchn_handle *xce, int how, int fd, uint32_t events,
+        uint64_t source);
+void ring(int bell);
+/* A descriptor that evtchnd sent goes through exec(2) if the handle does. */
+int keep_over_exec(const xenevtchn_handle *xce, int fd);
+
+/* queue.c */
+/* Where the ports of a number's bucket begin. */
+struct port **port_bucket(xenevtchn_handle *xce, uint32_t number);
+struct port *port_find(xenevtchn_handle *xce, uint32_t number);
+void port_make_ready(xenevtchn_handle *xce, struct port *port);
+/* The next port of the queue, which is not empty; 0 is never one. */
+uint32_t dequeue(xenevtchn_handle *xce);
+void make_readable(xenevtchn_handle *xce);
+
 /* core.c */
 xenevtchn_handle *handle_new(void);
 /* The structure alone. */
 void handle_free(xenevtchn_handle *xce);
 /* From now on libxentoolcore knows it. */
 void handle_listed(xenevtchn_handle *xce);
-/* A descriptor that evtchnd sent goes through exec(2) if the handle does. */
-int keep_over_exec(const xenevtchn_handle *xce, int fd);
 
 /* ports.c */
-struct port *port_find(xenevtchn_handle *xce, uint32_t number);
 /* Take over an answer's port and descriptors. NULL and errno: closed. */
 struct port *port_open(xenevtchn_handle *xce, struct evtchnd_answer *answer);
 /* Learn a port's peer anew. */
@@ -103,21 +116,13 @@ void port_relink(xenevtchn_handle *xce, struct port *port,
 void port_close(xenevtchn_handle *xce, struct port *port);
 
 /* receive.c */
-void port_make_ready(xenevtchn_handle *xce, struct port *port);
 /* Take what has happened so far off the descriptor. */
 void take_all(xenevtchn_handle *xce);
-/* The next port of the queue, which is not empty; 0 is never one. */
-uint32_t dequeue(xenevtchn_handle *xce);
-void make_readable(xenevtchn_handle *xce);
-int arm(xenevtchn_handle *xce, int how, int fd, uint32_t events,
-        uint64_t source);
 
 /* reconnect.c: called without the lock. */
 int handle_reconnect(xenevtchn_handle *xce);
 /* Ask; if the connection is lost, once more on a new one. */
 int handle_call(xenevtchn_handle *xce, struct evtchnd_request *request,
                 struct evtchnd_answer *answer);
-
-void ring(int bell);
 
 #endif

@@ -11,20 +11,6 @@
 
 #include <xen/event_channel.h>
 
-static struct port **bucket_of(xenevtchn_handle *xce, uint32_t number)
-{
-    return &xce->buckets[number % NR_BUCKETS];
-}
-
-struct port *port_find(xenevtchn_handle *xce, uint32_t number)
-{
-    struct port *port = *bucket_of(xce, number);
-
-    while (port && port->number != number)
-        port = port->next;
-    return port;
-}
-
 static void target_put(xenevtchn_handle *xce, struct target *target)
 {
     struct target **link = &xce->targets;
@@ -159,8 +145,8 @@ struct port *port_open(xenevtchn_handle *xce, struct evtchnd_answer *answer)
         arm(xce, EPOLL_CTL_ADD, port->in, EPOLLIN | EPOLLONESHOT, number))
         goto fail;
     answer->in = answer->out = -1;
-    port->next = *bucket_of(xce, number);
-    *bucket_of(xce, number) = port;
+    port->next = *port_bucket(xce, number);
+    *port_bucket(xce, number) = port;
     set_peer(xce, port, answer);
     evtchnd_discard(answer);
     /* What was sent before there was anybody to take it. */
@@ -176,7 +162,7 @@ fail:
 void port_close(xenevtchn_handle *xce, struct port *port)
 {
     uint32_t number = port->number;
-    struct port **link = bucket_of(xce, number);
+    struct port **link = port_bucket(xce, number);
 
     while (*link != port)
         link = &(*link)->next;

@@ -12,51 +12,6 @@
 
 #define MAX_EVENTS 32
 
-int arm(xenevtchn_handle *xce, int how, int fd, uint32_t events,
-        uint64_t source)
-{
-    struct epoll_event event = {.events = events, .data.u64 = source};
-
-    return epoll_ctl(xce->epoll, how, fd, &event);
-}
-
-void ring(int bell)
-{
-    static const uint64_t one = 1;
-    int saved = errno;
-    ssize_t written;
-
-    /* EAGAIN: there are 2**64 - 2 rings in it already. */
-    written = write(bell, &one, sizeof(one));
-    (void)written;
-    errno = saved;
-}
-
-/* Have the descriptor report POLLIN: there are ports in the queue. */
-void make_readable(xenevtchn_handle *xce)
-{
-    if (xce->is_rung)
-        return;
-    xce->is_rung = true;
-    ring(xce->bell);
-}
-
-/* Queue a port, masked from now until xenevtchn_unmask(). */
-void port_make_ready(xenevtchn_handle *xce, struct port *port)
-{
-    uint64_t bit = PAGE_BIT(port->number);
-    uint32_t word = PAGE_WORD(port->number);
-
-    page_set(&xce->page->mask[word], bit);
-    page_clear(&xce->page->pending[word], bit);
-    if (port->is_ready)
-        return;
-    port->is_ready = true;
-    port->next_ready = NULL;
-    *xce->last_ready = port;
-    xce->last_ready = &port->next_ready;
-}
-
 static void take_word(xenevtchn_handle *xce, uint32_t word)
 {
     uint64_t mask = __atomic_load_n(&xce->page->mask[word], __ATOMIC_SEQ_CST);
@@ -174,20 +129,6 @@ static void any_port(xenevtchn_handle *xce)
         port = xce->buckets[i];
     if (port)
         port_make_ready(xce, port);
-}
-
-uint32_t dequeue(xenevtchn_handle *xce)
-{
-    struct port *port = xce->first_ready;
-    uint32_t number = port->number;
-
-    xce->first_ready = port->next_ready;
-    if (!xce->first_ready)
-        xce->last_ready = &xce->first_ready;
-    port->is_ready = false;
-    if (port->is_closed)
-        free(port);
-    return number;
 }
 
 void take_all(xenevtchn_handle *xce)
