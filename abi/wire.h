@@ -41,7 +41,7 @@
 
 /* --- requests --------------------------------------------------------------- */
 
-/* First of all: value[0] magic, value[1] version. fds back: page, its bell. */
+/* First of all: value[0] magic, value[1] version. fds back: page, doorbell. */
 #define EVTCHND_HELLO 1
 #define EVTCHND_ALLOC_UNBOUND 2    /* dom, remote_dom, port; fds back */
 #define EVTCHND_BIND_INTERDOMAIN 3 /* remote_dom, remote_port, port; fds back */
@@ -106,10 +106,10 @@ struct evtchnd_request {
 /* --- replies ------------------------------------------------------------------ */
 
 /* What the descriptors of a reply are: these bits, in this order. */
-#define EVTCHND_FD_IN 0x1   /* the port's bell: somebody rang */
-#define EVTCHND_FD_OUT 0x2  /* the peer's bell: how to ring it */
-#define EVTCHND_FD_PAGE 0x4 /* where the peer's pending bits are */
-#define EVTCHND_FD_BELL 0x8 /* what to ring after setting one there */
+#define EVTCHND_FD_IN 0x1       /* the port's doorbell: somebody rang */
+#define EVTCHND_FD_OUT 0x2      /* the peer's doorbell: how to ring it */
+#define EVTCHND_FD_PAGE 0x4     /* where the peer's pending bits are */
+#define EVTCHND_FD_DOORBELL 0x8 /* what to ring after setting one there */
 
 /* What page it is. */
 #define EVTCHND_PAGE_HOST 1  /* struct evtchnd_page */
@@ -137,8 +137,8 @@ struct evtchnd_reply {
  * The two-level scheme of Xen's shared_info, for the ports of one handle.
  *
  * A sender sets the port's bit in pending; if its bit in mask is clear, the
- * bit of that word in selector, and rings the bell. The handle takes a word of
- * selector and then the bits of pending that are not masked, and masks them.
+ * bit of that word in selector, and rings the doorbell. The handle takes a word
+ * of selector and then the bits of pending that are not masked, and masks them.
  * To unmask is to clear the bit of mask and, if pending is set, to do as a
  * sender does. Every access is atomic and sequentially consistent.
  */

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The descriptors behind the tables: bells, handles' pages, guests' pages.
+"""The descriptors behind the tables: doorbells, handles' pages, guests' pages.
 
-A bell is an eventfd; both ends of a channel hold the two of it and evtchnd
+A doorbell is an eventfd; both ends of a channel hold the two of it and evtchnd
 keeps them for whoever binds next.
 """
 
@@ -23,7 +23,7 @@ _EVENTFD = "anon_inode:[eventfd]"
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
-class Bells:
+class Doorbells:
     """Eventfds by the numbers that `End` has for them, `most` at the most."""
 
     def __init__(self, *, most: int) -> None:
@@ -41,49 +41,49 @@ class Bells:
         """
         made: list[int] = []
         try:
-            for bell in _bells(end):
-                if bell not in self._fds:
-                    self._make(bell)
-                    made.append(bell)
+            for doorbell in _doorbells(end):
+                if doorbell not in self._fds:
+                    self._make(doorbell)
+                    made.append(doorbell)
         except PortError:
-            for bell in made:
-                os.close(self._fds.pop(bell))
+            for doorbell in made:
+                os.close(self._fds.pop(doorbell))
             raise
 
     def adopt(self, end: End, fds: list[int]) -> None:
         """Use descriptors from before a restart; they are duplicated.
 
-        The end is a new one. EINVAL: not as many eventfds as it has bells.
+        The end is a new one. EINVAL: not as many eventfds as it has doorbells.
         """
-        wanted = list(_bells(end))
+        wanted = list(_doorbells(end))
         if len(fds) != len(wanted) or not all(map(is_eventfd, fds)):
             raise PortError(errno.EINVAL)
-        for bell, fd in zip(wanted, fds, strict=True):
+        for doorbell, fd in zip(wanted, fds, strict=True):
             self._check_room()
             try:
                 copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
             except OSError as error:
                 raise PortError(error.errno or errno.EMFILE) from error
-            if bell in self._fds:
-                os.close(self._fds[bell])
-            self._fds[bell] = copy
+            if doorbell in self._fds:
+                os.close(self._fds[doorbell])
+            self._fds[doorbell] = copy
 
     def fds_of(self, end: End) -> list[int]:
         """In, and out where the end has one of its own."""
-        return [self._fds[bell] for bell in _bells(end)]
+        return [self._fds[doorbell] for doorbell in _doorbells(end)]
 
     def drop(self, end: End) -> None:
         """Close those of an end that is closed and has left no peer."""
-        for bell in _bells(end):
-            if bell in self._fds:
-                os.close(self._fds.pop(bell))
+        for doorbell in _doorbells(end):
+            if doorbell in self._fds:
+                os.close(self._fds.pop(doorbell))
 
     def ring(self, end: End) -> None:
         """Tell who holds this end. Only for ends of the host's handles: a
-        VM process could make its bells block."""
+        VM process could make its doorbells block."""
         # 2**64 - 2 unread rings are as good as one more.
         with suppress(BlockingIOError):
-            os.eventfd_write(self._fds[end.bell_in], 1)
+            os.eventfd_write(self._fds[end.doorbell_in], 1)
 
     def close(self) -> None:
         """Close all of them."""
@@ -91,10 +91,12 @@ class Bells:
             os.close(fd)
         self._fds.clear()
 
-    def _make(self, bell: int) -> None:
+    def _make(self, doorbell: int) -> None:
         self._check_room()
         try:
-            self._fds[bell] = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._fds[doorbell] = os.eventfd(
+                0, os.EFD_CLOEXEC | os.EFD_NONBLOCK
+            )
         except OSError as error:
             raise PortError(error.errno or errno.EMFILE) from error
 
@@ -103,11 +105,11 @@ class Bells:
             raise PortError(errno.ENFILE)
 
 
-def _bells(end: End) -> Iterator[int]:
-    if end.bell_in:
-        yield end.bell_in
-    if end.bell_out and end.bell_out != end.bell_in:
-        yield end.bell_out
+def _doorbells(end: End) -> Iterator[int]:
+    if end.doorbell_in:
+        yield end.doorbell_in
+    if end.doorbell_out and end.doorbell_out != end.doorbell_in:
+        yield end.doorbell_out
 
 
 def is_eventfd(fd: int) -> bool:
@@ -125,15 +127,15 @@ def _is_sealed(fd: int) -> bool:
 
 
 class HandlePage:
-    """struct evtchnd_page of one host's handle, and its bell.
+    """struct evtchnd_page of one host's handle, and its doorbell.
 
     Only the generation is written here; the handle and its peers do the rest.
     """
 
-    def __init__(self, page_id: int, fd: int, bell: int) -> None:
+    def __init__(self, page_id: int, fd: int, doorbell: int) -> None:
         self.page_id = page_id
         self.fd = fd
-        self.bell = bell
+        self.doorbell = doorbell
         self._head = mmap.mmap(fd, mmap.PAGESIZE)
 
     @classmethod
@@ -146,9 +148,9 @@ class HandlePage:
             on_fail.callback(os.close, fd)
             os.ftruncate(fd, _PAGE_BYTES)
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-            bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            on_fail.callback(os.close, bell)
-            page = cls(page_id, fd, bell)
+            doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            on_fail.callback(os.close, doorbell)
+            page = cls(page_id, fd, doorbell)
             on_fail.pop_all()
             return page
 
@@ -163,9 +165,9 @@ class HandlePage:
         with ExitStack() as on_fail:
             fd = fcntl.fcntl(fds[0], fcntl.F_DUPFD_CLOEXEC, 0)
             on_fail.callback(os.close, fd)
-            bell = fcntl.fcntl(fds[1], fcntl.F_DUPFD_CLOEXEC, 0)
-            on_fail.callback(os.close, bell)
-            page = cls(page_id, fd, bell)
+            doorbell = fcntl.fcntl(fds[1], fcntl.F_DUPFD_CLOEXEC, 0)
+            on_fail.callback(os.close, doorbell)
+            page = cls(page_id, fd, doorbell)
             on_fail.pop_all()
             return page
 
@@ -179,7 +181,7 @@ class HandlePage:
         """Let go of it; the handle and its peers may still have it."""
         self._head.close()
         os.close(self.fd)
-        os.close(self.bell)
+        os.close(self.doorbell)
 
 
 @dataclass(slots=True)
@@ -188,7 +190,7 @@ class GuestPage:
 
     page_id: int
     fd: int
-    bell: int
+    doorbell: int
     offset: int
 
     @classmethod
@@ -205,13 +207,13 @@ class GuestPage:
             raise PortError(errno.EINVAL)
         fd = fcntl.fcntl(fds[0], fcntl.F_DUPFD_CLOEXEC, 0)
         try:
-            bell = fcntl.fcntl(fds[1], fcntl.F_DUPFD_CLOEXEC, 0)
+            doorbell = fcntl.fcntl(fds[1], fcntl.F_DUPFD_CLOEXEC, 0)
         except OSError:
             os.close(fd)
             raise
-        return cls(page_id, fd, bell, offset)
+        return cls(page_id, fd, doorbell, offset)
 
     def close(self) -> None:
         """Let go of it."""
         os.close(self.fd)
-        os.close(self.bell)
+        os.close(self.doorbell)

@@ -51,9 +51,9 @@ class PortError(Exception):
 class End:
     """One open port.
 
-    `bell_in` and `bell_out` name the two directions of the channel: ringing
-    `bell_out` tells the peer. They belong to the channel, not to the port, so
-    they go on to whoever binds the end that is left. 0: no such direction.
+    `doorbell_in` and `doorbell_out` name the two directions of the channel:
+    ringing `doorbell_out` tells the peer. They belong to the channel, not to
+    the port, so they go on to whoever binds the end that is left. 0: no such direction.
     """
 
     domid: Domid
@@ -64,8 +64,8 @@ class End:
     peer: End | None = None
     virq: int = 0
     vcpu: int = 0
-    bell_in: int = 0
-    bell_out: int = 0
+    doorbell_in: int = 0
+    doorbell_out: int = 0
     awaited: Port = _NO_PORT
     """Restored before its peer was: the number that the peer had."""
 
@@ -134,7 +134,7 @@ class Ports:
 
     def __init__(self) -> None:
         self._tables: dict[int, _Table] = {}
-        self._bells = itertools.count(1)
+        self._doorbells = itertools.count(1)
 
     def add_domain(
         self, domid: Domid, *, nr_ports: int, nr_vcpus: int, first: int = 1
@@ -161,7 +161,10 @@ class Ports:
         table = self._table(domid)
         end = End(domid, table.free_port(port), State.UNBOUND, owner)
         end.remote_domid = remote
-        end.bell_in, end.bell_out = next(self._bells), next(self._bells)
+        end.doorbell_in, end.doorbell_out = (
+            next(self._doorbells),
+            next(self._doorbells),
+        )
         return self._open(table, end)
 
     def bind_interdomain(
@@ -207,7 +210,7 @@ class Ports:
             raise PortError(errno.EEXIST)
         end = End(domid, table.free_port(port), State.VIRQ, owner)
         end.virq, end.vcpu = virq, vcpu
-        end.bell_in = next(self._bells)
+        end.doorbell_in = next(self._doorbells)
         table.virqs[virq, vcpu] = end
         return self._open(table, end)
 
@@ -219,7 +222,7 @@ class Ports:
         table.check_vcpu(vcpu)
         end = End(domid, table.free_port(port), State.IPI, owner)
         end.vcpu = vcpu
-        end.bell_in = end.bell_out = next(self._bells)
+        end.doorbell_in = end.doorbell_out = next(self._doorbells)
         return self._open(table, end)
 
     def bind_vcpu(self, domid: Domid, port: int, vcpu: int) -> None:
@@ -376,7 +379,7 @@ class Ports:
     @staticmethod
     def _join(end: End, peer: End) -> None:
         end.remote_domid, end.peer = peer.domid, peer
-        end.bell_in, end.bell_out = peer.bell_out, peer.bell_in
+        end.doorbell_in, end.doorbell_out = peer.doorbell_out, peer.doorbell_in
         peer.state, peer.peer = State.INTERDOMAIN, end
         peer.awaited = Port(0)
 

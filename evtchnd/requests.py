@@ -119,11 +119,11 @@ def _hello(call: _Call) -> Answer:
         return Answer(reply)
     reply = replace(
         reply,
-        fds=abi.EVTCHND_FD_PAGE | abi.EVTCHND_FD_BELL,
+        fds=abi.EVTCHND_FD_PAGE | abi.EVTCHND_FD_DOORBELL,
         page_kind=abi.EVTCHND_PAGE_HOST,
         page_id=page.page_id,
     )
-    return Answer(reply, [page.fd, page.bell])
+    return Answer(reply, [page.fd, page.doorbell])
 
 
 def _alloc_unbound(call: _Call) -> Answer:
@@ -174,7 +174,7 @@ def _bind_ipi(call: _Call) -> Answer:
 
 
 def _restore(call: _Call) -> Answer:
-    """The port as it was, with the bells that both sides still hold."""
+    """The port as it was, with the doorbells that both sides still hold."""
     request, ports = call.request, call.board.ports
     domid, owner = call.domid, call.handle.owner
     call.board.check_room(domid)
@@ -212,7 +212,7 @@ def _restore(call: _Call) -> Answer:
 
 
 def _made(call: _Call, end: End, fds: list[int] | None = None) -> Answer:
-    call.board.open_bells(end, fds)
+    call.board.open_doorbells(end, fds)
     result = _channel(call, end)
     result.made = end
     return result
@@ -220,7 +220,7 @@ def _made(call: _Call, end: End, fds: list[int] | None = None) -> Answer:
 
 def _channel(call: _Call, end: End) -> Answer:
     """What the holder of an end needs to hear and to ring the other one."""
-    fds = call.board.bells.fds_of(end)
+    fds = call.board.doorbells.fds_of(end)
     flags = abi.EVTCHND_FD_IN
     if len(fds) == 2:
         flags |= abi.EVTCHND_FD_OUT
@@ -238,8 +238,8 @@ def _channel(call: _Call, end: End) -> Answer:
     page = call.board.page_of(end.peer) if end.peer else None
     if page is not None and call.handle.peer.is_host:
         is_handle = isinstance(page, HandlePage)
-        flags |= abi.EVTCHND_FD_PAGE | abi.EVTCHND_FD_BELL
-        fds += [page.fd, page.bell]
+        flags |= abi.EVTCHND_FD_PAGE | abi.EVTCHND_FD_DOORBELL
+        fds += [page.fd, page.doorbell]
         reply = replace(
             reply,
             page_kind=abi.EVTCHND_PAGE_HOST
@@ -268,7 +268,7 @@ def _send(call: _Call) -> Answer:
     if target is not None:
         if not isinstance(target.owner, Handle):
             raise PortError(errno.EOPNOTSUPP)
-        call.board.bells.ring(target)
+        call.board.doorbells.ring(target)
     return Answer()
 
 

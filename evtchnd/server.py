@@ -24,7 +24,7 @@ from evtchnd.switchboard import Handle, Switchboard
 from xenner import abi
 
 _ANCILLARY_BYTES = socket.CMSG_LEN(abi.EVTCHND_MAX_FDS * 4)
-# Each has the socket, its page and the page's bell.
+# Each has the socket, its page and the page's doorbell.
 _FDS_PER_CONNECTION = 3
 _ACCEPT_PAUSE_S = 0.1
 _SO_PEERGROUPS = 59  # asm-generic/socket.h
@@ -54,7 +54,7 @@ class Server:
         self._watched: dict[int, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
         self.board = Switchboard(
-            bells_max=nofile // 2,
+            doorbells_max=nofile // 2,
             registered=self._watch,
             unregistered=self._unwatch,
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""All of evtchnd's state and what happens to it: tables, bells, domains.
+"""All of evtchnd's state and what happens to it: tables, doorbells, domains.
 
 Nothing here waits. Requests come from requests.py, deaths from server.py.
 """
@@ -11,7 +11,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable
 
-from evtchnd.delivery import Bells, GuestPage, HandlePage
+from evtchnd.delivery import Doorbells, GuestPage, HandlePage
 from evtchnd.domains import HOST, Domain, Peer, is_guest_domid, pid_of
 from evtchnd.messages import DomainRecord
 from evtchnd.ports import VIRQ_DOM_EXC, End, PortError, Ports, State
@@ -55,12 +55,12 @@ class Switchboard:
     def __init__(
         self,
         *,
-        bells_max: int,
+        doorbells_max: int,
         registered: Callable[[Domain], None] = lambda domain: None,
         unregistered: Callable[[Domain], None] = lambda domain: None,
     ) -> None:
         self.ports = Ports()
-        self.bells = Bells(most=bells_max)
+        self.doorbells = Doorbells(most=doorbells_max)
         self.domains: dict[int, Domain] = {}
         self._registered = registered
         self._unregistered = unregistered
@@ -76,7 +76,7 @@ class Switchboard:
     def _open_kernel_port(self) -> None:
         port = abi.EVTCHND_XENSTORE_PORT
         end = self.ports.alloc_unbound(HOST, HOST, port=port, owner=_KERNEL)
-        self.bells.open(end)
+        self.doorbells.open(end)
 
     def greet(self, handle: Handle, fds: list[int]) -> None:
         """HELLO: a host's handle gets its page, or hands in the old one."""
@@ -102,16 +102,16 @@ class Switchboard:
             handle.page.close()
             handle.page = None
 
-    def open_bells(self, end: End, fds: list[int] | None = None) -> End:
-        """Give a new end its bells (or those of before a restart).
+    def open_doorbells(self, end: End, fds: list[int] | None = None) -> End:
+        """Give a new end its doorbells (or those of before a restart).
 
         If that fails the end is closed again, as if it had never been.
         """
         try:
             if fds is None:
-                self.bells.open(end)
+                self.doorbells.open(end)
             else:
-                self.bells.adopt(end, fds)
+                self.doorbells.adopt(end, fds)
         except PortError:
             self.close_ends([end])
             raise
@@ -131,7 +131,7 @@ class Switchboard:
                 continue
             peer = self.ports.close(end.domid, end.port)
             if peer is None:
-                self.bells.drop(end)
+                self.doorbells.drop(end)
             else:
                 self._tell(peer)
 
@@ -199,7 +199,7 @@ class Switchboard:
         """Make a VIRQ of the host pending, if somebody has bound it."""
         end = self.ports.virq_end(HOST, virq, vcpu)
         if end is not None:
-            self.bells.ring(end)
+            self.doorbells.ring(end)
 
     def page_of(self, end: End) -> HandlePage | GuestPage | None:
         """Where a host may set the pending bit of an end itself."""
@@ -222,7 +222,7 @@ class Switchboard:
         for domain in self.domains.values():
             domain.close()
         self.domains.clear()
-        self.bells.close()
+        self.doorbells.close()
 
     def _domain(self, domid: int) -> Domain:
         if domid not in self.domains:

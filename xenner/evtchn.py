@@ -37,7 +37,7 @@ _FDS = (
     abi.EVTCHND_FD_IN,
     abi.EVTCHND_FD_OUT,
     abi.EVTCHND_FD_PAGE,
-    abi.EVTCHND_FD_BELL,
+    abi.EVTCHND_FD_DOORBELL,
 )
 # evtchnd answers at once, or is started by our connecting; one that does not
 # is broken, and so would we be.
@@ -58,8 +58,8 @@ class Channel:
     `in_fd` becomes readable when the other side rings; `out_fd` rings it
     (-1: there is none). Where the peer is a guest with its memory attached,
     `page_fd` is that memory, its struct emu_pending at `page_offset` bytes,
-    and `bell_fd` what to write after setting a bit there. The descriptors are
-    the caller's to close.
+    and `doorbell_fd` what to write after setting a bit there. The descriptors
+    are the caller's to close.
     """
 
     port: Port
@@ -69,11 +69,11 @@ class Channel:
     out_fd: int
     page_fd: int
     page_offset: int
-    bell_fd: int
+    doorbell_fd: int
 
     def close(self) -> None:
         """Close the descriptors; the port stays."""
-        fds = {self.in_fd, self.out_fd, self.page_fd, self.bell_fd}
+        fds = {self.in_fd, self.out_fd, self.page_fd, self.doorbell_fd}
         for fd in fds - {-1}:
             os.close(fd)
 
@@ -287,7 +287,7 @@ class Evtchnd:
             out_fd=found[abi.EVTCHND_FD_OUT],
             page_fd=found[abi.EVTCHND_FD_PAGE],
             page_offset=reply.page_offset,
-            bell_fd=found[abi.EVTCHND_FD_BELL],
+            doorbell_fd=found[abi.EVTCHND_FD_DOORBELL],
         )
 
     def _call(

@@ -21,14 +21,14 @@ Request = tuple[int, Sequence[int], dict[str, Any]]
 
 @dataclass(slots=True)
 class _Held:
-    """A port; its bells are ours. `bells`: in, and out if there is one."""
+    """A port; its doorbells are ours: in, and out if there is one."""
 
     state: int
     remote_domid: int
     remote_port: int
     virq: int
     vcpu: int
-    bells: list[int]
+    doorbells: list[int]
 
 
 class Held:
@@ -54,7 +54,7 @@ class Held:
         if before is not None:
             _close(before[1])
 
-    def keep(self, reply: Any, bells: Sequence[int]) -> None:
+    def keep(self, reply: Any, doorbells: Sequence[int]) -> None:
         """A port that a struct evtchnd_reply tells of is ours."""
         self.forget(reply.port)
         self._ports[Port(reply.port)] = _Held(
@@ -63,7 +63,7 @@ class Held:
             remote_port=reply.remote_port,
             virq=reply.virq,
             vcpu=reply.vcpu,
-            bells=_dup(bells),
+            doorbells=_dup(doorbells),
         )
 
     def move(self, port: Port, vcpu: int) -> None:
@@ -75,7 +75,7 @@ class Held:
     def forget(self, port: Port) -> None:
         """It is closed."""
         if port in self._ports:
-            _close(self._ports.pop(port).bells)
+            _close(self._ports.pop(port).doorbells)
 
     def forget_ports(self) -> None:
         """All are closed."""
@@ -107,7 +107,7 @@ class Held:
                 "vcpu": held.vcpu,
                 "value": (held.state, 0),
             }
-            yield abi.EVTCHND_RESTORE, held.bells, fields
+            yield abi.EVTCHND_RESTORE, held.doorbells, fields
             if held.vcpu and held.state in (_UNBOUND, _INTERDOMAIN):
                 moved = {"port": port, "vcpu": held.vcpu}
                 yield abi.EVTCHND_BIND_VCPU, (), moved
@@ -115,9 +115,9 @@ class Held:
     def ring_virqs(self) -> None:
         """Nobody knows whether one was raised meanwhile: each is told once."""
         for held in self._ports.values():
-            if held.state == _VIRQ and held.bells:
+            if held.state == _VIRQ and held.doorbells:
                 with suppress(BlockingIOError):
-                    os.eventfd_write(held.bells[0], 1)
+                    os.eventfd_write(held.doorbells[0], 1)
 
 
 def _dup(fds: Iterable[int]) -> list[int]:

@@ -49,7 +49,7 @@ void evtchnd_discard(struct evtchnd_answer *answer)
     close_fd(&answer->in);
     close_fd(&answer->out);
     close_fd(&answer->page);
-    close_fd(&answer->bell);
+    close_fd(&answer->doorbell);
 }
 
 union ancillary {
@@ -84,7 +84,8 @@ static int send_request(int fd, struct evtchnd_request *request,
 static unsigned int take_fds(struct evtchnd_answer *answer, const int *fds,
                              unsigned int nr_fds)
 {
-    int *places[] = {&answer->in, &answer->out, &answer->page, &answer->bell};
+    int *places[] = {&answer->in, &answer->out, &answer->page,
+                     &answer->doorbell};
     unsigned int used = 0, missing = 0;
 
     for (unsigned int i = 0; i < EVTCHND_MAX_FDS; i++) {
@@ -149,7 +150,7 @@ int evtchnd_call(struct evtchnd_client *client, struct evtchnd_request *request,
     static uint32_t tags;
 
     memset(&answer->reply, 0, sizeof(answer->reply));
-    answer->in = answer->out = answer->page = answer->bell = -1;
+    answer->in = answer->out = answer->page = answer->doorbell = -1;
     if (in >= 0)
         fds[nr_fds++] = in;
     if (out >= 0)
@@ -205,7 +206,7 @@ static void set_patience(int fd, time_t seconds)
 }
 
 static int greet(struct evtchnd_client *client, time_t patience, int page,
-                 int bell, struct evtchnd_answer *hello)
+                 int doorbell, struct evtchnd_answer *hello)
 {
     struct evtchnd_request request = {
         .type = EVTCHND_HELLO,
@@ -220,7 +221,7 @@ static int greet(struct evtchnd_client *client, time_t patience, int page,
     close_fd(&client->fd);
     client->fd = fd;
     pthread_mutex_unlock(&client->lock);
-    if (!evtchnd_call(client, &request, page, bell, hello)) {
+    if (!evtchnd_call(client, &request, page, doorbell, hello)) {
         set_patience(fd, 0);
         return 0;
     }
@@ -231,19 +232,19 @@ static int greet(struct evtchnd_client *client, time_t patience, int page,
 }
 
 /* Its caller has other things to do than to wait for a new evtchnd. */
-int evtchnd_reconnect(struct evtchnd_client *client, int page, int bell,
+int evtchnd_reconnect(struct evtchnd_client *client, int page, int doorbell,
                       struct evtchnd_answer *hello)
 {
-    return greet(client, 1, page, bell, hello);
+    return greet(client, 1, page, doorbell, hello);
 }
 
 int evtchnd_connect(struct evtchnd_client *client, bool cloexec, int page,
-                    int bell, struct evtchnd_answer *hello)
+                    int doorbell, struct evtchnd_answer *hello)
 {
     pthread_mutex_init(&client->lock, NULL);
     client->fd = -1;
     client->cloexec = cloexec;
-    if (!greet(client, 0, page, bell, hello))
+    if (!greet(client, 0, page, doorbell, hello))
         return 0;
     pthread_mutex_destroy(&client->lock);
     return -1;

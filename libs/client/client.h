@@ -23,21 +23,21 @@ struct evtchnd_client {
 /* A reply and its descriptors, -1 where there is none; the caller's. */
 struct evtchnd_answer {
     struct evtchnd_reply reply;
-    int in, out, page, bell;
+    int in, out, page, doorbell;
 };
 
 /*
- * Connect and say HELLO. A caller that has a page from before, and its bell,
- * gives them (-1, -1 otherwise); *hello then has none.
+ * Connect and say HELLO. A caller that has a page from before, and its
+ * doorbell, gives them (-1, -1 otherwise); *hello then has none.
  */
 int evtchnd_connect(struct evtchnd_client *client, bool cloexec, int page,
-                    int bell, struct evtchnd_answer *hello);
+                    int doorbell, struct evtchnd_answer *hello);
 
 /*
  * The same again with a client whose connection was lost. EAGAIN: the socket
  * is there, but nobody has answered for a second.
  */
-int evtchnd_reconnect(struct evtchnd_client *client, int page, int bell,
+int evtchnd_reconnect(struct evtchnd_client *client, int page, int doorbell,
                       struct evtchnd_answer *hello);
 
 void evtchnd_disconnect(struct evtchnd_client *client);

@@ -28,7 +28,7 @@ xenevtchn_handle *handle_new(void)
     pthread_mutex_init(&xce->lock, NULL);
     xce->pid = getpid();
     xce->page = MAP_FAILED;
-    xce->epoll = xce->timer = xce->page_fd = xce->bell = -1;
+    xce->epoll = xce->timer = xce->page_fd = xce->doorbell = -1;
     xce->last_ready = &xce->first_ready;
     return xce;
 }
@@ -47,7 +47,7 @@ static int set_up(xenevtchn_handle *xce, struct evtchnd_answer *hello,
 {
     struct stat file;
 
-    if (hello->page < 0 || hello->bell < 0) {
+    if (hello->page < 0 || hello->doorbell < 0) {
         errno = EACCES; /* a VM process has no handles */
         return -1;
     }
@@ -62,15 +62,15 @@ static int set_up(xenevtchn_handle *xce, struct evtchnd_answer *hello,
     if (xce->epoll < 0 || xce->timer < 0)
         return -1;
     xce->page_fd = hello->page;
-    xce->bell = hello->bell;
-    hello->page = hello->bell = -1;
-    if (keep_over_exec(xce, xce->page_fd) || keep_over_exec(xce, xce->bell))
+    xce->doorbell = hello->doorbell;
+    hello->page = hello->doorbell = -1;
+    if (keep_over_exec(xce, xce->page_fd) || keep_over_exec(xce, xce->doorbell))
         return -1;
     xce->page = mmap(NULL, sizeof(*xce->page), PROT_READ | PROT_WRITE,
                      MAP_SHARED, xce->page_fd, 0);
     if (xce->page == MAP_FAILED)
         return -1;
-    if (arm(xce, EPOLL_CTL_ADD, xce->bell, EPOLLIN | EPOLLET,
+    if (arm(xce, EPOLL_CTL_ADD, xce->doorbell, EPOLLIN | EPOLLET,
             SOURCE_PAGE | (uint32_t)xce->page_fd) ||
         arm(xce, EPOLL_CTL_ADD, xce->timer, EPOLLIN | EPOLLET, SOURCE_TIMER) ||
         arm(xce, EPOLL_CTL_ADD, xce->client.fd, EPOLLRDHUP | EPOLLET,
@@ -93,7 +93,7 @@ static void tear_down(xenevtchn_handle *xce)
     if (xce->page != MAP_FAILED)
         munmap(xce->page, sizeof(*xce->page));
     close_if_open(xce->page_fd);
-    close_if_open(xce->bell);
+    close_if_open(xce->doorbell);
     close_if_open(xce->timer);
     close_if_open(xce->epoll);
     handle_free(xce);
@@ -338,11 +338,11 @@ static void send(xenevtchn_handle *xce, struct port *port)
     } else if (target->kind == EVTCHND_PAGE_GUEST) {
         if (port->remote_port < EVTCHND_GUEST_PORTS) {
             guest_page_set(target->guest, port->remote_port);
-            ring(target->bell);
+            ring(target->doorbell);
         }
     } else if (port->remote_port < EVTCHND_HOST_PORTS &&
                host_page_set(target->host, port->remote_port, false)) {
-        ring(target->bell);
+        ring(target->doorbell);
     }
 }
 

@@ -4,13 +4,13 @@
  * make a port pending; that is what xenevtchn_fd() gives.
  *
  * Two ways lead to a pending port. Another handle of the host sets the port's
- * bit in our page and rings the page's bell, which stays armed (edge
+ * bit in our page and rings the page's doorbell, which stays armed (edge
  * triggered, never read): a notification costs one write(2) there and one
  * epoll_wait(2) here, and masking costs nothing. A guest's ioeventfd, and
- * evtchnd for VIRQs, ring the port's own bell, which epoll disarms when it
+ * evtchnd for VIRQs, ring the port's own doorbell, which epoll disarms when it
  * reports it (EPOLLONESHOT) and xenevtchn_unmask() arms again.
  *
- * A bell of the page may ring late, when its bit was taken together with an
+ * A doorbell of the page may ring late, when its bit was taken together with an
  * earlier one. Then a port is told as pending once too often, because a
  * caller that saw POLLIN must not be left blocking.
  */
@@ -41,7 +41,7 @@ struct target {
         struct evtchnd_page *host;
         struct emu_pending *guest;
     };
-    int bell;
+    int doorbell;
 };
 
 struct port {
@@ -54,7 +54,7 @@ struct port {
     int in, out;
     struct target *target; /* NULL: ring out */
     bool is_ready;         /* in the queue */
-    bool is_disarmed;      /* its bell rang and is not armed yet */
+    bool is_disarmed;      /* its doorbell rang and is not armed yet */
     bool is_closed;        /* only still in the queue: told once, then gone */
 };
 
@@ -65,25 +65,25 @@ struct xenevtchn_handle {
     uint32_t only_domid;  /* restricted to it; 0: not */
     pid_t pid;            /* who opened it: a child may only close */
     int epoll, timer;
-    int page_fd, bell;
+    int page_fd, doorbell;
     struct evtchnd_page *page;
     struct port *buckets[NR_BUCKETS];
     struct target *targets;
     struct port *first_ready, **last_ready;
     uint32_t last_taken; /* port whose bit came out of the page last */
-    bool is_rung;        /* our own ring of bell is on its way */
+    bool is_rung;        /* our own ring of doorbell is on its way */
 };
 
 /* What epoll_event.data.u64 says: a port's number, or one of these. */
-#define SOURCE_PAGE (UINT64_C(1) << 32)   /* its bell; page_fd below */
+#define SOURCE_PAGE (UINT64_C(1) << 32)   /* its doorbell; page_fd below */
 #define SOURCE_SOCKET (UINT64_C(2) << 32) /* only_domid below */
 #define SOURCE_TIMER (UINT64_C(3) << 32)
 #define SOURCE_KINDS (UINT64_C(3) << 32)
 
-/* bell.c */
+/* doorbell.c */
 int arm(xenevtchn_handle *xce, int how, int fd, uint32_t events,
         uint64_t source);
-void ring(int bell);
+void ring(int doorbell);
 /* A descriptor that evtchnd sent goes through exec(2) if the handle does. */
 int keep_over_exec(const xenevtchn_handle *xce, int fd);
 

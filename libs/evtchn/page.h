@@ -32,7 +32,7 @@ static inline bool page_test(const uint64_t *word, uint64_t bit)
 }
 
 /*
- * Set a port's bit in a handle's page. Returns whether its bell is to be
+ * Set a port's bit in a handle's page. Returns whether its doorbell is to be
  * rung: not if the bit is there already, for who set it rings, and not if the
  * port is masked, for to unmask it is to look again. A forced set is rung
  * whatever was there: its setter may have died between the two.

@@ -21,7 +21,7 @@ static void target_put(xenevtchn_handle *xce, struct target *target)
         link = &(*link)->next;
     *link = target->next;
     munmap(target->map, target->map_bytes);
-    close(target->bell);
+    close(target->doorbell);
     free(target);
 }
 
@@ -59,7 +59,7 @@ static struct target *target_get(xenevtchn_handle *xce,
 {
     struct target *target;
 
-    if (answer->page < 0 || answer->bell < 0)
+    if (answer->page < 0 || answer->doorbell < 0)
         return NULL;
     for (target = xce->targets; target; target = target->next) {
         if (target->id == answer->reply.page_id) {
@@ -77,8 +77,8 @@ static struct target *target_get(xenevtchn_handle *xce,
     target->id = answer->reply.page_id;
     target->kind = answer->reply.page_kind;
     target->users = 1;
-    target->bell = answer->bell;
-    answer->bell = -1;
+    target->doorbell = answer->doorbell;
+    answer->doorbell = -1;
     target->next = xce->targets;
     xce->targets = target;
     return target;
@@ -110,7 +110,7 @@ static void set_peer(xenevtchn_handle *xce, struct port *port,
         port->remote_port < EVTCHND_HOST_PORTS &&
         (has_moved || port->target != before) &&
         host_page_set(port->target->host, port->remote_port, true))
-        ring(port->target->bell);
+        ring(port->target->doorbell);
     target_put(xce, before);
 }
 
@@ -170,7 +170,7 @@ void port_close(xenevtchn_handle *xce, struct port *port)
     page_clear(&xce->page->mask[PAGE_WORD(number)], PAGE_BIT(number));
     page_clear(&xce->page->pending[PAGE_WORD(number)], PAGE_BIT(number));
     target_put(xce, port->target);
-    /* Others hold the bell too, so close(2) alone would leave it armed. */
+    /* Others hold the doorbell too, so close(2) alone would leave it armed. */
     epoll_ctl(xce->epoll, EPOLL_CTL_DEL, port->in, NULL);
     close(port->in);
     if (port->out >= 0)

@@ -24,7 +24,7 @@ void make_readable(xenevtchn_handle *xce)
     if (xce->is_rung)
         return;
     xce->is_rung = true;
-    ring(xce->bell);
+    ring(xce->doorbell);
 }
 
 /* Queue a port, masked from now until xenevtchn_unmask(). */

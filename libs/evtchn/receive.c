@@ -45,8 +45,8 @@ static void take_page(xenevtchn_handle *xce)
     }
 }
 
-/* A port's own bell rang; epoll has disarmed it. */
-static void take_bell(xenevtchn_handle *xce, uint32_t number)
+/* A port's own doorbell rang; epoll has disarmed it. */
+static void take_doorbell(xenevtchn_handle *xce, uint32_t number)
 {
     struct port *port = port_find(xce, number);
     struct iovec count = {&(uint64_t){0}, sizeof(uint64_t)};
@@ -83,7 +83,7 @@ static bool take_events(xenevtchn_handle *xce, const struct epoll_event *events,
             is_lost = true;
             break;
         default:
-            take_bell(xce, (uint32_t)events[i].data.u64);
+            take_doorbell(xce, (uint32_t)events[i].data.u64);
         }
     }
     return is_lost;
@@ -118,7 +118,7 @@ static int take_some(xenevtchn_handle *xce, int timeout, bool *was_rung)
 }
 
 /*
- * Woken for nothing: another thread was faster, or a bell was late. Who was
+ * Woken for nothing: another thread was faster, or a doorbell was late. Who was
  * woken by poll(2) must be given a port all the same; see handle.h.
  */
 static void any_port(xenevtchn_handle *xce)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * evtchnd was restarted: tell it what there is. The channels themselves have
- * gone on, both sides still hold pages and bells; only a VIRQ may have been
+ * gone on, both sides still hold pages and doorbells; only a VIRQ may have been
  * missed, so each of those is told once.
  */
 #include "handle.h"
@@ -104,7 +104,7 @@ int handle_reconnect(xenevtchn_handle *xce)
     struct evtchnd_answer hello;
     int saved;
 
-    if (evtchnd_reconnect(&xce->client, xce->page_fd, xce->bell, &hello)) {
+    if (evtchnd_reconnect(&xce->client, xce->page_fd, xce->doorbell, &hello)) {
         saved = errno;
         retry_later(xce);
         errno = saved;

@@ -89,7 +89,7 @@ static void fill(struct evtchnd_reply *reply,
     reply->page_kind = 1 + (uint32_t)(random64(&seed) % 2);
     reply->page_id = random64(&seed) % 3;
     if (request->type == EVTCHND_HELLO)
-        reply->fds = EVTCHND_FD_PAGE | EVTCHND_FD_BELL;
+        reply->fds = EVTCHND_FD_PAGE | EVTCHND_FD_DOORBELL;
     if (request->type == EVTCHND_DOMAIN_INFO)
         fill_domain(reply, request->dom);
     if (is_honest)

@@ -17,7 +17,7 @@
 char *fake_memory;
 bool fake_is_slow;
 unsigned int fake_nr_granted, fake_nr_mapped, fake_nr_notified;
-static int memory_fd = -1, bell = -1;
+static int memory_fd = -1, doorbell = -1;
 
 void fake_domain_new(void)
 {
@@ -48,27 +48,27 @@ int fallocate(int fd, int mode, off_t at, off_t bytes)
 
 void fake_send(void)
 {
-    eventfd_write(bell, 1);
+    eventfd_write(doorbell, 1);
 }
 
 xenevtchn_handle *xenevtchn_open(struct xentoollog_logger *logger,
                                  unsigned int flags)
 {
     (void)logger, (void)flags;
-    bell = eventfd(0, EFD_CLOEXEC);
-    return (xenevtchn_handle *)&bell;
+    doorbell = eventfd(0, EFD_CLOEXEC);
+    return (xenevtchn_handle *)&doorbell;
 }
 
 int xenevtchn_close(xenevtchn_handle *xce)
 {
     (void)xce;
-    return close(bell);
+    return close(doorbell);
 }
 
 int xenevtchn_fd(xenevtchn_handle *xce)
 {
     (void)xce;
-    return bell;
+    return doorbell;
 }
 
 xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle *xce,
@@ -93,7 +93,7 @@ xenevtchn_port_or_error_t xenevtchn_pending(xenevtchn_handle *xce)
     eventfd_t count;
 
     (void)xce;
-    eventfd_read(bell, &count);
+    eventfd_read(doorbell, &count);
     return 1;
 }
 

@@ -75,7 +75,7 @@ class Guests:
             for fd in (channel.in_fd, channel.out_fd):
                 stack.callback(os.close, fd)
             pending = MappedPending(
-                channel.page_fd, channel.page_offset, channel.bell_fd
+                channel.page_fd, channel.page_offset, channel.doorbell_fd
             )
             stack.callback(pending.close)
             self._known[domain.domid] = self.evtchnd.nr_reconnects

@@ -115,7 +115,7 @@ class GuestChannels:
         """A port of the guest's for domain 0, made before the start."""
         return self._keep(self._evtchnd.alloc_unbound(Domid(0)))
 
-    async def serve_bells(self, notify: Callable[[Port], None]) -> None:
+    async def serve_doorbells(self, notify: Callable[[Port], None]) -> None:
         """Pass on events from those who cannot set the guest's bits
         themselves: other guests."""
         while True:

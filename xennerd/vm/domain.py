@@ -207,8 +207,8 @@ class Machine:
         if self._outside is None:
             self.store_port = _LONE_STORE_PORT
             self.console_port = _LONE_CONSOLE_PORT
-            self._store_kick_fd = self._lone_bell(self.store_port)
-            self.console_out_fd = self._lone_bell(self.console_port)
+            self._store_kick_fd = self._lone_doorbell(self.store_port)
+            self.console_out_fd = self._lone_doorbell(self.console_port)
             return
         self.channels = self._outside.start_channels(
             self.vm, vmcore_fd=self.vmcore.fd, event_fd=self._event_fd
@@ -217,17 +217,17 @@ class Machine:
         self.store_port = self.channels.open_unbound()
         self.console_port = self.channels.open_unbound()
         if self._own_store is not None:
-            self._store_kick_fd = self._outer_bell(self.store_port)
+            self._store_kick_fd = self._outer_doorbell(self.store_port)
         if self.plan.is_console_ours:
-            self.console_out_fd = self._outer_bell(self.console_port)
+            self.console_out_fd = self._outer_doorbell(self.console_port)
 
-    def _lone_bell(self, port: Port) -> int:
+    def _lone_doorbell(self, port: Port) -> int:
         """What the guest writes when it sends to a port with nobody beside."""
         fd = self._eventfd()
         self.vm.ioeventfd(fd, abi.EMU_PORT_NOTIFY, port)
         return fd
 
-    def _outer_bell(self, port: Port) -> int:
+    def _outer_doorbell(self, port: Port) -> int:
         """The same, of a port that evtchnd has made."""
         assert self._outside is not None
         host = self._outside.host

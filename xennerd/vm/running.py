@@ -107,7 +107,7 @@ def _start_serving(
         nursery.start_soon(pump.serve_input)
     nursery.start_soon(machine.serve_store)
     if machine.channels is not None:
-        nursery.start_soon(machine.channels.serve_bells, machine.notify)
+        nursery.start_soon(machine.channels.serve_doorbells, machine.notify)
     nursery.start_soon(
         clocks.serve_clock,
         machine.shared_clock(),

@@ -29,7 +29,7 @@ struct frontend {
     char *memory;    /* its pages */
     grant_entry_v1_t *grants;
     struct evtchnd_client client;
-    int in, out; /* bells of the channel */
+    int in, out; /* doorbells of the channel */
     uint32_t port;
     bool is_32;
     struct blkif_sring *sring;

@@ -25,7 +25,7 @@ ALL_FDS = 15
 
 
 def heard(fd: int) -> bool:
-    """Wait for a bell; the test fails if it stays silent."""
+    """Wait for a doorbell; the test fails if it stays silent."""
     return bool(select.select([fd], [], [], LIMIT_S)[0])
 
 

@@ -28,7 +28,7 @@
 
 struct queue {
     uint32_t number;
-    int tx_in, tx_out, rx_in, rx_out; /* bells; one channel: the same */
+    int tx_in, tx_out, rx_in, rx_out; /* doorbells; one channel: the same */
     uint32_t tx_port, rx_port;
     netif_tx_sring_t *tx;
     netif_rx_sring_t *rx;

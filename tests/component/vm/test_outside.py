@@ -253,7 +253,7 @@ def test_host_notifies_the_guest_through_its_page(rig: Rig) -> None:
     port = rig.channels.open_unbound()
     theirs = rig.outside.host.bind_interdomain(DOMID, port)
     pending = MappedPending(
-        os.dup(theirs.page_fd), theirs.page_offset, os.dup(theirs.bell_fd)
+        os.dup(theirs.page_fd), theirs.page_offset, os.dup(theirs.doorbell_fd)
     )
     pending.notify(port)
     assert os.eventfd_read(rig.event_fd) == 1
@@ -264,13 +264,13 @@ def test_host_notifies_the_guest_through_its_page(rig: Rig) -> None:
     theirs.close()
 
 
-async def test_bells_of_other_guests_are_passed_on(rig: Rig) -> None:
+async def test_doorbells_of_other_guests_are_passed_on(rig: Rig) -> None:
     port = rig.alloc()
     theirs = rig.outside.host.bind_interdomain(DOMID, port)
     heard: list[Port] = []
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(rig.channels.serve_bells, heard.append)
+            nursery.start_soon(rig.channels.serve_doorbells, heard.append)
             os.eventfd_write(theirs.out_fd, 1)
             while not heard:
                 await trio.lowlevel.checkpoint()

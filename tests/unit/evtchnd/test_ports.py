@@ -41,15 +41,15 @@ def test_numbers_below_the_first_are_given_out_last() -> None:
     assert ports.alloc_unbound(HOST, HOST).port == 2
 
 
-def test_bells_go_on_to_who_binds_next(ports: Ports) -> None:
+def test_doorbells_go_on_to_who_binds_next(ports: Ports) -> None:
     guest = ports.alloc_unbound(GUEST, HOST)
     first = ports.bind_interdomain(HOST, GUEST, guest.port)
-    hears, rings = guest.bell_in, guest.bell_out
+    hears, rings = guest.doorbell_in, guest.doorbell_out
     assert ports.close(HOST, first.port) is guest
     assert guest.state is State.UNBOUND
     second = ports.bind_interdomain(HOST, GUEST, guest.port)
-    assert (second.bell_in, second.bell_out) == (rings, hears)
-    assert (guest.bell_in, guest.bell_out) == (hears, rings)
+    assert (second.doorbell_in, second.doorbell_out) == (rings, hears)
+    assert (guest.doorbell_in, guest.doorbell_out) == (hears, rings)
 
 
 def test_virqs_are_found_by_number_and_vcpu(ports: Ports) -> None:
@@ -86,7 +86,7 @@ def test_a_restored_port_waits_for_the_same_peer(ports: Ports) -> None:
         ports.restore(GUEST, HOST, host.port, port=6)
     guest = ports.restore(GUEST, HOST, host.port, port=5)
     assert guest.peer is host
-    assert guest.bell_in == host.bell_out
+    assert guest.doorbell_in == host.doorbell_out
 
 
 def test_a_domain_is_there_once(ports: Ports) -> None:

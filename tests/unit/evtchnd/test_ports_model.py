@@ -378,16 +378,16 @@ class PortsMachine(RuleBasedStateMachine):
                 assert status == (entry or _CLOSED).status
 
     @invariant()
-    def bells_cross(self) -> None:
+    def doorbells_cross(self) -> None:
         """Each end rings what the other hears, and no third one hears it."""
         heard: set[int] = set()
         for domid in _DOMIDS:
             for end in self.ports.ends(Domid(domid)):
-                assert end.bell_in not in heard
-                heard.add(end.bell_in)
+                assert end.doorbell_in not in heard
+                heard.add(end.doorbell_in)
                 if end.peer is not None:
                     assert end.peer.peer is end
-                    assert end.bell_out == end.peer.bell_in
+                    assert end.doorbell_out == end.peer.doorbell_in
 
 
 _CLOSED = _Entry(Status(State.CLOSED), "")

@@ -65,7 +65,7 @@ static void adopt_one(xenevtchn_handle *xce, const struct watched *one)
     switch (one->source & SOURCE_KINDS) {
     case SOURCE_PAGE:
         if (is_there(xce, one, EPOLLIN | EPOLLET)) {
-            xce->bell = one->fd;
+            xce->doorbell = one->fd;
             xce->page_fd = (int)(uint32_t)one->source;
         }
         break;
@@ -92,7 +92,7 @@ static int adopt_parts(xenevtchn_handle *xce, const struct watched *watched,
 
     for (size_t i = 0; i < n; i++)
         adopt_one(xce, &watched[i]);
-    if (xce->bell < 0 || xce->timer < 0 || xce->client.fd < 0 ||
+    if (xce->doorbell < 0 || xce->timer < 0 || xce->client.fd < 0 ||
         fstat(xce->page_fd, &file) ||
         file.st_size < (off_t)sizeof(*xce->page)) {
         errno = EINVAL;
@@ -104,7 +104,7 @@ static int adopt_parts(xenevtchn_handle *xce, const struct watched *watched,
 }
 
 /*
- * A port's bells come anew. It is told as pending once: it may have been on
+ * A port's doorbells come anew. It is told as pending once: it may have been on
  * its way to who called exec(2).
  */
 static void adopt_port(xenevtchn_handle *xce, const struct watched *one)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Bells, and the descriptors that a handle waits for. */
+/* Doorbells, and the descriptors that a handle waits for. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/epoll.h>
@@ -20,14 +20,14 @@ int keep_over_exec(const xenevtchn_handle *xce, int fd)
     return xce->client.cloexec ? 0 : fcntl(fd, F_SETFD, 0);
 }
 
-void ring(int bell)
+void ring(int doorbell)
 {
     static const uint64_t one = 1;
     int saved = errno;
     ssize_t written;
 
     /* EAGAIN: there are 2**64 - 2 rings in it already. */
-    written = write(bell, &one, sizeof(one));
+    written = write(doorbell, &one, sizeof(one));
     (void)written;
     errno = saved;
 }
