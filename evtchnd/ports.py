@@ -53,7 +53,8 @@ class End:
 
     `doorbell_in` and `doorbell_out` name the two directions of the channel:
     ringing `doorbell_out` tells the peer. They belong to the channel, not to
-    the port, so they go on to whoever binds the end that is left. 0: no such direction.
+    the port, so they go on to whoever binds the end that is left. 0: no such
+    direction.
     """
 
     domid: Domid

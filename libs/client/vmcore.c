@@ -89,7 +89,7 @@ static int lock(const struct vmcore *core, short type, uint64_t frame,
  * The VM process has its lock for the microseconds that it takes to give back
  * a few pages. Not F_OFD_SETLKW: one that was taken over may keep it.
  */
-int vmcore_hold(const struct vmcore *core, uint64_t frame, uint64_t nr_pages)
+int vmcore_pin(const struct vmcore *core, uint64_t frame, uint64_t nr_pages)
 {
     const struct timespec pause = {.tv_nsec = 50 * 1000};
 
@@ -101,8 +101,7 @@ int vmcore_hold(const struct vmcore *core, uint64_t frame, uint64_t nr_pages)
     return 0;
 }
 
-void vmcore_release(const struct vmcore *core, uint64_t frame,
-                    uint64_t nr_pages)
+void vmcore_unpin(const struct vmcore *core, uint64_t frame, uint64_t nr_pages)
 {
     lock(core, F_UNLCK, frame, nr_pages);
 }

@@ -32,15 +32,14 @@ bool vmcore_has_frame(const struct vmcore *core, uint64_t mfn);
  * Keep the guest from giving frames back to the host, which would make a touch
  * of them allocate, and a signal of it where there is no room. It is a lock of
  * the open file (fcntl_locking(2), F_OFD_SETLK) that the VM process respects:
- * it lasts until vmcore_release(), or as long as the descriptor and all that
+ * it lasts until vmcore_unpin(), or as long as the descriptor and all that
  * is mapped through it. 0, or -1 and errno.
  */
-int vmcore_hold(const struct vmcore *core, uint64_t frame, uint64_t nr_pages);
-void vmcore_release(const struct vmcore *core, uint64_t frame,
-                    uint64_t nr_pages);
+int vmcore_pin(const struct vmcore *core, uint64_t frame, uint64_t nr_pages);
+void vmcore_unpin(const struct vmcore *core, uint64_t frame, uint64_t nr_pages);
 
 /*
- * Frames that are held, with memory behind each: one that was given back
+ * Frames that are pinned, with memory behind each: one that was given back
  * before gets zeros. False: there is no room for that; what is mapped instead
  * must be the mapper's own memory.
  */
@@ -54,7 +53,7 @@ void *vmcore_reserve(void *wanted, uint64_t nr_pages, int flags);
 
 /*
  * Map frames, one page after the other, at where; runs of neighbours are one
- * mapping. frame[] has passed vmcore_has_frame() and is held and filled.
+ * mapping. frame[] has passed vmcore_has_frame() and is pinned and filled.
  */
 int vmcore_map(const struct vmcore *core, void *where, int prot,
                const uint64_t *frame, uint64_t nr_pages);

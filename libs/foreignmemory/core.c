@@ -66,7 +66,7 @@ static int restrict_handle(struct active_handle *active, uint32_t domid)
 }
 
 /*
- * A domain's memory, opened anew: what is mapped of it then is held until it
+ * A domain's memory, opened anew: what is mapped of it then is pinned until it
  * is unmapped. Who may not open it any more holds it until the handle goes.
  */
 static int open_memory(xenforeignmemory_handle *fmem, uint32_t domid,
@@ -89,13 +89,13 @@ static int open_memory(xenforeignmemory_handle *fmem, uint32_t domid,
 }
 
 /*
- * One frame, held for as long as it is mapped: the lock belongs to the file
+ * One frame, pinned for as long as it is mapped: the lock belongs to the file
  * that each call opens anew and that its mappings alone keep open.
  */
 static int map_one(const struct vmcore *core, void *where, int prot,
                    uint64_t frame)
 {
-    if (vmcore_hold(core, frame, 1))
+    if (vmcore_pin(core, frame, 1))
         return -1;
     if (!vmcore_fill(core, frame, 1))
         return vmcore_map_zeros(where, prot, 1);
@@ -131,7 +131,7 @@ static int map_all(const struct vmcore *core, void *where, int prot,
         }
     }
     for (size_t i = 0; i < nr_pages && !is_full; i++) {
-        if (vmcore_hold(core, frame[i], 1))
+        if (vmcore_pin(core, frame[i], 1))
             return -1;
         is_full = !vmcore_fill(core, frame[i], 1);
     }

@@ -10,7 +10,7 @@
 /* One side of a copy: the caller's memory, or a page that is in use now. */
 struct copy_side {
     char *virt;
-    struct granter *granter;
+    struct grantor *grantor;
     off_t at;
     uint32_t ref;
     bool writable;
@@ -30,16 +30,16 @@ static int16_t side_begin(xengnttab_handle *xgt, struct copy_side *side,
     }
     if ((uint32_t)ptr->foreign.offset + length > VMCORE_PAGE_BYTES)
         return GNTST_bad_copy_arg;
-    side->granter = granter_get(&xgt->granters, ptr->foreign.domid);
-    if (!side->granter)
+    side->grantor = grantor_get(&xgt->grantors, ptr->foreign.domid);
+    if (!side->grantor)
         return GNTST_bad_domain;
     side->ref = ptr->foreign.ref;
     grants_lock();
-    status = grant_begin(side->granter, side->ref, writable, &frame);
+    status = grant_begin(side->grantor, side->ref, writable, &frame);
     grants_unlock();
     if (status != GNTST_okay) {
-        granter_put(&xgt->granters, side->granter);
-        side->granter = NULL;
+        grantor_put(&xgt->grantors, side->grantor);
+        side->grantor = NULL;
         return status;
     }
     side->at = (off_t)(frame * VMCORE_PAGE_BYTES + ptr->foreign.offset);
@@ -48,12 +48,12 @@ static int16_t side_begin(xengnttab_handle *xgt, struct copy_side *side,
 
 static void side_end(xengnttab_handle *xgt, struct copy_side *side)
 {
-    if (!side->granter)
+    if (!side->grantor)
         return;
     grants_lock();
-    grant_end(side->granter, side->ref, side->writable);
+    grant_end(side->grantor, side->ref, side->writable);
     grants_unlock();
-    granter_put(&xgt->granters, side->granter);
+    grantor_put(&xgt->grantors, side->grantor);
 }
 
 /* Through the file: a bad address of the caller's is an error, not a signal. */
@@ -62,14 +62,14 @@ static bool copy_bytes(const struct copy_side *source,
 {
     char bounce[VMCORE_PAGE_BYTES], *from = bounce;
 
-    if (!source->granter)
+    if (!source->grantor)
         from = source->virt;
-    else if (!dest->granter)
+    else if (!dest->grantor)
         from = dest->virt;
-    if (source->granter && pread(source->granter->core.fd, from, length,
+    if (source->grantor && pread(source->grantor->core.fd, from, length,
                                  source->at) != (ssize_t)length)
         return false;
-    return !dest->granter || pwrite(dest->granter->core.fd, from, length,
+    return !dest->grantor || pwrite(dest->grantor->core.fd, from, length,
                                     dest->at) == (ssize_t)length;
 }
 

@@ -35,7 +35,7 @@ static int restrict_handle(struct active_handle *active, uint32_t domid)
     (void)domid;
     pthread_mutex_lock(&xgt->lock);
     xgt->is_restricted = true;
-    granters_drop_unused(&xgt->granters);
+    grantors_drop_unused(&xgt->grantors);
     pthread_mutex_unlock(&xgt->lock);
     return 0;
 }
@@ -67,39 +67,39 @@ static void let_go(struct mapping *mapping)
         mapping->address[mapping->clear_offset] = 0;
     if (mapping->is_own)
         munmap(mapping->address, (size_t)mapping->nr_pages * VMCORE_PAGE_BYTES);
-    for (uint32_t i = 0; i < mapping->nr_held; i++)
-        frame_release(mapping->page[i].granter, mapping->page[i].hold);
+    for (uint32_t i = 0; i < mapping->nr_pinned; i++)
+        frame_unpin(mapping->page[i].grantor, mapping->page[i].pin);
 }
 
 /* With grants_lock(). */
 static void end_grants(const struct mapping *mapping)
 {
     for (uint32_t i = 0; i < mapping->nr_begun; i++)
-        grant_end(mapping->page[i].granter, mapping->page[i].ref,
+        grant_end(mapping->page[i].grantor, mapping->page[i].ref,
                   mapping->writable);
 }
 
 /* Where those of its size wait to be used again; NULL: they do not. */
-static struct mapping **spares_for(xengnttab_handle *xgt,
-                                   const struct mapping *mapping)
+static struct mapping **free_list_of(xengnttab_handle *xgt,
+                                     const struct mapping *mapping)
 {
     if (mapping->link)
-        return &xgt->spare_batch;
-    return mapping->nr_pages == 1 ? &xgt->spare : NULL;
+        return &xgt->free_batches;
+    return mapping->nr_pages == 1 ? &xgt->free_singles : NULL;
 }
 
 static void forget(xengnttab_handle *xgt, struct mapping *mapping)
 {
-    struct mapping **spares = spares_for(xgt, mapping);
+    struct mapping **list = free_list_of(xgt, mapping);
 
     for (uint32_t i = 0; i < mapping->nr_begun; i++)
-        granter_put(&xgt->granters, mapping->page[i].granter);
-    if (!spares) {
+        grantor_put(&xgt->grantors, mapping->page[i].grantor);
+    if (!list) {
         free(mapping);
         return;
     }
-    mapping->next = *spares;
-    *spares = mapping;
+    mapping->next = *list;
+    *list = mapping;
 }
 
 static void unmap(xengnttab_handle *xgt, struct mapping *mapping)
@@ -111,13 +111,13 @@ static void unmap(xengnttab_handle *xgt, struct mapping *mapping)
     forget(xgt, mapping);
 }
 
-/* A spare one, or a new one with room for so many pages; NULL and errno. */
-static struct mapping *take(struct mapping **spares, uint32_t nr_pages)
+/* A free one, or a new one with room for so many pages; NULL and errno. */
+static struct mapping *take(struct mapping **list, uint32_t nr_pages)
 {
-    struct mapping *mapping = spares ? *spares : NULL;
+    struct mapping *mapping = list ? *list : NULL;
 
     if (mapping)
-        *spares = mapping->next;
+        *list = mapping->next;
     else
         mapping = malloc(sizeof(*mapping) + nr_pages * sizeof(struct page));
     return mapping;
@@ -127,7 +127,7 @@ static struct mapping *take(struct mapping **spares, uint32_t nr_pages)
 static struct mapping *new_mapping(xengnttab_handle *xgt, uint32_t nr_pages)
 {
     struct mapping *mapping =
-        take(nr_pages == 1 ? &xgt->spare : NULL, nr_pages);
+        take(nr_pages == 1 ? &xgt->free_singles : NULL, nr_pages);
 
     if (mapping)
         *mapping = (struct mapping){.nr_pages = nr_pages, .clear_offset = ~0U};
@@ -142,13 +142,13 @@ static void end_batch(xengnttab_handle *xgt, struct mapping *batch)
     unmap(xgt, batch);
 }
 
-static void free_all(struct mapping *spare)
+static void free_all(struct mapping *mapping)
 {
     struct mapping *next;
 
-    for (; spare; spare = next) {
-        next = spare->next;
-        free(spare);
+    for (; mapping; mapping = next) {
+        next = mapping->next;
+        free(mapping);
     }
 }
 
@@ -167,13 +167,13 @@ int xengnttab_close(xengnttab_handle *xgt)
     }
     while (xgt->batches)
         end_batch(xgt, xgt->batches);
-    free_all(xgt->spare);
-    free_all(xgt->spare_batch);
-    while (xgt->granters) {
-        struct granter *granter = xgt->granters;
+    free_all(xgt->free_singles);
+    free_all(xgt->free_batches);
+    while (xgt->grantors) {
+        struct grantor *grantor = xgt->grantors;
 
-        xgt->granters = granter->next;
-        granter_free(granter);
+        xgt->grantors = grantor->next;
+        grantor_free(grantor);
     }
     mapper_close();
     close(xgt->fd);
@@ -195,23 +195,23 @@ int xengnttab_set_max_grants(xengnttab_handle *xgt, uint32_t nr_grants)
 }
 
 /* The next page's domain, whose last page's is `last`; NULL and errno. */
-static struct granter *next_granter(xengnttab_handle *xgt, struct granter *last,
+static struct grantor *next_grantor(xengnttab_handle *xgt, struct grantor *last,
                                     uint32_t domid)
 {
     if (!last || last->core.domid != domid)
-        return granter_get(&xgt->granters, domid);
+        return grantor_get(&xgt->grantors, domid);
     last->users++;
     return last;
 }
 
 /* Begin to use a mapping's next grant, with grants_lock(); 0 or -1. */
-static int begin_page(struct mapping *mapping, struct granter *granter,
+static int begin_page(struct mapping *mapping, struct grantor *grantor,
                       uint32_t ref)
 {
     struct page *page = &mapping->page[mapping->nr_begun];
 
-    *page = (struct page){.granter = granter, .ref = ref};
-    if (grant_begin(granter, ref, mapping->writable, &page->frame) !=
+    *page = (struct page){.grantor = grantor, .ref = ref};
+    if (grant_begin(grantor, ref, mapping->writable, &page->frame) !=
         GNTST_okay) {
         errno = EINVAL; /* what Linux's gntdev makes of each status */
         return -1;
@@ -224,31 +224,31 @@ static int begin_all(xengnttab_handle *xgt, struct mapping *mapping,
                      const uint32_t *domids, bool is_one_domain,
                      const uint32_t *refs)
 {
-    struct granter *granter = NULL;
+    struct grantor *grantor = NULL;
     int rc = 0, saved;
 
     grants_lock();
     for (uint32_t i = 0; i < mapping->nr_pages && !rc; i++) {
-        granter = next_granter(xgt, granter, domids[is_one_domain ? 0 : i]);
-        rc = granter ? begin_page(mapping, granter, refs[i]) : -1;
+        grantor = next_grantor(xgt, grantor, domids[is_one_domain ? 0 : i]);
+        rc = grantor ? begin_page(mapping, grantor, refs[i]) : -1;
     }
     grants_unlock();
-    if (rc && granter) {
+    if (rc && grantor) {
         saved = errno;
-        granter_put(&xgt->granters, granter);
+        grantor_put(&xgt->grantors, grantor);
         errno = saved;
     }
     return rc;
 }
 
 /* Its frames stay with their guests; 0, or -1 and errno. */
-static int hold_all(struct mapping *mapping)
+static int pin_all(struct mapping *mapping)
 {
-    for (; mapping->nr_held < mapping->nr_pages; mapping->nr_held++) {
-        struct page *page = &mapping->page[mapping->nr_held];
+    for (; mapping->nr_pinned < mapping->nr_pages; mapping->nr_pinned++) {
+        struct page *page = &mapping->page[mapping->nr_pinned];
 
-        page->hold = frame_hold(page->granter, page->frame, &page->is_there);
-        if (!page->hold)
+        page->pin = frame_pin(page->grantor, page->frame, &page->is_there);
+        if (!page->pin)
             return -1;
     }
     return 0;
@@ -261,7 +261,7 @@ static bool is_one_run(const struct mapping *mapping)
 
     for (uint32_t i = 0; i < mapping->nr_pages; i++) {
         if (!mapping->page[i].is_there ||
-            mapping->page[i].granter != first->granter ||
+            mapping->page[i].grantor != first->grantor ||
             mapping->page[i].frame != first->frame + i)
             return false;
     }
@@ -281,7 +281,7 @@ static int place_apart(struct mapping *mapping, int prot)
     for (uint32_t i = 0; i < mapping->nr_pages && !rc; i++) {
         char *address = mapping->address + (size_t)i * VMCORE_PAGE_BYTES;
 
-        rc = page[i].is_there ? vmcore_map(&page[i].granter->core, address,
+        rc = page[i].is_there ? vmcore_map(&page[i].grantor->core, address,
                                            prot, &page[i].frame, 1)
                               : vmcore_map_zeros(address, prot, 1);
     }
@@ -302,7 +302,7 @@ static int place(xengnttab_handle *xgt, struct mapping *mapping, int prot)
     char *address;
 
     if (is_one_run(mapping)) {
-        address = granter_view(page->granter, prot, page->frame);
+        address = grantor_view(page->grantor, prot, page->frame);
         link = address ? mapping_at(xgt, address) : NULL;
         if (link && !*link) {
             mapping->address = address;
@@ -341,7 +341,7 @@ static void *map(xengnttab_handle *xgt, uint32_t nr_pages,
         goto out;
     mapping->writable = prot & PROT_WRITE;
     if (begin_all(xgt, mapping, domids, is_one_domain, refs) ||
-        hold_all(mapping) || place(xgt, mapping, prot)) {
+        pin_all(mapping) || place(xgt, mapping, prot)) {
         saved = errno;
         unmap(xgt, mapping);
         errno = saved;
@@ -421,7 +421,7 @@ static int place_batch(struct mapping *batch, int prot, void **addresses)
         struct page *page = &batch->page[i];
 
         addresses[i] = page->is_there
-                           ? granter_view(page->granter, prot, page->frame)
+                           ? grantor_view(page->grantor, prot, page->frame)
                            : NULL;
         if (!addresses[i])
             break;
@@ -438,7 +438,7 @@ static int place_batch(struct mapping *batch, int prot, void **addresses)
 /* In the handle's list, with nothing in use yet; NULL and errno. */
 static struct mapping *new_batch(xengnttab_handle *xgt, uint32_t nr_pages)
 {
-    struct mapping *batch = take(&xgt->spare_batch, XENNER_GNTTAB_MAX_BATCH);
+    struct mapping *batch = take(&xgt->free_batches, XENNER_GNTTAB_MAX_BATCH);
 
     if (!batch)
         return NULL;
@@ -470,7 +470,7 @@ xenner_gnttab_map_batch(xengnttab_handle *xgt, uint32_t count, uint32_t domid,
         batch = new_batch(xgt, count);
     if (batch) {
         batch->writable = prot & PROT_WRITE;
-        if (begin_all(xgt, batch, &domid, true, refs) || hold_all(batch) ||
+        if (begin_all(xgt, batch, &domid, true, refs) || pin_all(batch) ||
             place_batch(batch, prot, addresses)) {
             saved = errno;
             end_batch(xgt, batch);

@@ -26,7 +26,7 @@ struct use {
 struct uses {
     struct uses *next;
     uint64_t identity; /* of the domain's vmcore */
-    unsigned int nr_granters;
+    unsigned int nr_grantors;
     struct use of[NR_ENTRIES];
 };
 
@@ -50,7 +50,7 @@ static struct uses *uses_get(uint64_t identity)
         }
     }
     if (uses)
-        uses->nr_granters++;
+        uses->nr_grantors++;
     pthread_mutex_unlock(&list_lock);
     return uses;
 }
@@ -60,7 +60,7 @@ static void uses_put(struct uses *uses)
     struct uses **link = &all_uses;
 
     pthread_mutex_lock(&list_lock);
-    if (!--uses->nr_granters) {
+    if (!--uses->nr_grantors) {
         while (*link != uses)
             link = &(*link)->next;
         *link = uses->next;
@@ -73,105 +73,105 @@ static void uses_put(struct uses *uses)
  * Is it still the domain of its number? To ask the kernel costs more than a
  * grant: while its grants are in use, once in a tick of this clock is enough.
  */
-static bool is_current(struct granter *granter)
+static bool is_current(struct grantor *grantor)
 {
     struct timespec now;
     int64_t now_ns;
 
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     now_ns = now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-    if (granter->users && granter->checked_ns == now_ns)
+    if (grantor->users && grantor->checked_ns == now_ns)
         return true;
-    if (!vmcore_is_current(&granter->core))
+    if (!vmcore_is_current(&grantor->core))
         return false;
-    granter->checked_ns = now_ns;
+    grantor->checked_ns = now_ns;
     return true;
 }
 
-struct granter *granter_get(struct granter **all, uint32_t domid)
+struct grantor *grantor_get(struct grantor **all, uint32_t domid)
 {
-    struct granter *granter;
+    struct grantor *grantor;
 
-    for (granter = *all; granter; granter = granter->next) {
-        if (granter->core.domid == domid && is_current(granter)) {
-            granter->users++;
-            return granter;
+    for (grantor = *all; grantor; grantor = grantor->next) {
+        if (grantor->core.domid == domid && is_current(grantor)) {
+            grantor->users++;
+            return grantor;
         }
     }
-    granter = calloc(1, sizeof(*granter));
-    if (!granter)
+    grantor = calloc(1, sizeof(*grantor));
+    if (!grantor)
         return NULL;
-    if (vmcore_open(&granter->core, domid, true))
+    if (vmcore_open(&grantor->core, domid, true))
         goto fail_free;
-    if (granter->core.bytes < GRANT_FRAMES_GPA + GRANT_FRAMES_BYTES) {
+    if (grantor->core.bytes < GRANT_FRAMES_GPA + GRANT_FRAMES_BYTES) {
         errno = EINVAL;
         goto fail_close;
     }
-    granter->entries = mmap(NULL, GRANT_FRAMES_BYTES, PROT_READ | PROT_WRITE,
-                            MAP_SHARED, granter->core.fd, GRANT_FRAMES_GPA);
-    if (granter->entries == MAP_FAILED)
+    grantor->entries = mmap(NULL, GRANT_FRAMES_BYTES, PROT_READ | PROT_WRITE,
+                            MAP_SHARED, grantor->core.fd, GRANT_FRAMES_GPA);
+    if (grantor->entries == MAP_FAILED)
         goto fail_close;
-    granter->uses = uses_get(granter->core.identity);
-    if (!granter->uses)
+    grantor->uses = uses_get(grantor->core.identity);
+    if (!grantor->uses)
         goto fail_unmap;
-    granter->users = 1;
-    granter->next = *all;
-    *all = granter;
-    return granter;
+    grantor->users = 1;
+    grantor->next = *all;
+    *all = grantor;
+    return grantor;
 fail_unmap:
-    munmap(granter->entries, GRANT_FRAMES_BYTES);
+    munmap(grantor->entries, GRANT_FRAMES_BYTES);
 fail_close:
-    close(granter->core.fd);
+    close(grantor->core.fd);
 fail_free:
-    free(granter);
+    free(grantor);
     return NULL;
 }
 
 /* The last one stays for the next call, unless its domain is gone. */
-void granter_put(struct granter **all, struct granter *granter)
+void grantor_put(struct grantor **all, struct grantor *grantor)
 {
-    struct granter **link = all;
+    struct grantor **link = all;
 
-    if (--granter->users)
+    if (--grantor->users)
         return;
-    if (vmcore_is_current(&granter->core))
+    if (vmcore_is_current(&grantor->core))
         return;
-    while (*link != granter)
+    while (*link != grantor)
         link = &(*link)->next;
-    *link = granter->next;
-    granter_free(granter);
+    *link = grantor->next;
+    grantor_free(grantor);
 }
 
-void granter_free(struct granter *granter)
+void grantor_free(struct grantor *grantor)
 {
     for (int i = 0; i < 2; i++) {
-        if (granter->view[i])
-            munmap(granter->view[i], granter->core.bytes);
+        if (grantor->view[i])
+            munmap(grantor->view[i], grantor->core.bytes);
     }
-    munmap(granter->entries, GRANT_FRAMES_BYTES);
-    uses_put(granter->uses);
-    holds_free(granter);
-    close(granter->core.fd);
-    free(granter);
+    munmap(grantor->entries, GRANT_FRAMES_BYTES);
+    uses_put(grantor->uses);
+    pins_free(grantor);
+    close(grantor->core.fd);
+    free(grantor);
 }
 
-void granters_drop_unused(struct granter **all)
+void grantors_drop_unused(struct grantor **all)
 {
-    struct granter **link = all, *granter;
+    struct grantor **link = all, *grantor;
 
-    while ((granter = *link)) {
-        if (granter->users) {
-            link = &granter->next;
+    while ((grantor = *link)) {
+        if (grantor->users) {
+            link = &grantor->next;
             continue;
         }
-        *link = granter->next;
-        granter_free(granter);
+        *link = grantor->next;
+        grantor_free(grantor);
     }
 }
 
-char *granter_view(struct granter *granter, int prot, uint64_t frame)
+char *grantor_view(struct grantor *grantor, int prot, uint64_t frame)
 {
-    char **view = &granter->view[prot & PROT_WRITE ? 1 : 0];
+    char **view = &grantor->view[prot & PROT_WRITE ? 1 : 0];
     void *map;
 
     /* The processor cannot write what it cannot read. QEMU maps so. */
@@ -180,8 +180,8 @@ char *granter_view(struct granter *granter, int prot, uint64_t frame)
     if (prot != PROT_READ && prot != (PROT_READ | PROT_WRITE))
         return NULL;
     if (!*view) {
-        map = mmap(NULL, granter->core.bytes, prot, MAP_SHARED,
-                   granter->core.fd, 0);
+        map = mmap(NULL, grantor->core.bytes, prot, MAP_SHARED,
+                   grantor->core.fd, 0);
         if (map == MAP_FAILED)
             return NULL;
         *view = map;
@@ -198,14 +198,14 @@ union head {
     uint32_t word;
 };
 
-static uint32_t *head_of(struct granter *granter, uint32_t ref)
+static uint32_t *head_of(struct grantor *grantor, uint32_t ref)
 {
-    return (uint32_t *)(void *)&granter->entries[ref];
+    return (uint32_t *)(void *)&grantor->entries[ref];
 }
 
-static int16_t mark(struct granter *granter, uint32_t ref, bool writable)
+static int16_t mark(struct grantor *grantor, uint32_t ref, bool writable)
 {
-    uint32_t *word = head_of(granter, ref);
+    uint32_t *word = head_of(grantor, ref);
     union head old, new;
 
     old.word = __atomic_load_n(word, __ATOMIC_SEQ_CST);
@@ -221,9 +221,9 @@ static int16_t mark(struct granter *granter, uint32_t ref, bool writable)
     return GNTST_okay;
 }
 
-static void unmark(struct granter *granter, uint32_t ref, uint16_t flags)
+static void unmark(struct grantor *grantor, uint32_t ref, uint16_t flags)
 {
-    __atomic_fetch_and(head_of(granter, ref), ~(uint32_t)flags,
+    __atomic_fetch_and(head_of(grantor, ref), ~(uint32_t)flags,
                        __ATOMIC_SEQ_CST);
 }
 
@@ -237,9 +237,9 @@ void grants_unlock(void)
     pthread_mutex_unlock(&uses_lock);
 }
 
-void grant_end(struct granter *granter, uint32_t ref, bool writable)
+void grant_end(struct grantor *grantor, uint32_t ref, bool writable)
 {
-    struct use *use = &granter->uses->of[ref];
+    struct use *use = &grantor->uses->of[ref];
     uint16_t flags = 0;
 
     if (writable && !--use->writers)
@@ -247,12 +247,12 @@ void grant_end(struct granter *granter, uint32_t ref, bool writable)
     if (!--use->readers)
         flags |= GTF_reading;
     if (flags)
-        unmark(granter, ref, flags);
+        unmark(grantor, ref, flags);
     if (!use->readers)
         mapper_forget(use->slot);
 }
 
-int16_t grant_begin(struct granter *granter, uint32_t ref, bool writable,
+int16_t grant_begin(struct grantor *grantor, uint32_t ref, bool writable,
                     uint64_t *frame)
 {
     struct use *use;
@@ -260,19 +260,19 @@ int16_t grant_begin(struct granter *granter, uint32_t ref, bool writable,
 
     if (ref >= NR_ENTRIES)
         return GNTST_bad_gntref;
-    use = &granter->uses->of[ref];
+    use = &grantor->uses->of[ref];
     if (!use->readers++)
-        use->slot = mapper_note(&granter->core, ref);
+        use->slot = mapper_note(&grantor->core, ref);
     use->writers += writable;
-    status = mark(granter, ref, writable);
+    status = mark(grantor, ref, writable);
     if (status == GNTST_okay) {
         /* After the mark: the guest may not change it any more. */
         *frame =
-            __atomic_load_n(&granter->entries[ref].frame, __ATOMIC_SEQ_CST);
-        if (!vmcore_has_frame(&granter->core, *frame))
+            __atomic_load_n(&grantor->entries[ref].frame, __ATOMIC_SEQ_CST);
+        if (!vmcore_has_frame(&grantor->core, *frame))
             status = GNTST_general_error;
     }
     if (status != GNTST_okay)
-        grant_end(granter, ref, writable);
+        grant_end(grantor, ref, writable);
     return status;
 }

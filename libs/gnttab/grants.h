@@ -13,34 +13,34 @@
 
 #include "libs/client/vmcore.h"
 
-struct hold;
+struct pin;
 struct uses;
 
-#define NR_HOLD_BUCKETS 256
-#define NR_IDLE_HOLDS 128
+#define NR_PIN_BUCKETS 256
+#define NR_IDLE_PINS 128
 
 /* A domain's memory and its grant table (version 1), for as long as it is. */
-struct granter {
-    struct granter *next;
+struct grantor {
+    struct grantor *next;
     struct vmcore core;
     grant_entry_v1_t *entries;
     struct uses *uses;
     unsigned int users;
     char *view[2]; /* all of its memory, read-only and writable; NULL: none */
     int64_t checked_ns; /* when the domain was there last */
-    struct hold *holds[NR_HOLD_BUCKETS];
-    struct hold *idle[NR_IDLE_HOLDS]; /* a ring of what nobody uses now */
+    struct pin *pins[NR_PIN_BUCKETS];
+    struct pin *idle[NR_IDLE_PINS]; /* a ring of what nobody uses now */
     unsigned int next_idle;
 };
 
-/* By its number; NULL and errno. To be given back with granter_put(). */
-struct granter *granter_get(struct granter **all, uint32_t domid);
-void granter_put(struct granter **all, struct granter *granter);
-void granter_free(struct granter *granter);
-void granters_drop_unused(struct granter **all);
+/* By its number; NULL and errno. To be given back with grantor_put(). */
+struct grantor *grantor_get(struct grantor **all, uint32_t domid);
+void grantor_put(struct grantor **all, struct grantor *grantor);
+void grantor_free(struct grantor *grantor);
+void grantors_drop_unused(struct grantor **all);
 
 /* Where a frame of its memory is in a view with that PROT_*; NULL and errno. */
-char *granter_view(struct granter *granter, int prot, uint64_t frame);
+char *grantor_view(struct grantor *grantor, int prot, uint64_t frame);
 
 /* Around grant_begin() and grant_end(), of as many as there are at once. */
 void grants_lock(void);
@@ -50,18 +50,17 @@ void grants_unlock(void);
  * Begin to use a grant: GNTST_*. Its GTF_reading, and GTF_writing if asked
  * for, stand in the entry until as many grant_end(); frame is where it leads.
  */
-int16_t grant_begin(struct granter *granter, uint32_t ref, bool writable,
+int16_t grant_begin(struct grantor *grantor, uint32_t ref, bool writable,
                     uint64_t *frame);
-void grant_end(struct granter *granter, uint32_t ref, bool writable);
+void grant_end(struct grantor *grantor, uint32_t ref, bool writable);
 
 /*
- * holds.c: a frame that is mapped stays with the guest until frame_release()
- * of its hold. is_there: it has memory that can be mapped (vmcore_fill()).
+ * pins.c: a frame that is mapped stays with the guest until frame_unpin()
+ * of its pin. is_there: it has memory that can be mapped (vmcore_fill()).
  * NULL and errno.
  */
-struct hold *frame_hold(struct granter *granter, uint64_t frame,
-                        bool *is_there);
-void frame_release(struct granter *granter, struct hold *hold);
-void holds_free(struct granter *granter);
+struct pin *frame_pin(struct grantor *grantor, uint64_t frame, bool *is_there);
+void frame_unpin(struct grantor *grantor, struct pin *pin);
+void pins_free(struct grantor *grantor);
 
 #endif

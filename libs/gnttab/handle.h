@@ -11,8 +11,8 @@
 #include "libs/client/active.h"
 
 struct page {
-    struct granter *granter;
-    struct hold *hold;
+    struct grantor *grantor;
+    struct pin *pin;
     uint64_t frame;
     uint32_t ref;
     bool is_there; /* if not, the mapping has zeros of its own */
@@ -22,9 +22,9 @@ struct mapping {
     struct mapping *next, **link; /* link: a batch's only, what points to it */
     char *address;                /* NULL: a batch whose pages are in a view */
     uint32_t nr_pages;
-    uint32_t nr_begun, nr_held; /* of them: grants in use, frames held */
+    uint32_t nr_begun, nr_pinned; /* of them: grants in use, frames pinned */
     bool writable;
-    bool is_own;           /* not in a granter's view */
+    bool is_own;           /* not in a grantor's view */
     uint32_t clear_offset; /* of the byte to clear at the end; ~0: none */
     struct page page[];
 };
@@ -36,10 +36,10 @@ struct xengntdev_handle {
     pthread_mutex_t lock;
     bool is_restricted; /* maps and copies nothing more */
     int fd;             /* nothing comes of it, but callers may ask for one */
-    struct granter *granters;
+    struct grantor *grantors;
     struct mapping *mappings[NR_BUCKETS]; /* by address */
     struct mapping *batches;
-    struct mapping *spare, *spare_batch; /* of one page, of a batch's size */
+    struct mapping *free_singles, *free_batches; /* free lists, by size */
 };
 
 #endif

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What is mapped is held (vmcore_hold()), or a guest that gives it back while
+ * What is mapped is pinned (vmcore_pin()), or a guest that gives it back while
  * the host has no memory would end the mapper by SIGBUS.
  *
  * A grant lasts for a packet; to ask the kernel twice for each would cost more
- * than the rest of it. So chunks of frames are held, and the last ones that
+ * than the rest of it. So chunks of frames are pinned, and the last ones that
  * went out of use stay so for a while: 4 MiB that a guest does not get rid of.
  */
 #include <stdlib.h>
@@ -13,77 +13,77 @@
 
 #define CHUNK_FRAMES 8
 
-struct hold {
-    struct hold *next;
+struct pin {
+    struct pin *next;
     uint64_t chunk;
     unsigned int users;
     bool is_in_ring;
     uint8_t there; /* frames that are known to have memory */
 };
 
-static struct hold **hold_at(struct granter *granter, uint64_t chunk)
+static struct pin **pin_at(struct grantor *grantor, uint64_t chunk)
 {
-    struct hold **link = &granter->holds[chunk % NR_HOLD_BUCKETS];
+    struct pin **link = &grantor->pins[chunk % NR_PIN_BUCKETS];
 
     while (*link && (*link)->chunk != chunk)
         link = &(*link)->next;
     return link;
 }
 
-struct hold *frame_hold(struct granter *granter, uint64_t frame, bool *is_there)
+struct pin *frame_pin(struct grantor *grantor, uint64_t frame, bool *is_there)
 {
     uint64_t chunk = frame / CHUNK_FRAMES;
     uint8_t bit = (uint8_t)(1U << frame % CHUNK_FRAMES);
-    struct hold **link = hold_at(granter, chunk), *hold = *link;
+    struct pin **link = pin_at(grantor, chunk), *pin = *link;
 
-    if (!hold) {
-        hold = calloc(1, sizeof(*hold));
-        if (!hold)
+    if (!pin) {
+        pin = calloc(1, sizeof(*pin));
+        if (!pin)
             return NULL;
-        if (vmcore_hold(&granter->core, chunk * CHUNK_FRAMES, CHUNK_FRAMES)) {
-            free(hold);
+        if (vmcore_pin(&grantor->core, chunk * CHUNK_FRAMES, CHUNK_FRAMES)) {
+            free(pin);
             return NULL;
         }
-        hold->chunk = chunk;
-        hold->there = vmcore_is_whole(&granter->core) ? 0xff : 0;
-        *link = hold;
+        pin->chunk = chunk;
+        pin->there = vmcore_is_whole(&grantor->core) ? 0xff : 0;
+        *link = pin;
     }
-    /* Nobody takes it away while the chunk is held: to look once is enough. */
-    if (!(hold->there & bit) && vmcore_fill(&granter->core, frame, 1))
-        hold->there |= bit;
-    hold->users++;
-    *is_there = hold->there & bit;
-    return hold;
+    /* Nobody takes it away while the chunk is pinned: to look once is enough. */
+    if (!(pin->there & bit) && vmcore_fill(&grantor->core, frame, 1))
+        pin->there |= bit;
+    pin->users++;
+    *is_there = pin->there & bit;
+    return pin;
 }
 
-static void drop(struct granter *granter, struct hold *hold)
+static void drop(struct grantor *grantor, struct pin *pin)
 {
-    *hold_at(granter, hold->chunk) = hold->next;
-    vmcore_release(&granter->core, hold->chunk * CHUNK_FRAMES, CHUNK_FRAMES);
-    free(hold);
+    *pin_at(grantor, pin->chunk) = pin->next;
+    vmcore_unpin(&grantor->core, pin->chunk * CHUNK_FRAMES, CHUNK_FRAMES);
+    free(pin);
 }
 
-void frame_release(struct granter *granter, struct hold *hold)
+void frame_unpin(struct grantor *grantor, struct pin *pin)
 {
-    struct hold *oldest;
+    struct pin *oldest;
 
-    if (--hold->users || hold->is_in_ring)
+    if (--pin->users || pin->is_in_ring)
         return;
-    oldest = granter->idle[granter->next_idle];
-    granter->idle[granter->next_idle] = hold;
-    granter->next_idle = (granter->next_idle + 1) % NR_IDLE_HOLDS;
-    hold->is_in_ring = true;
+    oldest = grantor->idle[grantor->next_idle];
+    grantor->idle[grantor->next_idle] = pin;
+    grantor->next_idle = (grantor->next_idle + 1) % NR_IDLE_PINS;
+    pin->is_in_ring = true;
     if (!oldest)
         return;
     oldest->is_in_ring = false;
     if (!oldest->users)
-        drop(granter, oldest);
+        drop(grantor, oldest);
 }
 
-void holds_free(struct granter *granter)
+void pins_free(struct grantor *grantor)
 {
-    for (int i = 0; i < NR_HOLD_BUCKETS; i++) {
-        while (granter->holds[i])
-            drop(granter, granter->holds[i]);
+    for (int i = 0; i < NR_PIN_BUCKETS; i++) {
+        while (grantor->pins[i])
+            drop(grantor, grantor->pins[i]);
     }
 }
