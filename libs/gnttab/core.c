@@ -325,7 +325,7 @@ static void *map(xengnttab_handle *xgt, uint32_t nr_pages,
     void *address = NULL;
     int saved;
 
-    if (!nr_pages || nr_pages > GRANT_FRAMES_BYTES ||
+    if (!nr_pages || nr_pages > NR_GRANTS ||
         (clear_offset != ~0U &&
          clear_offset >= (uint64_t)nr_pages * VMCORE_PAGE_BYTES)) {
         errno = EINVAL;

@@ -11,8 +11,6 @@
 #include "abi/layout.h"
 #include "mapper.h"
 
-#define NR_ENTRIES (GRANT_FRAMES_BYTES / sizeof(grant_entry_v1_t))
-
 /* Uses of a grant by this process. */
 struct use {
     uint32_t readers, writers; /* whoever writes reads too */
@@ -27,7 +25,7 @@ struct uses {
     struct uses *next;
     uint64_t identity; /* of the domain's vmcore */
     unsigned int nr_grantors;
-    struct use of[NR_ENTRIES];
+    struct use of[NR_GRANTS];
 };
 
 static pthread_mutex_t uses_lock = PTHREAD_MUTEX_INITIALIZER; /* of[] */
@@ -258,7 +256,7 @@ int16_t grant_begin(struct grantor *grantor, uint32_t ref, bool writable,
     struct use *use;
     int16_t status;
 
-    if (ref >= NR_ENTRIES)
+    if (ref >= NR_GRANTS)
         return GNTST_bad_gntref;
     use = &grantor->uses->of[ref];
     if (!use->readers++)

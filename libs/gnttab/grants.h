@@ -11,7 +11,11 @@
 
 #include <xen/grant_table.h>
 
+#include "abi/layout.h"
 #include "libs/client/vmcore.h"
+
+/* As many as a domain's table has. */
+#define NR_GRANTS (GRANT_FRAMES_BYTES / sizeof(grant_entry_v1_t))
 
 struct pin;
 struct uses;

@@ -88,6 +88,31 @@ TEST(one_frame_under_two_grants)
     end_domain();
 }
 
+TEST(no_more_pages_than_a_table_has_grants)
+{
+    xengnttab_handle *xgt = xengnttab_open(NULL, 0);
+    uint32_t nr_grants = GRANT_FRAMES_BYTES / sizeof(*entries);
+    uint32_t *refs = malloc((nr_grants + 1) * sizeof(*refs));
+    void *pages;
+
+    make_domain();
+    grant(8, GTF_permit_access, 0, FRAME(1));
+    for (uint32_t i = 0; i <= nr_grants; i++)
+        refs[i] = 8;
+    CHECK(!xengnttab_map_domain_grant_refs(xgt, nr_grants + 1, DOMID, refs,
+                                           PROT_READ));
+    CHECK_EQ(errno, EINVAL);
+    CHECK_EQ(entries[8].flags, GTF_permit_access);
+    pages =
+        xengnttab_map_domain_grant_refs(xgt, nr_grants, DOMID, refs, PROT_READ);
+    CHECK(pages);
+    CHECK_EQ(xengnttab_unmap(xgt, pages, nr_grants), 0);
+    CHECK_EQ(entries[8].flags, GTF_permit_access);
+    CHECK_EQ(xengnttab_close(xgt), 0);
+    free(refs);
+    end_domain();
+}
+
 TEST(a_packets_grants_at_one_go)
 {
     xengnttab_handle *xgt = xengnttab_open(NULL, 0);
