@@ -25,14 +25,14 @@ from bench.blkguest import open_guest
 from bench.placing import on_processor, processors
 from bench.results import AbsentError, Result, in_turn, median
 from bench.xenstore import cpu_s
-from tests.component.backend import number
-from tests.component.blkbackd.rig import (
+from tests.support.backend import number
+from tests.support.blk.rig import (
     Frontend,
     Rig,
     build_frontend,
     open_rig,
 )
-from tests.component.blkbackd.xenqemu import end_qemus, find_qemu
+from tests.support.blk.xenqemu import end_qemus, find_qemu
 
 _BENCH = "blk"
 _DOMID = 319

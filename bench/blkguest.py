@@ -15,10 +15,10 @@ from typing import Any
 from bench.evtchn import per_trip
 from bench.machines import KERNEL
 from bench.results import AbsentError
-from tests.kvm.debianguest import CMDLINE, FILES, make_debian_root
-from tests.kvm.diskguest import WANTS_DISKS, make_initrd, serving
-from tests.kvm.outside import Guest, open_host
-from tests.kvm.qmp import qmp
+from tests.support.debianguest import CMDLINE, FILES, make_debian_root
+from tests.support.diskguest import WANTS_DISKS, make_initrd, serving
+from tests.support.outside import Guest, open_host
+from tests.support.qmp import qmp
 
 _ROOT_BYTES = 1 << 30
 _XVDA, _XVDB = 51712, 51728

@@ -18,9 +18,9 @@ from pathlib import Path
 from bench.placing import on_processor, processors
 from bench.results import AbsentError, Result, in_turn, median
 from bench.xenstore import cpu_s
-from tests.component.backend import number
-from tests.component.netbackd.namespace import Namespace, open_namespace
-from tests.component.netbackd.rig import (
+from tests.support.backend import number
+from tests.support.net.namespace import Namespace, open_namespace
+from tests.support.net.rig import (
     Frontend,
     Rig,
     build_frontend,

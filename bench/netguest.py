@@ -18,16 +18,16 @@ from typing import Any
 from bench.evtchn import per_trip
 from bench.machines import KERNEL
 from bench.results import AbsentError, Result, in_turn, median
-from tests.component.netbackd.namespace import Namespace, open_namespace
-from tests.kvm.network import (
+from tests.support.net.namespace import Namespace, open_namespace
+from tests.support.network import (
     NETFRONT,
     NetworkHost,
     iperf_between,
     make_network_disk,
     open_network,
 )
-from tests.kvm.outside import Guest
-from tests.kvm.qmp import qmp
+from tests.support.outside import Guest
+from tests.support.qmp import qmp
 
 _DOMIDS = (323, 324)
 _ROUNDS = 3

@@ -30,8 +30,8 @@ from bench.results import AbsentError, Result, in_turn, median
 from lab.archive import Apt, sources
 from lab.cache import find_or_make, key_of, remove
 from lab.errors import LabError
-from tests.component.backend import register
-from tests.component.netbackd.rig import Frontend
+from tests.support.backend import register
+from tests.support.net.rig import Frontend
 from xenner.xenbus import XenbusState
 
 _DOMID = 322

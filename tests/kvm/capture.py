@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.component.netbackd.namespace import Namespace
+from tests.support.net.namespace import Namespace
 
 
 @contextmanager

@@ -7,9 +7,9 @@ import os
 import subprocess
 import sys
 
-from tests.component.evtchnd.daemon import TOP
-from tests.kvm.outside import Host
 from tests.places.rules import limit_s
+from tests.support.evtchnd import TOP
+from tests.support.outside import Host
 
 
 class Ctl:

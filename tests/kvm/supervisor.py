@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.component.evtchnd.daemon import LIBS, TOP
 from tests.places.rules import limit_s
+from tests.support.evtchnd import LIBS, TOP
 from xennerd.qmp.client import QmpClient
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from tests.guests.build import guest_path
 from tests.kvm.ctl import Ctl
-from tests.kvm.outside import open_host
 from tests.kvm.supervisor import open_xennerd
+from tests.support.outside import open_host
 
 pytestmark = [
     pytest.mark.kvm,

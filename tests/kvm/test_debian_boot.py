@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from demo.initramfs import make_initramfs
-from tests.kvm.qmp import qmp
 from tests.places import programs
 from tests.places.rules import limit_s
+from tests.support.qmp import qmp
 
 ROOT = Path(__file__).parent.parent.parent
 INIT = """\

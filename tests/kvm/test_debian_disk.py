@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from tests.kvm.ctl import Ctl
-from tests.kvm.debianguest import CMDLINE, FILES, make_debian_root
-from tests.kvm.diskguest import (
+from tests.places.rules import limit_s
+from tests.support.debianguest import CMDLINE, FILES, make_debian_root
+from tests.support.diskguest import (
     WANTS_DISKS,
     Disks,
     file_in,
@@ -26,8 +27,7 @@ from tests.kvm.diskguest import (
     make_initrd,
     serving,
 )
-from tests.kvm.outside import DOMID, Guest, Host, open_host
-from tests.places.rules import limit_s
+from tests.support.outside import DOMID, Guest, Host, open_host
 
 # What it is made with, mmdebstrap, is only here.
 pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]

@@ -20,11 +20,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.netbackd.namespace import Namespace, open_namespace
 from tests.kvm.capture import capturing, read_capture
-from tests.kvm.debianguest import make_debian_root
-from tests.kvm.diskguest import WANTS_DISKS, make_initrd, serving
-from tests.kvm.network import (
+from tests.places.rules import limit_s
+from tests.support.debianguest import make_debian_root
+from tests.support.diskguest import WANTS_DISKS, make_initrd, serving
+from tests.support.net.namespace import Namespace, open_namespace
+from tests.support.network import (
     NETFRONT,
     NetworkHost,
     iperf,
@@ -33,8 +34,7 @@ from tests.kvm.network import (
     open_network,
     programs,
 )
-from tests.kvm.outside import DOMID, Guest
-from tests.places.rules import limit_s
+from tests.support.outside import DOMID, Guest
 
 # What Debian is made with, mmdebstrap, is only here.
 pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]

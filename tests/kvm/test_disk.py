@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.kvm.ctl import Ctl
-from tests.kvm.diskguest import (
+from tests.places.rules import limit_s
+from tests.support.diskguest import (
     WANTS_DISKS,
     Disks,
     file_in,
@@ -25,8 +26,7 @@ from tests.kvm.diskguest import (
     make_root,
     serving,
 )
-from tests.kvm.outside import DOMID, Guest, Host, open_host
-from tests.places.rules import limit_s
+from tests.support.outside import DOMID, Guest, Host, open_host
 
 # What the store is asked with, xenstore-utils, the lab's root has not.
 pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.kvm.ctl import Ctl
-from tests.kvm.diskguest import (
+from tests.kvm.supervisor import open_xennerd
+from tests.support.diskguest import (
     file_in,
     is_clean,
     make_initrd,
     make_root,
 )
-from tests.kvm.outside import open_host
-from tests.kvm.supervisor import open_xennerd
+from tests.support.outside import open_host
 
 pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
 

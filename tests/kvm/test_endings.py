@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.guests.build import guest_path
-from tests.kvm.conftest import Xenner
-from tests.kvm.qmp import qmp
+from tests.kvm.xenner import Xenner
 from tests.places.rules import limit_s
+from tests.support.qmp import qmp
 from xenner import abi
 
 pytestmark = [pytest.mark.kvm, pytest.mark.usefixtures("guests_built")]

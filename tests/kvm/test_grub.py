@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.evtchnd.daemon import TOP
 from tests.kvm.ctl import Ctl
-from tests.kvm.diskguest import file_in, is_clean, make_initrd, make_root
-from tests.kvm.outside import open_host
 from tests.kvm.supervisor import open_xennerd
+from tests.support.diskguest import file_in, is_clean, make_initrd, make_root
+from tests.support.evtchnd import TOP
+from tests.support.outside import open_host
 
 pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
 

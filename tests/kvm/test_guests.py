@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.guests.build import Run, cases_in, guest_path, load_guests
-from tests.kvm.conftest import Outcome, Xenner
+from tests.kvm.xenner import Outcome, Xenner
 from tests.places.record import LEFT_OUT
 
 pytestmark = [pytest.mark.kvm, pytest.mark.usefixtures("guests_built")]

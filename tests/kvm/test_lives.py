@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.evtchnd.daemon import TOP
 from tests.guests.build import guest_path
 from tests.kvm.ctl import Ctl
-from tests.kvm.outside import open_host
 from tests.places.rules import limit_s
+from tests.support.evtchnd import TOP
+from tests.support.outside import open_host
 from xennerd.qmp.client import QmpClient
 from xennerd.records import Record, list_records
 from xennerd.vm import stopping

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.kvm.capture import capturing, read_capture
-from tests.kvm.network import (
+from tests.places.rules import limit_s
+from tests.support.network import (
     NetworkHost,
     add_vlan,
     iperf,
@@ -23,8 +24,7 @@ from tests.kvm.network import (
     open_network,
     ping,
 )
-from tests.kvm.outside import Guest
-from tests.places.rules import limit_s
+from tests.support.outside import Guest
 
 # Two guests at a time take too long under emulation.
 pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]

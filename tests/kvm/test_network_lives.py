@@ -19,12 +19,12 @@ from typing import TextIO
 import pytest
 
 from demo.initramfs import make_initramfs
-from tests.component.netbackd.namespace import Namespace, open_namespace
 from tests.kvm.ctl import Ctl
-from tests.kvm.network import NETFRONT
-from tests.kvm.outside import open_host
 from tests.kvm.supervisor import Xennerd, open_xennerd
 from tests.places.rules import limit_s
+from tests.support.net.namespace import Namespace, open_namespace
+from tests.support.network import NETFRONT
+from tests.support.outside import open_host
 
 pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
 

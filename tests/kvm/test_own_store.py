@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.evtchnd.daemon import TOP, open_daemon
 from tests.guests.build import guest_path
-from tests.kvm.conftest import Xenner
-from tests.kvm.qmp import qmp
+from tests.kvm.xenner import Xenner
 from tests.places.rules import limit_s
+from tests.support.evtchnd import TOP, open_daemon
+from tests.support.qmp import qmp
 
 pytestmark = [pytest.mark.kvm, pytest.mark.usefixtures("guests_built")]
 

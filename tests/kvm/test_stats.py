@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.kvm.conftest import Xenner
+from tests.kvm.xenner import Xenner
 from tests.places import programs
 from tests.places.rules import limit_s
 

@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from tests.component.evtchnd.daemon import LIBS, TOP, library
-from tests.component.store.test_instead import UNPACKED, program
 from tests.guests.build import guest_path
 from tests.kvm.supervisor import Xennerd, open_xennerd
 from tests.places.rules import limit_s
+from tests.support.evtchnd import LIBS, TOP, library
+from tests.support.xenstored import UNPACKED, program
 from xenner.listening import listener_of
 from xenner.xenstore import Xenstore
 from xennerd.qmp.client import QmpRefusedError

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.guests.build import guest_path
-from tests.kvm.conftest import Xenner
+from tests.kvm.xenner import Xenner
 from tests.places.rules import limit_s
 
 pytestmark = [

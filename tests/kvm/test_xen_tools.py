@@ -15,15 +15,6 @@ from pathlib import Path
 import pytest
 
 from demo.initramfs import make_initramfs
-from tests.component.evtchnd.daemon import TOP, open_daemon
-from tests.kvm.outside import (
-    DOMID,
-    HANDLE,
-    INIT,
-    POWEROFF,
-    xenstore_tools,
-)
-from tests.kvm.qmp import qmp
 from tests.kvm.xentools import (
     Device,
     StoreKind,
@@ -36,6 +27,15 @@ from tests.kvm.xentools import (
     program,
 )
 from tests.places.rules import limit_s
+from tests.support.evtchnd import TOP, open_daemon
+from tests.support.outside import (
+    DOMID,
+    HANDLE,
+    INIT,
+    POWEROFF,
+    xenstore_tools,
+)
+from tests.support.qmp import qmp
 
 # The lab's root has none of the programs.
 pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]

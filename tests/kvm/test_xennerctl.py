@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from demo.initramfs import make_initramfs
-from tests.component.evtchnd.daemon import TOP
 from tests.kvm.ctl import Ctl
-from tests.kvm.outside import INIT, POWEROFF, open_host
 from tests.kvm.supervisor import open_xennerd
 from tests.places.rules import limit_s
+from tests.support.evtchnd import TOP
+from tests.support.outside import INIT, POWEROFF, open_host
 from xenner.listening import listener_of
 from xenner.types import Domid
 from xenner.xenstore import Xenstore

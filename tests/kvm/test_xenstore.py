@@ -16,9 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.evtchnd.daemon import TOP, library
-from tests.kvm.outside import DOMID, HANDLE, Guest, Host, make_disk, open_host
 from tests.places.rules import limit_s
+from tests.support.evtchnd import TOP, library
+from tests.support.outside import (
+    DOMID,
+    HANDLE,
+    Guest,
+    Host,
+    make_disk,
+    open_host,
+)
 
 # The lab's root has no xenstore clients, and Xen's protocol does not depend
 # on whose virtualisation the guest runs on.

@@ -18,9 +18,9 @@ from typing import IO, Any
 
 import pytest
 
-from tests.component.evtchnd.daemon import TOP, library
-from tests.kvm.outside import DOMID, Guest, Host
 from tests.places.rules import limit_s
+from tests.support.evtchnd import TOP, library
+from tests.support.outside import DOMID, Guest, Host
 from xenner.xenstore import Xenstore
 
 _UNPACKED = TOP / "build/xen-utils"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.evtchnd.daemon import open_daemon
+from tests.support.evtchnd import open_daemon
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kvm.diskguest import file_in, is_clean, make_initrd
-from tests.system.conftest import output_of, run
+from tests.support.diskguest import file_in, is_clean, make_initrd
+from tests.system.commands import output_of, run
 
 pytestmark = [pytest.mark.kvm, pytest.mark.places("machine")]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kvm.diskguest import make_initrd, make_root
-from tests.system.conftest import output_of, run
+from tests.support.diskguest import make_initrd, make_root
+from tests.system.commands import output_of, run
 
 pytestmark = [pytest.mark.kvm, pytest.mark.places("container")]
 

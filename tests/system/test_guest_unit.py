@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from demo.initramfs import make_initramfs
-from tests.kvm.outside import INIT, POWEROFF
-from tests.system.conftest import output_of, run, status_of
+from tests.support.outside import INIT, POWEROFF
+from tests.system.commands import output_of, run, status_of
 from tests.system.guestterminal import Terminal
 
 # One boot in the emulated machine takes as long as all of these here.

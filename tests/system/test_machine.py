@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import output_of, run
+from tests.system.commands import output_of, run
 
 pytestmark = pytest.mark.places("machine")
 

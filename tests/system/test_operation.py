@@ -20,9 +20,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.kvm.diskguest import is_clean, make_initrd, make_root
 from tests.places.rules import Place, current_place, limit_s
-from tests.system.conftest import output_of, run
+from tests.support.diskguest import is_clean, make_initrd, make_root
+from tests.system.commands import output_of, run
 from tests.system.guestterminal import Terminal
 from xenner.xenstore import Xenstore
 from xennerd.start import XENSTORE

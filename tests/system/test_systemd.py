@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import Units, output_of, run
+from tests.system.commands import Units, output_of, run
 
 
 def installed(program: str) -> str:

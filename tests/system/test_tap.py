@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.system.conftest import output_of
+from tests.system.commands import output_of
 
 # The container has the host's kernel, which need not filter VLANs.
 pytestmark = pytest.mark.places("machine")

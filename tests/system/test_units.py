@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.places.rules import limit_s
-from tests.system.conftest import output_of, run, status_of
+from tests.system.commands import output_of, run, status_of
 from xenner.evtchn import Evtchnd
 from xenner.types import Domid
 

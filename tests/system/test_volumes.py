@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from blkbackd.volume import open_volume
-from tests.system.conftest import output_of
+from tests.system.commands import output_of
 from xenner.errors import HostError
 
 pytestmark = pytest.mark.places("machine")

@@ -6,15 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.blkbackd.rig import (
-    Frontend,
-    Rig,
-    build_frontend,
-    open_rig,
-)
-from tests.component.evtchnd.daemon import library
-
-DISK_BYTES = 8 << 20
+from tests.component.blkbackd.disk import make_disk
+from tests.support.blk.rig import Frontend, Rig, build_frontend, open_rig
+from tests.support.evtchnd import library
 
 
 @pytest.fixture(scope="session")
@@ -31,13 +25,8 @@ def rig(tmp_path: Path, frontend_program: Path) -> Iterator[Rig]:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Path:
-    """A sparse file; every 4 KiB of it begin with their own number."""
     path = tmp_path / "disk"
-    with path.open("wb") as file:
-        file.truncate(DISK_BYTES)
-        for at in range(0, DISK_BYTES, 1 << 20):
-            file.seek(at)
-            file.write(bytes([at >> 20]) * 4096)
+    make_disk(path)
     return path
 
 

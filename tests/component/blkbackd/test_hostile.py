@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.blkbackd.rig import DEVICE, Frontend, Rig
+from tests.support.blk.rig import DEVICE, Frontend, Rig
 from xenner.xenbus import XenbusState
 
 GOOD_REF = 8 + 160

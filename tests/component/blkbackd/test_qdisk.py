@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.blkbackd.rig import DEVICE, Frontend, Rig, open_rig
-from tests.component.blkbackd.xenqemu import end_qemus, find_qemu
-from tests.component.evtchnd.daemon import LIMIT_S, library
+from tests.support.blk.rig import DEVICE, Frontend, Rig, open_rig
+from tests.support.blk.xenqemu import end_qemus, find_qemu
+from tests.support.evtchnd import LIMIT_S, library
 from xenner.types import Domid
 from xenner.xldisk import parse_disk
 from xennerd.devicenodes import disk_nodes

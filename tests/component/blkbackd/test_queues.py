@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.blkbackd.rig import Frontend, Rig
+from tests.support.blk.rig import Frontend, Rig
 from xenner.xenbus import XenbusState
 
 READ, WRITE = 0, 1

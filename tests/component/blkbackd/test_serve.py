@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.backend import number
-from tests.component.blkbackd.conftest import DISK_BYTES
-from tests.component.blkbackd.rig import Frontend, Rig
-from tests.component.evtchnd.daemon import LIMIT_S, TOP
+from tests.component.blkbackd.disk import DISK_BYTES
+from tests.support.backend import number
+from tests.support.blk.rig import Frontend, Rig
+from tests.support.evtchnd import LIMIT_S, TOP
 from xenner.types import Domid
 from xenner.xenbus import XenbusState
 from xenner.xldisk import parse_disk

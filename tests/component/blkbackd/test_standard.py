@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from blkbackd import _engine
-from tests.component.blkbackd.rig import Rig
+from tests.support.blk.rig import Rig
 from xenner import _xenstore
 from xenner.xenbus import XenbusState
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from tests.component.backend import BackendRig
-from tests.component.blkbackd.conftest import DISK_BYTES
-from tests.component.blkbackd.rig import DEVICE, Frontend, Rig
-from tests.component.evtchnd.daemon import LIMIT_S
+from tests.component.blkbackd.disk import DISK_BYTES
+from tests.support.backend import BackendRig
+from tests.support.blk.rig import DEVICE, Frontend, Rig
+from tests.support.evtchnd import LIMIT_S
 from xenner.xenbus import XenbusState
 
 READ, WRITE, BARRIER, FLUSH = range(4)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from evtchnd.messages import Type
-from tests.component.evtchnd.daemon import LIMIT_S, Client
+from tests.support.evtchnd import LIMIT_S, Client
 from xenner import abi
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from evtchnd.messages import REQUEST_BYTES, DomainRecord, Request, Type
-from tests.component.evtchnd.daemon import Client, Daemon, open_daemon
+from tests.support.evtchnd import Client, Daemon, open_daemon
 from xenner import abi
 
 Connect = Callable[[], Client]

@@ -11,8 +11,8 @@ import pytest
 
 from evtchnd.messages import Type
 from evtchnd.ports import VIRQ_DOM_EXC, State
-from tests.component.evtchnd.conftest import GuestProcess
-from tests.component.evtchnd.daemon import LIMIT_S, Client, Daemon, library
+from tests.component.evtchnd.guestprocess import GuestProcess
+from tests.support.evtchnd import LIMIT_S, Client, Daemon, library
 
 
 class Handle:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-from tests.component.evtchnd.daemon import LIMIT_S, TOP, Client, Daemon
+from tests.support.evtchnd import LIMIT_S, TOP, Client, Daemon
 
 RIGHTS = {
     # Domain 1 is not there, and may be asked for.

@@ -16,8 +16,8 @@ import pytest
 
 from evtchnd.messages import DomainRecord, Request, Type
 from evtchnd.ports import VIRQ_DOM_EXC, State
-from tests.component.evtchnd.conftest import GuestProcess
-from tests.component.evtchnd.daemon import LIMIT_S, Client, Daemon, open_daemon
+from tests.component.evtchnd.guestprocess import GuestProcess
+from tests.support.evtchnd import LIMIT_S, Client, Daemon, open_daemon
 from xenner import abi
 
 Connect = Callable[[], Client]

@@ -16,8 +16,8 @@ from typing import IO
 import pytest
 
 from evtchnd.messages import Type
-from tests.component.evtchnd.conftest import GuestProcess
-from tests.component.evtchnd.daemon import LIMIT_S, TOP, Client, Daemon
+from tests.component.evtchnd.guestprocess import GuestProcess
+from tests.support.evtchnd import LIMIT_S, TOP, Client, Daemon
 from xenner.types import Domid, Mfn, Port
 from xenner.xenstore import Xenstore, XenstoreError
 

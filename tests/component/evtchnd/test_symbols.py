@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.evtchnd.daemon import TOP, library
+from tests.support.evtchnd import TOP, library
 
 _DEBIAN = Path("/usr/lib/x86_64-linux-gnu")
 _THIS = "tests.component.evtchnd.test_symbols"

@@ -16,15 +16,15 @@ import pytest
 
 from evtchnd.messages import Type
 from evtchnd.ports import State
-from tests.component.evtchnd.conftest import GuestProcess
-from tests.component.evtchnd.daemon import (
+from tests.component.evtchnd.guestprocess import GuestProcess
+from tests.places.rules import limit_s
+from tests.support.evtchnd import (
     LIMIT_S,
     TOP,
     Client,
     Daemon,
     library,
 )
-from tests.places.rules import limit_s
 from xenner import abi
 
 # Where the package has it, or where it was only unpacked to.

@@ -14,7 +14,7 @@ import pytest
 
 from lab.container import start_container
 from lab.errors import TimeLimitError
-from tests.kvm.diskguest import file_in, is_clean, make_initrd, make_root
+from tests.support.diskguest import file_in, is_clean, make_initrd, make_root
 
 if TYPE_CHECKING:
     from lab.machine import Machine

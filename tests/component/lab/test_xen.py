@@ -9,7 +9,7 @@ import os
 import shutil
 from pathlib import Path
 
-from tests.kvm.diskguest import file_in, is_clean, make_initrd, make_root
+from tests.support.diskguest import file_in, is_clean, make_initrd, make_root
 
 _MIB = 1 << 20
 # It is at its disk until the host, who kills the backends meanwhile, has a file

@@ -6,13 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.evtchnd.daemon import library
-from tests.component.netbackd.rig import (
-    Frontend,
-    Rig,
-    build_frontend,
-    open_rig,
-)
+from tests.support.evtchnd import library
+from tests.support.net.rig import Frontend, Rig, build_frontend, open_rig
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ is none without a device."""
 from pathlib import Path
 
 from tests.component.netbackd.frames import frame
-from tests.component.netbackd.rig import Frontend, Rig
 from tests.component.netbackd.traffic import OK, next_frame, receive, send
+from tests.support.net.rig import Frontend, Rig
 from xenner.xenbus import XenbusState
 
 _TAKEN = "there is an interface of that name"

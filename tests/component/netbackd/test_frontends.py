@@ -15,9 +15,9 @@ from tests.component.netbackd.frames import (
     ones_sum,
     tcp,
 )
-from tests.component.netbackd.namespace import Namespace
-from tests.component.netbackd.rig import FEATURES, Frontend, Rig
 from tests.component.netbackd.traffic import OK, next_frame, receive, send
+from tests.support.net.namespace import Namespace
+from tests.support.net.rig import FEATURES, Frontend, Rig
 from xenner.xenbus import XenbusState
 
 _COPY = "request-rx-copy"

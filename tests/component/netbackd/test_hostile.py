@@ -4,7 +4,7 @@
 import pytest
 
 from tests.component.netbackd.frames import TCP, UDP, frame, ip4, ip6, tcp, udp
-from tests.component.netbackd.rig import Frontend, Rig
+from tests.support.net.rig import Frontend, Rig
 from xenner.xenbus import XenbusState
 
 GOOD_REF = 8 + 16

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from functools import partial
 
 from tests.component.netbackd.frames import frame
-from tests.component.netbackd.rig import Frontend, Rig
 from tests.component.netbackd.traffic import OK, next_frame, receive, send
+from tests.support.net.rig import Frontend, Rig
 from xenner.xenbus import XenbusState
 
 

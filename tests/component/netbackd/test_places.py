@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.component.netbackd.frames import frame, ip6_icmp
-from tests.component.netbackd.rig import Frontend, Rig
 from tests.component.netbackd.traffic import OK, next_frame, send
+from tests.support.net.rig import Frontend, Rig
 from xenner.xenbus import XenbusState
 
 

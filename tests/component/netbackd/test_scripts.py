@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.evtchnd.daemon import TOP, library
-from tests.component.netbackd.rig import Frontend, Rig, open_rig
+from tests.support.evtchnd import TOP, library
+from tests.support.net.rig import Frontend, Rig, open_rig
 from xenner.xenbus import XenbusState
 
 _XEN = TOP / "build/xen-utils/etc/xen/scripts"

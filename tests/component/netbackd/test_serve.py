@@ -13,7 +13,6 @@ from typing import BinaryIO
 
 import pytest
 
-from tests.component.evtchnd.daemon import LIMIT_S
 from tests.component.netbackd.frames import (
     GUEST_MAC,
     TCP,
@@ -25,7 +24,6 @@ from tests.component.netbackd.frames import (
     tcp,
     udp,
 )
-from tests.component.netbackd.rig import Frontend, Rig
 from tests.component.netbackd.traffic import (
     CSUM_BLANK,
     OK,
@@ -33,6 +31,8 @@ from tests.component.netbackd.traffic import (
     receive,
     send,
 )
+from tests.support.evtchnd import LIMIT_S
+from tests.support.net.rig import Frontend, Rig
 from xenner.xenbus import XenbusState
 
 

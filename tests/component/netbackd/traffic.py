@@ -4,7 +4,7 @@
 import socket
 
 from tests.component.netbackd.frames import GUEST_MAC
-from tests.component.netbackd.rig import Frontend
+from tests.support.net.rig import Frontend
 
 CSUM_BLANK = 1
 OK = "status=0"

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.component.store.conftest import PATIENCE_S, StoreProcess
+from tests.support.store import PATIENCE_S, StoreProcess
 
 HOME = "/local/domain/3"
 

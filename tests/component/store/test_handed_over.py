@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.store.conftest import PATIENCE_S, Peer
 from tests.places.rules import limit_s
+from tests.support.store import PATIENCE_S, Peer
 from xennerd.store.wire import MessageType
 
 STORE = (sys.executable, "-m", "xennerd.store")

@@ -2,7 +2,6 @@
 """Xen's own stores in the place of ours: XENNER_XENSTORED."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.evtchnd.daemon import TOP, Daemon, library, open_daemon
 from tests.places.rules import limit_s
+from tests.support.evtchnd import TOP, Daemon, library, open_daemon
+from tests.support.xenstored import UNPACKED, program
 
-UNPACKED = TOP / "build/xen-utils/usr/lib"
 STORE = (sys.executable, "-m", "xennerd.store")
 # oxenstored has its socket compiled in: it sees a /run of its own.
 PRIVATE_RUN = """\
@@ -22,15 +21,6 @@ mount -t tmpfs none /mnt && mkdir /mnt/run && mount --bind "$0" /mnt/run &&
 mount -t tmpfs none /run && mkdir /run/xenstored &&
 mount --bind /mnt/run /run/xenstored && exec "$@"
 """
-
-
-def program(name: str) -> Path:
-    if not shutil.which("xenstore-read"):
-        pytest.skip("packages: xenstore-utils is not installed")
-    path = UNPACKED / "xen-4.17/bin" / name
-    if not path.exists():
-        pytest.skip(f"packages: {name} is not unpacked: run tools/setup")
-    return path
 
 
 @pytest.fixture

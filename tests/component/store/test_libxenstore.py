@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.store.conftest import PATIENCE_S, StoreProcess
+from tests.support.store import PATIENCE_S, StoreProcess
 from xenner.errors import HostError
 from xenner.libxenstore import Store, WatchEvent
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.component.store.conftest import PATIENCE_S, Peer
+from tests.support.store import PATIENCE_S, Peer
 from xenner.listening import listen_at
 from xenner.types import Domid
 from xennerd.store.ports import RingLink

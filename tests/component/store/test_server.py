@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.store.conftest import PATIENCE_S, Peer, StoreProcess
+from tests.support.store import PATIENCE_S, Peer, StoreProcess
 from xennerd.store.wire import HEADER, PAYLOAD_MAX, MessageType, message
 
 READ = MessageType.READ

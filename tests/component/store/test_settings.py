@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.evtchnd.daemon import LIBS, TOP
 from tests.places.rules import limit_s
+from tests.support.evtchnd import LIBS, TOP
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.tools.conftest import Host
+from tests.component.tools.host import Host
 from xenner.errors import HostError
 from xenner.types import Domid
 from xennerd.tools.cleanup import main

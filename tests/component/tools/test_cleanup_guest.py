@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.component.tools.conftest import Host
+from tests.component.tools.host import Host
 from tests.places import programs
 from xennerd.tools.staleness import find_living
 

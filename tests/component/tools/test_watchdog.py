@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.component.evtchnd.daemon import LIBS, TOP, library
 from tests.places.rules import limit_s
+from tests.support.evtchnd import LIBS, TOP, library
 
 
 @contextmanager

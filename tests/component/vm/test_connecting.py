@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.component.store.conftest import PATIENCE_S, StoreProcess
+from tests.support.store import PATIENCE_S, StoreProcess
 from xenner.errors import HostError
 from xenner.types import Domid
 from xenner.xenstore import Xenstore

@@ -14,7 +14,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.component.vm.monitor_rig import (
+from tests.support.monitor import (
     HANDLE,
     FakeGate,
     FakeMachine,

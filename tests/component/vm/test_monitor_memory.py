@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.component.vm.monitor_rig import (
+from tests.support.monitor import (
     FakeMachine,
     Rig,
     greeted,

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.component.evtchnd.daemon import Daemon, open_daemon
-from tests.component.store.conftest import StoreProcess
-from tests.unit.store.client import new_store
+from tests.support.evtchnd import Daemon, open_daemon
+from tests.support.store import StoreProcess
+from tests.support.storeclient import new_store
 from xenner import abi
 from xenner.abi import ffi
 from xenner.errors import HostError

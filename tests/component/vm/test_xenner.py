@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from qemu.qmp import ExecuteError, QMPClient
 
-from tests.component.vm.conftest import Rig
+from tests.component.vm.rig import Rig
 from tests.places.programs import tiny_symbols
 from tests.places.rules import limit_s
 from xenner import abi

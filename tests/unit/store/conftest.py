@@ -3,7 +3,7 @@
 
 import pytest
 
-from tests.unit.store.client import Client, new_store
+from tests.support.storeclient import Client, new_store
 from xennerd.store.store import Store
 
 

@@ -4,6 +4,11 @@
 from dataclasses import dataclass, field, replace
 from itertools import count
 
+from xennerd.store.paths import joined
+from xennerd.store.permissions import unparse
+from xennerd.store.store import Store
+from xennerd.store.tree import walk
+
 _stamps = count(1)
 
 
@@ -105,3 +110,12 @@ class ModelTransaction:
 
 def _below(nodes: dict[bytes, ModelNode], top: bytes) -> dict[bytes, ModelNode]:
     return {path: node for path, node in nodes.items() if is_below(path, top)}
+
+
+def contents(store: Store) -> dict[bytes, tuple[bytes, bytes]]:
+    """All that clients can see of the nodes, special ones apart."""
+    return {
+        joined(parts): (node.value, unparse(node.perms))
+        for parts, node in walk(store.tree.root, ())
+        if parts and not parts[0]
+    }

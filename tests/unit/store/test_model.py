@@ -13,22 +13,20 @@ from hypothesis.stateful import (
     rule,
 )
 
-from tests.unit.store.client import Client, RefusedError
+from tests.support.storeclient import Client, RefusedError
 from tests.unit.store.model import (
     ModelNode,
     ModelTable,
     ModelTransaction,
     above,
+    contents,
     is_below,
 )
 from xennerd.store.control import problems
 from xennerd.store.journal import Journal
-from xennerd.store.paths import joined
-from xennerd.store.permissions import unparse
 from xennerd.store.persistence import dump, kept, restore
 from xennerd.store.requests import handle
 from xennerd.store.store import Store
-from xennerd.store.tree import walk
 
 # Few, so that transactions meet each other.
 PATHS = st.sampled_from([b"/a", b"/a/b", b"/a/c", b"/a/b/d", b"/e/f/g"])
@@ -36,15 +34,6 @@ VALUES = st.sampled_from([b"", b"x", b"yy", b"\0z"])
 PERMS = st.sampled_from([(b"n0",), (b"b3", b"r4"), (b"n0", b"w3"), (b"r5",)])
 WHERE = st.integers(0, 3)
 """0: outside of transactions; else one of those that are open."""
-
-
-def contents(store: Store) -> dict[bytes, tuple[bytes, bytes]]:
-    """All that clients can see of the nodes, special ones apart."""
-    return {
-        joined(parts): (node.value, unparse(node.perms))
-        for parts, node in walk(store.tree.root, ())
-        if parts and not parts[0]
-    }
 
 
 class StoreMachine(RuleBasedStateMachine):

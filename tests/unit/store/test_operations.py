@@ -1,20 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Each operation: its replies, its errors, and who may."""
 
-from collections.abc import Callable
-
 import pytest
 
-from tests.unit.store.client import Client, RefusedError
+from tests.support.storeclient import Client, refused
 from xennerd.store.store import Store
 from xennerd.store.wire import MessageType as Is
-
-Ask = Callable[[], object]
-
-
-def refused(name: str, ask: Ask) -> None:
-    with pytest.raises(RefusedError, match=f"^{name}$"):
-        ask()
 
 
 @pytest.mark.parametrize(

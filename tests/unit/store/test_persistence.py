@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.store.client import Client, RefusedError
-from tests.unit.store.test_model import contents
+from tests.support.storeclient import Client, RefusedError
+from tests.unit.store.model import contents
 from xenner.errors import HostError
 from xennerd.store import journal, statefile
 from xennerd.store.control import problems

@@ -3,8 +3,7 @@
 
 import pytest
 
-from tests.unit.store.client import Client, RefusedError, parsed
-from tests.unit.store.test_operations import refused
+from tests.support.storeclient import Client, RefusedError, parsed, refused
 from xennerd.store.store import Store
 from xennerd.store.wire import MessageType as Is
 from xennerd.store.wire import message

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.store.client import Message, new_store, parsed
+from tests.support.storeclient import Message, new_store, parsed
 from xennerd.store.ports import RingLink, RingPort, SocketPort
 from xennerd.store.ring import Ring
 from xennerd.store.ringpage import FEATURES, PAGE_BYTES, RING_BYTES

@@ -5,8 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.store.client import Client
-from tests.unit.store.test_operations import refused
+from tests.support.storeclient import Client, refused
 from xennerd.store.store import Store
 
 Step = Callable[[Client, int], object]

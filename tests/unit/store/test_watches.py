@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Watches: relative paths, special events, what guests may see."""
 
-from tests.unit.store.client import Client, parsed
+from tests.support.storeclient import Client, parsed
 from xennerd.store.store import Store
 from xennerd.store.wire import MessageType as Is
 from xennerd.store.wire import message

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.store.client import Client, Message, new_store, parsed
+from tests.support.storeclient import Client, Message, new_store, parsed
 from xennerd.store import wire
 from xennerd.store.wire import (
     HEADER,

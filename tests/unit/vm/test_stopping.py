@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tests.component.vm.monitor_rig import FakeStore
+from tests.support.monitor import FakeStore
 from xennerd.vm import stopping
 
 _LATE = "it has not powered off: ended"

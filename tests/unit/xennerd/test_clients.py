@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.xennerd.test_ganeti import WEB
-from tests.unit.xennerd.test_top import BEFORE
+from tests.unit.xennerd.samples import WEB1
+from tests.unit.xennerd.topsample import BEFORE
 from xenner.types import Domid
 from xenner.xlcfg import parse_config
 from xennerd.ctl import top
@@ -27,8 +27,8 @@ from xennerd.ctl.formats import info_lines, long_list
 from xennerd.ctl.showing import host_facts
 from xennerd.ctl.top import Sample, xentop_state
 
-DEAD = replace(WEB, domid=Domid(9), name="db", end="crash")
-DOMAINS = (dom0([WEB, DEAD]), WEB, replace(DEAD, vcpus=()))
+DEAD = replace(WEB1, domid=Domid(9), name="db", end="crash")
+DOMAINS = (dom0([WEB1, DEAD]), WEB1, replace(DEAD, vcpus=()))
 CONFIG = parse_config(
     "name='web1.example.com'\nkernel='/k'\ndisk=['/dev/vg/web,raw,xvda,w']",
     file="f",
@@ -44,7 +44,7 @@ def xentop(
 
     def sample(_places: Places) -> Sample:
         at_s = float(next(moments))
-        now = replace(WEB, cpu_s=at_s / 2)
+        now = replace(WEB1, cpu_s=at_s / 2)
         return replace(BEFORE, at_s=at_s, domains=(DOMAINS[0], now, DOMAINS[2]))
 
     def run(*words: str) -> str:
@@ -69,7 +69,7 @@ def test_opennebula_polls(
     xentop: Callable[..., str], words: tuple[str, ...]
 ) -> None:
     rows = last_screen(xentop(*words))
-    assert [row[0] for row in rows] == ["Domain-0", WEB.name, "db"]
+    assert [row[0] for row in rows] == ["Domain-0", WEB1.name, "db"]
     web, dead = rows[1:]
     # Of the letters the last one counts: all but c are of an active one.
     assert [row[1].replace("-", "")[-1:] for row in rows] == ["r", "r", "c"]
@@ -89,7 +89,7 @@ def test_opennebula_lists() -> None:
         paths = [disk["pdev_path"] for disk in config["disks"]]
         name = config["c_info"]["name"]
         found[name] = (config["b_info"]["max_vcpus"], memory_mib, paths)
-    assert found[WEB.name] == (2, 1024, ["/dev/vg/web"])
+    assert found[WEB1.name] == (2, 1024, ["/dev/vg/web"])
     assert found["Domain-0"][2] == found["db"][2] == []
 
 
@@ -144,7 +144,7 @@ def xendomains(text: str) -> Iterator[tuple[str, str]]:
 def test_xendomains_finds_what_runs() -> None:
     text = json.dumps(long_list(DOMAINS, {Domid(7): CONFIG}), indent=4)
     assert list(xendomains(text)) == [
-        *(("0", "Domain-0"), ("7", WEB.name), ("9", "db")),
+        *(("0", "Domain-0"), ("7", WEB1.name), ("9", "db")),
     ]
 
 
@@ -158,19 +158,19 @@ def test_xendomains_starts_a_file_once(
     assert main(words) == 0
     out = capsys.readouterr().out.splitlines()
     said = [re.fullmatch(r'.*"name": "(.*)",', line) for line in out]
-    assert [match[1] for match in said if match] == [WEB.name]
+    assert [match[1] for match in said if match] == [WEB1.name]
 
 
 @pytest.mark.parametrize(
     ("domain", "state"),
     [
         (DOMAINS[0], "-----r"),
-        (replace(WEB, vcpus=WEB.vcpus[1:]), "--b---"),
-        (replace(WEB, is_paused=True), "----p-"),
-        (replace(WEB, is_ending=True), "d-----"),
-        (replace(WEB, end="poweroff"), "-s----"),
-        (replace(WEB, end="crash"), "-s-c--"),
-        (replace(WEB, is_silent=True), "------"),
+        (replace(WEB1, vcpus=WEB1.vcpus[1:]), "--b---"),
+        (replace(WEB1, is_paused=True), "----p-"),
+        (replace(WEB1, is_ending=True), "d-----"),
+        (replace(WEB1, end="poweroff"), "-s----"),
+        (replace(WEB1, end="crash"), "-s-c--"),
+        (replace(WEB1, is_silent=True), "------"),
     ],
 )
 def test_states_in_xentop_s_order(domain: Domain, state: str) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import trio
 
-from tests.unit.xennerd.test_domains import Nobody, Undertaker
-from tests.unit.xennerd.test_records import RECORD
+from tests.unit.xennerd.fakes import Nobody, Undertaker
+from tests.unit.xennerd.samples import RECORD
 from xennerd.journal import Event, Line
 from xennerd.qmp.fds import Caller
 from xennerd.qmp.request import QmpError, Request

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from tests.unit.xennerd.test_formats import WEB
+from tests.unit.xennerd.samples import WEB
 from xennerd.ctl.__main__ import COMMANDS, main
 from xennerd.ctl.absent import REASONS
 from xennerd.ctl.acting import patience

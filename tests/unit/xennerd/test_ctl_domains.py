@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.xennerd.test_records import RECORD
+from tests.unit.xennerd.samples import RECORD
 from xenner.types import Domid
 from xennerd.ctl.domains import (
     NoDomainError,

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import fcntl
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,43 +13,10 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.unit.xennerd.test_records import RECORD
-from xenner.xlcfg import Action
-from xennerd.policy import Verdict
-from xennerd.records import Record, write_record
+from tests.unit.xennerd.fakes import Nobody, Undertaker
+from tests.unit.xennerd.samples import RECORD
+from xennerd.records import write_record
 from xennerd.supervisor.domains import Domains
-from xennerd.supervisor.launcher import Order
-
-
-class Nobody:
-    """Starts nothing, tells nothing."""
-
-    def start(self, order: Order) -> None:
-        raise AssertionError(order)
-
-    def was_asked(self, record: Record) -> bool:
-        return False
-
-    def forget(self, record: Record) -> None:
-        pass
-
-    def __call__(self, *arguments: object, **more: object) -> None:
-        pass
-
-
-class Undertaker:
-    """Holds the domain's memory until it is told to let go."""
-
-    def __init__(self, vmcore: Path) -> None:
-        self._vmcore = vmcore
-        self.has_begun, self.may_end = threading.Event(), threading.Event()
-
-    def settle(self, record: Record, *, is_asked: bool) -> Verdict:
-        with self._vmcore.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            self.has_begun.set()
-            self.may_end.wait()
-        return Verdict(Action.DESTROY)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.unit.xennerd.samples import WEB
 from xenner.errors import ConfigError
 from xenner.types import Domid
 from xenner.xlcfg import parse_config
@@ -13,7 +14,6 @@ from xennerd.ctl.acting import parse_mib
 from xennerd.ctl.domains import (
     Domain,
     NoDomainError,
-    Vcpu,
     memory_mib,
     named,
 )
@@ -26,15 +26,6 @@ from xennerd.ctl.formats import (
     network_lines,
     uptime_lines,
     vcpu_lines,
-)
-
-WEB = Domain(
-    domid=Domid(7),
-    name="web",
-    memory_mib=512,
-    cpu_s=12.34,
-    uptime_s=8864,
-    vcpus=(Vcpu(0, 3, True, 12.0), Vcpu(1, 0, False, 0.3)),
 )
 
 

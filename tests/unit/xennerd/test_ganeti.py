@@ -13,19 +13,12 @@ from itertools import product
 
 import pytest
 
+from tests.unit.xennerd.samples import WEB1
 from xenner.types import Domid
 from xennerd.ctl import formats
-from xennerd.ctl.domains import Domain, Vcpu, dom0, free_mib, host_mib
+from xennerd.ctl.domains import dom0, free_mib, host_mib
 from xennerd.ctl.showing import host_facts
 
-WEB = Domain(
-    domid=Domid(7),
-    name="web1.example.com",
-    memory_mib=512,
-    max_memory_mib=1024,
-    cpu_s=12.34,
-    vcpus=(Vcpu(0, 3, True, 12.0), Vcpu(1, 0, False, 0.3)),
-)
 MEMINFO = "MemTotal:  8388608 kB\nMemAvailable:  {} kB\n"
 
 _PREFIXES = [a + p for a, p in product(("r-", "rb", "-b", "--"), "-p")]
@@ -77,8 +70,8 @@ def read_info(lines: list[str]) -> dict[str, int]:
 
 
 def test_a_node_with_two_guests() -> None:
-    idle = replace(WEB, domid=Domid(12), name="db", vcpus=WEB.vcpus[1:])
-    guests = [WEB, idle]
+    idle = replace(WEB1, domid=Domid(12), name="db", vcpus=WEB1.vcpus[1:])
+    guests = [WEB1, idle]
     found = read_list(list(formats.list_lines([dom0(guests), *guests])))
     assert [row[:2] for row in found] == [
         *(("Domain-0", 0), ("web1.example.com", 7), ("db", 12)),
@@ -101,7 +94,7 @@ def test_a_node_with_two_guests() -> None:
     ],
 )
 def test_states(change: dict[str, object], states: list[str]) -> None:
-    domain = replace(WEB, **change)  # type: ignore[arg-type]
+    domain = replace(WEB1, **change)  # type: ignore[arg-type]
     found = read_list(list(formats.list_lines([domain])))
     assert [row[4] for row in found] == states
 
@@ -119,7 +112,7 @@ def test_the_rest_is_the_hypervisors(
     available_mib: int, guest_mib: int
 ) -> None:
     meminfo = MEMINFO.format(available_mib << 10)
-    guests = [replace(WEB, memory_mib=guest_mib)]
+    guests = [replace(WEB1, memory_mib=guest_mib)]
     free = free_mib(meminfo, guests)
     used = free + host_mib(meminfo, guests) + guest_mib
     assert free <= available_mib

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.xennerd.test_records import RECORD
+from tests.unit.xennerd.samples import RECORD
 from xenner.errors import HostError
 from xennerd.journal import Line, Subject
 from xennerd.records import write_record

@@ -8,31 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.xennerd.samples import RECORD
 from xenner.errors import HostError
 from xenner.types import Domid
 from xennerd.domainfile import MAX_BYTES, config_of_record
 from xennerd.records import (
-    Record,
     list_records,
     read_record,
     record_path,
     remove_record,
     write_record,
-)
-
-RECORD = Record(
-    domid=Domid(7),
-    name="web",
-    handle="12345678-9abc-4def-8123-456789abcdef",
-    file="/etc/xenner/7.cfg",
-    settings="memory=64",
-    unit="xenner@7.service",
-    pid=12,
-    memory_mib=64,
-    nr_vcpus=2,
-    starts_s=(1.5, 2.5),
-    plugged=("vbd 51728 /a,raw,xvdb,w", "vif 0 "),
-    text="name='web'\nkernel='/k'\n# \N{SNOWMAN}",
 )
 
 

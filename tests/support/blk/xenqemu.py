@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from tests.component.evtchnd.daemon import TOP
+from tests.support.evtchnd import TOP
 
 _UNPACKED = TOP / "build/xen-utils/usr"
 _PROGRAMS = (

@@ -17,7 +17,7 @@ import pytest
 from evtchnd.messages import REPLY_BYTES, Reply, Request, Type
 from xenner import abi
 
-TOP = Path(__file__).resolve().parents[3]
+TOP = Path(__file__).resolve().parents[2]
 LIBS = TOP / "build/meson/libs"
 LIMIT_S = 30.0
 

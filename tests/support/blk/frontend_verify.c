@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Writes and reads whose every answer is checked, while backends die. */
-#include "tests/component/blkbackd/frontend.h"
+#include "tests/support/blk/frontend.h"
 
 #include <pthread.h>
 #include <stdio.h>

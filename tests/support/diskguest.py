@@ -21,10 +21,10 @@ from pathlib import Path
 import pytest
 
 from demo.initramfs import BUSYBOX, make_initramfs
-from tests.component.blkbackd.xenqemu import qemu_environment
-from tests.component.evtchnd.daemon import TOP
-from tests.kvm.outside import DOMID, Host
 from tests.places.rules import limit_s
+from tests.support.blk.xenqemu import qemu_environment
+from tests.support.evtchnd import TOP
+from tests.support.outside import DOMID, Host
 from xenner.listening import listener_of
 from xenner.types import Domid
 from xenner.xenstore import Xenstore

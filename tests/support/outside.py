@@ -22,8 +22,8 @@ from pathlib import Path
 import pytest
 
 from demo.initramfs import make_initramfs
-from tests.component.evtchnd.daemon import TOP, Daemon, open_daemon
 from tests.places.rules import limit_s
+from tests.support.evtchnd import TOP, Daemon, open_daemon
 
 INIT = b"""\
 #!/bin/busybox sh

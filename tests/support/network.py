@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 
 from demo.initramfs import make_initramfs
-from tests.component.evtchnd.daemon import TOP, library, open_daemon
-from tests.component.netbackd.namespace import Namespace, open_namespace
-from tests.kvm.outside import INIT, POWEROFF, Guest, Host
 from tests.places.rules import limit_s
+from tests.support.evtchnd import TOP, library, open_daemon
+from tests.support.net.namespace import Namespace, open_namespace
+from tests.support.outside import INIT, POWEROFF, Guest, Host
 from xenner.xenstore import Xenstore
 
 NETFRONT = TOP / "build/debian/modules/xen-netfront.ko"

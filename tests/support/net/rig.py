@@ -8,15 +8,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.component.backend import (
+from tests.support.backend import (
     BackendRig,
     FrontendProcess,
     build_program,
     open_store,
     register,
 )
-from tests.component.evtchnd.daemon import LIMIT_S, open_daemon
-from tests.component.netbackd.namespace import Namespace, open_namespace
+from tests.support.evtchnd import LIMIT_S, open_daemon
+from tests.support.net.namespace import Namespace, open_namespace
 from xenner.xenbus import XenbusState
 from xenner.xenstore import Xenstore
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from evtchnd.messages import DomainRecord, Type
-from tests.component.evtchnd.daemon import LIMIT_S, TOP, Client, Daemon
+from tests.support.evtchnd import LIMIT_S, TOP, Client, Daemon
 from xenner.listening import listener_of
 from xenner.xenbus import XenbusState, parse_state
 from xenner.xenstore import Xenstore

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A client of a store in memory: whole messages in, parsed messages out."""
 
+from collections.abc import Callable
 from typing import NamedTuple
+
+import pytest
 
 from xennerd.store.requests import handle
 from xennerd.store.store import Store
@@ -120,3 +123,9 @@ class Client:
 
 def new_store() -> Store:
     return Store(handle)
+
+
+def refused(name: str, ask: Callable[[], object]) -> None:
+    """`ask` is answered with this error."""
+    with pytest.raises(RefusedError, match=f"^{name}$"):
+        ask()

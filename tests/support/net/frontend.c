@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "tests/component/netbackd/frontend.h"
+#include "tests/support/net/frontend.h"
 
 #include <fcntl.h>
 #include <poll.h>

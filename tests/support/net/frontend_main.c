@@ -23,7 +23,7 @@
  *                             buffers with an event, wanted or not
  * echo SECONDS                send back what comes
  */
-#include "tests/component/netbackd/frontend.h"
+#include "tests/support/net/frontend.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "tests/component/blkbackd/frontend.h"
+#include "tests/support/blk/frontend.h"
 
 #include <fcntl.h>
 #include <stddef.h>

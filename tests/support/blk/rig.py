@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.component.backend import (
+from tests.support.backend import (
     BackendRig,
     FrontendProcess,
     build_program,
@@ -14,8 +14,8 @@ from tests.component.backend import (
     open_store,
     register,
 )
-from tests.component.blkbackd.xenqemu import qemu_environment
-from tests.component.evtchnd.daemon import open_daemon
+from tests.support.blk.xenqemu import qemu_environment
+from tests.support.evtchnd import open_daemon
 from xenner.xenbus import XenbusState
 from xenner.xenstore import Xenstore
 

@@ -25,7 +25,7 @@
  *                             all "answers=N wrong=N"
  * bench OP BYTES DEPTH SECONDS SECTORS IN_ORDER   "requests=N seconds=S"
  */
-#include "tests/component/blkbackd/frontend.h"
+#include "tests/support/blk/frontend.h"
 
 #include <stdio.h>
 #include <stdlib.h>
