@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""abi/layout.h and abi/emu.h for Python: constants, and structures in place.
+"""abi/*.h for Python: constants, and structures in place.
 
-Every integer #define of the two headers is an attribute of this module
+Every integer #define of the headers is a name of this module
 (`abi.EMU_SHARED_GPA`). `view()` gives a structure that lives in a buffer.
 """
 
 from typing import Any
 
-from xenner._abi import ffi, lib
-
-__all__ = ["ffi", "offsetof", "sizeof", "view"]
+from xenner._abi import ffi as ffi
+from xenner._constants import *  # noqa: F403
 
 
 def view(struct: str, memory: Any, offset: int = 0) -> Any:
@@ -32,9 +31,3 @@ def sizeof(struct: str) -> int:
 def offsetof(struct: str, field: str) -> int:
     """Bytes from the start of `struct NAME` to one of its fields."""
     return int(ffi.offsetof(f"struct {struct}", field))
-
-
-def __getattr__(name: str) -> int:
-    if name.startswith("_"):
-        raise AttributeError(name)
-    return int(getattr(lib, name))

@@ -73,3 +73,8 @@ def test_installation_is_whole(tmp_path: Path) -> None:
         *("_abi", "_vcpu", "libxencall", "libxenevtchn"),
         *("libxenforeignmemory", "libxengnttab"),
     }
+    # What else the build writes, for mypy and for Python.
+    assert installed >= {
+        *("_abi.pyi", "_constants.py", "_engine.pyi", "_vcpu.pyi"),
+        "_xenstore.pyi",
+    }

@@ -3,6 +3,12 @@
 #ifndef XENNER_ATOMIC_H
 #define XENNER_ATOMIC_H
 
+#ifdef ABI_NO_INCLUDES
+/* For cffi, which reads declarations alone. */
+void memory_barrier(void);
+void notify_guest(void *pending, uint32_t port, int event_fd);
+#else
+
 #include <errno.h>
 #include <stdint.h>
 #include <unistd.h>
@@ -38,4 +44,5 @@ static inline void notify_guest(void *pending, uint32_t port, int event_fd)
         ;
 }
 
+#endif
 #endif

@@ -8,7 +8,6 @@ ring makes sense to whoever serves it after us.
 """
 
 from xenner._abi import lib
-
 from xennerd.store.ringpage import (
     FEATURES,
     FEATURES_OFFSET,

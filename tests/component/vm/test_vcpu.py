@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from xennerd.vm._vcpu import ffi, lib
 
 from tests.places.rules import limit_s
 from xenner import abi
+from xennerd.vm._vcpu import ffi, lib
 from xennerd.vm.cpuid import guest_cpuid
 from xennerd.vm.kvm import Kvm, Vm
 from xennerd.vm.vcpu import Vcpu
