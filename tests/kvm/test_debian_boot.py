@@ -362,20 +362,13 @@ def test_torture_sees_what_the_host_sees(
     assert _tortures(inside) == _tortures(on_host)
 
 
-@pytest.mark.parametrize(
-    "has_library",
-    [
-        pytest.param(True, marks=_HOST_ONLY),
-        pytest.param(False, marks=pytest.mark.places("machine")),
-    ],
-)
 def test_32_bit_programs_see_what_the_host_shows_them(
-    boot: Boot, disk: Disk, kvm_kind: str, has_library: bool
+    boot: Boot, disk: Disk, kvm_kind: str
 ) -> None:
     """A software KVM interprets them, without floating point: one without a
     library lives there, and whoever looks after the guest is told."""
     here = [disk.int80]
-    if kvm_kind == "hardware" and has_library:
+    if kvm_kind == "hardware":
         here.append(disk.torture32)
     runs = " ".join(f"test.run={path.name}" for path in here)
     status, console, errors = finish(boot(f"quiet {runs}"))
