@@ -35,6 +35,12 @@
 #define EMU_VECTOR_TICK 0xf3   /* the timer, where it repeats by itself */
 #define EMU_VECTOR_SPURIOUS 0xff
 
+/* --- ring 0's selectors ---------------------------------------------------- */
+
+/* What a vCPU begins with at emu's first instruction; emu's own GDT has both. */
+#define EMU_CS 0xe008
+#define EMU_DS 0xe010
+
 /* --- requests ------------------------------------------------------------- */
 
 #define EMU_REQUEST_CONSOLE 1 /* data[0..length): bytes for the log */

@@ -2,10 +2,9 @@
 /*
  * Every guest-physical and virtual constant, once.
  *
- * Guest-physical ("machine") address == offset in the vmcore file. Python
- * reads the plain #defines of this file (xenner/abi.py): keep each one a
- * literal or an expression of earlier ones, with suffixes U, L and casts
- * left out.
+ * Guest-physical ("machine") address == offset in the vmcore file. Assembly
+ * and linker scripts read this file as C does, Python has what is a literal
+ * (xenner/header_build.py): keep each #define one, without a suffix or cast.
  */
 #ifndef ABI_LAYOUT_H
 #define ABI_LAYOUT_H

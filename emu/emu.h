@@ -40,10 +40,8 @@
 #define READ_ONCE(x) (*(const volatile __typeof__(x) *)&(x))
 #define WRITE_ONCE(x, v) (*(volatile __typeof__(x) *)&(x) = (v))
 
-/* --- selectors (xen-x86_64.h gives the guest's; the rest is ours) -------- */
+/* --- selectors (xen-x86_64.h gives the guest's, abi/emu.h ring 0's) ------- */
 
-#define EMU_CS 0xe008
-#define EMU_DS 0xe010
 #define EMU_TSS 0xe040
 #define EMU_LDT 0xe050
 /* First byte of a GDT that is not the guest's (FIRST_RESERVED_GDT_BYTE). */

@@ -1,70 +1,34 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The virtual machine as KVM knows it: memory, vCPUs, interrupts, eventfds.
 
-Numbers and layouts are <linux/kvm.h>'s.
+Numbers and layouts are <linux/kvm.h>'s, through csrc/kvm.h.
 """
 
 import errno
 import fcntl
 import os
-import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from xenner.errors import HostError
-from xennerd.vm._vcpu import lib
+from xennerd.vm._vcpu import ffi, lib
 from xennerd.vm.kvmstats import open_stats
 
-_KVMIO = 0xAE
-_VERSION = 12
-
-
-def _io(nr: int) -> int:
-    return _KVMIO << 8 | nr
-
-
-def _iow(nr: int, size: int) -> int:
-    return 1 << 30 | size << 16 | _io(nr)
-
-
-def _iowr(nr: int, size: int) -> int:
-    return 3 << 30 | size << 16 | _io(nr)
-
-
-_GET_API_VERSION = _io(0x00)
-_CREATE_VM = _io(0x01)
-_CHECK_EXTENSION = _io(0x03)
-_GET_VCPU_MMAP_SIZE = _io(0x04)
-_GET_SUPPORTED_CPUID = _iowr(0x05, 8)
-_CREATE_VCPU = _io(0x41)
-_SET_USER_MEMORY_REGION = _iow(0x46, 32)
-_CREATE_IRQCHIP = _io(0x60)
-_SET_GSI_ROUTING = _iow(0x6A, 8)
-_IRQFD = _iow(0x76, 32)
-_IOEVENTFD = _iow(0x79, 64)
-_SET_CPUID2 = _iow(0x90, 8)
-_GET_TSC_KHZ = _io(0xA3)
-
 _CAPABILITIES = {
-    0: "in-kernel interrupt controller",
-    3: "user memory regions",
-    32: "irqfd",
-    36: "ioeventfd",
-    61: "TSC frequency",
-    136: "immediate exit",
+    lib.KVM_CAP_IRQCHIP: "in-kernel interrupt controller",
+    lib.KVM_CAP_USER_MEMORY: "user memory regions",
+    lib.KVM_CAP_IRQFD: "irqfd",
+    lib.KVM_CAP_IOEVENTFD: "ioeventfd",
+    lib.KVM_CAP_GET_TSC_KHZ: "TSC frequency",
+    lib.KVM_CAP_IMMEDIATE_EXIT: "immediate exit",
 }
 
 _TSS_ADDRESS = 0xFFFBD000
-_IOEVENTFD_DATAMATCH = 1
-_IOEVENTFD_DEASSIGN = 1 << 2
-_IOEVENTFD_PIO = 2
-_ROUTING_MSI = 2
-_MSI_ADDRESS = 0xFEE00000
 
 _HINTS = {
     errno.EBUSY: "another hypervisor holds the processor's virtualisation",
@@ -74,16 +38,14 @@ _HINTS = {
 }
 
 
-def _ioctl(
-    fd: int, request: int, argument: int | bytes | bytearray, *, what: str
-) -> int:
+def _ioctl(fd: int, request: int, argument: Any, *, what: str) -> int:
     """An ioctl that has to work; HostError says what did not.
 
-    Only a bytearray shows what KVM wrote and may have more than 1024 bytes.
+    `argument` is a number, or a structure that KVM may write to.
     """
-    if isinstance(argument, bytes):
-        argument = bytearray(argument)
     try:
+        if not isinstance(argument, int):
+            argument = ffi.buffer(argument)
         return int(fcntl.ioctl(fd, request, argument))
     except OSError as error:
         raise HostError(
@@ -103,23 +65,6 @@ class CpuidEntry:
     ebx: int
     ecx: int
     edx: int
-
-    _LAYOUT = struct.Struct("<7I12x")
-
-    def pack(self) -> bytes:
-        return self._LAYOUT.pack(
-            self.leaf,
-            self.subleaf,
-            self.flags,
-            self.eax,
-            self.ebx,
-            self.ecx,
-            self.edx,
-        )
-
-    @classmethod
-    def unpack(cls, data: bytes) -> Self:
-        return cls(*cls._LAYOUT.unpack(data))
 
 
 class _Closing(ABC):
@@ -167,36 +112,34 @@ class Kvm(_Closing):
 
     def _check(self, path: Path) -> None:
         try:
-            version = fcntl.ioctl(self._fd, _GET_API_VERSION, 0)
+            version = fcntl.ioctl(self._fd, lib.KVM_GET_API_VERSION, 0)
         except OSError:
             raise HostError(f"{path}: not a KVM device") from None
-        if version != _VERSION:
+        if version != lib.KVM_API_VERSION:
             raise HostError(f"{path}: KVM API version {version}, not 12")
         for number, name in _CAPABILITIES.items():
-            if fcntl.ioctl(self._fd, _CHECK_EXTENSION, number) <= 0:
+            if fcntl.ioctl(self._fd, lib.KVM_CHECK_EXTENSION, number) <= 0:
                 raise HostError(
                     f"{path}: this KVM has no {name}", "use a newer kernel"
                 )
 
     def supported_cpuid(self) -> tuple[CpuidEntry, ...]:
         """What KVM can give a guest (KVM_GET_SUPPORTED_CPUID)."""
-        count = 256
-        buffer = bytearray(8 + count * 40)
-        struct.pack_into("<I", buffer, 0, count)
-        _ioctl(self._fd, _GET_SUPPORTED_CPUID, buffer, what="list CPUID")
-        (count,) = struct.unpack_from("<I", buffer)
+        table = ffi.new("struct kvm_cpuid2 *", {"nent": 256, "entries": 256})
+        request = lib.KVM_GET_SUPPORTED_CPUID
+        _ioctl(self._fd, request, table, what="list CPUID")
         return tuple(
-            CpuidEntry.unpack(bytes(buffer[8 + i * 40 : 48 + i * 40]))
-            for i in range(count)
+            CpuidEntry(e.function, e.index, e.flags, e.eax, e.ebx, e.ecx, e.edx)
+            for e in table.entries[0 : table.nent]
         )
 
     def create_vm(self) -> int:
         """A new VM's descriptor."""
-        return _ioctl(self._fd, _CREATE_VM, 0, what="create a VM")
+        return _ioctl(self._fd, lib.KVM_CREATE_VM, 0, what="create a VM")
 
     def run_bytes(self) -> int:
         """Size of a vCPU's shared run structure."""
-        return _ioctl(self._fd, _GET_VCPU_MMAP_SIZE, 0, what="run vCPUs")
+        return _ioctl(self._fd, lib.KVM_GET_VCPU_MMAP_SIZE, 0, what="run vCPUs")
 
     def close(self) -> None:
         os.close(self._fd)
@@ -214,19 +157,26 @@ class Vm(_Closing):
         rc = lib.vm_set_tss_address(self._fd, _TSS_ADDRESS)
         if rc < 0:
             raise HostError(f"KVM cannot place a TSS: {os.strerror(-rc)}")
-        _ioctl(self._fd, _CREATE_IRQCHIP, 0, what="make interrupt controllers")
+        _ioctl(
+            self._fd,
+            lib.KVM_CREATE_IRQCHIP,
+            0,
+            what="make interrupt controllers",
+        )
 
     def map_memory(
         self, address: int, ranges: Iterable[tuple[int, int]]
     ) -> None:
         """Guest-physical ranges (start, bytes) of a mapping at `address`."""
         for slot, (start, size_bytes) in enumerate(ranges):
-            region = struct.pack(
-                "<IIQQQ", slot, 0, start, size_bytes, address + start
-            )
+            region = ffi.new("struct kvm_userspace_memory_region *")
+            region.slot = slot
+            region.guest_phys_addr = start
+            region.memory_size = size_bytes
+            region.userspace_addr = address + start
             _ioctl(
                 self._fd,
-                _SET_USER_MEMORY_REGION,
+                lib.KVM_SET_USER_MEMORY_REGION,
                 region,
                 what=f"map {size_bytes >> 20} MiB of memory",
             )
@@ -234,12 +184,17 @@ class Vm(_Closing):
     def create_vcpu(self, number: int, cpuid: Iterable[CpuidEntry]) -> int:
         """A new vCPU's descriptor, with its CPUID set."""
         fd = _ioctl(
-            self._fd, _CREATE_VCPU, number, what=f"create vCPU {number}"
+            self._fd, lib.KVM_CREATE_VCPU, number, what=f"create vCPU {number}"
         )
         self._stack.callback(os.close, fd)
-        entries = [entry.pack() for entry in cpuid]
-        buffer = struct.pack("<II", len(entries), 0) + b"".join(entries)
-        _ioctl(fd, _SET_CPUID2, bytearray(buffer), what="set CPUID")
+        rows = [
+            (e.leaf, e.subleaf, e.flags, e.eax, e.ebx, e.ecx, e.edx)
+            for e in cpuid
+        ]
+        table = ffi.new(
+            "struct kvm_cpuid2 *", {"nent": len(rows), "entries": rows}
+        )
+        _ioctl(fd, lib.KVM_SET_CPUID2, table, what="set CPUID")
         return fd
 
     def open_stats(self) -> int | None:
@@ -248,20 +203,22 @@ class Vm(_Closing):
 
     def tsc_khz(self, vcpu_fd: int) -> int:
         """Frequency of the TSC that guests read."""
-        return _ioctl(vcpu_fd, _GET_TSC_KHZ, 0, what="tell the TSC's rate")
+        return _ioctl(
+            vcpu_fd, lib.KVM_GET_TSC_KHZ, 0, what="tell the TSC's rate"
+        )
 
     def route_msi(self, gsi: int, vector: int) -> None:
         """`gsi` raises `vector` on vCPU 0; replaces all earlier routes."""
-        entry = struct.pack(
-            "<IIIIIII20x", gsi, _ROUTING_MSI, 0, 0, _MSI_ADDRESS, 0, vector
-        )
-        table = struct.pack("<II", 1, 0) + entry
-        _ioctl(self._fd, _SET_GSI_ROUTING, table, what="route an interrupt")
+        rc = lib.vm_route_msi(self._fd, gsi, vector)
+        if rc < 0:
+            raise HostError(
+                f"KVM cannot route an interrupt: {os.strerror(-rc)}"
+            )
 
     def irqfd(self, eventfd: int, gsi: int) -> None:
         """Writing to the eventfd raises `gsi`."""
-        request = struct.pack("<IIII16x", eventfd, gsi, 0, 0)
-        _ioctl(self._fd, _IRQFD, request, what="attach an irqfd")
+        request = ffi.new("struct kvm_irqfd *", {"fd": eventfd, "gsi": gsi})
+        _ioctl(self._fd, lib.KVM_IRQFD, request, what="attach an irqfd")
 
     def ioeventfd(self, eventfd: int, port: int, value: int) -> None:
         """A 32-bit `out` of `value` to I/O port `port` signals the eventfd."""
@@ -269,14 +226,22 @@ class Vm(_Closing):
 
     def remove_ioeventfd(self, eventfd: int, port: int, value: int) -> None:
         """Undo ioeventfd(); `eventfd` is the same one or its duplicate."""
-        self._ioeventfd(eventfd, port, value, flags=_IOEVENTFD_DEASSIGN)
+        self._ioeventfd(
+            eventfd, port, value, flags=lib.KVM_IOEVENTFD_FLAG_DEASSIGN
+        )
 
     def _ioeventfd(
         self, eventfd: int, port: int, value: int, *, flags: int
     ) -> None:
-        flags |= _IOEVENTFD_DATAMATCH | _IOEVENTFD_PIO
-        request = struct.pack("<QQIiI36x", value, port, 4, eventfd, flags)
-        _ioctl(self._fd, _IOEVENTFD, request, what="attach an ioeventfd")
+        request = ffi.new("struct kvm_ioeventfd *")
+        request.datamatch, request.addr, request.len = value, port, 4
+        request.fd = eventfd
+        request.flags = (
+            flags
+            | lib.KVM_IOEVENTFD_FLAG_DATAMATCH
+            | lib.KVM_IOEVENTFD_FLAG_PIO
+        )
+        _ioctl(self._fd, lib.KVM_IOEVENTFD, request, what="attach an ioeventfd")
 
     def close(self) -> None:
         self._stack.close()

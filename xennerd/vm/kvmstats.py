@@ -10,30 +10,29 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
-_GET_STATS_FD = 0xAECE
-_HEADER = struct.Struct("<6I")
-_DESCRIPTOR = struct.Struct("<IhHII")
+from xennerd.vm._vcpu import ffi, lib
 
 
 class Kind(IntEnum):
     """KVM_STATS_TYPE_*."""
 
-    CUMULATIVE = 0
-    INSTANT = 1
-    PEAK = 2
-    LINEAR_HISTOGRAM = 3
-    LOG_HISTOGRAM = 4
+    CUMULATIVE = lib.KVM_STATS_TYPE_CUMULATIVE
+    INSTANT = lib.KVM_STATS_TYPE_INSTANT
+    PEAK = lib.KVM_STATS_TYPE_PEAK
+    LINEAR_HISTOGRAM = lib.KVM_STATS_TYPE_LINEAR_HIST
+    LOG_HISTOGRAM = lib.KVM_STATS_TYPE_LOG_HIST
 
 
 class Unit(IntEnum):
-    """KVM_STATS_UNIT_*, without its shift."""
+    """KVM_STATS_UNIT_*."""
 
-    NONE = 0
-    BYTES = 1
-    SECONDS = 2
-    CYCLES = 3
-    BOOLEAN = 4
+    NONE = lib.KVM_STATS_UNIT_NONE
+    BYTES = lib.KVM_STATS_UNIT_BYTES
+    SECONDS = lib.KVM_STATS_UNIT_SECONDS
+    CYCLES = lib.KVM_STATS_UNIT_CYCLES
+    BOOLEAN = lib.KVM_STATS_UNIT_BOOLEAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,42 +55,48 @@ class Descriptor:
 def open_stats(fd: int) -> int | None:
     """The statistics descriptor of a VM or vCPU; None on an old kernel."""
     try:
-        return int(fcntl.ioctl(fd, _GET_STATS_FD, 0))
+        return int(fcntl.ioctl(fd, lib.KVM_GET_STATS_FD, 0))
     except OSError:
         return None
 
 
 def read_descriptors(stats_fd: int) -> tuple[Descriptor, ...]:
     """What there is; it does not change while the VM lives."""
-    _flags, name_bytes, count, _id, at, _data = _header(stats_fd)
-    size = _DESCRIPTOR.size + name_bytes
-    table = os.pread(stats_fd, size * count, at)
-    return tuple(_descriptors(table, size, count))
+    header = _header(stats_fd)
+    size = ffi.sizeof("struct kvm_stats_desc") + header.name_size
+    table = os.pread(stats_fd, size * header.num_desc, header.desc_offset)
+    return tuple(_descriptors(table, size, header.name_size))
 
 
-def _header(stats_fd: int) -> tuple[int, ...]:
-    return _HEADER.unpack(os.pread(stats_fd, _HEADER.size, 0))
+def _header(stats_fd: int) -> Any:
+    size = ffi.sizeof("struct kvm_stats_header")
+    return ffi.from_buffer(
+        "struct kvm_stats_header *", os.pread(stats_fd, size, 0)
+    )
 
 
-def _descriptors(table: bytes, size: int, count: int) -> Iterator[Descriptor]:
-    for start in range(0, size * count, size):
-        flags, exponent, length, offset, bucket = _DESCRIPTOR.unpack_from(
-            table, start
+def _descriptors(
+    table: bytes, size: int, name_bytes: int
+) -> Iterator[Descriptor]:
+    for start in range(0, len(table), size):
+        row = ffi.from_buffer(
+            "struct kvm_stats_desc *", table[start : start + size]
         )
-        name = table[start + _DESCRIPTOR.size : start + size]
         try:
-            kind, unit = Kind(flags & 0xF), Unit(flags >> 4 & 0xF)
+            kind = Kind(row.flags & lib.KVM_STATS_TYPE_MASK)
+            unit = Unit(row.flags & lib.KVM_STATS_UNIT_MASK)
         except ValueError:
             continue  # Of a newer kernel: not known what it means.
+        base = row.flags & lib.KVM_STATS_BASE_MASK
         yield Descriptor(
-            name=name.split(b"\0")[0].decode("ascii", "replace"),
+            name=ffi.string(row.name, name_bytes).decode("ascii", "replace"),
             kind=kind,
             unit=unit,
-            base=2 if flags >> 8 & 0xF else 10,
-            exponent=exponent,
-            bucket_size=bucket,
-            offset=offset,
-            length=length,
+            base=2 if base == lib.KVM_STATS_BASE_POW2 else 10,
+            exponent=row.exponent,
+            bucket_size=row.bucket_size,
+            offset=row.offset,
+            length=row.size,
         )
 
 
@@ -100,7 +105,7 @@ def read_values(
 ) -> dict[str, tuple[int, ...]]:
     """The numbers of each statistic now, by name."""
     end = max((d.offset + d.length * 8 for d in descriptors), default=0)
-    data = os.pread(stats_fd, end, _header(stats_fd)[5])
+    data = os.pread(stats_fd, end, _header(stats_fd).data_offset)
     return {
         d.name: struct.unpack_from(f"<{d.length}Q", data, d.offset)
         for d in descriptors

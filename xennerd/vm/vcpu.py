@@ -165,7 +165,8 @@ class Vcpu:
     ) -> Outcome | None:
         """Run until the guest ends (its outcome) or the gate says so (None).
 
-        `on_request(nr, request)` hears of CONSOLE and READY, in this thread.
+        `on_request(nr, request)` hears, in this thread, of every request
+        that does not end the guest.
         """
         if self.thread_id != threading.get_native_id():
             self.earlier_cpu_s = time.thread_time()

@@ -115,7 +115,7 @@ def test_start_state_is_what_emu_is_promised(box: Box) -> None:
     block_end = abi.EMU_VCPU_GPA + abi.EMU_VCPU_BYTES
     assert r.rsp == abi.DIRECTMAP_VIRT + block_end
     assert (r.rdi, r.rflags, r.cr3) == (0, 2, TABLES[0])
-    assert (r.cs, r.ss) == (0xE008, 0xE010)
+    assert (r.cs, r.ss) == (abi.EMU_CS, abi.EMU_DS) == (0xE008, 0xE010)
 
 
 def test_a_request_comes_with_its_number_and_goes_on(box: Box) -> None:

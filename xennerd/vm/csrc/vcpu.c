@@ -19,9 +19,7 @@
 
 #define NSEC_PER_SEC 1000000000ULL
 
-/* Selectors of emu's first instruction; emu loads its own GDT. */
-#define EMU_CS 0xe008
-#define EMU_DS 0xe010
+#define MSI_ADDRESS 0xfee00000 /* SDM vol 3, 11.11.1: to APIC id 0 */
 
 struct vcpu_loop {
     int fd;
@@ -54,6 +52,22 @@ int vcpu_signals_init(void)
 int vm_set_tss_address(int vm_fd, uint64_t address)
 {
     return ioctl(vm_fd, KVM_SET_TSS_ADDR, address) ? -errno : 0;
+}
+
+int vm_route_msi(int vm_fd, uint32_t gsi, uint32_t vector)
+{
+    struct {
+        struct kvm_irq_routing head;
+        struct kvm_irq_routing_entry entry;
+    } table;
+
+    memset(&table, 0, sizeof(table));
+    table.head.nr = 1;
+    table.entry.gsi = gsi;
+    table.entry.type = KVM_IRQ_ROUTING_MSI;
+    table.entry.u.msi.address_lo = MSI_ADDRESS;
+    table.entry.u.msi.data = vector;
+    return ioctl(vm_fd, KVM_SET_GSI_ROUTING, &table) ? -errno : 0;
 }
 
 void vcpu_name_thread(const char *name)

@@ -45,6 +45,8 @@ struct vcpu_loop;
 int vcpu_signals_init(void);
 /* KVM_SET_TSS_ADDR: an address that Python's ioctl cannot pass. */
 int vm_set_tss_address(int vm_fd, uint64_t address);
+/* `gsi` raises `vector` on vCPU 0; replaces all earlier routes. */
+int vm_route_msi(int vm_fd, uint32_t gsi, uint32_t vector);
 /* What top -H shows for the calling thread: at most 15 bytes. */
 void vcpu_name_thread(const char *name);
 /* NULL and errno on failure. */
