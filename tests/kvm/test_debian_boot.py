@@ -338,7 +338,7 @@ def _tortures(text: str) -> list[str]:
     [
         1,
         # With as many vCPUs as it has processors the lab's KVM loses a boot
-        # now and then (lab/README.md).
+        # now and then (docs/lab.md).
         pytest.param(2, marks=_HOST_ONLY),
         pytest.param(4, marks=_HOST_ONLY),
     ],

@@ -2,7 +2,7 @@
 """Tests whose guest the machine's KVM has lost are run once more.
 
 KVM under TCG enters a guest with a state that is not the guest's, once in 10
-to 25 boots of Debian (lab/README.md); all that is left is a triple fault. A
+to 25 boots of Debian (docs/lab.md); all that is left is a triple fault. A
 fault of ours comes again. Nothing else that fails is run again, in no place.
 """
 

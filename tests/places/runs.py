@@ -31,7 +31,7 @@ _LIMITS_S = {Place.CONTAINER: 600, Place.MACHINE: 1800}
 # The machine's run when all that needs /dev/kvm runs there.
 _ALL_LIMIT_S = 2400
 # Seldom a processor of the machine does not come back from a guest (KVM under
-# TCG: lab/README.md). No test there is silent for so long.
+# TCG: docs/lab.md). No test there is silent for so long.
 _SILENCE_S = 240
 _CLEANUP_S = 60
 _SHOWN_LINES = 12

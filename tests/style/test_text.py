@@ -52,6 +52,36 @@ def test_lines_end_as_editors_are_told() -> None:
     assert not found, "\n".join(found)
 
 
+def rooms() -> set[Path]:
+    """Directories of source, but those that another one's README is about."""
+    found = set()
+    for path in files_with_suffix(".py", ".c", ".h", ".S", ".sh"):
+        room = path.parent
+        if room.parts[:1] == ("tests",):
+            # A floor's directories are named as what they test.
+            room = Path(*room.parts[:2])
+        elif room.name == "csrc":
+            room = room.parent
+        found.add(room)
+    return found
+
+
+def test_each_room_says_what_it_is() -> None:
+    """In at most 25 lines; the top one is for users."""
+    missing = [str(room) for room in rooms() if not readme(room).exists()]
+    assert not missing, "\n".join(sorted(missing))
+    long = [
+        f"{room}: {lines} lines"
+        for room in rooms() - {Path()}
+        if (lines := len(readme(room).read_text().splitlines())) > 25
+    ]
+    assert not long, "\n".join(sorted(long))
+
+
+def readme(room: Path) -> Path:
+    return TOP / room / "README.md"
+
+
 @pytest.mark.parametrize("path", files_with_suffix(".md"), ids=str)
 def test_links_lead_somewhere(path: Path) -> None:
     broken = []

@@ -146,7 +146,7 @@ debugfs -R 'cat /boots' /dev/lab/web >/out/boots
 """
 
 
-# What KVM under TCG does to a guest now and then: lab/README.md.
+# What KVM under TCG does to a guest now and then: docs/lab.md.
 HAS_FAULTED = f"journalctl -q -u {UNIT} --grep 'triple fault' >&2"
 SHOW = "journalctl -q -b -n 200 -o short-monotonic --no-hostname >&2"
 # Nothing here takes so long, unless a processor does not come back from a
