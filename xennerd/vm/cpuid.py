@@ -124,6 +124,8 @@ def guest_cpuid(
         _, enabled_bytes, _, _ = host(0xD, 0)
         most_bytes = max(size_bytes, enabled_bytes)
     guest = [_with_xsave_size(e, size_bytes, most_bytes) for e in plain]
+    if ring3_sees_host:
+        guest = [_without_fsgsbase(e) for e in guest]
     plain = [_with_xsave_size(e, size_bytes, size_bytes) for e in plain]
     return GuestCpuid(
         kvm=(
@@ -264,6 +266,18 @@ def _with_xsave_size(
     if (entry.leaf, entry.subleaf) != (0xD, 0) or not entry.eax:
         return entry
     return replace(entry, ebx=size_bytes, ecx=most_bytes)
+
+
+def _without_fsgsbase(entry: CpuidEntry) -> CpuidEntry:
+    """For a kernel whose traps are dear.
+
+    With it Linux reads KERNEL_GS_BASE at each switch of tasks, by an RDMSR
+    that traps; without it it remembers what it has set by hypercalls
+    (save_fsgs() of its arch/x86/kernel/process_64.c). That halves a switch.
+    """
+    if (entry.leaf, entry.subleaf) != (7, 0):
+        return entry
+    return replace(entry, ebx=entry.ebx & ~FSGSBASE)
 
 
 def _for_kvm(entry: CpuidEntry, *, interprets: bool) -> CpuidEntry:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from xenner import abi
 from xennerd.vm import cpuid
-from xennerd.vm.cpuid import GuestCpuid, guest_cpuid
+from xennerd.vm.cpuid import FSGSBASE, GuestCpuid, guest_cpuid
 from xennerd.vm.kvm import CpuidEntry
 
 U32 = st.integers(min_value=0, max_value=(1 << 32) - 1)
@@ -266,6 +266,19 @@ def test_where_ring_3_sees_the_host_the_host_is_the_truth() -> None:
     assert row(built.guest, 1).ecx >> 28 & 1
     assert built.has_fsgsbase()
     assert not build(supported).has_fsgsbase()
+
+
+def test_a_kernel_whose_traps_are_dear_reads_no_segment_bases() -> None:
+    """emu has the instructions all the same."""
+    built = guest_cpuid(
+        everything(),
+        host=lambda _leaf, _subleaf: (ALL, ALL, ALL, ALL),
+        host_xcr0=0x7,
+        ring3_sees_host=True,
+    )
+    assert not row(built.guest, 7).ebx & FSGSBASE
+    assert row(built.guest, 7).ebx >> 5 & 1
+    assert row(built.kvm, 7).ebx & FSGSBASE
 
 
 # Leaf 0xd of a Xeon with AMX (Sapphire Rapids), as its host's XCR0 has it:
