@@ -2,6 +2,7 @@
 """Debian's own xenstored, as it is, on the drop-in libraries."""
 
 import os
+import select
 import shutil
 import signal
 import socket
@@ -261,15 +262,34 @@ def test_it_hears_of_a_domains_end(
             assert watcher.stdout.readline() == "@releaseDomain\n"
 
 
+def _wait_until_bound(daemon: Daemon) -> None:
+    """Until the store has domain 0's port again."""
+    deadline = time.monotonic() + LIMIT_S
+    with Client(daemon.path) as client:
+        port = abi.EVTCHND_XENSTORE_PORT
+        while client.must(Type.STATUS, port=port).status != State.INTERDOMAIN:
+            assert time.monotonic() < deadline, "it has let go of domain 0"
+            time.sleep(0.02)
+
+
 def test_it_outlives_evtchnd(
     store: Store, daemon: Daemon, guest_process: GuestProcess, vmcore: Path
 ) -> None:
     """A restart in between: the domain's end is told all the same."""
     daemon.stop(signal.SIGKILL)
     daemon.start()
-    with Client(daemon.path) as client:
-        port = abi.EVTCHND_XENSTORE_PORT
-        while client.must(Type.STATUS, port=port).status != State.INTERDOMAIN:
-            pass
+    _wait_until_bound(daemon)
     store.run("xenstore-write", "/a", "b")
     test_it_hears_of_a_domains_end(store, daemon, guest_process, vmcore)
+
+
+def test_a_late_evtchnd_costs_no_domain(store: Store, daemon: Daemon) -> None:
+    """It asks what domains there are while nobody can say."""
+    daemon.stop(signal.SIGKILL)
+    for _ in range(6):
+        # What it shares with evtchnd does not block.
+        assert select.select([daemon.listener], [], [], LIMIT_S)[0]
+        daemon.listener.accept()[0].close()
+    daemon.start()
+    _wait_until_bound(daemon)
+    assert store.run("xenstore-ls") == 'tool = ""\n xenstored = ""\n'
