@@ -20,13 +20,15 @@ AT(emu_vcpu, counters, 56);
 AT(emu_vcpu, request, 976);
 SIZE(emu_pending, 576);
 SIZE(emu_clock, 40);
+SIZE(emu_console, 16);
 SIZE(emu_cpuid, 32);
 AT(emu_shared, guest_mfn, 32);
 AT(emu_shared, start_rip, 64);
 AT(emu_shared, handle, 104);
 AT(emu_shared, clock, 144);
-AT(emu_shared, cpuid, 184);
-SIZE(emu_shared, 184 + 32 * EMU_MAX_CPUID);
+AT(emu_shared, console, 184);
+AT(emu_shared, cpuid, 200);
+SIZE(emu_shared, 200 + 32 * EMU_MAX_CPUID);
 
 _Static_assert(sizeof(struct emu_shared) <= EMU_SHARED_BYTES, "shared pages");
 _Static_assert(sizeof(struct emu_vcpu) <= EMU_VCPU_TRACE_OFFSET, "vCPU head");

@@ -16,7 +16,7 @@
 #endif
 
 #define EMU_ABI_MAGIC 0x454d5552454e4558 /* "XENERUME" read as bytes */
-#define EMU_ABI_VERSION 6
+#define EMU_ABI_VERSION 7
 
 /* --- I/O ports ------------------------------------------------------------ */
 
@@ -248,6 +248,19 @@ struct emu_clock {
     uint64_t wc_sec;
 };
 
+/* --- console ------------------------------------------------------------------- */
+
+/*
+ * Live: who serves the console and will look into its ring by itself need not
+ * be told of each line. The port is rung only while at least so many bytes of
+ * output wait there; 0: always. Who puts 0 back looks once more after that.
+ */
+struct emu_console {
+    uint64_t ring_gpa; /* struct xencons_interface, in the guest's memory */
+    uint32_t doorbell_bytes;
+    uint32_t reserved;
+};
+
 /* --- CPUID ---------------------------------------------------------------------- */
 
 #define EMU_CPUID_SUBLEAF 0x1 /* subleaf counts */
@@ -291,6 +304,7 @@ struct emu_shared {
     uint64_t xcr0;      /* what the guest may enable, 0: no XSAVE */
     uint64_t tsc_khz;
     struct emu_clock clock; /* live */
+    struct emu_console console;
 
     struct emu_cpuid cpuid[EMU_MAX_CPUID];
 };

@@ -6,6 +6,8 @@
 #include "emu/evtchn.h"
 #include "emu/privileged.h"
 
+#include <xen/io/console.h>
+
 /* vCPUs that are in SCHEDOP_poll. */
 static uint32_t pollers;
 _Static_assert(EMU_MAX_VCPUS <= 32, "pollers");
@@ -132,6 +134,33 @@ void send_virq(struct vcpu *v, uint32_t virq)
         evtchn_set_pending(port);
 }
 
+/*
+ * Linux rings twice for each line of its console, and each time costs more than
+ * the line. Whoever serves that looks into the ring by itself for a while after
+ * it has been rung (struct emu_console). The guest has written before it rings,
+ * and the fence keeps that before our look: either we see that the bell is
+ * wanted, or its last look sees what was written.
+ */
+static bool is_console_watched(void)
+{
+    const struct emu_console *c = &shared->console;
+    const struct xencons_interface *page;
+    uint32_t wanted_bytes;
+
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    wanted_bytes = READ_ONCE(c->doorbell_bytes);
+    if (!wanted_bytes)
+        return false;
+    page = machine(c->ring_gpa);
+    return READ_ONCE(page->out_prod) - READ_ONCE(page->out_cons) < wanted_bytes;
+}
+
+static void ring(uint32_t nr, const struct port *p)
+{
+    if (!p->is_console || !is_console_watched())
+        outl(EMU_PORT_NOTIFY, nr);
+}
+
 int evtchn_send(uint32_t nr)
 {
     struct port p;
@@ -144,7 +173,7 @@ int evtchn_send(uint32_t nr)
         if (p.remote_port)
             evtchn_set_pending(p.remote_port);
         else
-            outl(EMU_PORT_NOTIFY, nr);
+            ring(nr, &p);
         return 0;
     case EVTCHNSTAT_ipi:
         evtchn_set_pending(nr);
@@ -153,7 +182,7 @@ int evtchn_send(uint32_t nr)
         /* Somebody outside may have bound it meanwhile. Nobody there:
          * dropped, as Xen does. */
         if (shared->flags & EMU_FLAG_EVTCHND)
-            outl(EMU_PORT_NOTIFY, nr);
+            ring(nr, &p);
         return 0;
     default:
         return -XEN_EINVAL;

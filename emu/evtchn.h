@@ -6,12 +6,13 @@
 #include "emu/emu.h"
 
 struct port {
-    uint8_t state;        /* EVTCHNSTAT_* */
-    uint8_t vcpu;         /* that hears of it */
-    uint8_t virq;         /* EVTCHNSTAT_virq */
-    uint8_t virq_vcpu;    /* whose it is */
-    uint16_t remote_dom;  /* unbound, interdomain */
-    uint16_t remote_port; /* interdomain within this domain; 0: outside */
+    uint8_t state : 7;      /* EVTCHNSTAT_* */
+    uint8_t is_console : 1; /* the one of struct emu_console */
+    uint8_t vcpu;           /* that hears of it */
+    uint8_t virq;           /* EVTCHNSTAT_virq */
+    uint8_t virq_vcpu;      /* whose it is */
+    uint16_t remote_dom;    /* unbound, interdomain */
+    uint16_t remote_port;   /* interdomain within this domain; 0: outside */
 };
 
 static inline bool port_exists(uint32_t port)

@@ -34,13 +34,13 @@ static void write_port(uint32_t nr, struct port p)
 
 void evtchn_init(void)
 {
-    uint32_t outside[2] = {shared->store_port, shared->console_port};
+    uint32_t store = shared->store_port, console = shared->console_port;
 
-    for (unsigned int i = 0; i < ARRAY_SIZE(outside); i++) {
-        if (port_exists(outside[i]))
-            write_port(outside[i],
-                       (struct port){.state = EVTCHNSTAT_interdomain});
-    }
+    if (port_exists(store))
+        write_port(store, (struct port){.state = EVTCHNSTAT_interdomain});
+    if (port_exists(console))
+        write_port(console, (struct port){.state = EVTCHNSTAT_interdomain,
+                                          .is_console = true});
 }
 
 static int alloc_port(uint32_t *port)

@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include <xen/io/console.h>
+
 static struct vcpu *vcpu;
 
 static int64_t op(unsigned int cmd, void *arg, size_t bytes)
@@ -132,4 +134,54 @@ TEST(events_from_outside)
     memset(p, 0xff, sizeof(*p));
     evtchn_from_outside();
     CHECK_EQ(p->selector, 0);
+}
+
+#define CONSOLE 2
+#define CONSOLE_GPA (GUEST_MFN(9) << 12)
+
+static unsigned int rings(uint32_t port)
+{
+    native_cpu.nr_out = 0;
+    CHECK_EQ(simple(EVTCHNOP_send, port), 0);
+    return native_cpu.nr_out;
+}
+
+/* Who serves the console says from how many bytes on it is to be told. */
+TEST(a_console_that_is_watched)
+{
+    struct xencons_interface *page = machine(CONSOLE_GPA);
+
+    vcpu = native_start();
+    shared->console.ring_gpa = CONSOLE_GPA;
+    CHECK_EQ(rings(CONSOLE), 1);
+    shared->console.doorbell_bytes = 1024;
+    CHECK_EQ(rings(CONSOLE), 0);
+    page->out_cons = 0xffffff00;
+    page->out_prod = page->out_cons + 1023;
+    CHECK_EQ(rings(CONSOLE), 0);
+    page->out_prod++;
+    CHECK_EQ(rings(CONSOLE), 1);
+    shared->console.doorbell_bytes = 2049;
+    page->out_prod = page->out_cons + 2048;
+    CHECK_EQ(rings(CONSOLE), 0);
+    page->out_prod = page->out_cons - 1; /* nonsense */
+    CHECK_EQ(rings(CONSOLE), 1);
+    page->out_prod = page->out_cons;
+    shared->console.doorbell_bytes = 0;
+    CHECK_EQ(rings(CONSOLE), 1);
+}
+
+/* Its number is another channel's once it is closed. */
+TEST(a_port_that_was_the_console_s)
+{
+    struct evtchn_alloc_unbound alloc = {.dom = DOMID_SELF, .port = CONSOLE};
+
+    vcpu = native_start();
+    shared->flags |= EMU_FLAG_EVTCHND;
+    shared->console.ring_gpa = CONSOLE_GPA;
+    shared->console.doorbell_bytes = 1024;
+    CHECK_EQ(rings(CONSOLE), 0);
+    CHECK_EQ(simple(EVTCHNOP_close, CONSOLE), 0);
+    CHECK_EQ(op(EVTCHNOP_alloc_unbound, &alloc, sizeof(alloc)), 0);
+    CHECK_EQ(rings(CONSOLE), 1);
 }

@@ -14,15 +14,20 @@ _log = logging.getLogger("xenner.console")
 
 _RETRY_S = 1.0
 # How long the ring is left alone after output: time to fill a part of it.
-_MORE_S = 0.001
+_MORE_S = 0.004
+# The guest rings from so many waiting bytes on: for each notification, when
+# there is half a ring of them, when there are more than a ring holds.
+_ALWAYS, _HALF_FULL, _NEVER = 0, OUT_BYTES // 2, OUT_BYTES + 1
 
 
 class ConsolePump:
     """One console of one running guest.
 
     `wake_fd` is the eventfd that the guest's notifications signal, `notify`
-    raises the console's event channel in the guest. The ring is the only
-    buffer: nothing is taken from it that the sink has not room for.
+    raises the console's event channel in the guest, and `set_doorbell` says
+    from how many waiting bytes on it notifies: the guest goes by it when the
+    call returns. The ring is the only buffer: nothing is taken from it that
+    the sink has not room for.
     """
 
     def __init__(
@@ -32,11 +37,13 @@ class ConsolePump:
         *,
         wake_fd: int,
         notify: Callable[[], None],
+        set_doorbell: Callable[[int], None],
     ) -> None:
         self.ring = ring
         self._sink = sink
         self._wake_fd = wake_fd
         self._notify = notify
+        self._set_doorbell = set_doorbell
         # Output is drained by serve_output and, at the end, by flush.
         self._draining = trio.Lock()
         self._has_warned = False
@@ -45,14 +52,28 @@ class ConsolePump:
     async def serve_output(self) -> None:
         """Drain the ring at each notification until cancelled."""
         while True:
-            await trio.lowlevel.wait_readable(self._wake_fd)
-            os.eventfd_read(self._wake_fd)
-            # It may also say that the guest has read what was typed.
+            await self._wait_rung()
+            while await self._watch():
+                pass
+
+    async def _wait_rung(self) -> None:
+        await trio.lowlevel.wait_readable(self._wake_fd)
+        # In this order: what is rung for after the look is not of before it.
+        self._set_doorbell(_NEVER)
+        os.eventfd_read(self._wake_fd)
+
+    async def _watch(self) -> bool:
+        """Look into the ring until nothing has come for a while: who writes
+        line after line does not ring for each of them. Is there more now?"""
+        while await self._drain():
+            # The guest may also have read what was typed.
             self._waiting_for_room.unpark_all()
-            # Who writes line after line does not wake us for each of them: the
-            # pause is what this is for, not a wait for something.
-            while await self._drain():  # noqa: ASYNC110
-                await trio.sleep(_MORE_S)
+            self._set_doorbell(_HALF_FULL)
+            with trio.move_on_after(_MORE_S):
+                await self._wait_rung()
+        self._set_doorbell(_ALWAYS)
+        self._waiting_for_room.unpark_all()
+        return self.ring.has_output()
 
     async def serve_input(self) -> None:
         """Type into the guest until the sink has no more to say."""

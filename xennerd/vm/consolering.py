@@ -29,6 +29,10 @@ class ConsoleRing:
         self._words.release()
         self._page.release()
 
+    def has_output(self) -> bool:
+        """Is there anything to take?"""
+        return self._words[_OUT_CONS] != self._words[_OUT_PROD]
+
     def take_output(self) -> bytes:
         """What the guest has written since the last call; frees its room."""
         cons, prod = self._words[_OUT_CONS], self._words[_OUT_PROD]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xenner import abi
+from xenner._abi import lib
 from xenner.pending import Pending
 from xenner.types import Domid, Mfn, Port
 from xenner.xldisk import Disk
@@ -286,12 +287,18 @@ class Machine:
         """
         if not self.plan.is_console_ours:
             return None
+        self._shared().console.ring_gpa = self.start.console_gpa
         return ConsolePump(
             ConsoleRing(memoryview(self.vmcore.mem), self.start.console_gpa),
             sink,
             wake_fd=self.console_out_fd,
             notify=lambda: self.notify(self.console_port),
+            set_doorbell=self._set_console_doorbell,
         )
+
+    def _set_console_doorbell(self, waiting_bytes: int) -> None:
+        self._shared().console.doorbell_bytes = waiting_bytes
+        lib.memory_barrier()
 
     def answer(self, nr: int, request: Any) -> None:
         """What emu asks for while the guest runs, in the vCPU's thread.

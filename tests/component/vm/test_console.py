@@ -38,6 +38,8 @@ class Guest:
         self.ring = ConsoleRing(memoryview(self.page), 0)
         self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.nr_events = 0
+        self.nr_rings = 0
+        self.doorbell_bytes = 0
 
     def _get(self, at: int) -> int:
         value: int = struct.unpack_from("<I", self.page, at)[0]
@@ -46,8 +48,14 @@ class Guest:
     def event(self) -> None:
         self.nr_events += 1
 
+    def set_doorbell(self, waiting_bytes: int) -> None:
+        self.doorbell_bytes = waiting_bytes
+
     def tell_host(self) -> None:
-        os.eventfd_write(self.wake_fd, 1)
+        """As emu does: not of little that waits while the host looks."""
+        if OUT_BYTES - self.room() >= self.doorbell_bytes:
+            self.nr_rings += 1
+            os.eventfd_write(self.wake_fd, 1)
 
     def room(self) -> int:
         return OUT_BYTES - (self._get(OUT_PROD) - self._get(OUT_CONS))
@@ -105,6 +113,19 @@ class Readers(NullSink):
         await trio.lowlevel.checkpoint()
 
 
+class Typed(Readers):
+    """What arrives, while this was typed."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self._data = data
+
+    async def receive(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        data, self._data = self._data, b""
+        return data
+
+
 @pytest.fixture
 def guest() -> Iterator[Guest]:
     guest = Guest()
@@ -119,6 +140,7 @@ def pump_for(guest: Guest, sink: object) -> ConsolePump:
         sink,  # type: ignore[arg-type]
         wake_fd=guest.wake_fd,
         notify=guest.event,
+        set_doorbell=guest.set_doorbell,
     )
 
 
@@ -313,7 +335,8 @@ async def test_what_is_typed_before_the_leave_key_is_the_guest_s(
 async def test_short_lines_are_taken_together(
     guest: Guest, mock_clock: trio.testing.MockClock
 ) -> None:
-    """And the guest, which has room all the time, is not interrupted."""
+    """And the guest, which has room all the time, is not interrupted and
+    need not ring."""
     readers = Readers()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pump_for(guest, readers).serve_output)
@@ -325,21 +348,89 @@ async def test_short_lines_are_taken_together(
             guest.print(b"%d\n" % number)
             await trio.testing.wait_all_tasks_blocked()
         assert len(readers.pieces) == 1
-        mock_clock.jump(0.001)
+        assert guest.nr_rings == 1
+        mock_clock.jump(0.004)
         await trio.testing.wait_all_tasks_blocked()
         assert len(readers.pieces) == 2
         assert readers.pieces[1].count(b"\n") == 100
         assert guest.nr_events == 0
-        # With a ring that gets full it may wait for room.
-        guest.print(bytes(OUT_BYTES // 2))
-        mock_clock.jump(0.001)
-        await trio.testing.wait_all_tasks_blocked()
-        assert guest.nr_events == 1
-        mock_clock.jump(0.001)
+        # Nothing has come: from now on it rings again.
+        mock_clock.jump(0.004)
         await trio.testing.wait_all_tasks_blocked()
         guest.print(b"again\n")
         await trio.testing.wait_all_tasks_blocked()
         assert readers.pieces[-1] == b"again\n"
+        assert guest.nr_rings == 2
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_ring_that_fills_is_not_left_alone(
+    guest: Guest, mock_clock: trio.testing.MockClock
+) -> None:
+    """The clock stands still: only the bell can wake the host."""
+    readers = Readers()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pump_for(guest, readers).serve_output)
+        guest.print(b"first\n")
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(3):
+            guest.print(bytes(OUT_BYTES // 2 - 1))
+            await trio.testing.wait_all_tasks_blocked()
+            assert guest.room() == OUT_BYTES // 2 + 1
+            guest.print(b"x")
+            await trio.testing.wait_all_tasks_blocked()
+            assert guest.room() == OUT_BYTES
+        # A guest whose ring got full may wait for room.
+        assert guest.nr_events == 3
+        assert guest.nr_rings == 4
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_written_as_the_host_looks_away(
+    guest: Guest, mock_clock: trio.testing.MockClock
+) -> None:
+    """After the look that found nothing, before the guest rings again."""
+    readers = Readers()
+
+    def set_doorbell(waiting_bytes: int) -> None:
+        if waiting_bytes == 0 and not guest.room() < OUT_BYTES:
+            guest.print(b"unheard\n" * (len(readers.pieces) < 3))
+        guest.set_doorbell(waiting_bytes)
+
+    pump = ConsolePump(
+        guest.ring,
+        readers,
+        wake_fd=guest.wake_fd,
+        notify=guest.event,
+        set_doorbell=set_doorbell,
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pump.serve_output)
+        guest.print(b"first\n")
+        for _ in range(4):
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(0.004)
+        await trio.testing.wait_all_tasks_blocked()
+        assert readers.pieces == [b"first\n", b"unheard\n", b"unheard\n"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_guest_that_reads_while_it_writes_can_be_typed_to(
+    guest: Guest, mock_clock: trio.testing.MockClock
+) -> None:
+    """What it has read is not rung for while the host looks."""
+    pump = pump_for(guest, Typed(b"t" * (IN_BYTES + 10)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pump.serve_output)
+        nursery.start_soon(pump.serve_input)
+        guest.print(b"first\n")
+        await trio.testing.wait_all_tasks_blocked()
+        assert guest.read() == b"t" * IN_BYTES
+        assert guest.nr_rings == 1
+        guest.print(b"second\n")
+        mock_clock.jump(0.004)
+        await trio.testing.wait_all_tasks_blocked()
+        assert guest.read() == b"t" * 10
         nursery.cancel_scope.cancel()
 
 
