@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Sizes and offsets that both sides of the boundary rely on. */
 #include <stddef.h>
+#include <stdint.h>
+#include <xen/xen.h>
 
 #include "abi/emu.h"
 #include "abi/layout.h"
@@ -53,3 +55,7 @@ AT(evtchnd_page, pending, 0x1000);
 AT(evtchnd_page, mask, 0x5000);
 SIZE(evtchnd_page, 0x9000);
 _Static_assert(EVTCHND_GUEST_PORTS == EMU_NR_EVTCHN, "ports of a guest");
+
+/* What has names of its own here is Xen's. */
+_Static_assert(EVTCHND_NR_VIRQS == NR_VIRQS, "VIRQs");
+_Static_assert(EVTCHND_SELF == DOMID_SELF, "DOMID_SELF");

@@ -16,27 +16,29 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
+from xenner import abi
 from xenner.types import Domid, Port
 
-NR_VIRQS = 24
-VIRQ_TIMER = 0
-VIRQ_DEBUG = 1
-VIRQ_DOM_EXC = 3
-VIRQ_XENOPROF = 7
-VIRQ_XENPMU = 13
 _NO_DOMID = Domid(0)
 _NO_PORT = Port(0)
-_PER_VCPU = frozenset({VIRQ_TIMER, VIRQ_DEBUG, VIRQ_XENOPROF, VIRQ_XENPMU})
+_PER_VCPU = frozenset(
+    {
+        abi.VIRQ_TIMER,
+        abi.VIRQ_DEBUG,
+        abi.VIRQ_XENOPROF,
+        abi.VIRQ_XENPMU,
+    }
+)
 
 
 class State(IntEnum):
     """EVTCHNSTAT_* of Xen's public event_channel.h; there are no PIRQs."""
 
-    CLOSED = 0
-    UNBOUND = 1
-    INTERDOMAIN = 2
-    VIRQ = 4
-    IPI = 5
+    CLOSED = abi.EVTCHNSTAT_closed
+    UNBOUND = abi.EVTCHNSTAT_unbound
+    INTERDOMAIN = abi.EVTCHNSTAT_interdomain
+    VIRQ = abi.EVTCHNSTAT_virq
+    IPI = abi.EVTCHNSTAT_ipi
 
 
 class PortError(Exception):
@@ -204,7 +206,7 @@ class Ports:
     ) -> End:
         """A port that a VIRQ makes pending; one for each VIRQ and vCPU."""
         table = self._table(domid)
-        if not 0 <= virq < NR_VIRQS or (is_global(virq) and vcpu):
+        if not 0 <= virq < abi.EVTCHND_NR_VIRQS or (is_global(virq) and vcpu):
             raise PortError(errno.EINVAL)
         table.check_vcpu(vcpu)
         if (virq, vcpu) in table.virqs:
@@ -351,7 +353,7 @@ class Ports:
 
     def virq_end(self, domid: Domid, virq: int, vcpu: int = 0) -> End | None:
         """The port that a VIRQ makes pending, if it is bound."""
-        if not 0 <= virq < NR_VIRQS:
+        if not 0 <= virq < abi.EVTCHND_NR_VIRQS:
             raise PortError(errno.EINVAL)
         return self._table(domid).virqs.get((virq, vcpu))
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from evtchnd.delivery import Doorbells, GuestPage, HandlePage
 from evtchnd.domains import HOST, Domain, Peer, is_guest_domid, pid_of
 from evtchnd.messages import DomainRecord
-from evtchnd.ports import VIRQ_DOM_EXC, End, PortError, Ports, State
+from evtchnd.ports import End, PortError, Ports, State
 from xenner import abi
 from xenner.types import Domid
 
@@ -172,13 +172,13 @@ class Switchboard:
         del self.domains[domid]
         self._unregistered(domain)
         domain.close()
-        self.raise_virq(VIRQ_DOM_EXC)
+        self.raise_virq(abi.VIRQ_DOM_EXC)
 
     def shut_down(self, domid: int, reason: int) -> None:
         """A domain ended by itself; it stays until it is unregistered."""
         domain = self._domain(domid)
         domain.record = domain.record.shut_down(reason)
-        self.raise_virq(VIRQ_DOM_EXC)
+        self.raise_virq(abi.VIRQ_DOM_EXC)
 
     def attach(
         self, domid: Domid, fds: list[int], *, offset: int, nr_bytes: int

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""abi/*.h for Python: constants, and structures in place.
+"""abi/*.h, and what we use of Xen's headers, for Python: constants, and
+structures in place.
 
-Every integer #define of the headers is a name of this module
+Every integer #define of abi/*.h and of csrc/xen.h is a name of this module
 (`abi.EMU_SHARED_GPA`). `view()` gives a structure that lives in a buffer.
 """
 
@@ -28,6 +29,6 @@ def sizeof(struct: str) -> int:
     return int(ffi.sizeof(f"struct {struct}"))
 
 
-def offsetof(struct: str, field: str) -> int:
-    """Bytes from the start of `struct NAME` to one of its fields."""
-    return int(ffi.offsetof(f"struct {struct}", field))
+def offsetof(struct: str, *path: str | int) -> int:
+    """Bytes from the start of `struct NAME` to a field, or a field's field."""
+    return int(ffi.offsetof(f"struct {struct}", *path))

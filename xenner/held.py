@@ -12,8 +12,8 @@ from typing import Any
 from xenner import abi
 from xenner.types import Port
 
-# EVTCHNSTAT_* of xen/event_channel.h.
-_UNBOUND, _INTERDOMAIN, _VIRQ = 1, 2, 4
+# Ports whose events go to the vCPU that is asked for.
+_MOVABLE = (abi.EVTCHNSTAT_unbound, abi.EVTCHNSTAT_interdomain)
 
 Request = tuple[int, Sequence[int], dict[str, Any]]
 """EVTCHND_*, the descriptors and the fields of struct evtchnd_request."""
@@ -69,7 +69,7 @@ class Held:
     def move(self, port: Port, vcpu: int) -> None:
         """Its events go to another vCPU. A VIRQ stays bound on its first."""
         held = self._ports.get(port)
-        if held is not None and held.state in (_UNBOUND, _INTERDOMAIN):
+        if held is not None and held.state in _MOVABLE:
             held.vcpu = vcpu
 
     def forget(self, port: Port) -> None:
@@ -108,14 +108,14 @@ class Held:
                 "value": (held.state, 0),
             }
             yield abi.EVTCHND_RESTORE, held.doorbells, fields
-            if held.vcpu and held.state in (_UNBOUND, _INTERDOMAIN):
+            if held.vcpu and held.state in _MOVABLE:
                 moved = {"port": port, "vcpu": held.vcpu}
                 yield abi.EVTCHND_BIND_VCPU, (), moved
 
     def ring_virqs(self) -> None:
         """Nobody knows whether one was raised meanwhile: each is told once."""
         for held in self._ports.values():
-            if held.state == _VIRQ and held.doorbells:
+            if held.state == abi.EVTCHNSTAT_virq and held.doorbells:
                 with suppress(BlockingIOError):
                     os.eventfd_write(held.doorbells[0], 1)
 

@@ -14,12 +14,12 @@ from contextlib import closing, suppress
 
 import trio
 
+from xenner import abi
 from xenner.concurrency import run_abandonable
 from xenner.evtchn import EvtchndError
 from xennerd.store.guests import Guests
 from xennerd.store.server import StoreHandle
 
-_VIRQ_DOM_EXC = 3  # xen/xen.h
 # How long domains take to come back to an evtchnd that was restarted, about.
 _RETURN_S = 2.0
 _FIRST_PAUSE_S = 0.05
@@ -32,7 +32,7 @@ async def follow_ends(guests: Guests, store: StoreHandle) -> None:
     RELEASE ends a domain here."""
     evtchnd = guests.evtchnd
     try:
-        channel = await run_abandonable(evtchnd.bind_virq, _VIRQ_DOM_EXC)
+        channel = await run_abandonable(evtchnd.bind_virq, abi.VIRQ_DOM_EXC)
     except EvtchndError as error:
         _log.warning("domains' ends are not heard of: %s", error.strerror)
         return

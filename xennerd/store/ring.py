@@ -7,22 +7,26 @@ ring until it is answered, and a reply is put there whole, if it fits: so the
 ring makes sense to whoever serves it after us.
 """
 
+from xenner import abi
 from xenner._abi import lib
 from xennerd.store.ringpage import (
     FEATURES,
-    FEATURES_OFFSET,
     PAGE_BYTES,
     RING_BYTES,
+    offset,
 )
 from xennerd.store.wire import ProtocolError, RingFault
 
-_RSP = 1024
+_RSP = offset("rsp")
 # Indices of the fields behind the two rings, in 32-bit words.
-_REQ_CONS, _REQ_PROD, _RSP_CONS, _RSP_PROD = 512, 513, 514, 515
-_FEATURES = FEATURES_OFFSET // 4
-_CONNECTION, _ERROR = 517, 518
+_REQ_CONS, _REQ_PROD, _RSP_CONS, _RSP_PROD, _FEATURES, _CONNECTION, _ERROR = (
+    offset(field) // 4
+    for field in (
+        *("req_cons", "req_prod", "rsp_cons", "rsp_prod"),
+        *("server_features", "connection", "error"),
+    )
+)
 _MASK = (1 << 32) - 1
-_CONNECTED, _RECONNECT = 0, 1
 
 
 class Ring:
@@ -50,12 +54,12 @@ class Ring:
         self._words[_ERROR] = RingFault.NONE
         self._words[_FEATURES] = FEATURES
         # Who introduces a domain may have set it to make the guest wait.
-        self._words[_CONNECTION] = _CONNECTED
+        self._words[_CONNECTION] = abi.XENSTORE_CONNECTED
 
     @property
     def wants_reconnection(self) -> bool:
         """Has the guest asked for a new start? Then `open` is the answer."""
-        return self._words[_CONNECTION] == _RECONNECT
+        return self._words[_CONNECTION] == abi.XENSTORE_RECONNECT
 
     def fail(self, fault: RingFault) -> None:
         """Tell the guest why there will be no more replies."""

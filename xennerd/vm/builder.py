@@ -7,11 +7,13 @@ The vmcore must be all zeros below its headers; see Vmcore.clear().
 import os
 import struct
 from array import array
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from xenner import abi
+from xenner.abi import ffi
 from xenner.errors import ConfigError
+from xenner.layouts import X86_64
 from xenner.types import GuestPhys
 from xennerd.vm.corefile import KernelView
 from xennerd.vm.elf import parse_elf
@@ -27,25 +29,10 @@ from xennerd.vm.pagetables import (
 from xennerd.vm.startofday import Plan, plan_start_of_day
 from xennerd.vm.vmcore import Vmcore
 
-MAX_CMDLINE_BYTES = 1023
-"""MAX_GUEST_CMDLINE of Xen's public xen.h, without the final NUL."""
+MAX_CMDLINE_BYTES = abi.MAX_GUEST_CMDLINE - 1
+"""Without the final NUL."""
 
-# struct start_info of the same header, as 64-bit guests see it.
-_START_INFO = struct.Struct("<32sQQI4xQI4xQI4xQQQQQ1024sQQ")
-_MAGIC = b"xen-3.0-x86_64"
-_SIF_MOD_START_PFN = 1 << 3
-
-# struct shared_info: offsets of what is not zero at the start.
-_VCPU_INFO_BYTES = 64
-_UPCALL_MASK_OFFSET = 1
-_EVTCHN_MASK_OFFSET = 2560
-_EVTCHN_MASK_BYTES = 512
-_WC_OFFSET = 3072
-_WC = struct.Struct("<IIII")  # version, sec, nsec, upper half of sec
-
-# struct grant_entry_v1: flags, domid, frame.
-_GRANT = struct.Struct("<HHI")
-_GTF_PERMIT_ACCESS = 1
+_GUEST = X86_64
 
 _HYPERCALL_SLOT_BYTES = 32
 _HYPERVISOR_IRET = 23
@@ -115,8 +102,8 @@ def build_domain(
     info = _start_info(
         vmcore, plan, domain=domain, kernel=kernel, initrd=initrd
     )
-    info_bytes = _START_INFO.pack(*info, cmdline, *_p2m_frames(kernel, plan))
-    _write(vmcore, layout.gpa(plan.start_info_pfn), info_bytes)
+    ffi.buffer(info.cmd_line)[: len(cmdline)] = cmdline
+    _write(vmcore, layout.gpa(plan.start_info_pfn), ffi.buffer(info))
     reserved = _reserved_grants(
         layout.mfn(plan.console_pfn), layout.mfn(plan.store_pfn)
     )
@@ -204,12 +191,12 @@ def _write_emu_memory(vmcore: Vmcore, domain: Domain, start: FirstVcpu) -> None:
 
 def _shared_info(domain: Domain) -> bytes:
     page = bytearray(PAGE_BYTES)
-    for vcpu in range(32):
-        page[vcpu * _VCPU_INFO_BYTES + _UPCALL_MASK_OFFSET] = 1
-    mask_end = _EVTCHN_MASK_OFFSET + _EVTCHN_MASK_BYTES
-    page[_EVTCHN_MASK_OFFSET:mask_end] = b"\xff" * _EVTCHN_MASK_BYTES
-    sec, nsec = domain.clock.wall
-    _WC.pack_into(page, _WC_OFFSET, 2, sec & 0xFFFFFFFF, nsec, sec >> 32)
+    info = _GUEST.view("shared_info", page)
+    for vcpu in info.vcpu_info:
+        vcpu.evtchn_upcall_mask = 1
+    mask = ffi.buffer(info.evtchn_mask)
+    mask[:] = b"\xff" * len(mask)
+    _GUEST.set_wall_clock(info, *domain.clock.wall)
     return bytes(page)
 
 
@@ -281,45 +268,44 @@ def _start_info(
     domain: Domain,
     kernel: Kernel,
     initrd: bytes | None,
-) -> Iterable[int | bytes]:
-    """struct start_info up to the command line."""
+) -> Any:
+    """struct start_info, but for the command line."""
     layout = vmcore.layout
-    flags = mod_start = 0
+    info = _GUEST.new("start_info")
+    info.magic = _GUEST.magic
+    info.nr_pages = plan.nr_pages
+    info.shared_info = abi.SHARED_INFO_GPA
+    if domain.store_port:
+        info.store_mfn = layout.mfn(plan.store_pfn)
+        info.store_evtchn = domain.store_port
+    info.console.domU.mfn = layout.mfn(plan.console_pfn)
+    info.console.domU.evtchn = domain.console_port
+    info.pt_base = plan.virt(plan.tables_pfn)
+    info.nr_pt_frames = plan.nr_table_frames
+    info.mfn_list = plan.p2m_virt
     if initrd:
-        mod_start = plan.virt(plan.initrd_pfn)
+        info.mod_start = plan.virt(plan.initrd_pfn)
+        info.mod_len = len(initrd)
         if kernel.mod_start_pfn:
-            flags |= _SIF_MOD_START_PFN
-            mod_start = plan.initrd_pfn
-    has_store = domain.store_port != 0
-    return (
-        _MAGIC,
-        plan.nr_pages,
-        abi.SHARED_INFO_GPA,
-        flags,
-        layout.mfn(plan.store_pfn) if has_store else 0,
-        domain.store_port,
-        layout.mfn(plan.console_pfn),
-        domain.console_port,
-        plan.virt(plan.tables_pfn),
-        plan.nr_table_frames,
-        plan.p2m_virt,
-        mod_start,
-        len(initrd or b""),
-    )
+            info.flags |= abi.SIF_MOD_START_PFN
+            info.mod_start = plan.initrd_pfn
+    if kernel.init_p2m is not None:
+        # They stay 0 unless INIT_P2M moved the list.
+        info.first_p2m_pfn = plan.p2m_pfn
+        info.nr_p2m_frames = plan.p2m_frames
+    return info
 
 
 def _reserved_grants(console_mfn: int, store_mfn: int) -> bytes:
     """The first entries of the grant table: what domain 0 finds without
     being told (GNTTAB_RESERVED_* of grant_table.h)."""
-    console = _GRANT.pack(_GTF_PERMIT_ACCESS, 0, console_mfn)
-    return console + _GRANT.pack(_GTF_PERMIT_ACCESS, 0, store_mfn)
-
-
-def _p2m_frames(kernel: Kernel, plan: Plan) -> tuple[int, int]:
-    """first_p2m_pfn and nr_p2m_frames: 0 unless INIT_P2M moved the list."""
-    if kernel.init_p2m is None:
-        return 0, 0
-    return plan.p2m_pfn, plan.p2m_frames
+    table = ffi.new("struct grant_entry_v1[2]")
+    for ref, mfn in (
+        (abi.GNTTAB_RESERVED_CONSOLE, console_mfn),
+        (abi.GNTTAB_RESERVED_XENSTORE, store_mfn),
+    ):
+        table[ref].flags, table[ref].frame = abi.GTF_permit_access, mfn
+    return bytes(ffi.buffer(table))
 
 
 def _areas(kernel: Kernel, plan: Plan) -> tuple[Area, ...]:

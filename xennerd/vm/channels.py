@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import os
 import select
-import struct
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any, Protocol
@@ -20,32 +19,10 @@ from typing import Any, Protocol
 import trio
 
 from xenner import abi
+from xenner.abi import ffi
 from xenner.errors import HostError
 from xenner.evtchn import Channel, Evtchnd
 from xenner.types import Domid, Port
-from xennerd.vm._vcpu import ffi
-
-# EVTCHNOP_* and their structures, of xen/event_channel.h.
-_BIND_INTERDOMAIN = 0
-_BIND_VIRQ = 1
-_CLOSE = 3
-_STATUS = 5
-_ALLOC_UNBOUND = 6
-_BIND_IPI = 7
-_BIND_VCPU = 8
-_RESET = 10
-_ARGUMENT = {
-    _BIND_INTERDOMAIN: struct.Struct("<HxxII"),  # remote dom, port; ours
-    _BIND_VIRQ: struct.Struct("<III"),  # virq, vcpu, port
-    _CLOSE: struct.Struct("<I"),
-    _STATUS: struct.Struct("<HxxIIIII"),  # dom, port; state, vcpu, union
-    _ALLOC_UNBOUND: struct.Struct("<HHI"),  # dom, remote dom, port
-    _BIND_IPI: struct.Struct("<II"),  # vcpu, port
-    _BIND_VCPU: struct.Struct("<II"),  # port, vcpu
-    _RESET: struct.Struct("<H"),
-}
-# EVTCHNSTAT_*, of the same header.
-_UNBOUND, _INTERDOMAIN, _VIRQ = 1, 2, 4
 
 
 class Notifier(Protocol):
@@ -77,16 +54,23 @@ class GuestChannels:
         self._heard: dict[Port, int] = {}
         self._ports: dict[int, Port] = {}
         self._epoll = select.epoll()
-        self._operations: dict[int, Callable[..., tuple[int, ...]]] = {
-            _BIND_INTERDOMAIN: self._bind_interdomain,
-            _BIND_VIRQ: self._bind_virq,
-            _CLOSE: self._close,
-            _STATUS: self._status,
-            _ALLOC_UNBOUND: self._alloc_unbound,
-            _BIND_IPI: self._bind_ipi,
-            _BIND_VCPU: self._bind_vcpu,
-            _RESET: self._reset,
+        self._operations: dict[int, tuple[str, Callable[[Any], None]]] = {
+            abi.EVTCHNOP_alloc_unbound: (
+                "evtchn_alloc_unbound",
+                self._alloc_unbound,
+            ),
+            abi.EVTCHNOP_bind_interdomain: (
+                "evtchn_bind_interdomain",
+                self._bind_interdomain,
+            ),
+            abi.EVTCHNOP_bind_ipi: ("evtchn_bind_ipi", self._bind_ipi),
+            abi.EVTCHNOP_bind_vcpu: ("evtchn_bind_vcpu", self._bind_vcpu),
+            abi.EVTCHNOP_bind_virq: ("evtchn_bind_virq", self._bind_virq),
+            abi.EVTCHNOP_close: ("evtchn_close", self._close),
+            abi.EVTCHNOP_reset: ("evtchn_reset", self._reset),
+            abi.EVTCHNOP_status: ("evtchn_status", self._status),
         }
+        """By EVTCHNOP_*: the structure, whose answer is written into it."""
 
     def perform(self, request: Any) -> None:
         """Answer a struct emu_request of EMU_REQUEST_EVTCHN in place.
@@ -95,20 +79,22 @@ class GuestChannels:
         0 or one of Xen's errors, negative.
         """
         cmd, length = int(request.arg[0]), int(request.length)
-        form = _ARGUMENT.get(cmd)
-        if form is None or length < form.size or length > len(request.data):
+        struct, perform = self._operations.get(cmd, ("", None))
+        if perform is None or not (
+            abi.sizeof(struct) <= length <= len(request.data)
+        ):
             request.result = -errno.EINVAL
             return
-        data = bytes(ffi.buffer(request.data, form.size))
+        argument = ffi.new(f"struct {struct} *")
+        ffi.memmove(argument, request.data, abi.sizeof(struct))
         try:
             with self._lock:
-                answer = self._operations[cmd](*form.unpack(data))
+                perform(argument)
         except OSError as error:
             # evtchnd's errors are Xen's, which have Linux's numbers.
             request.result = -(error.errno or errno.EINVAL)
             return
-        packed = form.pack(*answer)
-        ffi.memmove(request.data, packed, len(packed))
+        ffi.memmove(request.data, argument, abi.sizeof(struct))
         request.result = 0
 
     def open_unbound(self) -> Port:
@@ -176,50 +162,47 @@ class GuestChannels:
             self._vm.remove_ioeventfd(fd, abi.EMU_PORT_NOTIFY, port)
             os.close(fd)
 
-    def _alloc_unbound(
-        self, dom: int, remote_dom: int, _port: int
-    ) -> tuple[int, ...]:
-        remote = self._named(remote_dom)
-        channel = self._evtchnd.alloc_unbound(remote, domid=dom)
-        return dom, remote, self._keep(channel)
+    def _alloc_unbound(self, op: Any) -> None:
+        op.remote_dom = self._named(op.remote_dom)
+        channel = self._evtchnd.alloc_unbound(op.remote_dom, domid=op.dom)
+        op.port = self._keep(channel)
 
-    def _bind_interdomain(
-        self, remote_dom: int, remote_port: int, _local: int
-    ) -> tuple[int, ...]:
-        channel = self._evtchnd.bind_interdomain(
-            self._named(remote_dom), Port(remote_port)
+    def _bind_interdomain(self, op: Any) -> None:
+        remote = self._named(op.remote_dom)
+        op.local_port = self._keep(
+            self._evtchnd.bind_interdomain(remote, op.remote_port)
         )
-        return remote_dom, remote_port, self._keep(channel)
 
-    def _bind_virq(self, virq: int, vcpu: int, _port: int) -> tuple[int, ...]:
-        return virq, vcpu, self._keep(self._evtchnd.bind_virq(virq, vcpu=vcpu))
+    def _bind_virq(self, op: Any) -> None:
+        op.port = self._keep(self._evtchnd.bind_virq(op.virq, vcpu=op.vcpu))
 
-    def _bind_ipi(self, vcpu: int, _port: int) -> tuple[int, ...]:
-        return vcpu, self._keep(self._evtchnd.bind_ipi(vcpu))
+    def _bind_ipi(self, op: Any) -> None:
+        op.port = self._keep(self._evtchnd.bind_ipi(op.vcpu))
 
-    def _bind_vcpu(self, port: int, vcpu: int) -> tuple[int, ...]:
-        self._evtchnd.bind_vcpu(Port(port), vcpu)
-        return port, vcpu
+    def _bind_vcpu(self, op: Any) -> None:
+        self._evtchnd.bind_vcpu(op.port, op.vcpu)
 
-    def _close(self, port: int) -> tuple[int, ...]:
-        self._evtchnd.close_port(Port(port))
-        self._forget(Port(port))
-        return (port,)
+    def _close(self, op: Any) -> None:
+        self._evtchnd.close_port(op.port)
+        self._forget(op.port)
 
-    def _status(self, dom: int, port: int, *_old: int) -> tuple[int, ...]:
-        reply = self._evtchnd.status(Port(port), domid=dom)
-        first = second = 0
-        if reply.status in (_UNBOUND, _INTERDOMAIN):
-            first, second = reply.remote_dom, reply.remote_port
-        elif reply.status == _VIRQ:
-            first = reply.virq
-        return dom, port, reply.status, reply.vcpu, first, second
+    def _status(self, op: Any) -> None:
+        reply = self._evtchnd.status(op.port, domid=op.dom)
+        op.status, op.vcpu = reply.status, reply.vcpu
+        op.u.interdomain.dom = op.u.interdomain.port = 0
+        match reply.status:
+            case abi.EVTCHNSTAT_unbound:
+                op.u.unbound.dom = reply.remote_dom
+            case abi.EVTCHNSTAT_interdomain:
+                op.u.interdomain.dom = reply.remote_dom
+                op.u.interdomain.port = reply.remote_port
+            case abi.EVTCHNSTAT_virq:
+                op.u.virq = reply.virq
 
-    def _reset(self, dom: int) -> tuple[int, ...]:
-        if self._named(dom) != self._domid:
+    def _reset(self, op: Any) -> None:
+        if self._named(op.dom) != self._domid:
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
         self._close_all()
-        return (dom,)
 
     def _named(self, dom: int) -> Domid:
         return self._domid if dom == abi.EVTCHND_SELF else Domid(dom)

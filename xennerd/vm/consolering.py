@@ -5,11 +5,16 @@ The guest may write anything there at any time: every index is read once and
 checked, and no more than a ring is ever copied.
 """
 
-IN_BYTES = 1024
-OUT_BYTES = 2048
-_OUT = 1024
+from xenner import abi
+
+_OUT, *_COUNTERS = (
+    abi.offsetof("xencons_interface", field)
+    for field in ("out", "in_cons", "in_prod", "out_cons", "out_prod")
+)
+IN_BYTES = _OUT
+OUT_BYTES = _COUNTERS[0] - _OUT
 # Indices of the four counters, in 32-bit words.
-_IN_CONS, _IN_PROD, _OUT_CONS, _OUT_PROD = 768, 769, 770, 771
+_IN_CONS, _IN_PROD, _OUT_CONS, _OUT_PROD = (at // 4 for at in _COUNTERS)
 _MASK = (1 << 32) - 1
 
 

@@ -11,6 +11,7 @@ each mask is what public/arch-x86/cpufeatureset.h marks as fit for all guests
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from xenner import abi
 from xennerd.vm.kvm import CpuidEntry
 
 HostCpuid = Callable[[int, int], tuple[int, int, int, int]]
@@ -18,9 +19,9 @@ HostCpuid = Callable[[int, int], tuple[int, int, int, int]]
 
 XEN_VERSION = 4 << 16 | 17
 
-_HYPERVISOR_LEAVES = range(0x40000000, 0x40010000)
-_XEN_BASE = 0x40000000
-_KVM_BASE = 0x40000100
+_XEN_BASE = abi.XEN_CPUID_FIRST_LEAF
+_HYPERVISOR_LEAVES = range(_XEN_BASE, _XEN_BASE + 0x10000)
+_KVM_BASE = _XEN_BASE + 0x100
 """Where KVM's own leaves go: it looks for them every 0x100."""
 
 _MAX_BASIC_LEAF = 0xD
@@ -314,12 +315,24 @@ def _worth_a_row(entry: CpuidEntry) -> bool:
 
 def _xen_leaves() -> tuple[CpuidEntry, ...]:
     """public/arch-x86/cpuid.h; emu adds those behind, time and addresses."""
-    xen, vmm, xenvmm = (
-        int.from_bytes(part, "little") for part in (b"XenV", b"MMXe", b"nVMM")
-    )
     return (
-        CpuidEntry(_XEN_BASE, 0, 0, _XEN_BASE + 5, xen, vmm, xenvmm),
+        CpuidEntry(
+            leaf=_XEN_BASE,
+            subleaf=0,
+            flags=0,
+            eax=_XEN_BASE + abi.XEN_CPUID_MAX_NUM_LEAVES,
+            ebx=abi.XEN_CPUID_SIGNATURE_EBX,
+            ecx=abi.XEN_CPUID_SIGNATURE_ECX,
+            edx=abi.XEN_CPUID_SIGNATURE_EDX,
+        ),
         CpuidEntry(_XEN_BASE + 1, 0, 0, XEN_VERSION, 0, 0, 0),
-        # One hypercall page; MMU_PT_UPDATE_PRESERVE_AD.
-        CpuidEntry(_XEN_BASE + 2, 0, 0, 1, 0x40000000, 1, 0),
+        CpuidEntry(
+            leaf=_XEN_BASE + 2,
+            subleaf=0,
+            flags=0,
+            eax=1,  # hypercall page
+            ebx=0x40000000,  # the MSR that asks for it
+            ecx=abi.XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD,
+            edx=0,
+        ),
     )

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A domain from a start of day to its end: what there is of it. running.py
-has it run."""
+"""A domain's machine, from its start of day until it is closed. running.py
+runs its vCPUs and serves what is beside them."""
 
 import logging
 import os
@@ -13,6 +13,7 @@ from typing import Any
 
 from xenner import abi
 from xenner._abi import lib
+from xenner.layouts import X86_64
 from xenner.pending import Pending
 from xenner.types import Domid, Mfn, Port
 from xenner.xldisk import Disk
@@ -47,9 +48,6 @@ _emu_log = logging.getLogger("xenner.emu")
 _LONE_STORE_PORT = Port(1)
 _LONE_CONSOLE_PORT = Port(2)
 _GSI_EVTCHN = 24
-# Of public/arch-x86/xen-x86_64.h.
-_FLAT_RING3_CS64 = 0xE033
-_FLAT_RING3_SS64 = 0xE02B
 _PARK_TIMEOUT_S = 5.0
 
 
@@ -156,8 +154,8 @@ class Machine:
                 rip=guest.rip,
                 rsp=guest.rsp,
                 rsi=guest.start_info_va,
-                cs=_FLAT_RING3_CS64,
-                ss=_FLAT_RING3_SS64,
+                cs=X86_64.kernel_cs,
+                ss=X86_64.kernel_ss,
             ),
         )
 

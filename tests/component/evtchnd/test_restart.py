@@ -10,9 +10,10 @@ from collections.abc import Iterator
 import pytest
 
 from evtchnd.messages import Type
-from evtchnd.ports import VIRQ_DOM_EXC, State
+from evtchnd.ports import State
 from tests.component.evtchnd.guestprocess import GuestProcess
 from tests.support.evtchnd import LIMIT_S, Client, Daemon, library
+from xenner.abi import VIRQ_DOM_EXC
 
 
 class Handle:

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from evtchnd.messages import DomainRecord, Request, Type
-from evtchnd.ports import VIRQ_DOM_EXC, State
+from evtchnd.ports import State
 from tests.component.evtchnd.guestprocess import GuestProcess
 from tests.support.evtchnd import LIMIT_S, Client, Daemon, open_daemon
 from xenner import abi
+from xenner.abi import VIRQ_DOM_EXC
 
 Connect = Callable[[], Client]
 ALL_FDS = 15

@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Messages to bytes and back, and the numbers that both headers have."""
+"""Messages to bytes and back."""
 
 import errno
-import re
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evtchnd import ports
 from evtchnd.messages import (
     REQUEST_BYTES,
     DomainRecord,
@@ -18,9 +15,7 @@ from evtchnd.messages import (
     Type,
 )
 from evtchnd.ports import PortError
-from xenner import abi
 
-_XEN = Path("/usr/include/xen")
 _u32 = st.integers(0, 2**32 - 1)
 _u64 = st.integers(0, 2**64 - 1)
 _records = st.builds(
@@ -79,21 +74,3 @@ def test_recorded_bytes() -> None:
 
 def test_types_are_numbered_without_gaps() -> None:
     assert list(Type) == list(range(1, len(Type) + 1))
-
-
-def _defines(header: str, prefix: str) -> dict[str, int]:
-    text = (_XEN / header).read_text()
-    found = re.findall(rf"^#define ({prefix}\w*)\s+([0-9]+)\b", text, re.M)
-    return {name: int(value) for name, value in found}
-
-
-def test_numbers_are_xens() -> None:
-    virqs = _defines("xen.h", "VIRQ_")
-    for name, value in virqs.items():
-        ours = getattr(ports, name, value)
-        assert ours == value, name
-    assert _defines("xen.h", "NR_VIRQS")["NR_VIRQS"] == ports.NR_VIRQS
-    assert abi.EVTCHND_NR_VIRQS == ports.NR_VIRQS
-    states = _defines("event_channel.h", "EVTCHNSTAT_")
-    for state in ports.State:
-        assert states[f"EVTCHNSTAT_{state.name.lower()}"] == state

@@ -5,7 +5,8 @@ import errno
 
 import pytest
 
-from evtchnd.ports import VIRQ_DOM_EXC, VIRQ_TIMER, PortError, Ports, State
+from evtchnd.ports import PortError, Ports, State
+from xenner.abi import VIRQ_DOM_EXC, VIRQ_TIMER
 from xenner.types import Domid
 
 HOST, GUEST = Domid(0), Domid(1)
