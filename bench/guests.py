@@ -65,7 +65,7 @@ def running_guest(
     build(["outside"])
     monitor = runtime_dir / "monitor"
     command = [
-        *(sys.executable, "-m", "xennerd.vm"),
+        *(sys.executable, "-m", "xennerd.standalone"),
         *("-kernel", guest_path("outside", "high"), "-m", "32"),
         *("-append", append, "-domid", str(DOMID), "-no-reboot"),
         *("-runtime-dir", runtime_dir, "-monitor", f"unix:{monitor}"),

@@ -177,7 +177,7 @@ def running_ours(directory: Path, *options: str) -> Iterator[Server]:
     directory.mkdir()
     path = directory / "socket"
     command = [
-        *(sys.executable, "-m", "xennerd.store", "--socket", str(path)),
+        *(sys.executable, "-m", "xenstored", "--socket", str(path)),
         *("--state", str(directory / "state"), *options),
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:

@@ -19,8 +19,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from blkbackd.claim import claim
-from blkbackd.wishes import may_share, may_write
+from blkbackd.config import may_share, may_write
+from blkbackd.image_lock import claim
 from xenner.backend.lines import DeviceLog, reason_of
 from xenner.backend.status import Value
 from xenner.errors import HostError

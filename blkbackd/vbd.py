@@ -10,6 +10,13 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 
+from blkbackd.config import (
+    LIMITS,
+    may_share,
+    may_write,
+    parse_params,
+    read_limits,
+)
 from blkbackd.engine import (
     MAX_RING_ORDER,
     MAX_SEGMENTS,
@@ -24,13 +31,6 @@ from blkbackd.engine import (
 from blkbackd.frontend import MAX_QUEUES, read_rings
 from blkbackd.record import Record, drop_record, open_record
 from blkbackd.volume import Volume, open_volume
-from blkbackd.wishes import (
-    LIMITS,
-    may_share,
-    may_write,
-    parse_params,
-    read_limits,
-)
 from xenner.backend.device import Device
 from xenner.backend.lines import reason_of
 from xenner.backend.status import Value

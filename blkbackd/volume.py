@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from blkbackd.claim import claim
+from blkbackd.image_lock import claim
 from blkbackd.sysfs import DEVICES, read_facts, sector_bytes
 from xenner.errors import HostError
 

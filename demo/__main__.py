@@ -14,7 +14,7 @@ from typing import IO
 
 from demo.initramfs import make_initramfs
 from xenner.errors import HostError
-from xennerd.vm.kvm import Kvm
+from xennerd.vm.kvm.machine import Kvm
 
 TOP = Path(__file__).resolve().parent.parent
 KERNEL = TOP / "build/debian/vmlinuz"

@@ -162,7 +162,7 @@ static void init_stacks(struct vcpu *v)
  * long mode, but QEMU's has, with a CS that its own VMRUN refuses later: with
  * these registers clear it raises #GP. A KVM that interprets 32-bit code would
  * go to the low half of CSTAR at ring 0; it is told to raise #UD instead
- * (xennerd/vm/cpuid.py).
+ * (xennerd/vm/kvm/cpuid.py).
  */
 static void init_syscalls(struct vcpu *v)
 {

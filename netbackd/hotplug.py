@@ -6,7 +6,7 @@ import os
 import subprocess
 from tempfile import TemporaryFile
 
-from netbackd.wishes import Wishes
+from netbackd.config import Wishes
 from xenner.errors import HostError
 
 _LIMIT_S = 40.0  # libxl's

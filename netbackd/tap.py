@@ -21,8 +21,8 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from netbackd.config import Vlan, Wishes
 from netbackd.frontend import Features
-from netbackd.wishes import Vlan, Wishes
 from xenner.errors import HostError
 
 # linux/if_tun.h

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from netbackd import tap
+from netbackd.config import Wishes, read_wishes
 from netbackd.engine import Engine, Filter, Limit, parse_rate
 from netbackd.frontend import (
     MAX_QUEUES,
@@ -21,7 +22,6 @@ from netbackd.frontend import (
     wants_filter,
 )
 from netbackd.hotplug import run_script
-from netbackd.wishes import Wishes, read_wishes
 from xenner.backend.device import Device
 from xenner.errors import GuestError, HostError
 from xenner.libxenstore import Store

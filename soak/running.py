@@ -50,9 +50,13 @@ def command(kernel: Path, *options: str | Path) -> list[str]:
     """xenner; AbsentError where it cannot run."""
     if not os.access("/dev/kvm", os.W_OK):
         raise AbsentError("no usable /dev/kvm")
-    return [sys.executable, "-m", "xennerd.vm", "-kernel", str(kernel)] + [
-        str(option) for option in options
-    ]
+    return [
+        sys.executable,
+        "-m",
+        "xennerd.standalone",
+        "-kernel",
+        str(kernel),
+    ] + [str(option) for option in options]
 
 
 def run_guest(arguments: list[str], *, most_s: float, name: str) -> Ended:

@@ -100,7 +100,7 @@ def boot(
             [
                 sys.executable,
                 "-m",
-                "xennerd.vm",
+                "xennerd.standalone",
                 "-kernel",
                 debian_kernel,
                 "-initrd",

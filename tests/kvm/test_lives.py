@@ -21,8 +21,8 @@ from tests.kvm.ctl import Ctl
 from tests.places.rules import limit_s
 from tests.support.evtchnd import TOP
 from tests.support.outside import open_host
+from xennerd.domain.records import Record, list_records
 from xennerd.qmp.client import QmpClient
-from xennerd.records import Record, list_records
 from xennerd.vm import stopping
 
 pytestmark = [
@@ -52,7 +52,7 @@ def command(
         f"name='web'\nkernel='{_ENDING}'\nmemory=16\nextra='end={end}'\n{keys}"
     )
     return [
-        *(sys.executable, "-m", "xennerd.start", "--domid", str(domid)),
+        *(sys.executable, "-m", "xennerd.domain.start", "--domid", str(domid)),
         *("--runtime-dir", host.directory, "--evtchnd", host.evtchnd.path),
         *("--xenstore", host.socket, "--dump-dir", host.directory / "dump"),
         file,
@@ -287,7 +287,7 @@ def test_one_that_does_not_hear(ctl: Ctl) -> None:
     script = (
         "import sys; from xennerd.vm import stopping; "
         "stopping.HEARD_LIMIT_S = 1; "
-        "from xennerd.start import main; sys.exit(main())"
+        "from xennerd.domain.start import main; sys.exit(main())"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script, *words],

@@ -44,7 +44,13 @@ def _start(
     return Guest(
         subprocess.Popen(
             [
-                *(sys.executable, "-m", "xennerd.vm", "-kernel", kernel),
+                *(
+                    sys.executable,
+                    "-m",
+                    "xennerd.standalone",
+                    "-kernel",
+                    kernel,
+                ),
                 *("-initrd", make_initrd(directory, kernel), "-m", "192"),
                 *("-append", "console=hvc0 quiet panic=-1 root=/dev/xvda"),
                 *("-hda", disk, "-runtime-dir", runtime_dir),

@@ -23,7 +23,7 @@ DOMID = 402
 def stats(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [
-            *(sys.executable, "-m", "xennerd.tools.stats"),
+            *(sys.executable, "-m", "xennerd.stats.__main__"),
             *("--runtime-dir", str(directory), *arguments),
         ],
         capture_output=True,

@@ -25,8 +25,8 @@ from tests.support.evtchnd import LIBS, TOP, library
 from tests.support.xenstored import UNPACKED, program
 from xenner.listening import listener_of
 from xenner.xenstore import Xenstore
+from xennerd.domain.records import change_record
 from xennerd.qmp.client import QmpRefusedError
-from xennerd.records import change_record
 
 pytestmark = [
     pytest.mark.kvm,

@@ -21,8 +21,8 @@ from tests.support.outside import INIT, POWEROFF, open_host
 from xenner.listening import listener_of
 from xenner.types import Domid
 from xenner.xenstore import Xenstore
+from xennerd.domain.records import read_record
 from xennerd.qmp.client import QmpClient
-from xennerd.records import read_record
 
 pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
 

@@ -51,7 +51,7 @@ class Xenner:
         return [
             sys.executable,
             "-m",
-            "xennerd.vm",
+            "xennerd.standalone",
             "-kernel",
             str(kernel),
             "-runtime-dir",

@@ -58,7 +58,7 @@ access-log-file = {directory}/access-log
 class StoreKind(StrEnum):
     """Who serves xenstore."""
 
-    OURS = "xennerd.store"
+    OURS = "xenstored"
     C = "xenstored"
     OCAML = "oxenstored"
 

@@ -66,7 +66,7 @@ def fuzz() -> Path:
 
 def emu_address(symbol: str) -> int:
     """Where a symbol of emu's is in every guest."""
-    emu = TOP / "xennerd/vm/emu64"
+    emu = TOP / "xennerd/vm/boot/emu64"
 
     def make(output: Path) -> None:
         with output.open("wb") as file:

@@ -272,7 +272,7 @@ def open_store(directory: Path) -> Iterator[None]:
     """xenstore at `directory`/xenstore."""
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "xennerd.store"),
+            *(sys.executable, "-m", "xenstored"),
             *("--socket", directory / "xenstore"),
         ],
         cwd=TOP,

@@ -29,8 +29,8 @@ from xenner.listening import listener_of
 from xenner.types import Domid
 from xenner.xenstore import Xenstore
 from xenner.xldisk import parse_disk
-from xennerd.devicenodes import disk_nodes
-from xennerd.nodewriting import replace_nodes
+from xennerd.nodes.device import disk_nodes
+from xennerd.nodes.writing import replace_nodes
 
 # In the order in which they need each other.
 _MODULES = (

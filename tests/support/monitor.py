@@ -15,8 +15,8 @@ import trio.testing
 from xenner.errors import HostError
 from xenner.types import Domid
 from xennerd.vm.domain import StatsFds
-from xennerd.vm.monitor import serve_monitor
-from xennerd.vm.monitorcommands import Controls
+from xennerd.vm.monitor.commands import Controls
+from xennerd.vm.monitor.server import serve_monitor
 
 HANDLE = uuid.UUID("00112233-4455-6677-8899-aabbccddeeff")
 

@@ -234,7 +234,7 @@ class NetworkHost(Host):
         guest = Guest(
             subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "xennerd.vm"),
+                    *(sys.executable, "-m", "xennerd.standalone"),
                     *("-kernel", self.kernel, "-initrd", self.disk),
                     *("-append", "console=hvc0 panic=-1 quiet"),
                     *("-runtime-dir", self.directory, "-domid", str(domid)),

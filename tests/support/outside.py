@@ -100,7 +100,7 @@ class Guest:
         if self.runtime_dir is None:
             return ""
         command = [
-            *(sys.executable, "-m", "xennerd.tools.stats", "--watch=1"),
+            *(sys.executable, "-m", "xennerd.stats.__main__", "--watch=1"),
             *("--count=2", "--runtime-dir", str(self.runtime_dir)),
             str(DOMID),
         ]
@@ -165,7 +165,7 @@ class Host:
         """With the state that an earlier one has left."""
         self.store = subprocess.Popen(
             [
-                *(sys.executable, "-m", "xennerd.store"),
+                *(sys.executable, "-m", "xenstored"),
                 *("--socket", self.socket, "--evtchnd", self.evtchnd.path),
                 *("--runtime-dir", self.directory),
                 *("--state", self.directory / "state"),
@@ -190,7 +190,7 @@ class Host:
         guest = Guest(
             subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "xennerd.vm"),
+                    *(sys.executable, "-m", "xennerd.standalone"),
                     *("-kernel", self.kernel, "-initrd", self.disk),
                     *("-append", f"console=hvc0 panic=-1 {cmdline}"),
                     *("-runtime-dir", self.directory, "-domid", str(DOMID)),

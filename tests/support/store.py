@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from xennerd.store.wire import HEADER, MessageType, message
+from xenstored.wire import HEADER, MessageType, message
 
 PATIENCE_S = 20
 
@@ -53,7 +53,7 @@ class Peer:
 
 @dataclass
 class StoreProcess:
-    """`python -m xennerd.store` in a directory of its own."""
+    """`python -m xenstored` in a directory of its own."""
 
     directory: Path
     process: subprocess.Popen[bytes] | None = None
@@ -66,7 +66,7 @@ class StoreProcess:
     def start(self) -> None:
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "xennerd.store"),
+                *(sys.executable, "-m", "xenstored"),
                 *("--socket", self.socket_path),
                 *("--state", self.directory / "state"),
             ],

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import pytest
 
-from xennerd.store.requests import handle
-from xennerd.store.store import Store
-from xennerd.store.wire import HEADER, MessageType, message
+from xenstored.requests import handle
+from xenstored.store import Store
+from xenstored.wire import HEADER, MessageType, message
 
 
 class Message(NamedTuple):

@@ -25,7 +25,7 @@ from tests.support.diskguest import is_clean, make_initrd, make_root
 from tests.system.commands import output_of, run
 from tests.system.guestterminal import Terminal
 from xenner.xenstore import Xenstore
-from xennerd.start import XENSTORE
+from xennerd.domain.start import XENSTORE
 
 pytestmark = pytest.mark.kvm
 

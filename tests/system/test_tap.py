@@ -15,7 +15,7 @@ _BEGIN = """
 import subprocess
 from netbackd import tap
 from netbackd.frontend import Features
-from netbackd.wishes import Wishes, parse_networks, parse_vlans
+from netbackd.config import Wishes, parse_networks, parse_vlans
 
 def ip(line):
     subprocess.run(["ip", *line.split()], check=True)

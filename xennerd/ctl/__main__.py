@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from xenner.errors import ConfigError, HostError
 from xennerd.ctl import (
-    absent,
     acting,
     completing,
     console,
@@ -18,6 +17,7 @@ from xennerd.ctl import (
     top,
     updating,
 )
+from xennerd.ctl import unsupported as absent
 from xennerd.ctl.command import (
     Command,
     NoCommandError,

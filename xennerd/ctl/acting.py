@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from xenner.errors import ConfigError, HostError
+from xenner.journal import Subject, asked, tell_unit
 from xenner.xenstore import Xenstore, XenstoreError
 from xenner.xlcfg import check_name
 from xenner.xlsyntax import quoted
+from xennerd.cleanup.classify import LivesError, claimed
 from xennerd.ctl.command import Command, own_name, parser_of
 from xennerd.ctl.domains import (
     Domain,
@@ -28,12 +30,10 @@ from xennerd.ctl.domains import (
     list_domains,
     monitor_path,
 )
-from xennerd.guestnodes import domain_path
-from xennerd.journal import Subject, asked, tell_unit
+from xennerd.domain.records import change_record, read_record, remove_record
+from xennerd.nodes.guest import domain_path
 from xennerd.qmp.client import QmpClient, QmpSilentError
-from xennerd.records import change_record, read_record, remove_record
-from xennerd.tools.staleness import LivesError, claimed
-from xennerd.vm.monitordump import Dump, copy_core
+from xennerd.vm.monitor.dump import Dump, copy_core
 
 # From one look whether it is the next guest's process to the next.
 _LOOK_S = 0.2

@@ -13,8 +13,8 @@ from contextlib import ExitStack, suppress
 from xenner.errors import ConfigError, HostError
 from xennerd.ctl.command import Command, parser_of
 from xennerd.ctl.domains import Domain, Places, find_domain
-from xennerd.records import read_record
-from xennerd.vm.escape import LEAVE
+from xennerd.domain.records import read_record
+from xennerd.vm.console.escape import LEAVE
 
 
 def _console(words: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from xenner.errors import HostError
 from xenner.types import Domid
+from xenner.vmcores import is_owned
 from xenner.xenstore import Xenstore, XenstoreError
 from xenner.xlcfg import DomainConfig
 from xenner.xlsyntax import quoted
@@ -33,11 +34,10 @@ from xennerd.ctl.domains import (
 )
 from xennerd.ctl.files import warn
 from xennerd.ctl.plugging import warn_of_vif
-from xennerd.domainfile import NO_FILE, config_of, read_text
-from xennerd.limits import without_limits
+from xennerd.domain.file import NO_FILE, config_of, read_text
+from xennerd.domain.records import read_record
+from xennerd.domain.resources import without_limits
 from xennerd.qmp.client import QmpClient, QmpRefusedError
-from xennerd.records import read_record
-from xennerd.tools.vmcores import is_owned
 
 # Longer than xennerd gives the guest.
 _READY_LIMIT_S = 150.0

@@ -19,15 +19,15 @@ from typing import Any
 
 from xenner.errors import HostError
 from xenner.listening import listener_of
+from xenner.runtimedir import runtime_dir_of
 from xenner.types import Domid
+from xenner.vmcores import LockOwners, is_locked, list_domids
 from xenner.xenstore import Xenstore, XenstoreError
-from xennerd.guestnodes import domain_path
+from xennerd.domain.records import Record, read_record
+from xennerd.nodes.guest import domain_path
 from xennerd.qmp.client import QmpClient, QmpSilentError
-from xennerd.records import Record, read_record
-from xennerd.runtimedir import runtime_dir_of
-from xennerd.tools.vmcores import LockOwners, is_locked, list_domids
-from xennerd.vm.layout import PAGE_BYTES, machine_layout
-from xennerd.vm.vmcore import is_kept
+from xennerd.vm.memory.layout import PAGE_BYTES, machine_layout
+from xennerd.vm.memory.vmcore import is_kept
 
 CRASHES = ("crash", "watchdog")
 """The ends that are none of the guest's own."""

@@ -13,7 +13,7 @@ from xenner.errors import ConfigError
 from xenner.settings import PATH, load_settings, read_settings
 from xenner.xlcfg import DomainConfig
 from xennerd.ctl.command import Command, own_name, parser_of
-from xennerd.domainfile import read_config
+from xennerd.domain.file import read_config
 
 
 def warn(config: DomainConfig) -> None:

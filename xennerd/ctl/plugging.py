@@ -21,15 +21,15 @@ from xenner.xldisk import parse_disk, vdev_number
 from xenner.xlvif import parse_vif
 from xennerd.ctl.command import Command, parser_of
 from xennerd.ctl.domains import Domain, Places, find_domain
-from xennerd.devicenodes import (
+from xennerd.domain.hotplug import remember
+from xennerd.nodes.device import (
     backend_path,
     device_paths,
     disk_nodes,
     vif_nodes,
 )
-from xennerd.guestnodes import Node
-from xennerd.nodewriting import in_transaction, replace_nodes
-from xennerd.plugged import remember
+from xennerd.nodes.guest import Node
+from xennerd.nodes.writing import in_transaction, replace_nodes
 
 # libxl's LIBXL_HOTPLUG_TIMEOUT and LIBXL_DESTROY_TIMEOUT are 40 s and 10 s.
 _ATTACH_LIMIT_S = 40.0

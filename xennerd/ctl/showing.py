@@ -32,10 +32,10 @@ from xennerd.ctl.domains import (
     memory_mib,
     named,
 )
-from xennerd.devicenodes import device_paths
-from xennerd.domainfile import config_of_record
-from xennerd.plugged import with_plugged
-from xennerd.records import read_record
+from xennerd.domain.file import config_of_record
+from xennerd.domain.hotplug import with_plugged
+from xennerd.domain.records import read_record
+from xennerd.nodes.device import device_paths
 
 # What our guests are told, and what cluster managers compare.
 _XEN = (4, 17, ".0")

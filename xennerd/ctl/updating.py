@@ -16,10 +16,10 @@ from xennerd.ctl.command import Command, parser_of
 from xennerd.ctl.creating import from_here, source_of
 from xennerd.ctl.domains import Places, find_domain, monitor_path
 from xennerd.ctl.files import warn
-from xennerd.domainfile import config_of, read_text
-from xennerd.guestnodes import domain_path
+from xennerd.domain.file import config_of, read_text
+from xennerd.domain.records import Record, change_record
+from xennerd.nodes.guest import domain_path
 from xennerd.qmp.client import QmpClient
-from xennerd.records import Record, change_record
 
 
 def _mem_max(words: Sequence[str]) -> int:

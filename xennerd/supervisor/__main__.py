@@ -21,16 +21,17 @@ from xenner import concurrency, service
 from xenner.concurrency import run_abandonable
 from xenner.errors import ConfigError, HostError
 from xenner.listening import give_to, listen_at
+from xenner.runtimedir import default_runtime_dir
 from xenner.settings import load_settings
 from xenner.watchdog import feed_watchdog
-from xennerd.burial import DUMP_DIR
+from xennerd.domain.coredump import DUMP_DIR
 from xennerd.qmp.client import QmpClient
 from xennerd.qmp.server import serve_stream
-from xennerd.runtimedir import default_runtime_dir
-from xennerd.supervisor.aftermath import Aftermath
 from xennerd.supervisor.control import Control
+from xennerd.supervisor.crash_handler import Aftermath
 from xennerd.supervisor.daemons import Daemon, stop_all
 from xennerd.supervisor.domains import Domains
+from xennerd.supervisor.events import tell_story
 from xennerd.supervisor.launcher import ByHand, BySystemd, Launcher
 from xennerd.supervisor.programs import (
     DAEMONS,
@@ -38,7 +39,6 @@ from xennerd.supervisor.programs import (
     environment,
     programs,
 )
-from xennerd.supervisor.story import tell_story
 from xennerd.units.client import UnitsByHelper
 from xennerd.units.manager import Systemd, Units
 

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from xenner.backend.lines import device_budget
+from xenner.journal import Event, Line
 from xenner.linebudget import LineBudget
 from xenner.types import Domid
 from xenner.xenbus import XenbusState, parse_state
-from xennerd.journal import Event, Line
-from xennerd.records import Record
-from xennerd.supervisor.story import Tell
+from xennerd.domain.records import Record
+from xennerd.supervisor.events import Tell
 
 ROOT = "backend"
 """What is to be watched: backend/<kind>/<domid>/<devid>."""

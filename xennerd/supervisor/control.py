@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from xenner.errors import ConfigError, HostError
+from xenner.journal import ASKED, asked
 from xenner.types import MAX_DOMID, Domid
-from xennerd.domainfile import MAX_BYTES, config_of, read_text
-from xennerd.journal import ASKED, asked
+from xennerd.domain.file import MAX_BYTES, config_of, read_text
+from xennerd.domain.records import Record, check_unique
 from xennerd.qmp.commands import Command, Commands, without_arguments
 from xennerd.qmp.fds import Caller
 from xennerd.qmp.request import Parameter, QmpError
-from xennerd.records import Record, check_unique
 from xennerd.supervisor.daemons import State
 from xennerd.supervisor.domains import Domains
 from xennerd.supervisor.launcher import Order

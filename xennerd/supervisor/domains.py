@@ -19,11 +19,13 @@ import trio
 
 from xenner.concurrency import run_abandonable
 from xenner.errors import ConfigError, HostError
+from xenner.journal import Line
 from xenner.libxenstore import Store
 from xenner.types import Domid
-from xennerd.journal import Line
-from xennerd.policy import Verdict
-from xennerd.records import (
+from xenner.vmcores import is_owned
+from xennerd.cleanup.classify import LivesError
+from xennerd.domain.policy import Verdict
+from xennerd.domain.records import (
     Record,
     list_records,
     read_record,
@@ -31,11 +33,9 @@ from xennerd.records import (
     write_record,
 )
 from xennerd.supervisor.connections import ROOT, Connections
+from xennerd.supervisor.events import Tell
 from xennerd.supervisor.launcher import Launcher, Order
 from xennerd.supervisor.processes import Watched
-from xennerd.supervisor.story import Tell
-from xennerd.tools.staleness import LivesError
-from xennerd.tools.vmcores import is_owned
 
 _STORE_RETRY_S = 1.0
 _TAKEN_RETRY_S = 1.0

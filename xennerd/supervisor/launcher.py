@@ -23,8 +23,8 @@ from typing import Protocol
 from xenner.errors import ConfigError, HostError
 from xenner.types import Domid
 from xenner.unitname import escaped
-from xennerd.domainfile import read_text
-from xennerd.records import Record, list_records
+from xennerd.domain.file import read_text
+from xennerd.domain.records import Record, list_records
 from xennerd.supervisor.programs import Places
 from xennerd.units.manager import Units, instance_of, is_instance
 
@@ -136,7 +136,7 @@ class ByHand:
         places = self._places
         domid = () if order.domid is None else ("--domid", str(order.domid))
         return [
-            *(sys.executable, "-m", "xennerd.start"),
+            *(sys.executable, "-m", "xennerd.domain.start"),
             *("--runtime-dir", places.runtime_dir),
             *("--evtchnd", places.evtchnd, "--xenstore", places.xenstore),
             *(f"--set={order.settings}", *domid),

@@ -64,7 +64,7 @@ def programs(places: Places) -> list[Program]:
         Program(
             "xenstored",
             (
-                *(*python, "xennerd.store", *evtchnd, *runtime),
+                *(*python, "xenstored", *evtchnd, *runtime),
                 *("--socket", str(places.xenstore)),
                 *("--state", str(places.state_dir)),
             ),

@@ -23,10 +23,10 @@ import trio
 from xenner import concurrency, service
 from xenner.concurrency import run_abandonable
 from xenner.errors import HostError
+from xenner.journal import Event, Line, Subject
 from xenner.listening import open_listener
 from xenner.types import MAX_DOMID, Domid
 from xenner.watchdog import feed_watchdog
-from xennerd.journal import Event, Line, Subject
 from xennerd.qmp.client import QmpClient
 from xennerd.qmp.commands import Command, Commands
 from xennerd.qmp.fds import Caller

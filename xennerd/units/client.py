@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xenner.errors import HostError
-from xennerd.journal import Line, Subject
+from xenner.journal import Line, Subject
 from xennerd.qmp.client import QmpClient, QmpRefusedError
 from xennerd.units.manager import Outcome
 

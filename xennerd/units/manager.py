@@ -8,7 +8,7 @@ import subprocess
 from typing import NamedTuple, Protocol
 
 from xenner.errors import HostError
-from xennerd.journal import Line, Subject, tell
+from xenner.journal import Line, Subject, tell
 
 # systemd.unit(5); all else is escaped (unitname.py).
 _ESCAPED = r"\\x[0-9a-f]{2}"

@@ -26,7 +26,7 @@ from xenner.types import Domid, Port
 
 
 class Notifier(Protocol):
-    """What this room needs of xennerd.vm.kvm.Vm."""
+    """What this room needs of xennerd.vm.kvm.machine.Vm."""
 
     def ioeventfd(self, eventfd: int, port: int, value: int) -> None:
         """An `out` of `value` to I/O port `port` signals the eventfd."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import trio
 
-from xennerd.vm._vcpu import ffi, lib
+from xennerd.vm.kvm._vcpu import ffi, lib
 
 INTERVAL_S = 4.0
 _NS = 1_000_000_000

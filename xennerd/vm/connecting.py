@@ -15,7 +15,7 @@ from xenner.xenbus import XenbusState, parse_state
 from xenner.xenstore import Xenstore, XenstoreError
 from xenner.xldisk import Disk
 from xenner.xlvif import Vif
-from xennerd.devicenodes import backend_path
+from xennerd.nodes.device import backend_path
 
 OFFER_LIMIT_S = 40.0
 """libxl's LIBXL_HOTPLUG_TIMEOUT."""

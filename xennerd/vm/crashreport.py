@@ -8,7 +8,7 @@ from xenner import abi
 from xenner.types import ShutdownReason
 from xennerd.vm import recorder
 from xennerd.vm.domain import Machine
-from xennerd.vm.vcpu import Outcome
+from xennerd.vm.kvm.vcpu import Outcome
 
 
 def describe_crash(machine: Machine, outcome: Outcome) -> str:

@@ -18,29 +18,29 @@ from xenner.pending import Pending
 from xenner.types import Domid, Mfn, Port
 from xenner.xldisk import Disk
 from xenner.xlvif import Vif
-from xennerd.guestnodes import Guest
+from xennerd.nodes.guest import Guest
 from xennerd.vm import clock as clocks
 from xennerd.vm import recorder
-from xennerd.vm._vcpu import ffi
-from xennerd.vm.balloon import Balloon
-from xennerd.vm.builder import StartOfDay, build_domain
+from xennerd.vm.boot.builder import StartOfDay, build_domain
+from xennerd.vm.boot.kernel import Kernel
 from xennerd.vm.channels import GuestChannels
-from xennerd.vm.console import Sink
-from xennerd.vm.consolepump import ConsolePump
-from xennerd.vm.consolering import ConsoleRing
-from xennerd.vm.corefile import Registers
-from xennerd.vm.cpuid import GuestCpuid
+from xennerd.vm.console.console import Sink
+from xennerd.vm.console.pump import ConsolePump
+from xennerd.vm.console.ring import ConsoleRing
 from xennerd.vm.emushared import Domain
 from xennerd.vm.guestwatchdog import Watchdogs
-from xennerd.vm.kernel import Kernel
-from xennerd.vm.kvm import Kvm, Vm
-from xennerd.vm.kvmstats import open_stats, read_stats
-from xennerd.vm.layout import PAGE_BYTES
+from xennerd.vm.kvm._vcpu import ffi
+from xennerd.vm.kvm.cpuid import GuestCpuid
+from xennerd.vm.kvm.machine import Kvm, Vm
+from xennerd.vm.kvm.stats import open_stats, read_stats
+from xennerd.vm.kvm.vcpu import Gate, Vcpu
+from xennerd.vm.memory.balloon import Balloon
+from xennerd.vm.memory.corefile import Registers
+from xennerd.vm.memory.layout import PAGE_BYTES
+from xennerd.vm.memory.vmcore import Vmcore
 from xennerd.vm.notices import Notices
-from xennerd.vm.outside import Outside
-from xennerd.vm.ownstore import OwnStore, RingEnds
-from xennerd.vm.vcpu import Gate, Vcpu
-from xennerd.vm.vmcore import Vmcore
+from xennerd.vm.services import Outside
+from xennerd.vm.store.builtin import OwnStore, RingEnds
 
 _emu_log = logging.getLogger("xenner.emu")
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from xenner import abi
 from xennerd.vm.clock import Clock, Rate, write_clock
-from xennerd.vm.layout import MachineLayout
+from xennerd.vm.memory.layout import MachineLayout
 
 
 class CpuidRow(Protocol):

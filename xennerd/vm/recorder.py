@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from xenner import abi
-from xennerd.vm.corefile import Registers
+from xennerd.vm.memory.corefile import Registers
 
 HYPERCALLS = (
     "set_trap_table mmu_update set_gdt stack_switch set_callbacks "

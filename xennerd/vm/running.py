@@ -19,10 +19,10 @@ import trio
 from xenner import abi
 from xenner.types import ShutdownReason
 from xennerd.vm import clock as clocks
-from xennerd.vm.console import Sink
-from xennerd.vm.consolepump import ConsolePump
+from xennerd.vm.console.console import Sink
+from xennerd.vm.console.pump import ConsolePump
 from xennerd.vm.domain import Machine
-from xennerd.vm.vcpu import Outcome, Vcpu
+from xennerd.vm.kvm.vcpu import Outcome, Vcpu
 
 
 async def run_machine(

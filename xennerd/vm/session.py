@@ -18,18 +18,26 @@ import trio
 from xenner import concurrency, service
 from xenner.concurrency import run_abandonable
 from xenner.errors import ConfigError, HostError, why_unread
+from xenner.runtimedir import default_runtime_dir
 from xenner.types import Domid
 from xenner.watchdog import feed_watchdog
-from xennerd.runtimedir import default_runtime_dir
-from xennerd.vm import daemon, stopping
-from xennerd.vm._vcpu import lib
+from xennerd.vm import background as daemon
+from xennerd.vm import stopping
+from xennerd.vm.boot.emu_image import emu_image
+from xennerd.vm.boot.kernel import load_kernel
+from xennerd.vm.boot.kernelcache import KernelCache, default_cache_dir
+from xennerd.vm.boot.startofday import plan_start_of_day
 from xennerd.vm.connecting import (
     Wanted,
     wait_connected,
     wait_offered,
     wanted_devices,
 )
-from xennerd.vm.console import LeaveConsole, RememberingSink, open_console
+from xennerd.vm.console.console import (
+    LeaveConsole,
+    RememberingSink,
+    open_console,
+)
 from xennerd.vm.crashreport import report_end
 from xennerd.vm.domain import (
     Images,
@@ -37,27 +45,24 @@ from xennerd.vm.domain import (
     Plan,
     open_machine,
 )
-from xennerd.vm.emu_image import emu_image
-from xennerd.vm.gueststore import GuestStore
-from xennerd.vm.host import cpuid_for, detect_quirks
-from xennerd.vm.keeper import End, Keeper, Unkept
-from xennerd.vm.kernel import load_kernel
-from xennerd.vm.kernelcache import KernelCache, default_cache_dir
-from xennerd.vm.kvm import Kvm
-from xennerd.vm.layout import MachineLayout, machine_layout
-from xennerd.vm.monitor import serve_monitor
-from xennerd.vm.monitorcommands import Controls
-from xennerd.vm.options import Options
-from xennerd.vm.outside import Outside, enter_outside
-from xennerd.vm.ownstore import OwnStore
-from xennerd.vm.running import run_machine
-from xennerd.vm.startofday import plan_start_of_day
-from xennerd.vm.vmcore import (
+from xennerd.vm.kvm._vcpu import lib
+from xennerd.vm.kvm.host import cpuid_for, detect_quirks
+from xennerd.vm.kvm.machine import Kvm
+from xennerd.vm.lifecycle import End, Keeper, Unkept
+from xennerd.vm.memory.layout import MachineLayout, machine_layout
+from xennerd.vm.memory.vmcore import (
     DomidTakenError,
     Vmcore,
     find_free_domid,
     open_vmcore,
 )
+from xennerd.vm.monitor.commands import Controls
+from xennerd.vm.monitor.server import serve_monitor
+from xennerd.vm.options import Options
+from xennerd.vm.running import run_machine
+from xennerd.vm.services import Outside, enter_outside
+from xennerd.vm.store.builtin import OwnStore
+from xennerd.vm.store.guest import GuestStore
 
 _log = logging.getLogger("xenner")
 

@@ -11,7 +11,7 @@ import trio
 
 from xenner.concurrency import run_abandonable
 from xenner.errors import HostError
-from xennerd.vm.gueststore import GuestStore
+from xennerd.vm.store.guest import GuestStore
 
 _log = logging.getLogger("xenner")
 

@@ -19,8 +19,8 @@ from tests.support.blk.xenqemu import end_qemus, find_qemu
 from tests.support.evtchnd import LIMIT_S, library
 from xenner.types import Domid
 from xenner.xldisk import parse_disk
-from xennerd.devicenodes import disk_nodes
-from xennerd.nodewriting import replace_nodes
+from xennerd.nodes.device import disk_nodes
+from xennerd.nodes.writing import replace_nodes
 
 READ, WRITE, BARRIER, FLUSH = range(4)
 OK = "status=0 same=1"

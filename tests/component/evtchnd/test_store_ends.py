@@ -66,7 +66,7 @@ def _running(daemon: Daemon) -> Iterator[subprocess.Popen[bytes]]:
     path = daemon.runtime_dir / "xenstore"
     with subprocess.Popen(
         [
-            *(sys.executable, "-m", "xennerd.store", "--socket", path),
+            *(sys.executable, "-m", "xenstored", "--socket", path),
             *("--evtchnd", daemon.path, "--runtime-dir", daemon.runtime_dir),
         ],
         cwd=TOP,

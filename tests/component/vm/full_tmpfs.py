@@ -19,10 +19,10 @@ from cffi import FFI
 from xenner import abi
 from xenner.abi import ffi as xenner_ffi
 from xenner.types import Domid
-from xennerd.store.guests import Guests
-from xennerd.vm.balloon import Balloon
-from xennerd.vm.layout import machine_layout
-from xennerd.vm.vmcore import Vmcore, open_vmcore
+from xennerd.vm.memory.balloon import Balloon
+from xennerd.vm.memory.layout import machine_layout
+from xennerd.vm.memory.vmcore import Vmcore, open_vmcore
+from xenstored.guests import Guests
 
 LIBS = Path(__file__).resolve().parents[3] / "build/meson/libs"
 LAYOUT = machine_layout(256)

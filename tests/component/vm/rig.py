@@ -20,7 +20,7 @@ class Rig:
 
     def command(self, letter: str, *options: str) -> list[str]:
         return [
-            *(sys.executable, "-m", "xennerd.vm", "-m", "16"),
+            *(sys.executable, "-m", "xennerd.standalone", "-m", "16"),
             *("-kernel", str(self.kernel), "-append", letter),
             *("-runtime-dir", str(self.runtime_dir), *options),
         ]

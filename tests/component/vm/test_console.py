@@ -16,7 +16,7 @@ import trio
 import trio.testing
 
 from xenner.errors import ConfigError, HostError
-from xennerd.vm.console import (
+from xennerd.vm.console.console import (
     LAST_WORDS_S,
     FdSink,
     LeaveConsole,
@@ -24,8 +24,8 @@ from xennerd.vm.console import (
     RememberingSink,
     open_console,
 )
-from xennerd.vm.consolepump import ConsolePump
-from xennerd.vm.consolering import IN_BYTES, OUT_BYTES, ConsoleRing
+from xennerd.vm.console.pump import ConsolePump
+from xennerd.vm.console.ring import IN_BYTES, OUT_BYTES, ConsoleRing
 
 IN_CONS, IN_PROD, OUT_CONS, OUT_PROD = 3072, 3076, 3080, 3084
 
@@ -635,7 +635,7 @@ def test_raw_terminals_are_put_back(tmp_path: Path) -> None:
     program = (
         "import trio\n"
         "from pathlib import Path\n"
-        "from xennerd.vm.console import open_console\n"
+        "from xennerd.vm.console.console import open_console\n"
         "async def main():\n"
         "    async with open_console('stdio', link=Path('x')) as sink:\n"
         "        print('raw', flush=True)\n"

@@ -26,7 +26,7 @@ from xenner.errors import HostError
 from xenner.types import ShutdownReason
 from xennerd.qmp.client import QmpClient
 from xennerd.qmp.server import MAX_CLIENTS, Client
-from xennerd.vm.monitor import serve_monitor
+from xennerd.vm.monitor.server import serve_monitor
 
 
 async def test_greeting_then_capabilities_then_commands(

@@ -28,10 +28,10 @@ from xenner.evtchn import Evtchnd
 from xenner.pending import MappedPending
 from xenner.types import Domid, Mfn, Port, ShutdownReason
 from xenner.xenstore import Xenstore, XenstoreError
-from xennerd.guestnodes import Guest
-from xennerd.store.guests import Guests
+from xennerd.nodes.guest import Guest
 from xennerd.vm.channels import GuestChannels
-from xennerd.vm.outside import Outside, enter_outside
+from xennerd.vm.services import Outside, enter_outside
+from xenstored.guests import Guests
 
 DOMID = Domid(5)
 HANDLE = uuid.UUID("12345678-9abc-4def-8123-456789abcdef")

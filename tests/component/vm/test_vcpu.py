@@ -13,10 +13,10 @@ import pytest
 
 from tests.places.rules import limit_s
 from xenner import abi
-from xennerd.vm._vcpu import ffi, lib
-from xennerd.vm.cpuid import guest_cpuid
-from xennerd.vm.kvm import Kvm, Vm
-from xennerd.vm.vcpu import Vcpu
+from xennerd.vm.kvm._vcpu import ffi, lib
+from xennerd.vm.kvm.cpuid import guest_cpuid
+from xennerd.vm.kvm.machine import Kvm, Vm
+from xennerd.vm.kvm.vcpu import Vcpu
 
 MEM_BYTES = 8 << 20
 CODE_GPA = abi.EMU_IMAGE_GPA

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from netbackd.config import Vlan, Wishes, parse_vlans, read_wishes
 from netbackd.engine import Rate, parse_rate
 from netbackd.frontend import Features, read_features, read_rings
-from netbackd.wishes import Vlan, Wishes, parse_vlans, read_wishes
 from xenner import xlvif
 from xenner.errors import GuestError, HostError
 from xenner.types import Domid

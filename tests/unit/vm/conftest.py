@@ -13,8 +13,8 @@ import lz4.frame
 import pytest
 import zstandard
 
-from xennerd.vm.kernel import Kernel, parse_kernel
-from xennerd.vm.notes import Note
+from xennerd.vm.boot.kernel import Kernel, parse_kernel
+from xennerd.vm.boot.notes import Note
 
 VIRT_BASE = 0xFFFFFFFF80000000
 

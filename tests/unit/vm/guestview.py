@@ -9,11 +9,11 @@ from typing import Any
 
 from xenner import abi
 from xenner.types import Domid
-from xennerd.vm.builder import StartOfDay, build_domain
+from xennerd.vm.boot.builder import StartOfDay, build_domain
+from xennerd.vm.boot.kernel import Kernel
 from xennerd.vm.emushared import Domain
-from xennerd.vm.kernel import Kernel
-from xennerd.vm.layout import PAGE_BYTES, machine_layout
-from xennerd.vm.vmcore import Vmcore, open_vmcore
+from xennerd.vm.memory.layout import PAGE_BYTES, machine_layout
+from xennerd.vm.memory.vmcore import Vmcore, open_vmcore
 
 BASE = 0xFFFFFFFF80000000
 P2M = 0x8000000000

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from xenner import abi
 from xenner.abi import ffi
 from xenner.types import Domid, Mfn
-from xennerd.vm.balloon import Balloon, guest_mfns, runs
-from xennerd.vm.layout import machine_layout
-from xennerd.vm.vmcore import Vmcore, open_vmcore
+from xennerd.vm.memory.balloon import Balloon, guest_mfns, runs
+from xennerd.vm.memory.layout import machine_layout
+from xennerd.vm.memory.vmcore import Vmcore, open_vmcore
 
 LAYOUT = machine_layout(256)
 FIRST = LAYOUT.guest_mfn

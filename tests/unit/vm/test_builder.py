@@ -24,10 +24,10 @@ from tests.unit.vm.guestview import (
 )
 from xenner import abi
 from xenner.errors import ConfigError
-from xennerd.vm.builder import MAX_CMDLINE_BYTES, hypercall_page
-from xennerd.vm.kernel import Kernel, load_kernel, parse_kernel
-from xennerd.vm.layout import PAGE_BYTES
-from xennerd.vm.notes import Note
+from xennerd.vm.boot.builder import MAX_CMDLINE_BYTES, hypercall_page
+from xennerd.vm.boot.kernel import Kernel, load_kernel, parse_kernel
+from xennerd.vm.boot.notes import Note
+from xennerd.vm.memory.layout import PAGE_BYTES
 
 
 def check_memory(guest: Guest, kernel: Kernel, initrd: bytes) -> None:

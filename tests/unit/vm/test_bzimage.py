@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xennerd.vm.bzimage import ImageError, compression, unwrap_kernel
+from xennerd.vm.boot.bzimage import ImageError, compression, unwrap_kernel
 
 METHODS = (
     "gzip",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xennerd.vm.consolelines import MAX_CHARACTERS, ConsoleLines, printable
+from xennerd.vm.console.lines import MAX_CHARACTERS, ConsoleLines, printable
 
 
 class Clock:

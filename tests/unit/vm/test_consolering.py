@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xennerd.vm.consolering import IN_BYTES, OUT_BYTES, ConsoleRing
+from xennerd.vm.console.ring import IN_BYTES, OUT_BYTES, ConsoleRing
 
 GPA = 4096
 IN_CONS, IN_PROD, OUT_CONS, OUT_PROD = 3072, 3076, 3080, 3084

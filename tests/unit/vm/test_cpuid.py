@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xenner import abi
-from xennerd.vm import cpuid
-from xennerd.vm.cpuid import FSGSBASE, GuestCpuid, guest_cpuid
-from xennerd.vm.kvm import CpuidEntry
+from xennerd.vm.kvm import cpuid
+from xennerd.vm.kvm.cpuid import FSGSBASE, GuestCpuid, guest_cpuid
+from xennerd.vm.kvm.machine import CpuidEntry
 
 U32 = st.integers(min_value=0, max_value=(1 << 32) - 1)
 ALL = (1 << 32) - 1

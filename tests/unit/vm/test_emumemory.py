@@ -11,11 +11,11 @@ import pytest
 
 from tests.unit.vm.guestview import P2M, RW, US, P, built, u64
 from xenner import abi
-from xennerd.vm import vmcore as vmcore_module
-from xennerd.vm.builder import _write_guest_bytes
+from xennerd.vm.boot.builder import _write_guest_bytes
+from xennerd.vm.boot.kernel import Kernel
 from xennerd.vm.clock import Clock, Rate
-from xennerd.vm.kernel import Kernel
-from xennerd.vm.layout import PAGE_BYTES, MachineLayout
+from xennerd.vm.memory import vmcore as vmcore_module
+from xennerd.vm.memory.layout import PAGE_BYTES, MachineLayout
 
 
 @pytest.mark.parametrize("quirks", [0, abi.EMU_QUIRK_SLOW_RING0])

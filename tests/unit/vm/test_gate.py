@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Where vCPUs' threads wait."""
 
-from xennerd.vm.vcpu import Gate
+from xennerd.vm.kvm.vcpu import Gate
 
 
 def test_numbers_of_no_vcpu_are_not_kept() -> None:

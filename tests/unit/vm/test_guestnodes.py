@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from xenner.types import Domid, Mfn, Port
-from xennerd.guestnodes import Guest, all_paths, guest_nodes
+from xennerd.nodes.guest import Guest, all_paths, guest_nodes
 
 HANDLE = uuid.UUID("12345678-9abc-4def-8123-456789abcdef")
 GUEST = Guest(

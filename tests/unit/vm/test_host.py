@@ -7,9 +7,9 @@ import pytest
 
 from xenner import abi
 from xenner.errors import HostError
-from xennerd.vm.cpuid import GuestCpuid
-from xennerd.vm.host import cpuid_for
-from xennerd.vm.kvm import CpuidEntry, Kvm
+from xennerd.vm.kvm.cpuid import GuestCpuid
+from xennerd.vm.kvm.host import cpuid_for
+from xennerd.vm.kvm.machine import CpuidEntry, Kvm
 
 
 class NoFeatures:

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xenner.errors import ConfigError
-from xennerd.vm.bzimage import ImageError
-from xennerd.vm.elf import parse_elf
-from xennerd.vm.kernel import load_kernel, parse_kernel
-from xennerd.vm.notes import Note, parse_guest_section, read_notes
+from xennerd.vm.boot.bzimage import ImageError
+from xennerd.vm.boot.elf import parse_elf
+from xennerd.vm.boot.kernel import load_kernel, parse_kernel
+from xennerd.vm.boot.notes import Note, parse_guest_section, read_notes
 
 BASE = 0xFFFFFFFF80000000
 

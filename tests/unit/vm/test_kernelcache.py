@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from xenner.errors import ConfigError
-from xennerd.vm import kernel as kernel_module
-from xennerd.vm.kernel import load_kernel
-from xennerd.vm.kernelcache import KernelCache, default_cache_dir
+from xennerd.vm.boot import kernel as kernel_module
+from xennerd.vm.boot.kernel import load_kernel
+from xennerd.vm.boot.kernelcache import KernelCache, default_cache_dir
 
 
 @pytest.fixture

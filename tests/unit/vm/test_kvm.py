@@ -3,7 +3,7 @@
 
 import pytest
 
-from xennerd.vm._vcpu import ffi, lib
+from xennerd.vm.kvm._vcpu import ffi, lib
 
 
 def test_numbers_are_the_kernels() -> None:

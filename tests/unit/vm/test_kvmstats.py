@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from xennerd.qmp.request import QmpError
-from xennerd.vm.kvmstats import Kind, Unit, read_descriptors, read_stats
-from xennerd.vm.monitorstats import query_schemas, query_stats
+from xennerd.vm.kvm.stats import Kind, Unit, read_descriptors, read_stats
+from xennerd.vm.monitor.stats import query_schemas, query_stats
 
 _NAME_BYTES = 48
 # name, flags, exponent, numbers, bucket size: as Linux has these.

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xenner import abi
-from xennerd.vm.layout import (
+from xennerd.vm.memory.layout import (
     PAGE_BYTES,
     machine_layout,
     max_memory_bytes,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from xenner import abi
 from xennerd.vm import recorder
-from xennerd.vm.corefile import Registers, registers_from
+from xennerd.vm.memory.corefile import Registers, registers_from
 
 MEM_BYTES = 8 << 20
 PRESENT = 0x1

@@ -8,11 +8,11 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from xenner.errors import ConfigError
-from xennerd.vm.elf import Segment
-from xennerd.vm.kernel import Kernel
-from xennerd.vm.layout import PAGE_BYTES
-from xennerd.vm.pagetables import table_keys
-from xennerd.vm.startofday import Plan, plan_start_of_day
+from xennerd.vm.boot.elf import Segment
+from xennerd.vm.boot.kernel import Kernel
+from xennerd.vm.boot.pagetables import table_keys
+from xennerd.vm.boot.startofday import Plan, plan_start_of_day
+from xennerd.vm.memory.layout import PAGE_BYTES
 
 MIB = 1 << 20
 HIGH = 0xFFFFFFFF80000000

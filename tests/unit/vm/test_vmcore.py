@@ -20,10 +20,10 @@ import pytest
 from xenner import abi
 from xenner.errors import HostError
 from xenner.types import Domid
-from xennerd.vm import vmcore as vmcore_module
-from xennerd.vm.corefile import KernelView, Registers
-from xennerd.vm.layout import PAGE_BYTES, machine_layout
-from xennerd.vm.vmcore import (
+from xennerd.vm.memory import vmcore as vmcore_module
+from xennerd.vm.memory.corefile import KernelView, Registers
+from xennerd.vm.memory.layout import PAGE_BYTES, machine_layout
+from xennerd.vm.memory.vmcore import (
     DomidTakenError,
     find_free_domid,
     keep,
@@ -173,8 +173,8 @@ _OWNER = """
 import sys, time
 from pathlib import Path
 from xenner.types import Domid
-from xennerd.vm.layout import PAGE_BYTES, machine_layout
-from xennerd.vm.vmcore import open_vmcore
+from xennerd.vm.memory.layout import PAGE_BYTES, machine_layout
+from xennerd.vm.memory.vmcore import open_vmcore
 with open_vmcore(Domid(7), layout=machine_layout(256), nr_vcpus=1,
                  runtime_dir=Path(sys.argv[1])) as core:
     core.mem[0x800000:0x800003] = b"old"
@@ -267,7 +267,7 @@ def test_a_runtime_directory_that_is_none(tmp_path: Path) -> None:
 def test_no_domid_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xennerd.vm.vmcore.MAX_DOMID", 2)
+    monkeypatch.setattr("xennerd.vm.memory.vmcore.MAX_DOMID", 2)
     for domid in (1, 2):
         keep_by_hand = tmp_path / f"vmcore.{domid}"
         keep_by_hand.touch()

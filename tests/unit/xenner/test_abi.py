@@ -9,7 +9,7 @@ from netbackd._engine import lib as net
 from xenner import abi
 from xenner._abi import lib
 from xenner._xenstore import lib as xenstore
-from xennerd.vm._vcpu import lib as vcpu
+from xennerd.vm.kvm._vcpu import lib as vcpu
 
 
 def test_a_misspelt_constant_is_an_error() -> None:

@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 
 from xenner.xlcfg import Action
-from xennerd.policy import Verdict
-from xennerd.records import Record
+from xennerd.domain.policy import Verdict
+from xennerd.domain.records import Record
 from xennerd.supervisor.launcher import Order
 
 

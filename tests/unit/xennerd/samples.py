@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from xenner.types import Domid
 from xennerd.ctl.domains import Domain, Vcpu
-from xennerd.records import Record
+from xennerd.domain.records import Record
 
 RECORD = Record(
     domid=Domid(7),

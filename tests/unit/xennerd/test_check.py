@@ -13,9 +13,9 @@ import pytest
 from xenner.errors import ConfigError
 from xenner.xlcfg import parse_config
 from xennerd.ctl.__main__ import COMMANDS, main
-from xennerd.ctl.absent import REASONS
 from xennerd.ctl.command import Command, find_command
 from xennerd.ctl.creating import from_here
+from xennerd.ctl.unsupported import REASONS
 
 NAMES = ("list", "shutdown", "sched-credit", "sched-credit2", "save")
 

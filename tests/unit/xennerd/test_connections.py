@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from xenner.types import Domid
-from xennerd.records import Record
+from xennerd.domain.records import Record
 from xennerd.supervisor.connections import Connections
 
 VBD, VIF = "backend/vbd/7/51712", "backend/vif/7/0"

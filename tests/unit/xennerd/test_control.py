@@ -12,10 +12,10 @@ import trio
 
 from tests.unit.xennerd.fakes import Nobody, Undertaker
 from tests.unit.xennerd.samples import RECORD
-from xennerd.journal import Event, Line
+from xenner.journal import Event, Line
+from xennerd.domain.records import Record, write_record
 from xennerd.qmp.fds import Caller
 from xennerd.qmp.request import QmpError, Request
-from xennerd.records import Record, write_record
 from xennerd.supervisor.control import Control
 from xennerd.supervisor.domains import Domains
 from xennerd.supervisor.launcher import Launcher, Order

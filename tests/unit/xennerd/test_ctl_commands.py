@@ -11,7 +11,6 @@ import pytest
 
 from tests.unit.xennerd.samples import WEB
 from xennerd.ctl.__main__ import COMMANDS, main
-from xennerd.ctl.absent import REASONS
 from xennerd.ctl.acting import patience
 from xennerd.ctl.formats import (
     Columns,
@@ -20,6 +19,7 @@ from xennerd.ctl.formats import (
     numa_lines,
     short_uptime_lines,
 )
+from xennerd.ctl.unsupported import REASONS
 
 # The names in tools/xl/xl_cmdtable.c of Xen 4.21, with those that older ones
 # had.

@@ -22,9 +22,9 @@ from xennerd.ctl.domains import (
     find_named,
     list_domains,
 )
-from xennerd.records import write_record
-from xennerd.vm.layout import PAGE_BYTES, machine_layout
-from xennerd.vm.vmcore import keep
+from xennerd.domain.records import write_record
+from xennerd.vm.memory.layout import PAGE_BYTES, machine_layout
+from xennerd.vm.memory.vmcore import keep
 
 
 class Rig:

@@ -6,7 +6,7 @@ import uuid
 from xenner.types import Domid
 from xenner.xldisk import LIMITS, parse_disk
 from xenner.xlvif import parse_vif
-from xennerd.devicenodes import device_nodes, device_paths
+from xennerd.nodes.device import device_nodes, device_paths
 
 DOMID = Domid(7)
 HANDLE = uuid.UUID("12345678-9abc-4def-8123-456789abcdef")

@@ -15,7 +15,7 @@ import trio
 
 from tests.unit.xennerd.fakes import Nobody, Undertaker
 from tests.unit.xennerd.samples import RECORD
-from xennerd.records import write_record
+from xennerd.domain.records import write_record
 from xennerd.supervisor.domains import Domains
 
 

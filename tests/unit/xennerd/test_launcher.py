@@ -9,8 +9,8 @@ import pytest
 
 from tests.unit.xennerd.samples import RECORD
 from xenner.errors import HostError
-from xennerd.journal import Line, Subject
-from xennerd.records import write_record
+from xenner.journal import Line, Subject
+from xennerd.domain.records import write_record
 from xennerd.supervisor.launcher import BySystemd, Order
 from xennerd.supervisor.programs import Places, environment
 from xennerd.units.manager import Outcome, Systemd

@@ -9,8 +9,8 @@ import pytest
 from xenner.types import ShutdownReason
 from xenner.xlcfg import Action, DomainConfig, parse_config
 from xenner.xlcpus import HostCpus
-from xennerd.limits import limit_properties, without_limits
-from xennerd.policy import Verdict, action_for, last_starts, verdict_for
+from xennerd.domain.policy import Verdict, action_for, last_starts, verdict_for
+from xennerd.domain.resources import limit_properties, without_limits
 
 HOST = HostCpus(frozenset(range(8)), {0: frozenset(range(8))})
 

@@ -11,8 +11,8 @@ import pytest
 from tests.unit.xennerd.samples import RECORD
 from xenner.errors import HostError
 from xenner.types import Domid
-from xennerd.domainfile import MAX_BYTES, config_of_record
-from xennerd.records import (
+from xennerd.domain.file import MAX_BYTES, config_of_record
+from xennerd.domain.records import (
     list_records,
     read_record,
     record_path,

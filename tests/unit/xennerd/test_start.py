@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from xennerd.start import main
+from xennerd.domain.start import main
 
 
 @pytest.fixture

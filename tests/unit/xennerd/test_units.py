@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from xenner.errors import HostError
+from xenner.journal import Event, Line, Subject
 from xenner.types import Domid
-from xennerd.journal import Event, Line, Subject
 from xennerd.qmp.fds import Caller
 from xennerd.qmp.request import QmpError, Request
 from xennerd.qmp.server import serve_stream

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Everything on this host that has a domain's number on it."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from xenner.errors import HostError
+from xenner.types import Domid
+from xenner.vmcores import list_domids
+from xenner.xenstore import Xenstore, XenstoreError
+from xennerd.cleanup.leftovers import (
+    Kind,
+    Thing,
+    domid_of_cgroup,
+    domid_of_link,
+    domid_of_node,
+    domid_of_tap,
+)
+from xennerd.domain.records import list_records, record_path
+from xennerd.vm.memory.vmcore import is_kept
+
+_BACKENDS = "/local/domain/0/backend"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where to look. `cgroups` None: wherever cgroup v2 is mounted."""
+
+    runtime_dir: Path
+    xenstore: Path
+    evtchnd: Path
+    cgroups: Path | None = None
+    networks: Path = Path("/sys/class/net")
+    hypervisor: Path = Path("/sys/hypervisor/type")
+
+
+def find_things(places: Places) -> tuple[list[Thing], list[str]]:
+    """All of them, stale or not; and what could not be looked at."""
+    things = [
+        *(*_vmcores(places), *_records(places)),
+        *(*_beside(places), *_cgroups(places)),
+    ]
+    notes = []
+    if _is_xen(places):
+        notes.append("this host runs Xen: its xenstore and vifs are not ours")
+    else:
+        things += _taps(places)
+        try:
+            things += _nodes(places)
+        except (OSError, HostError, XenstoreError) as error:
+            notes.append(f"no look at xenstore: {error}")
+    return things, notes
+
+
+def _is_xen(places: Places) -> bool:
+    with suppress(OSError):
+        return places.hypervisor.read_text().strip() == "xen"
+    return False
+
+
+def _vmcores(places: Places) -> Iterator[Thing]:
+    for domid in list_domids(places.runtime_dir):
+        path = places.runtime_dir / f"vmcore.{domid}"
+        with suppress(FileNotFoundError):
+            status = path.lstat()
+            yield Thing(
+                Kind.VMCORE,
+                domid,
+                str(path),
+                size_bytes=status.st_blocks * 512,
+                is_kept=is_kept(status),
+            )
+
+
+def _records(places: Places) -> Iterator[Thing]:
+    for record in list_records(places.runtime_dir):
+        yield Thing(
+            Kind.RECORD,
+            record.domid,
+            str(record_path(places.runtime_dir, record.domid)),
+            is_kept=bool(record.end),
+        )
+
+
+def _beside(places: Places) -> Iterator[Thing]:
+    """Links and sockets of the runtime directory, and what links lead to."""
+    try:
+        paths = sorted(places.runtime_dir.iterdir())
+    except OSError:
+        return
+    for path in paths:
+        if path.is_symlink():
+            domid = domid_of_link(path.name)
+            if domid is not None:
+                yield Thing(Kind.LINK, domid, str(path))
+                yield from _led_to(path, domid, places)
+        elif path.is_socket():
+            # A guest's monitor, or a daemon's.
+            domid = domid_of_link(path.name)
+            yield Thing(Kind.SOCKET, domid, str(path), holder=_listener(path))
+
+
+def _led_to(link: Path, domid: Domid, places: Places) -> Iterator[Thing]:
+    """A monitor's socket that stands elsewhere."""
+    with suppress(OSError):
+        target = Path(os.readlink(link))
+        if target.parent != places.runtime_dir and target.is_socket():
+            yield Thing(
+                Kind.SOCKET, domid, str(target), holder=_listener(target)
+            )
+
+
+def _listener(path: Path) -> str:
+    """Who serves a socket; empty: nobody does."""
+    if not is_dead_socket(path):
+        return "a process that listens"
+    # Bound, and not listening yet: a daemon that is just starting.
+    with suppress(OSError):
+        for line in Path("/proc/net/unix").read_text().splitlines():
+            words = line.split(maxsplit=7)
+            if len(words) == 8 and os.path.basename(words[7]) == path.name:
+                return "a process that is starting"
+    return ""
+
+
+def is_dead_socket(path: Path) -> bool:
+    """Only a refused connection says so; any other error is no proof."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False
+
+
+# --- cgroups ------------------------------------------------------------------
+
+
+def _cgroups(places: Places) -> Iterator[Thing]:
+    root = places.cgroups or _cgroup_mount()
+    if root is None:
+        return
+    # systemd's own, and one level of slices below it.
+    for depth in ("*", "*/*", "*/*/*"):
+        for path in sorted(root.glob(depth)):
+            domid = domid_of_cgroup(path.name)
+            if domid is not None and path.is_dir():
+                yield Thing(
+                    Kind.CGROUP, domid, str(path), holder=_inhabitant(path)
+                )
+
+
+def _cgroup_mount() -> Path | None:
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _source, mount_point, kind, *_ = line.split(" ")
+        if kind == "cgroup2":
+            return Path(mount_point)
+    return None
+
+
+def _inhabitant(path: Path) -> str:
+    """Processes in a cgroup or below it (cgroups(7), cgroup.events)."""
+    with suppress(OSError):
+        events = (path / "cgroup.events").read_text()
+        return "processes" if re.search(r"^populated 1$", events, re.M) else ""
+    return ""
+
+
+# --- taps ---------------------------------------------------------------------
+
+
+def _taps(places: Places) -> Iterator[Thing]:
+    if not places.networks.is_dir():
+        return
+    holders: dict[str, str] | None = None
+    for path in sorted(places.networks.iterdir()):
+        if not (path / "tun_flags").exists():
+            continue
+        with suppress(OSError):
+            alias = (path / "ifalias").read_text().strip()
+            domid = domid_of_tap(path.name, alias)
+            if domid is None:
+                continue
+            if holders is None:
+                holders = tap_holders()
+            yield Thing(
+                Kind.TAP, domid, path.name, holder=holders.get(path.name, "")
+            )
+
+
+def tap_holders() -> dict[str, str]:
+    """Interface -> a process that has it open (proc_pid_fdinfo(5))."""
+    found = {}
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if os.readlink(link) != "/dev/net/tun":
+                continue
+            process = link.parents[1]
+            text = (process / "fdinfo" / link.name).read_text()
+            if match := re.search(r"^iff:\s*(\S+)", text, re.M):
+                command = (process / "comm").read_text().strip()
+                found[match[1]] = f"{command} ({process.name})"
+    return found
+
+
+# --- xenstore -----------------------------------------------------------------
+
+
+def _nodes(places: Places) -> Iterator[Thing]:
+    with Xenstore(places.xenstore) as store:
+        users: dict[str, list[Domid]] = {}
+        for name in store.directory("/local/domain"):
+            domid = domid_of_node(name)
+            if domid is None:
+                continue
+            top = f"/local/domain/{domid}"
+            yield Thing(Kind.XENSTORE, domid, top)
+            with suppress(XenstoreError):
+                users.setdefault(store.read(f"{top}/vm"), []).append(domid)
+        for vm, domids in users.items():
+            # Not one that a domain shares with its next life.
+            if re.fullmatch(r"/vm/[0-9a-fA-F-]{36}", vm) and len(domids) == 1:
+                yield Thing(Kind.XENSTORE, domids[0], vm)
+        yield from _by_number(store, "/libxl")
+        for kind in store.directory(_BACKENDS):
+            yield from _by_number(store, f"{_BACKENDS}/{kind}")
+
+
+def _by_number(store: Xenstore, parent: str) -> Iterator[Thing]:
+    for name in store.directory(parent):
+        domid = domid_of_node(name)
+        if domid is not None:
+            yield Thing(Kind.XENSTORE, domid, f"{parent}/{name}")

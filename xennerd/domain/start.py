@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`xenner-start`: the guest of a domain file, in this process.
+
+What a unit runs, and xennerd: the process is the VM process, and its end is
+the guest's. The status says what the file wants next.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from xenner.errors import ConfigError, HostError
+from xenner.runtimedir import default_runtime_dir
+from xenner.settings import Console, GuestSettings, load_settings
+from xenner.types import MAX_DOMID, Domid
+from xenner.xlcfg import DomainConfig
+from xenner.xlcpus import HostCpus, parse_cpus
+from xenner.xlsyntax import quoted
+from xennerd.domain.coredump import DUMP_DIR
+from xennerd.domain.file import config_of, read_text
+from xennerd.domain.hotplug import with_plugged
+from xennerd.domain.lifecycle import (
+    FileKeeper,
+    check_others,
+    killed_domid,
+    killed_in_unit,
+    planned_record,
+    unit_of_process,
+)
+from xennerd.domain.records import Record, read_record
+from xennerd.domain.resources import limit_properties, without_limits
+from xennerd.units.manager import unit_of
+from xennerd.vm.memory.vmcore import find_free_domid
+from xennerd.vm.options import Options
+from xennerd.vm.session import run_session
+
+CONFIG_DIR = Path("/etc/xenner")
+EVTCHND = Path("/run/xenner/evtchnd.socket")
+XENSTORE = Path("/run/xenstored/socket")
+
+_MODULE = "xennerd.domain.start"
+# As long as xennerd waits for a start.
+_PAUSED_LIMIT_S = 120.0
+_DEFAULT = GuestSettings()
+
+
+def config_path(instance: str, *, runtime_dir: Path) -> Path:
+    """The file of a unit's instance: the operator's, or one that xennerd has
+    written for it. What has a slash is a path itself."""
+    if "/" in instance:
+        return Path(instance)
+    path = CONFIG_DIR / f"{instance}.cfg"
+    own = runtime_dir / "config" / path.name
+    return own if own.exists() and not path.exists() else path
+
+
+def options_for(
+    config: DomainConfig,
+    domid: Domid,
+    *,
+    runtime_dir: Path,
+    evtchnd: Path,
+    xenstore: Path,
+    handle: uuid.UUID,
+    is_stopped: bool = False,
+    guests: GuestSettings = _DEFAULT,
+) -> Options:
+    """What the VM process is asked for. Pure."""
+    return Options(
+        kernel=Path(config.kernel),
+        initrd=Path(config.ramdisk) if config.ramdisk else None,
+        append=config.cmdline,
+        memory_bytes=config.memory_mib << 20,
+        max_memory_bytes=config.maxmem_mib << 20,
+        nr_vcpus=config.nr_vcpus,
+        name=config.name,
+        handle=handle,
+        domid=domid,
+        serial=_serial(guests),
+        monitor=f"unix:{runtime_dir}/monitor.{domid}",
+        is_stopped=is_stopped,
+        runtime_dir=runtime_dir,
+        evtchnd=evtchnd,
+        xenstore=xenstore,
+        disks=config.disks,
+        vifs=config.vifs,
+        wait_devices_s=config.wait_devices_s,
+    )
+
+
+def _serial(guests: GuestSettings) -> str:
+    if guests.console is Console.XENCONSOLED:
+        return "xenconsoled"
+    return "pty,log" if guests.console_to_journal else "pty"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("xenner-start", description=__doc__)
+    add = parser.add_argument
+    add("instance", help="domid or name of a file in /etc/xenner, or a path")
+    add("--domid", type=int, help="default: the instance, or one that is free")
+    add("--name", help="instead of the file's")
+    add("--set", default="", metavar="TEXT", help="settings that win")
+    add("--stdin", action="store_true", help="the file's text is there")
+    add("--again", action="store_true", help="as --domid was started before")
+    add("--limits", action="store_true", help="set the unit's limits only")
+    add("--paused", action="store_true", help="wait for the monitor's cont")
+    add("--runtime-dir", type=Path, default=default_runtime_dir())
+    add("--dump-dir", type=Path, default=DUMP_DIR)
+    add("--evtchnd", type=Path, default=EVTCHND)
+    add(
+        "--xenstore",
+        type=Path,
+        default=Path(os.environ.get("XENSTORED_PATH", XENSTORE)),
+    )
+    return parser
+
+
+def run(words: Sequence[str] | None, *, started_at: float) -> int:
+    """Run the guest to its end; raises ConfigError, HostError."""
+    arguments = _parser().parse_args(words)
+    path = config_path(arguments.instance, runtime_dir=arguments.runtime_dir)
+    extra, text = arguments.set, None
+    before = _earlier(arguments)
+    if before is not None:
+        path, extra, text = Path(before.file), before.settings, before.text
+    elif arguments.stdin:
+        text = sys.stdin.buffer.read().decode(errors="surrogateescape")
+    if text is None:
+        text = read_text(path)
+    if arguments.name:
+        extra += f"\nname={quoted(arguments.name)}"
+    config = config_of(text, path, extra=extra)
+    if arguments.limits:
+        _set_limits(arguments.instance, config)
+        return 0
+    for warning in config.warnings:
+        print(f"xenner-start: warning: {warning}", file=sys.stderr)
+    if not unit_of_process() and (warning := without_limits(config)):
+        print(f"xenner-start: warning: {warning}", file=sys.stderr)
+    _make_runtime_dir(arguments.runtime_dir)
+    domid = before.domid if before else _choose_domid(arguments, config.name)
+    record = planned_record(
+        config,
+        domid,
+        runtime_dir=arguments.runtime_dir,
+        file=path.absolute(),
+        text=text,
+        settings=extra,
+    )
+    check_others(arguments.runtime_dir, record)
+    options = options_for(
+        with_plugged(config, record.plugged),
+        domid,
+        runtime_dir=arguments.runtime_dir,
+        evtchnd=arguments.evtchnd,
+        xenstore=arguments.xenstore,
+        handle=uuid.UUID(record.handle),
+        is_stopped=arguments.paused or _is_to_be_paused(arguments),
+        guests=load_settings().guests,
+    )
+    keeper = FileKeeper(
+        config,
+        record,
+        runtime_dir=arguments.runtime_dir,
+        dump_dir=arguments.dump_dir,
+    )
+    try:
+        status = run_session(options, started_at=started_at, keeper=keeper)
+    finally:
+        keeper.close()
+    if keeper.is_anew:
+        _start_anew(arguments, keeper.record)
+    return 1 if keeper.is_left else status
+
+
+def _earlier(arguments: argparse.Namespace) -> Record | None:
+    """The domain that goes on, as it was created or updated since. HostError:
+    there should be one."""
+    runtime_dir = arguments.runtime_dir
+    if not arguments.again:
+        if arguments.domid is not None:
+            return None
+        return killed_in_unit(runtime_dir, unit_of_process())
+    record = read_record(runtime_dir, arguments.domid)
+    if record is None:
+        raise HostError(f"nothing is known of a domain {arguments.domid}")
+    return record
+
+
+def _is_to_be_paused(arguments: argparse.Namespace) -> bool:
+    """Of a unit: xennerd says so in a file of its own, for one start. One
+    that was killed meanwhile may have left it."""
+    own_dir: Path = arguments.runtime_dir / "config"
+    if "/" in arguments.instance:
+        return False
+    try:
+        status = (own_dir / f"{arguments.instance}.paused").stat()
+    except OSError:
+        return False
+    return time.time() - status.st_mtime < _PAUSED_LIMIT_S
+
+
+def _choose_domid(arguments: argparse.Namespace, name: str) -> Domid:
+    if arguments.domid is not None:
+        return _checked_domid(arguments.domid)
+    instance = arguments.instance
+    if instance.isascii() and instance.isdecimal():
+        return _checked_domid(int(instance))
+    runtime_dir = arguments.runtime_dir
+    return killed_domid(runtime_dir, name) or find_free_domid(runtime_dir)
+
+
+def _checked_domid(number: int) -> Domid:
+    """ConfigError: no domain can have it."""
+    if not 1 <= number <= MAX_DOMID:
+        raise ConfigError(f"domid {number}: must be 1 to {MAX_DOMID}")
+    return Domid(number)
+
+
+def _make_runtime_dir(path: Path) -> None:
+    """HostError: it is none, and cannot be made."""
+    try:
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise HostError(
+            f"cannot use the runtime directory {path}: {error.strerror}"
+        ) from error
+
+
+def _start_anew(arguments: argparse.Namespace, record: Record) -> None:
+    """The same program in the same process: the service manager's is still
+    the one that it started."""
+    options = {
+        "--domid": record.domid,
+        "--runtime-dir": arguments.runtime_dir,
+        "--dump-dir": arguments.dump_dir,
+        "--evtchnd": arguments.evtchnd,
+        "--xenstore": arguments.xenstore,
+    }
+    words = [f"{name}={value}" for name, value in options.items()]
+    os.execv(
+        sys.executable,
+        [sys.executable, "-m", _MODULE, "--again", *words, record.file],
+    )
+
+
+def _host_cpus() -> HostCpus:
+    nodes = {}
+    for path in Path("/sys/devices/system/node").glob("node[0-9]*"):
+        text = (path / "cpulist").read_text().strip()
+        # The kernel's list is one of a domain file; a node may have none.
+        steps = parse_cpus(text) if text else ()
+        cpus = frozenset(n for step in steps for n in step.numbers or ())
+        nodes[int(path.name.removeprefix("node"))] = cpus
+    online = Path("/sys/devices/system/cpu/online").read_text().strip()
+    steps = parse_cpus(online)
+    cpus = frozenset(n for step in steps for n in step.numbers or ())
+    return HostCpus(cpus, nodes)
+
+
+def _set_limits(instance: str, config: DomainConfig) -> None:
+    """Have the service manager limit the instance's unit, until it boots
+    again. HostError: it refuses.
+
+    Not a slice of its own: that of web-2 would be a part of that of web
+    (systemd.slice(5)), and have its limits.
+    """
+    try:
+        properties = limit_properties(config, _host_cpus())
+    except ValueError as error:
+        raise HostError(f"cpus: {error}") from None
+    done = subprocess.run(
+        [
+            *("systemctl", "set-property", "--runtime"),
+            unit_of(instance),
+            *(f"{name}={value}" for name, value in properties.items()),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise HostError(f"limits: {done.stderr.strip()}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program; returns its exit status."""
+    started_at = time.monotonic()
+    try:
+        return run(arguments, started_at=started_at)
+    except ConfigError as error:
+        print(f"xenner-start: {error}", file=sys.stderr)
+        return 2
+    except HostError as error:
+        print(f"xenner-start: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

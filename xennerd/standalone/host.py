@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`xenner` with devices and nothing beside it: an xennerd of its own.
+
+It runs by hand, as any, in a runtime directory that nobody else has, with the
+daemons that this guest needs. It ends when its standard input does, which
+whoever runs the guest holds open: also one that is killed leaves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from xenner.errors import ConfigError, HostError
+from xenner.listening import listener_of
+from xenner.runtimedir import default_runtime_dir
+from xenner.types import Domid
+from xenner.vmcores import is_owned
+from xenner.xldisk import Disk
+from xennerd.supervisor.programs import Places, programs
+from xennerd.vm.memory.vmcore import find_free_domid
+from xennerd.vm.options import Options
+
+_READY_LIMIT_S = 60.0
+_END_LIMIT_S = 30.0
+_LOG = "xennerd.log"
+_INTERFACES = Path("/sys/class/net")
+
+
+@contextmanager
+def open_private_host(options: Options) -> Iterator[Options]:
+    """The options with what serves the guest, for as long as the block.
+
+    HostError: it does not start. As they are where nothing private is wanted.
+    """
+    if not options.has_private_host:
+        yield options
+        return
+    check_files(options.disks)
+    for vif in options.vifs:
+        if vif.bridge and not (_INTERFACES / vif.bridge).exists():
+            print(
+                f"xenner: warning: bridge {vif.bridge} is not there: the "
+                "interface joins it when it is",
+                file=sys.stderr,
+            )
+    with ExitStack() as stack:
+        directory = _make_directory(options)
+        _sweep(directory.parent)
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        stack.enter_context(_running(directory, _daemons(options)))
+        yield replace(
+            options,
+            domid=options.domid or _free_domid(),
+            runtime_dir=directory,
+            evtchnd=directory / "evtchnd.socket",
+            xenstore=directory / "xenstore",
+        )
+
+
+def check_files(disks: Iterable[Disk]) -> None:
+    """ConfigError: a disk's file is not there. blkbackd says all else."""
+    for disk in disks:
+        # What has a colon may be QEMU's name of something else.
+        if ":" in disk.target:
+            continue
+        try:
+            os.stat(disk.target)
+        except OSError as error:
+            raise ConfigError(
+                f"{disk.vdev}: {disk.target}: {error.strerror}"
+            ) from error
+
+
+def _make_directory(options: Options) -> Path:
+    parent = options.runtime_dir or default_runtime_dir()
+    try:
+        # The vmcores' own, where others may look for it.
+        if options.runtime_dir is None and not os.access(parent, os.W_OK):
+            parent = Path("/dev/shm")
+        parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        prefix = f"private.{os.getpid()}."
+        return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    except OSError as error:
+        raise HostError(f"{parent}: {error.strerror}") from error
+
+
+def _sweep(parent: Path) -> None:
+    """What is left where a guest's process and its xennerd were both killed."""
+    for directory in parent.glob("private.*"):
+        with suppress(OSError):
+            # Anybody may make such a directory in /dev/shm.
+            if directory.lstat().st_uid != os.geteuid():
+                continue
+            if directory.is_symlink() or _is_in_use(directory):
+                continue
+            places = Places(
+                directory, directory / "xenstore", directory / "state"
+            )
+            left = [
+                program.name
+                for program in programs(places)
+                if listener_of(program.door, program.kind) is not None
+            ]
+            if left:
+                _bury(directory, left)
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _is_in_use(directory: Path) -> bool:
+    # Who made it may not have come to the others yet.
+    maker = directory.name.split(".")[1]
+    return (
+        os.path.exists(f"/proc/{maker}")
+        or listener_of(directory / "xennerd.socket") is not None
+        or any(map(is_owned, directory.glob("vmcore.*")))
+    )
+
+
+def _daemons(options: Options) -> list[str]:
+    names = ["evtchnd", "xenstored"]
+    if options.disks:
+        names.append("blkbackd")
+    if options.vifs:
+        names.append("netbackd")
+    return names
+
+
+def _free_domid() -> Domid:
+    """No guest's of the host, nor that of another private one's taps."""
+    domid = find_free_domid(default_runtime_dir())
+    while any(_INTERFACES.glob(f"vif{domid}.*")):
+        domid = Domid(domid + 1)
+    return domid
+
+
+@contextmanager
+def _running(directory: Path, names: list[str]) -> Iterator[None]:
+    reader, writer = os.pipe()
+    ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ready, open(writer, "wb", buffering=0) as held:
+        ready.bind(str(directory / "ready"))
+        # What goes to the background holds it as well.
+        with open(reader, "rb") as end, (directory / _LOG).open("wb") as log:
+            process = subprocess.Popen(
+                _words(directory, names),
+                stdin=end,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "NOTIFY_SOCKET": str(directory / "ready")},
+                # A signal of the terminal is for the guest.
+                start_new_session=True,
+            )
+        pidfd = os.pidfd_open(process.pid)
+        try:
+            _wait_ready(ready, pidfd, directory / _LOG)
+            yield
+        finally:
+            was_killed = bool(select.select([pidfd], [], [], 0)[0])
+            held.close()
+            if not select.select([pidfd], [], [], _END_LIMIT_S)[0]:
+                process.kill()
+            os.close(pidfd)
+            # In the background it is not our child.
+            process.poll()
+            if was_killed:
+                _bury(directory, names)
+
+
+def _bury(directory: Path, names: list[str]) -> None:
+    """The daemons of one that was killed: another finds them, and ends."""
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run(
+            _words(directory, names),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+            timeout=_END_LIMIT_S,
+        )
+
+
+def _words(directory: Path, names: list[str]) -> list[str]:
+    return [
+        *(sys.executable, "-m", "xennerd.supervisor"),
+        *("--daemons", ",".join(names), "--while-stdin"),
+        *("--runtime-dir", str(directory)),
+        *("--xenstore", str(directory / "xenstore")),
+        *("--state-dir", str(directory / "state")),
+        *("--dump-dir", str(directory / "dump")),
+        *("--log-dir", str(directory / "log")),
+    ]
+
+
+def _wait_ready(ready: socket.socket, pidfd: int, log: Path) -> None:
+    limit_s = _READY_LIMIT_S
+    while True:
+        found, _, _ = select.select([ready.fileno(), pidfd], [], [], limit_s)
+        if ready.fileno() in found and b"READY=1" in ready.recv(4096).split(
+            b"\n"
+        ):
+            return
+        if pidfd in found or not found:
+            said = log.read_text(errors="replace").strip().splitlines()
+            raise HostError(
+                "the guest's own daemons do not start",
+                said[-1] if said else "they say nothing",
+            )

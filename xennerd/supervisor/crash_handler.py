@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a domain's process leaves when it is killed. Calls block."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from xenner.errors import ConfigError
+from xenner.journal import Event, Line
+from xenner.types import ShutdownReason
+from xenner.xlcfg import Action, DomainConfig
+from xennerd.cleanup import scan
+from xennerd.cleanup.classify import claimed
+from xennerd.cleanup.leftovers import Kind, judge
+from xennerd.cleanup.removal import remove
+from xennerd.domain.coredump import bury
+from xennerd.domain.file import config_of_record
+from xennerd.domain.policy import Verdict, verdict_for
+from xennerd.domain.records import Record, remove_record
+from xennerd.supervisor.events import Tell
+from xennerd.supervisor.programs import Places
+
+_log = logging.getLogger("xennerd")
+
+
+@dataclass(frozen=True, slots=True)
+class Aftermath:
+    """Sees to what killed domains leave."""
+
+    places: Places
+    dump_dir: Path
+    tell: Tell
+
+    def settle(self, record: Record, *, is_asked: bool) -> Verdict:
+        """Do for a domain whose process was killed what its own would have
+        done; the verdict says whether it is to be started again.
+
+        `is_asked`: whoever runs it wanted it to end. LivesError: its number
+        lives again. HostError, OSError: it could not be done.
+        """
+        runtime_dir = self.places.runtime_dir
+        now_s = time.time()
+        with claimed(record.domid, runtime_dir):
+            verdict = self._decide(record, now_s=now_s, is_asked=is_asked)
+            self._tell_verdict(record, verdict, is_asked=is_asked)
+            bury(
+                replace(record, end="killed", ended_s=now_s),
+                verdict,
+                runtime_dir=runtime_dir,
+                dump_dir=self.dump_dir,
+            )
+            self._remove_rest(record)
+            if not verdict.keeps or verdict.renames:
+                remove_record(runtime_dir, record.domid)
+        return verdict
+
+    def _tell_verdict(
+        self, record: Record, verdict: Verdict, *, is_asked: bool
+    ) -> None:
+        text = f"its process was killed, which means {verdict.action}"
+        if is_asked:
+            text = "did not stop in time: its process was killed"
+            if record.is_unwanted:
+                text = "did not answer: its process was killed"
+        self.tell(record, Line(Event.CRASHED, text, reason="killed"))
+        if verdict.is_braked:
+            text = "ends too often, is left alone"
+            self.tell(record, Line(Event.LEFT, text))
+        elif verdict.restarts:
+            self.tell(record, Line(Event.AGAIN, "is started again"))
+
+    def _decide(
+        self, record: Record, *, now_s: float, is_asked: bool
+    ) -> Verdict:
+        config = config_now(record)
+        if config is None:
+            return Verdict(Action.DESTROY)
+        return verdict_for(
+            config,
+            ShutdownReason.CRASH,
+            starts_s=record.starts_s,
+            now_s=now_s,
+            is_asked=is_asked,
+        )
+
+    def _remove_rest(self, record: Record) -> None:
+        """Its nodes, so that backends let go, and what is beside its memory;
+        its cgroup is the service manager's."""
+        places = scan.Places(
+            self.places.runtime_dir, self.places.xenstore, self.places.evtchnd
+        )
+        things, notes = scan.find_things(places)
+        for note in notes:
+            _log.warning("%s: %s", record.name, note)
+        own = [
+            thing
+            for thing in things
+            if thing.domid == record.domid
+            and thing.kind not in (Kind.CGROUP, Kind.RECORD, Kind.TAP)
+        ]
+        for verdict in judge(
+            own, live=frozenset(), removes_kept=False, doubt=""
+        ):
+            if verdict.is_removable:
+                remove(verdict.thing, places)
+
+
+def config_now(record: Record) -> DomainConfig | None:
+    """What the domain was started from. None: it cannot be read any more;
+    that is told of."""
+    try:
+        return config_of_record(record)
+    except ConfigError as error:
+        _log.error("%s: %s", record.name, error)
+    return None

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One client of the store: bytes in, bytes out, whatever carries them.
+
+What a client can make the store keep for it is bounded: requests are not
+taken while it does not take replies, and of its events no more than one for
+each watch are kept beyond a limit. Such an event has the watch's own path,
+which says as much to a client: look again.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from xenstored import permissions
+from xenstored.paths import Parts, home
+from xenstored.permissions import OWNER, READ, WRITE, Perms
+from xenstored.transactions import Transaction
+from xenstored.watches import Watch
+from xenstored.wire import (
+    HEADER,
+    PAYLOAD_MAX,
+    MessageType,
+    ProtocolError,
+    first_bytes,
+    message,
+)
+
+if TYPE_CHECKING:
+    from xenstored.store import Store
+
+_HEADER_BYTES = HEADER.size
+_SOCKET_UNSENT_MAX = 256 << 10
+_EVENT = MessageType.WATCH_EVENT
+
+Handle = Callable[["Connection", int, int, int, bytes], None]
+
+
+class Connection:
+    """A client: whose it is, what it holds, what it has not taken yet.
+
+    The transport gives it what arrives (`receive`) and sends what it is given
+    (`take_output`); the store's `wanted` says when there is something.
+    """
+
+    def __init__(
+        self, store: "Store", domid: int, *, is_privileged: bool
+    ) -> None:
+        self.store = store
+        self.domid = domid
+        self.is_privileged = is_privileged
+        self.base = home(domid)
+        self.target: int | None = None
+        """The domain that SET_TARGET lets it stand for."""
+        self.is_ring = False
+        """A domain's own connection, which outlives the store's process."""
+        self.is_restored = False
+        """It was there before a restart, and may name transactions of then."""
+        self.is_open = True
+        self.watches: dict[tuple[Parts, bytes], Watch[Connection]] = {}
+        self.transactions: dict[int, Transaction] = {}
+        self.next_tx_id = 1
+        self._input = b""
+        self._output: list[bytes] = []
+        self._events: set[bytes] = set()
+        self._event_bytes = 0
+        self._reply_bytes = 0
+        self._nr_replies = 0
+
+    def access(self, perms: Perms) -> int:
+        """What it may do with a node of these permissions."""
+        if self.is_privileged:
+            return READ | WRITE | OWNER
+        return permissions.access(perms, self.domid, self.target)
+
+    def receive(self, data: bytes, *, most: int = 64) -> bool:
+        """Handle up to `most` requests, those left from earlier calls first.
+
+        Returns whether a further whole request waits. Raises ProtocolError
+        if the stream cannot be followed any further.
+        """
+        if self._input:
+            data = self._input + data
+        handle = self.store.handle
+        at, end = 0, len(data)
+        has_more = False
+        while end - at >= _HEADER_BYTES:
+            kind, req_id, tx_id, size = HEADER.unpack_from(data, at)
+            if size > PAYLOAD_MAX:
+                raise ProtocolError(f"a payload of {size} bytes")
+            after = at + _HEADER_BYTES + size
+            if after > end:
+                break
+            if not most or self.is_full:
+                has_more = True
+                break
+            most -= 1
+            handle(self, kind, req_id, tx_id, data[at + _HEADER_BYTES : after])
+            at = after
+        self._input = data[at:]
+        return has_more
+
+    @property
+    def is_midway(self) -> bool:
+        """Has it received something that it has not handled yet?"""
+        return bool(self._input)
+
+    @property
+    def missing_bytes(self) -> int:
+        """What lacks of the request that it has received a part of, or of
+        its header."""
+        wanted = first_bytes(self._input) or HEADER.size
+        return max(0, wanted - len(self._input))
+
+    @property
+    def is_full(self) -> bool:
+        """Must it take replies before its requests are taken?"""
+        if self.is_privileged:
+            return self._reply_bytes >= _SOCKET_UNSENT_MAX
+        return self._nr_replies >= self.store.quotas.outstanding
+
+    @property
+    def has_output(self) -> bool:
+        return bool(self._output)
+
+    @property
+    def output_bytes(self) -> int:
+        """What waits for `take_output`."""
+        return self._reply_bytes + self._event_bytes
+
+    def reply(self, kind: int, req_id: int, tx_id: int, payload: bytes) -> None:
+        """Queue the reply to a request; at most PAYLOAD_MAX bytes."""
+        data = HEADER.pack(kind, req_id, tx_id, len(payload)) + payload
+        if not self._output:
+            self.store.wanted(self)
+        self._output.append(data)
+        self._reply_bytes += len(data)
+        self._nr_replies += 1
+
+    def send_event(self, watch: Watch["Connection"], parts: Parts) -> None:
+        """Queue a WATCH_EVENT, unless the same one is waiting already."""
+        limit = self.store.quotas.event_bytes
+        path = watch.path
+        if self._event_bytes < limit:
+            path = watch.event_path(parts)
+        payload = path + b"\0" + watch.token + b"\0"
+        if len(payload) > PAYLOAD_MAX:
+            return  # xenstored does the same: it cannot be said
+        data = message(_EVENT, 0, 0, payload)
+        is_special = path[:1] == b"@" and self._event_bytes < limit
+        if not is_special and data in self._events:
+            return
+        if not self._output:
+            self.store.wanted(self)
+        self._output.append(data)
+        self._events.add(data)
+        self._event_bytes += len(data)
+
+    def take_output(self) -> list[bytes]:
+        """All messages that wait, in order; the transport owns them now."""
+        taken, self._output = self._output, []
+        self._events.clear()
+        self._event_bytes = self._reply_bytes = self._nr_replies = 0
+        return taken
+
+    def drop_held(self) -> None:
+        """Its watches and transactions are gone."""
+        for watch in self.watches.values():
+            self.store.watches.remove(watch)
+        self.watches.clear()
+        self.transactions.clear()
+
+    def reset(self) -> None:
+        """As if it had just connected: nothing held, nothing half-received."""
+        self.drop_held()
+        self._input = b""
+        self.take_output()
