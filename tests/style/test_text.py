@@ -78,6 +78,31 @@ def test_each_room_says_what_it_is() -> None:
     assert not long, "\n".join(sorted(long))
 
 
+_BESIDE_THE_PRODUCT = {"tests", "bench", "soak", "lab", "demo", "tools"}
+
+
+def test_the_map_of_rooms_is_true() -> None:
+    """Each room of the product has one line, and each file of it is there."""
+    text = (TOP / "docs/design.md").read_text().split("\n## Rooms\n")[1]
+    rooms_table, files_table = text.split("\nWhere to begin:\n")
+    named = re.findall(r"^\| ([a-z/]+) \| ", rooms_table, re.M)
+    named.remove("room")
+    there = {
+        str(room)
+        for room in rooms()
+        if room.parts and room.parts[0] not in _BESIDE_THE_PRODUCT
+    }
+    # A door with rooms behind it, and nothing of its own.
+    assert sorted(named) == sorted((there | {"units"}) - {"xennerd"})
+    begin = files_table.split("\n## ")[0].replace("\\_", "_")
+    rows = re.findall(r"^\| an? .* \| [a-z/]+ \| (.*) \|$", begin, re.M)
+    assert len(rows) == 10
+    for row in rows:
+        files = row.split(", ")
+        assert len(files) <= 3
+        assert [file for file in files if not (TOP / file).exists()] == []
+
+
 def readme(room: Path) -> Path:
     return TOP / room / "README.md"
 
