@@ -108,14 +108,17 @@ class Outside:
             store.write(self._node("memory/target"), str(kib))
 
     def vbd_nodes(self) -> dict[int, dict[str, str]]:
-        """Of each those of monitorblock.NODES that its backend has."""
+        """Of each those of blockinfo.NODES that its backend has. Domain 0's
+        own nodes alone: what the guest says of its disks is not believed."""
         with self._connected() as store:
-            top = self._node("device/vbd")
-            return {
-                int(devid): _read_all(store, f"{top}/{devid}")
-                for devid in store.directory(top)
-                if devid.isdecimal()
-            }
+            found = {}
+            for kind in ("vbd", "qdisk"):
+                top = f"/local/domain/0/backend/{kind}/{self.domid}"
+                for devid in store.directory(top):
+                    if devid.isdecimal():
+                        nodes = _read_all(store, f"{top}/{devid}")
+                        found[int(devid)] = nodes
+            return found
 
     def _node(self, name: str) -> str:
         return f"{domain_path(self.domid)}/{name}"
@@ -135,14 +138,12 @@ class Outside:
         self.host.shut_down(self.domid, reason)
 
 
-def _read_all(store: Xenstore, frontend: str) -> dict[str, str]:
+def _read_all(store: Xenstore, backend: str) -> dict[str, str]:
     """What a vbd's backend says; a node that is missing is left out."""
     nodes = {}
-    with suppress(XenstoreError):
-        backend = store.read(f"{frontend}/backend")
-        for name in NODES:
-            with suppress(XenstoreError):
-                nodes[name] = store.read(f"{backend}/{name}")
+    for name in NODES:
+        with suppress(XenstoreError):
+            nodes[name] = store.read(f"{backend}/{name}")
     return nodes
 
 

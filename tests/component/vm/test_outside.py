@@ -441,6 +441,25 @@ def test_nodes_need_not_be_text(daemon: Daemon, store: StoreProcess) -> None:
         assert not outside.is_taken()
 
 
+def test_a_guest_does_not_say_which_disks_it_has(
+    daemon: Daemon, store: StoreProcess
+) -> None:
+    """Only domain 0's nodes do: not another guest's, nor what is no text."""
+    others = "/local/domain/0/backend/vbd/6/51712"
+    own = f"/local/domain/0/backend/qdisk/{DOMID}/51728"
+    device = f"/local/domain/{DOMID}/device/vbd"
+    with (
+        entered(daemon, store.socket_path) as outside,
+        Xenstore(store.socket_path) as client,
+    ):
+        client.write(f"{others}/params", "/dev/vg/secret")
+        client.write(f"{own}/params", "own.img")
+        client.write(f"{device}/51712/backend", others)
+        client.write(f"{device}/51728/backend", "\udcff\0")
+        client.write(f"{device}/51744/backend", "/local/domain/" + "x" * 3000)
+        assert outside.vbd_nodes() == {51728: {"params": "own.img"}}
+
+
 def test_a_store_that_was_restarted_is_as_good(
     daemon: Daemon, store: StoreProcess
 ) -> None:
