@@ -38,21 +38,24 @@ class OutsideGuest:
 
     def statistics(self) -> dict[str, Any]:
         """Counters of the VM and of emu, as of now."""
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(_LIMIT_S)
-            client.connect(str(self.monitor))
-            with client.makefile("rw") as stream:
-                json.loads(stream.readline())
-                answer: dict[str, Any] = {}
-                for command in ("qmp_capabilities", "x-xenner-statistics"):
-                    stream.write(json.dumps({"execute": command}) + "\n")
-                    stream.flush()
-                    while "return" not in (
-                        answer := json.loads(stream.readline())
-                    ):
-                        pass
-        statistics: dict[str, Any] = answer["return"]
-        return statistics
+        return statistics_of(self.monitor)
+
+
+def statistics_of(monitor: Path) -> dict[str, Any]:
+    """What a guest's monitor says of it, as of now."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(_LIMIT_S)
+        client.connect(str(monitor))
+        with client.makefile("rw") as stream:
+            json.loads(stream.readline())
+            answer: dict[str, Any] = {}
+            for command in ("qmp_capabilities", "x-xenner-statistics"):
+                stream.write(json.dumps({"execute": command}) + "\n")
+                stream.flush()
+                while "return" not in (answer := json.loads(stream.readline())):
+                    pass
+    statistics: dict[str, Any] = answer["return"]
+    return statistics
 
 
 @contextmanager
