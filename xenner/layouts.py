@@ -5,25 +5,37 @@ Sizes and offsets are those of Xen's own headers, which have both widths
 (xen/foreign/x86_32.h and x86_64.h); csrc/xen.h names what is used of them.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 from xenner import abi
 from xenner.abi import ffi
 
 
-@dataclass(frozen=True, slots=True)
 class Layout:
-    """The structures of guests of one width, by their names in xen.h."""
+    """The structures of guests of one width, by their names in xen.h.
 
-    width: str
-    """As it stands in Xen's name of each structure."""
-    word_bytes: int
-    """Of a page number, a page-table entry or a word of pending bits."""
-    magic: bytes
-    """Of start_info: the type of guest, as libxenguest writes it."""
-    kernel_cs: int
-    kernel_ss: int
+    `magic` is start_info's, the type of guest as libxenguest writes it.
+    """
+
+    # No dataclass: making one takes a millisecond of each guest's start.
+    __slots__ = ("kernel_cs", "kernel_ss", "magic", "width", "word_bytes")
+
+    def __init__(
+        self,
+        width: str,
+        *,
+        word_bytes: int,
+        magic: bytes,
+        kernel_cs: int,
+        kernel_ss: int,
+    ) -> None:
+        """`width` as it stands in Xen's name of each structure, a word is a
+        page number or one of pending bits."""
+        self.width = width
+        self.word_bytes = word_bytes
+        self.magic = magic
+        self.kernel_cs = kernel_cs
+        self.kernel_ss = kernel_ss
 
     def new(self, struct: str) -> Any:
         """One of them, all zeros."""
