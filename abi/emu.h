@@ -78,8 +78,8 @@
 /* --- emu_shared.quirks: differences between KVMs, named -------------------- */
 
 /*
- * Ring 0 is interpreted (kvm_pvm, PLATFORM.md kind 2): emu's C runs at ring 3
- * in the guest kernel's address space, ring 0 keeps only what needs it.
+ * Ring 0 is interpreted (a software KVM, docs/design.md): emu's C runs at ring
+ * 3 in the guest kernel's address space, ring 0 keeps only what needs it.
  */
 #define EMU_QUIRK_SLOW_RING0 0x1
 

@@ -70,7 +70,6 @@ int64_t do_callback_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
     struct callback_register r;
     struct callback_unregister u;
 
-    (void)a3, (void)a4, (void)a5;
     switch (cmd) {
     case CALLBACKOP_register:
         if (copy_from_guest(&r, arg, sizeof(r)))
@@ -88,7 +87,6 @@ int64_t do_callback_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
 int64_t do_set_callbacks(struct vcpu *v, uint64_t event, uint64_t failsafe,
                          uint64_t syscall, uint64_t a4, uint64_t a5)
 {
-    (void)a4, (void)a5;
     if (!canonical(event) || !canonical(failsafe) || !canonical(syscall))
         return -XEN_EINVAL;
     set_callback(v, CALLBACKTYPE_event, event, 0);
@@ -102,7 +100,6 @@ int64_t do_nmi_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
 {
     struct xennmi_callback c;
 
-    (void)a3, (void)a4, (void)a5;
     switch (cmd) {
     case XENNMI_register_callback:
         if (copy_from_guest(&c, arg, sizeof(c)))
@@ -118,7 +115,6 @@ int64_t do_nmi_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
 int64_t do_set_trap_table(struct vcpu *v, uint64_t table, uint64_t a2,
                           uint64_t a3, uint64_t a4, uint64_t a5)
 {
-    (void)a2, (void)a3, (void)a4, (void)a5;
     if (!table) {
         memset(v->traps, 0, sizeof(v->traps));
         return 0;

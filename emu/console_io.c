@@ -10,7 +10,6 @@ int64_t do_console_io(struct vcpu *v, uint64_t cmd, uint64_t count,
 {
     struct emu_request *r = &v->pub.request;
 
-    (void)a4, (void)a5;
     if (cmd == CONSOLE_READ)
         return 0; /* nothing is ever typed there */
     if (cmd != CONSOLE_WRITE)

@@ -82,7 +82,6 @@ static int set_control(struct vcpu *v, uint64_t value)
 int64_t do_set_debugreg(struct vcpu *v, uint64_t nr, uint64_t value,
                         uint64_t a3, uint64_t a4, uint64_t a5)
 {
-    (void)a3, (void)a4, (void)a5;
     nr = (uint32_t)nr;
     if (nr > 7 || ((nr == 4 || nr == 5) && v->cr4_guest & CR4_DE))
         return -XEN_ENODEV;
@@ -123,7 +122,6 @@ int64_t do_get_debugreg(struct vcpu *v, uint64_t nr, uint64_t a2, uint64_t a3,
     uint64_t value;
     int rc = read_debugreg(v, (uint32_t)nr, &value);
 
-    (void)a2, (void)a3, (void)a4, (void)a5;
     return rc ? rc : (int64_t)value;
 }
 

@@ -148,7 +148,6 @@ int64_t do_set_gdt(struct vcpu *v, uint64_t frames, uint64_t entries,
 {
     uint64_t mfns[EMU_GDT_PAGES];
 
-    (void)a3, (void)a4, (void)a5;
     if (entries > EMU_GDT_PAGES * 512)
         return -XEN_EINVAL;
     if (copy_from_guest(mfns, frames, (entries + 511) / 512 * 8))
@@ -276,7 +275,6 @@ bool read_descriptor(const struct vcpu *v, uint16_t selector,
 int64_t do_update_descriptor(struct vcpu *v, uint64_t maddr, uint64_t desc,
                              uint64_t a3, uint64_t a4, uint64_t a5)
 {
-    (void)v, (void)a3, (void)a4, (void)a5;
     if (maddr & 7 || !check_descriptor(&desc) ||
         !mfn_guest(maddr >> PAGE_SHIFT) || table_level(maddr >> PAGE_SHIFT))
         return -XEN_EINVAL;

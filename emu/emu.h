@@ -377,8 +377,12 @@ static inline bool open_gate(unsigned int vector)
     return vector == X86_TRAP_BP || vector == X86_TRAP_OF || vector == 0x80;
 }
 
+/* From the entry code: a trap of the guest's, a system call, a trap of emu's own,
+ * an iretq that the processor refused. */
 void guest_trap(struct emu_frame *f);
 void guest_syscall(struct emu_frame *f);
+void emu_trap(struct emu_frame *f);
+void iret_fault(struct vcpu *v);
 void prepare_exit(struct vcpu *v);
 /* A value of CR4's as the guest may have it, and the register's from that. */
 uint64_t guest_cr4(const struct vcpu *v, uint64_t value);
@@ -453,7 +457,7 @@ uint32_t port_breakpoints(const struct vcpu *v, unsigned int port,
 /* Emu's entries of a root: only an L4 has entries that are not the guest's. */
 static inline bool emu_slot(int level, unsigned int i)
 {
-    return level == 4 && i >= XEN_FIRST_SLOT && i < XEN_END_SLOT;
+    return unlikely(level == 4) && i >= XEN_FIRST_SLOT && i < XEN_END_SLOT;
 }
 
 /* Unless it is another one by now: the processor, the guest and other vCPUs

@@ -49,7 +49,6 @@ int64_t hypercall(struct vcpu *v, uint64_t nr, uint64_t a1, uint64_t a2,
 int64_t do_multicall(struct vcpu *v, uint64_t list, uint64_t count, uint64_t a3,
                      uint64_t a4, uint64_t a5)
 {
-    (void)a3, (void)a4, (void)a5;
     for (uint64_t i = 0; i < (uint32_t)count; i++) {
         uint64_t at = list + i * sizeof(multicall_entry_t);
         multicall_entry_t c;

@@ -8,7 +8,6 @@ int64_t do_iret(struct vcpu *v, uint64_t a1, uint64_t a2, uint64_t a3,
     struct emu_frame *f = guest_frame(v);
     struct iret_context c;
 
-    (void)a1, (void)a2, (void)a3, (void)a4, (void)a5;
     if (copy_from_guest(&c, f->rsp, sizeof(c)))
         crash_domain("iret: no frame on the guest kernel's stack");
     if ((c.cs & 3) == 3) {
@@ -39,7 +38,6 @@ int64_t do_iret(struct vcpu *v, uint64_t a1, uint64_t a2, uint64_t a3,
  * canonical. As on Xen the guest's failsafe callback hears of it, from
  * kernel mode, with the frame that did not work.
  */
-void iret_fault(struct vcpu *v);
 void iret_fault(struct vcpu *v)
 {
     struct emu_frame *f = guest_frame(v);

@@ -335,7 +335,6 @@ int64_t do_memory_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
     uint64_t op = cmd & ((1UL << MEMOP_EXTENT_SHIFT) - 1);
     uint64_t first = cmd >> MEMOP_EXTENT_SHIFT;
 
-    (void)a3, (void)a4, (void)a5;
     switch (op) {
     case XENMEM_increase_reservation:
         return increase(v, arg, first);

@@ -32,7 +32,6 @@ static void set_assist(uint64_t bit, bool enable)
 int64_t do_vm_assist(struct vcpu *v, uint64_t cmd, uint64_t type, uint64_t a3,
                      uint64_t a4, uint64_t a5)
 {
-    (void)v, (void)a3, (void)a4, (void)a5;
     /* Both are unsigned int. */
     type = (uint32_t)type;
     cmd = (uint32_t)cmd;
@@ -58,7 +57,6 @@ int64_t do_physdev_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
     struct physdev_set_iopl iopl;
     struct physdev_set_iobitmap bitmap;
 
-    (void)a3, (void)a4, (void)a5;
     switch (cmd) {
     case PHYSDEVOP_set_iopl:
         if (copy_from_guest(&iopl, arg, sizeof(iopl)))
@@ -86,7 +84,6 @@ int64_t do_physdev_op_compat(struct vcpu *v, uint64_t arg, uint64_t a2,
 {
     physdev_op_t op;
 
-    (void)a2;
     if (copy_from_guest(&op, arg, sizeof(op)))
         return -XEN_EFAULT;
     return do_physdev_op(v, op.cmd, arg + offsetof(physdev_op_t, u), a3, a4,

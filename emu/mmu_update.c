@@ -115,7 +115,6 @@ int64_t do_mmu_update(struct vcpu *v, uint64_t ureqs, uint64_t count,
     uint64_t done = 0;
     int rc = 0;
 
-    (void)a5;
     if (!is_self(domid))
         return -XEN_ESRCH;
     for (; done < (uint32_t)count; done++) {
@@ -160,8 +159,6 @@ int64_t do_update_va_mapping(struct vcpu *v, uint64_t va, uint64_t value,
     uint64_t *e;
     int rc;
 
-    (void)a4;
-    (void)a5;
     if (!canonical(va) || in_hole(va))
         return -XEN_EINVAL;
     e = walk(v->pub.kernel_cr3, va, 1);

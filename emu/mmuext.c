@@ -2,9 +2,8 @@
 /* mmuext_op: roots, pinned tables, flushes, and whole pages. */
 #include "emu/emu.h"
 
-static int op_cpus(struct vcpu *v, struct mmuext_op *op, uint64_t *mask)
+static int op_cpus(struct mmuext_op *op, uint64_t *mask)
 {
-    (void)v;
     *mask = 0;
     /* A bitmap of at most as many vCPUs as there are. */
     if (copy_from_guest(mask, (uint64_t)op->arg2.vcpumask.p,
@@ -73,7 +72,7 @@ static int mmuext(struct vcpu *v, struct mmuext_op *op)
         return 0;
     case MMUEXT_TLB_FLUSH_MULTI:
     case MMUEXT_INVLPG_MULTI:
-        rc = op_cpus(v, op, &mask);
+        rc = op_cpus(op, &mask);
         if (!rc && op->cmd == MMUEXT_INVLPG_MULTI && mask & 1UL << v->pub.id) {
             flush_local_va(v, op->arg1.linear_addr);
             mask &= ~(1UL << v->pub.id);
@@ -111,7 +110,6 @@ int64_t do_mmuext_op(struct vcpu *v, uint64_t ops, uint64_t count,
     uint64_t done = 0;
     int rc = 0;
 
-    (void)a5;
     if (!is_self(domid))
         return -XEN_ESRCH;
     for (; done < (uint32_t)count; done++) {

@@ -9,8 +9,7 @@
 #define TO_RING3(way) \
     DEFINE(VCPU_to_ring3_##way, offsetof(struct vcpu, to_ring3[TO_RING3_##way]))
 
-void offsets(void);
-void offsets(void)
+static __attribute__((used)) void offsets(void)
 {
     FRAME(r15);
     FRAME(r14);

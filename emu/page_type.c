@@ -89,7 +89,6 @@ static void put_table(uint64_t mfn, int level)
         end_table(mfn, level);
 }
 
-/* Most tables are empty for long stretches. */
 #define GROUP 8
 
 static bool none_present(const uint64_t *t)
@@ -97,22 +96,30 @@ static bool none_present(const uint64_t *t)
     return !((t[0] | t[1] | t[2] | t[3] | t[4] | t[5] | t[6] | t[7]) & PTE_P);
 }
 
+/* From entry (*i) on: the next that is present and the guest's, and its value.
+ * Most tables are empty for long stretches. */
+static inline bool next_present(const uint64_t *t, int level, unsigned int *i,
+                                uint64_t *e)
+{
+    for (; *i < 512; ++*i) {
+        if (*i % GROUP == 0 && none_present(&t[*i])) {
+            *i += GROUP - 1;
+            continue;
+        }
+        *e = READ_ONCE(t[*i]);
+        if (*e & PTE_P && !emu_slot(level, *i))
+            return true;
+    }
+    return false;
+}
+
 /* Entries get their user bit here, as both halves of the guest run at ring 3:
  * one that another vCPU or the CPU writes meanwhile gets it when it is used. */
 static void begin_table(uint64_t mfn, int level)
 {
-    uint64_t *t = machine(mfn << PAGE_SHIFT);
+    uint64_t *t = machine(mfn << PAGE_SHIFT), e;
 
-    for (unsigned int i = 0; i < 512; i++) {
-        uint64_t e;
-
-        if (i % GROUP == 0 && none_present(&t[i])) {
-            i += GROUP - 1;
-            continue;
-        }
-        e = READ_ONCE(t[i]);
-        if (!(e & PTE_P) || emu_slot(level, i))
-            continue;
+    for (unsigned int i = 0; next_present(t, level, &i, &e); i++) {
         if (!(e & PTE_US))
             replace_entry(&t[i], e, e | PTE_US);
         if (links(e, level))
@@ -123,18 +130,12 @@ static void begin_table(uint64_t mfn, int level)
 static void end_table(uint64_t mfn, int level)
 {
     const uint64_t *t = machine(mfn << PAGE_SHIFT);
+    uint64_t e;
 
     if (level == 1)
         return;
-    for (unsigned int i = 0; i < 512; i++) {
-        uint64_t e;
-
-        if (i % GROUP == 0 && none_present(&t[i])) {
-            i += GROUP - 1;
-            continue;
-        }
-        e = READ_ONCE(t[i]);
-        if (links(e, level) && !emu_slot(level, i))
+    for (unsigned int i = 0; next_present(t, level, &i, &e); i++) {
+        if (links(e, level))
             put_table(PTE_MFN(e), level - 1);
     }
 }

@@ -368,7 +368,6 @@ int64_t do_event_channel_op(struct vcpu *v, uint64_t cmd, uint64_t arg,
     union argument op;
     int rc;
 
-    (void)a3, (void)a4, (void)a5;
     if (cmd == EVTCHNOP_bind_pirq) /* no interrupt is this domain's */
         return copy_from_guest(&op, arg, sizeof(op.bind_pirq)) ? -XEN_EFAULT
                                                                : -XEN_EPERM;
@@ -401,7 +400,6 @@ int64_t do_event_channel_op_compat(struct vcpu *v, uint64_t arg, uint64_t a2,
 {
     evtchn_op_t op;
 
-    (void)a2;
     /* All of it, as Xen: a short one at the end of what is mapped fails. */
     if (copy_from_guest(&op, arg, sizeof(op)))
         return -XEN_EFAULT;

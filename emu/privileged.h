@@ -218,41 +218,27 @@ static inline bool has_fsgsbase(const struct vcpu *v)
     return slow_ring0() ? !at_ring0() : !!(v->cr4_guest & CR4_FSGSBASE);
 }
 
-static inline uint64_t fs_base(const struct vcpu *v)
-{
-    uint64_t base;
-
-    if (!has_fsgsbase(v))
-        return raw_rdmsr(MSR_FS_BASE);
-    __asm__ volatile("rdfsbase %0" : "=r"(base));
-    return base;
-}
-
-static inline void set_fs_base(const struct vcpu *v, uint64_t base)
-{
-    if (has_fsgsbase(v))
-        __asm__ volatile("wrfsbase %0" ::"r"(base) : "memory");
-    else
-        raw_wrmsr(MSR_FS_BASE, base);
-}
-
-static inline uint64_t gs_base(const struct vcpu *v)
-{
-    uint64_t base;
-
-    if (!has_fsgsbase(v))
-        return raw_rdmsr(MSR_GS_BASE);
-    __asm__ volatile("rdgsbase %0" : "=r"(base));
-    return base;
-}
-
-static inline void set_gs_base(const struct vcpu *v, uint64_t base)
-{
-    if (has_fsgsbase(v))
-        __asm__ volatile("wrgsbase %0" ::"r"(base) : "memory");
-    else
-        raw_wrmsr(MSR_GS_BASE, base);
-}
+/* fs_base(), set_fs_base(); likewise of %gs. */
+#define SEGMENT_BASE(name, msr)                                               \
+    static inline uint64_t name##_base(const struct vcpu *v)                  \
+    {                                                                         \
+        uint64_t base;                                                        \
+                                                                              \
+        if (!has_fsgsbase(v))                                                 \
+            return raw_rdmsr(msr);                                            \
+        __asm__ volatile("rd" #name "base %0" : "=r"(base));                  \
+        return base;                                                          \
+    }                                                                         \
+    static inline void set_##name##_base(const struct vcpu *v, uint64_t base) \
+    {                                                                         \
+        if (has_fsgsbase(v))                                                  \
+            __asm__ volatile("wr" #name "base %0" ::"r"(base) : "memory");    \
+        else                                                                  \
+            raw_wrmsr(msr, base);                                             \
+    }
+SEGMENT_BASE(fs, MSR_FS_BASE)
+SEGMENT_BASE(gs, MSR_GS_BASE)
+#undef SEGMENT_BASE
 
 static inline uint64_t gs_inactive(const struct vcpu *v)
 {

@@ -124,7 +124,6 @@ int64_t do_sched_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
 {
     struct sched_shutdown s;
 
-    (void)a3, (void)a4, (void)a5;
     switch (cmd) {
     case SCHEDOP_yield:
         return 0;
@@ -153,7 +152,6 @@ int64_t do_sched_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
 int64_t do_sched_op_compat(struct vcpu *v, uint64_t cmd, uint64_t arg,
                            uint64_t a3, uint64_t a4, uint64_t a5)
 {
-    (void)a3, (void)a4, (void)a5;
     switch (cmd) {
     case SCHEDOP_yield:
         return 0;

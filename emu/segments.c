@@ -33,7 +33,6 @@ static void load_user_gs(struct vcpu *v, uint16_t selector)
 int64_t do_set_segment_base(struct vcpu *v, uint64_t which, uint64_t base,
                             uint64_t a3, uint64_t a4, uint64_t a5)
 {
-    (void)a3, (void)a4, (void)a5;
     which = (uint32_t)which;
     if (which != SEGBASE_GS_USER_SEL && !canonical(base))
         return -XEN_EINVAL;

@@ -182,7 +182,6 @@ void timer_interrupt(struct vcpu *v, bool is_tick)
 int64_t do_set_timer_op(struct vcpu *v, uint64_t timeout_ns, uint64_t a2,
                         uint64_t a3, uint64_t a4, uint64_t a5)
 {
-    (void)a2, (void)a3, (void)a4, (void)a5;
     v->singleshot_ns = timeout_ns;
     if (slow_ring0())
         tick_asked(v, timeout_ns);

@@ -29,7 +29,6 @@ int64_t do_platform_op(struct vcpu *v, uint64_t arg, uint64_t a2, uint64_t a3,
 {
     struct head h;
 
-    (void)v, (void)a2, (void)a3, (void)a4, (void)a5;
     if (copy_from_guest(&h, arg, sizeof(h)))
         return -XEN_EFAULT;
     return h.interface_version == XENPF_INTERFACE_VERSION ? -XEN_EPERM
@@ -41,7 +40,6 @@ int64_t do_sysctl(struct vcpu *v, uint64_t arg, uint64_t a2, uint64_t a3,
 {
     struct head h;
 
-    (void)v, (void)a2, (void)a3, (void)a4, (void)a5;
     if (copy_from_guest(&h, arg, sizeof(h)))
         return -XEN_EFAULT;
     return h.interface_version == XEN_SYSCTL_INTERFACE_VERSION ? -XEN_EPERM
@@ -53,7 +51,6 @@ int64_t do_domctl(struct vcpu *v, uint64_t arg, uint64_t a2, uint64_t a3,
 {
     struct head h;
 
-    (void)v, (void)a2, (void)a3, (void)a4, (void)a5;
     if (copy_from_guest(&h, arg, sizeof(h)))
         return -XEN_EFAULT;
     if (h.interface_version != XEN_DOMCTL_INTERFACE_VERSION)
@@ -68,7 +65,6 @@ int64_t do_domctl(struct vcpu *v, uint64_t arg, uint64_t a2, uint64_t a3,
 int64_t do_refused(struct vcpu *v, uint64_t a1, uint64_t a2, uint64_t a3,
                    uint64_t a4, uint64_t a5)
 {
-    (void)v, (void)a1, (void)a2, (void)a3, (void)a4, (void)a5;
     return -XEN_EPERM;
 }
 
@@ -76,7 +72,6 @@ int64_t do_refused(struct vcpu *v, uint64_t a1, uint64_t a2, uint64_t a3,
 int64_t do_xenpmu_op(struct vcpu *v, uint64_t a1, uint64_t a2, uint64_t a3,
                      uint64_t a4, uint64_t a5)
 {
-    (void)v, (void)a1, (void)a2, (void)a3, (void)a4, (void)a5;
     return -XEN_EOPNOTSUPP;
 }
 
@@ -85,7 +80,6 @@ int64_t do_dm_op(struct vcpu *v, uint64_t domid, uint64_t count, uint64_t arg,
 {
     struct xen_dm_op_buf buffers[DM_OP_MAX_BUFFERS];
 
-    (void)v, (void)a4, (void)a5;
     count = (uint32_t)count;
     if (!count)
         return -XEN_ENODATA;
@@ -104,7 +98,6 @@ int64_t do_hvm_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
     struct xen_hvm_get_time now = {.now = system_time_ns()};
     uint16_t domid;
 
-    (void)v, (void)a3, (void)a4, (void)a5;
     switch (cmd) {
     case HVMOP_get_time:
         return copy_to_guest(arg, &now, sizeof(now));

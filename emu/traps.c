@@ -3,7 +3,6 @@
 #include "emu/emu.h"
 #include "emu/privileged.h"
 
-void emu_trap(struct emu_frame *f);
 extern char iret_to_guest[], ring0_iret_to_guest[], iret_refused[],
     ring0_iret_refused[], sysenter_ring0[], sysenter_flags_saved[];
 

@@ -183,7 +183,6 @@ int64_t do_vcpu_op(struct vcpu *v, uint64_t cmd, uint64_t id, uint64_t arg,
 {
     struct vcpu *of;
 
-    (void)a4, (void)a5;
     if (id >= shared->nr_vcpus)
         return -XEN_ENOENT;
     of = vcpu_by_id((uint32_t)id);
@@ -230,7 +229,6 @@ int64_t do_stack_switch(struct vcpu *v, uint64_t ss, uint64_t sp, uint64_t a3,
                         uint64_t a4, uint64_t a5)
 {
     /* ss is always the flat one at ring 3. */
-    (void)ss, (void)a3, (void)a4, (void)a5;
     v->kernel_sp = sp;
     return 0;
 }
@@ -238,7 +236,6 @@ int64_t do_stack_switch(struct vcpu *v, uint64_t ss, uint64_t sp, uint64_t a3,
 int64_t do_fpu_taskswitch(struct vcpu *v, uint64_t set, uint64_t a2,
                           uint64_t a3, uint64_t a4, uint64_t a5)
 {
-    (void)a2, (void)a3, (void)a4, (void)a5;
     if (!!set == v->fpu_ts)
         return 0;
     v->fpu_ts = !!set;

@@ -57,7 +57,6 @@ int64_t do_xen_version(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
         .virt_start = (uint64_t)XEN_FIRST_SLOT << 39 | 0xffffUL << 48,
     };
 
-    (void)v, (void)a3, (void)a4, (void)a5;
     switch (cmd) {
     case XENVER_version:
         return VERSION_MAJOR << 16 | VERSION_MINOR;
