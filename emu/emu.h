@@ -172,7 +172,7 @@ struct vcpu {
     uint32_t nr_alike, tick_left;
     uint64_t tick_first_ns, tick_ns, tick_at_ns;
 
-    uint16_t virq_port[NR_VIRQS]; /* others, under evtchn.c's lock */
+    uint16_t virq_port[NR_VIRQS]; /* others, under event_channel.c's lock */
 
     uint64_t fault_cr2; /* CR2 of the guest's trap, saved at entry */
     uint64_t exit_cr3;  /* root for EXIT_RING0 */
@@ -337,7 +337,7 @@ void *memcpy(void *to, const void *from, size_t bytes);
 void *memset(void *to, int c, size_t bytes);
 int memcmp(const void *a, const void *b, size_t bytes);
 
-/* --- who may end what (crash.c) ------------------------------------------------ */
+/* --- who may end what (request.c) ------------------------------------------------ */
 
 /* The guest's fault: ends the domain with reason crash. */
 void crash_domain(const char *why) __attribute__((noreturn));
@@ -350,7 +350,7 @@ void bug(const char *why) __attribute__((noreturn));
     } while (0)
 
 void request(struct vcpu *v, uint32_t nr);
-/* The flight recorder (recorder.c): the entry's number, for its result. */
+/* The flight recorder (trace.c): the entry's number, for its result. */
 uint32_t trace(struct vcpu *v, uint32_t kind, uint32_t nr, uint64_t rip,
                uint64_t arg0, uint64_t arg1);
 void trace_result(struct vcpu *v, uint32_t nr, uint64_t result);
@@ -482,7 +482,7 @@ int write_link(uint64_t *e, int level, uint64_t value, bool preserve_ad);
 int set_root(uint64_t *cr3, uint64_t mfn, bool user);
 void drop_root(uint64_t cr3);
 
-/* --- events (evtchn.c) --------------------------------------------------------------- */
+/* --- events (event_2l.c) --------------------------------------------------------------- */
 
 void evtchn_init(void);
 void evtchn_from_outside(void);
@@ -493,7 +493,7 @@ void evtchn_poll_begin(struct vcpu *v, uint32_t port);
 void evtchn_poll_end(struct vcpu *v);
 bool upcall_wanted(const struct vcpu *v);
 
-/* --- time (time.c) --------------------------------------------------------------------- */
+/* --- time (clock.c) --------------------------------------------------------------------- */
 
 uint64_t rdtsc(void);
 uint64_t system_time_ns(void);

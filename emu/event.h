@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What ports.c knows of a port, and what evtchn.c does with one. */
+/* What event_channel.c knows of a port, and what event_2l.c does with one. */
 #ifndef EMU_EVTCHN_H
 #define EMU_EVTCHN_H
 
@@ -20,10 +20,10 @@ static inline bool port_exists(uint32_t port)
     return port > 0 && port < EMU_NR_EVTCHN;
 }
 
-/* ports.c; a port that exists. */
+/* event_channel.c; a port that exists. */
 struct port read_port(uint32_t nr);
 
-/* evtchn.c; 0 or one of Xen's errors. */
+/* event_2l.c; 0 or one of Xen's errors. */
 int evtchn_send(uint32_t nr);
 int evtchn_unmask(uint32_t nr);
 void evtchn_set_pending(uint32_t port);

@@ -4,7 +4,7 @@
  * there is for a domain that is alone; with EMU_FLAG_EVTCHND the table is
  * evtchnd's, and ours remembers of it what sending and receiving take.
  */
-#include "emu/evtchn.h"
+#include "emu/event.h"
 
 /*
  * One domain to a VM: the table is the domain's. It changes under the lock,

@@ -3,7 +3,7 @@
  * Event channels, 2-level: who hears of an event, and how. The pending and
  * mask bits are in shared_info, as the guest sees them. Sending takes no lock.
  */
-#include "emu/evtchn.h"
+#include "emu/event.h"
 #include "emu/privileged.h"
 
 #include <xen/io/console.h>
