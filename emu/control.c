@@ -23,6 +23,16 @@ bool read_cr(struct vcpu *v, unsigned int nr, uint64_t *value)
     }
 }
 
+int64_t do_fpu_taskswitch(struct vcpu *v, uint64_t set, uint64_t a2,
+                          uint64_t a3, uint64_t a4, uint64_t a5)
+{
+    if (!!set == v->fpu_ts)
+        return 0;
+    v->fpu_ts = !!set;
+    write_cr0((v->cr0_guest & ~CR0_TS) | (set ? CR0_TS : 0));
+    return 0;
+}
+
 static bool has_fsgsbase_feature(void)
 {
     uint32_t out[4];

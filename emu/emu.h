@@ -355,10 +355,13 @@ uint32_t trace(struct vcpu *v, uint32_t kind, uint32_t nr, uint64_t rip,
                uint64_t arg0, uint64_t arg1);
 void trace_result(struct vcpu *v, uint32_t nr, uint64_t result);
 
-/* --- traps, bounce frames, return (traps.c bounce.c iret.c) --------------------- */
+/* --- traps, bounce frames, return (traps.c inject.c bounce.c iret.c) ------- */
 
 void enter_kernel_mode(struct vcpu *v);
 void enter_user_mode(struct vcpu *v);
+/* Through the guest's gate for vector; flags: BOUNCE_*. */
+void inject_gate(struct vcpu *v, struct emu_frame *f, uint8_t vector, int flags,
+                 uint64_t error_code);
 /* Raise exception vector in the guest; the frame is that of the instruction. */
 void inject_trap(struct vcpu *v, struct emu_frame *f, uint8_t vector,
                  uint64_t error_code);
@@ -415,11 +418,6 @@ void install_emu_slots(uint64_t root, bool user);
 void flush_local(struct vcpu *v);
 void flush_local_va(struct vcpu *v, uint64_t va);
 void mm_prepare_exit(struct vcpu *v);
-/* Take a machine page of the guest's as root: 0 or -EINVAL. */
-int set_kernel_root(struct vcpu *v, uint64_t mfn);
-int set_user_root(struct vcpu *v, uint64_t mfn);
-/* As MMU_PT_UPDATE_PRESERVE_AD wants it, if asked; what stood there before. */
-uint64_t exchange_entry(uint64_t *e, uint64_t value, bool preserve_ad);
 /* How many of a list of operations were done, if asked; rc. */
 int report_done(uint64_t pdone, uint64_t done, int rc);
 int set_ldt(struct vcpu *v, uint64_t base, uint64_t entries);
@@ -468,6 +466,23 @@ static inline void replace_entry(uint64_t *e, uint64_t old, uint64_t value)
                                 __ATOMIC_SEQ_CST);
 }
 
+/* As MMU_PT_UPDATE_PRESERVE_AD wants it, if asked; what stood there before. */
+static inline uint64_t exchange_entry(uint64_t *e, uint64_t value,
+                                      bool preserve_ad)
+{
+    uint64_t old = READ_ONCE(*e);
+
+    if (value & PTE_P)
+        value |= PTE_US;
+    if (!preserve_ad)
+        return __atomic_exchange_n(e, value, __ATOMIC_SEQ_CST);
+    while (!__atomic_compare_exchange_n(e, &old,
+                                        value | (old & (PTE_A | PTE_D)), false,
+                                        __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        barrier();
+    return old;
+}
+
 /* --- which pages are tables (page_type.c) -------------------------------------------- */
 
 /* The guest's pages alone (mfn_guest) for pin() and unpin(). */
@@ -479,7 +494,9 @@ static inline int table_level(uint64_t mfn)
     return (int)(READ_ONCE(page_types[mfn]) & EMU_TYPE_LEVEL);
 }
 int write_link(uint64_t *e, int level, uint64_t value, bool preserve_ad);
-int set_root(uint64_t *cr3, uint64_t mfn, bool user);
+/* Take a machine page of the guest's as root: 0 or -EINVAL. */
+int set_kernel_root(struct vcpu *v, uint64_t mfn);
+int set_user_root(struct vcpu *v, uint64_t mfn);
 void drop_root(uint64_t cr3);
 
 /* --- events (event_2l.c) --------------------------------------------------------------- */
@@ -493,17 +510,14 @@ void evtchn_poll_begin(struct vcpu *v, uint32_t port);
 void evtchn_poll_end(struct vcpu *v);
 bool upcall_wanted(const struct vcpu *v);
 
-/* --- time (clock.c) --------------------------------------------------------------------- */
+/* --- time (clock.c timer.c runstate.c; clock.h has the arithmetic) --------- */
 
-uint64_t rdtsc(void);
-uint64_t system_time_ns(void);
 void update_time(struct vcpu *v, bool force);
+int copy_time(uint64_t va);
 void timer_interrupt(struct vcpu *v, bool is_tick);
 void timer_program(struct vcpu *v);
 void runstate_change(struct vcpu *v, int state);
 void runstate_read(struct vcpu *v, struct vcpu_runstate_info *out);
-int copy_time(uint64_t va);
-uint64_t tsc_at(uint64_t ns);
 
 /* --- a guest's tick (tick.c), slow ring 0 only ---------------------------------------- */
 

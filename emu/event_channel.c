@@ -11,24 +11,14 @@
  * an entry by one store. Who sends reads an entry by one load and takes no
  * lock: it finds the port as it was before or after the change.
  */
-static uint64_t ports[EMU_NR_EVTCHN]; /* struct port each */
+uint64_t ports[EMU_NR_EVTCHN];
 static uint32_t ports_lock;
-_Static_assert(sizeof(struct port) == 8, "one load, one store");
-
-struct port read_port(uint32_t nr)
-{
-    uint64_t word = __atomic_load_n(&ports[nr], __ATOMIC_SEQ_CST);
-    struct port p;
-
-    memcpy(&p, &word, sizeof(p));
-    return p;
-}
 
 static void write_port(uint32_t nr, struct port p)
 {
     uint64_t word;
 
-    memcpy(&word, &p, sizeof(word));
+    __builtin_memcpy(&word, &p, sizeof(word));
     __atomic_store_n(&ports[nr], word, __ATOMIC_SEQ_CST);
 }
 

@@ -171,14 +171,3 @@ void mm_prepare_exit(struct vcpu *v)
     }
     v->flush = FLUSH_NONE;
 }
-
-int set_kernel_root(struct vcpu *v, uint64_t mfn)
-{
-    return set_root(&v->pub.kernel_cr3, mfn, false);
-}
-
-int set_user_root(struct vcpu *v, uint64_t mfn)
-{
-    return set_root(&v->pub.user_cr3, mfn,
-                    mfn << PAGE_SHIFT != v->pub.kernel_cr3);
-}

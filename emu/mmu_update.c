@@ -39,21 +39,6 @@ static bool mappable(uint64_t entry)
             mfn < (GRANT_FRAMES_GPA + GRANT_FRAMES_BYTES) >> PAGE_SHIFT);
 }
 
-uint64_t exchange_entry(uint64_t *e, uint64_t value, bool preserve_ad)
-{
-    uint64_t old = READ_ONCE(*e);
-
-    if (value & PTE_P)
-        value |= PTE_US;
-    if (!preserve_ad)
-        return __atomic_exchange_n(e, value, __ATOMIC_SEQ_CST);
-    while (!__atomic_compare_exchange_n(e, &old,
-                                        value | (old & (PTE_A | PTE_D)), false,
-                                        __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-        barrier();
-    return old;
-}
-
 /* An entry of an L1 table, or of a page that is not in use as a table. */
 static int write_entry(uint64_t *e, uint64_t value, bool preserve_ad)
 {

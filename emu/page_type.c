@@ -253,7 +253,7 @@ int unpin(uint64_t mfn)
  * Have one of a vCPU's two roots be that page: 0 or -EINVAL. The second look
  * is for another vCPU that unpinned it before it could see that we use it.
  */
-int set_root(uint64_t *cr3, uint64_t mfn, bool user)
+static int set_root(uint64_t *cr3, uint64_t mfn, bool user)
 {
     uint64_t old;
 
@@ -265,6 +265,17 @@ int set_root(uint64_t *cr3, uint64_t mfn, bool user)
     hold_root(mfn);
     drop_root(old);
     return 0;
+}
+
+int set_kernel_root(struct vcpu *v, uint64_t mfn)
+{
+    return set_root(&v->pub.kernel_cr3, mfn, false);
+}
+
+int set_user_root(struct vcpu *v, uint64_t mfn)
+{
+    return set_root(&v->pub.user_cr3, mfn,
+                    mfn << PAGE_SHIFT != v->pub.kernel_cr3);
 }
 
 /* The vCPU has another root by now, or none. */

@@ -1,53 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Hypercalls that change one word: vm_assist, physdev_op. */
+/* physdev_op: of a domain without a device, its I/O privilege. */
 
 #include "emu/emu.h"
-
-/*
- * What Xen lets a 64-bit guest ask for (PV64_VM_ASSIST_MASK): some of it means
- * something to 32-bit ones alone, and writable page tables are how this
- * hypervisor always works.
- */
-#define ASSISTS                               \
-    (1UL << VMASST_TYPE_4gb_segments |        \
-     1UL << VMASST_TYPE_4gb_segments_notify | \
-     1UL << VMASST_TYPE_writable_pagetables | \
-     1UL << VMASST_TYPE_pae_extended_cr3 |    \
-     1UL << VMASST_TYPE_architectural_iopl |  \
-     1UL << VMASST_TYPE_runstate_update_flag | 1UL << VMASST_TYPE_m2p_strict)
-
-/* The domain's; each vCPU has it at hand. */
-static void set_assist(uint64_t bit, bool enable)
-{
-    for (uint32_t id = 0; id < shared->nr_vcpus; id++) {
-        uint64_t *assists = &vcpu_by_id(id)->vm_assist;
-
-        if (enable)
-            __atomic_fetch_or(assists, bit, __ATOMIC_SEQ_CST);
-        else
-            __atomic_fetch_and(assists, ~bit, __ATOMIC_SEQ_CST);
-    }
-}
-
-int64_t do_vm_assist(struct vcpu *v, uint64_t cmd, uint64_t type, uint64_t a3,
-                     uint64_t a4, uint64_t a5)
-{
-    /* Both are unsigned int. */
-    type = (uint32_t)type;
-    cmd = (uint32_t)cmd;
-    if (type > VMASST_TYPE_m2p_strict || !(ASSISTS & 1UL << type))
-        return -XEN_EINVAL;
-    switch (cmd) {
-    case VMASST_CMD_enable:
-        set_assist(1UL << type, true);
-        return 0;
-    case VMASST_CMD_disable:
-        set_assist(1UL << type, false);
-        return 0;
-    default:
-        return -XEN_ENOSYS;
-    }
-}
 
 #define IOBITMAP_BYTES 8192UL /* of all ports */
 

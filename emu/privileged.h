@@ -72,6 +72,14 @@ static inline uint64_t raw_rdmsr(uint32_t msr)
     return (uint64_t)high << 32 | low;
 }
 
+static inline uint64_t rdtsc(void)
+{
+    uint32_t low, high;
+
+    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+    return (uint64_t)high << 32 | low;
+}
+
 static inline void raw_write_dr(unsigned int nr, uint64_t value)
 {
     switch (nr) {

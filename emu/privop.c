@@ -4,6 +4,7 @@
  * (xen/arch/x86/pv/emul-priv-op.c gives the behaviour), and the forced
  * emulation prefix by which a guest asks for Xen's CPUID.
  */
+#include "emu/privileged.h"
 #include "emu/privop.h"
 
 /* An instruction has been emulated, or a step of a repeated one: what the

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* sched_op: giving the CPU up, for a while or for good. */
 
-#include "emu/emu.h"
+#include "emu/clock.h"
 #include "emu/privileged.h"
 
 /* Sleep until an interrupt has been taken. */

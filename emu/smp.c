@@ -47,8 +47,6 @@ void take_ipi(struct vcpu *v)
 {
     __atomic_exchange_n(&v->ipi_sent, 0, __ATOMIC_SEQ_CST);
     answer_flush(v);
-    /* Another vCPU may have set or stopped our periodic timer. */
-    timer_program(v);
 }
 
 /* One turn of waiting for another vCPU. */

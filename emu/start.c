@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* From the first instruction of a vCPU to the guest's first. */
 
-#include "emu/emu.h"
+#include "emu/clock.h"
 #include "emu/privileged.h"
 #include "emu/privop.h"
 
@@ -308,6 +308,7 @@ static void start_other(struct vcpu *v)
     start_clock(v);
     /* Those sent before the LAPIC was enabled are lost: look now. */
     take_ipi(v);
+    timer_program(v);
     /* Last, as emu's own faults would be taken for the user's (ring0.S). */
     v->user_root = slow_ring0() && !v->pub.in_kernel;
     enter_guest(v);

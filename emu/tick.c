@@ -6,7 +6,7 @@
  * while it is at ring 0 anyway. After many the LAPIC repeats by itself, and
  * nobody tells it anything. A wrong guess costs one interrupt.
  */
-#include "emu/emu.h"
+#include "emu/clock.h"
 #include "emu/privileged.h"
 
 /* Ticks closer together than this are no tick. */

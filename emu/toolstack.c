@@ -14,7 +14,7 @@
 #include <xen/platform.h>
 #include <xen/sysctl.h>
 
-#include "emu/emu.h"
+#include "emu/clock.h"
 
 /* How the structures of sysctl, domctl and platform_op begin. */
 struct head {

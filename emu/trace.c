@@ -3,7 +3,7 @@
  * The flight recorder: what came before an end. A guest that spins would fill it
  * with one thing, so neighbours that are alike, results too, are one entry.
  */
-#include "emu/emu.h"
+#include "emu/privileged.h"
 
 static struct emu_trace *entry(struct vcpu *v, uint32_t nr)
 {

@@ -6,36 +6,6 @@
 extern char iret_to_guest[], ring0_iret_to_guest[], iret_refused[],
     ring0_iret_refused[], sysenter_ring0[], sysenter_flags_saved[];
 
-/* Gates of the guest's own table; ti->flags: bits 0-1 DPL, bit 2 masks. */
-static void deliver(struct vcpu *v, struct emu_frame *f, uint8_t vector,
-                    int flags, uint64_t error_code)
-{
-    const trap_info_t *t = &v->traps[vector];
-    struct callback to = {.rip = t->address, .mask_events = TI_GET_IF(t)};
-
-    if (!t->address)
-        crash_domain("exception for which the guest has no trap table entry");
-    bounce(v, f, &to, flags, error_code);
-}
-
-void inject_trap(struct vcpu *v, struct emu_frame *f, uint8_t vector,
-                 uint64_t error_code)
-{
-    deliver(v, f, vector, HAS_ERROR_CODE(vector) ? BOUNCE_ERROR_CODE : 0,
-            error_code);
-}
-
-void inject_page_fault(struct vcpu *v, struct emu_frame *f, uint64_t cr2,
-                       uint64_t error_code)
-{
-    /* Both halves of the guest run at ring 3; tell it which it was. */
-    error_code &= ~(uint64_t)PF_USER;
-    if (!v->pub.in_kernel)
-        error_code |= PF_USER;
-    v->info->arch.cr2 = cr2;
-    inject_trap(v, f, X86_TRAP_PF, error_code);
-}
-
 static uint64_t read_cr2(struct vcpu *v)
 {
     if (!slow_ring0())
@@ -75,7 +45,7 @@ static void general_protection(struct vcpu *v, struct emu_frame *f)
         if (t->address && TI_GET_DPL(t) >= (v->pub.in_kernel ? 1U : 3U) &&
             skip_int(v, f, &opcode, &operand)) {
             v->pub.counters.soft_int++;
-            deliver(v, f, vector, 0, 0);
+            inject_gate(v, f, vector, 0, 0);
             return;
         }
     } else if (f->error_code == 0 && emulate_privileged(v, f)) {
@@ -91,7 +61,7 @@ static void software_interrupt(struct vcpu *v, struct emu_frame *f)
     const trap_info_t *t = &v->traps[f->vector & 0xff];
 
     if (t->address) {
-        deliver(v, f, (uint8_t)f->vector, 0, 0);
+        inject_gate(v, f, (uint8_t)f->vector, 0, 0);
         return;
     }
     f->rip -= f->vector == X86_TRAP_BP || f->vector == X86_TRAP_OF ? 1 : 2;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* vCPUs: what they may register, their interrupts, their registers. */
 
-#include "emu/emu.h"
+#include "emu/clock.h"
 #include "emu/privileged.h"
 
 /* --- interrupts ------------------------------------------------------------------ */
@@ -15,8 +15,11 @@ void take_interrupts(struct vcpu *v)
         timer_interrupt(v, irqs & IRQ_TICK);
     if (irqs & IRQ_EVTCHN)
         evtchn_from_outside();
-    if (irqs & IRQ_IPI)
+    if (irqs & IRQ_IPI) {
         take_ipi(v);
+        /* Another vCPU may have set or stopped our periodic timer. */
+        timer_program(v);
+    }
 }
 
 void ring0_halt(struct vcpu *v)
@@ -230,15 +233,5 @@ int64_t do_stack_switch(struct vcpu *v, uint64_t ss, uint64_t sp, uint64_t a3,
 {
     /* ss is always the flat one at ring 3. */
     v->kernel_sp = sp;
-    return 0;
-}
-
-int64_t do_fpu_taskswitch(struct vcpu *v, uint64_t set, uint64_t a2,
-                          uint64_t a3, uint64_t a4, uint64_t a5)
-{
-    if (!!set == v->fpu_ts)
-        return 0;
-    v->fpu_ts = !!set;
-    write_cr0((v->cr0_guest & ~CR0_TS) | (set ? CR0_TS : 0));
     return 0;
 }

@@ -45,6 +45,13 @@ void inject_trap(struct vcpu *v, struct emu_frame *f, uint8_t vector,
     native_trap.error_code = error_code;
 }
 
+void inject_gate(struct vcpu *v, struct emu_frame *f, uint8_t vector, int flags,
+                 uint64_t error_code)
+{
+    (void)flags;
+    inject_trap(v, f, vector, error_code);
+}
+
 void inject_page_fault(struct vcpu *v, struct emu_frame *f, uint64_t cr2,
                        uint64_t error_code)
 {

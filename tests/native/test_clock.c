@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The clock's arithmetic, at every rate that a TSC may have. */
-#include "emu/clock.c"
+#include "emu/clock.h"
 
 #include "tests/native/emu_native.h"
 #include "tests/native/harness.h"

@@ -16,9 +16,9 @@ import pytest
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 
-# Without start.c, traps.c, request.c, uaccess.c: those are the entry code's
+# Without start.c, traps.c, inject.c, request.c, uaccess.c: the entry code's
 # other half, and emu_native.c stands in for it. offsets.c is no code.
-_NOT_HERE = frozenset("start traps request uaccess offsets".split())
+_NOT_HERE = frozenset("start traps inject request uaccess offsets".split())
 EMU = sorted(
     path.stem
     for path in (TOP / "emu").glob("*.c")

@@ -3,6 +3,8 @@
 #include "tests/native/emu_native.h"
 #include "tests/native/harness.h"
 
+#include "emu/clock.h"
+
 static uint64_t now_ns;
 #define system_time_ns() now_ns
 #include "emu/tick.c"

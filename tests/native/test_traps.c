@@ -3,12 +3,7 @@
 #include "tests/native/emu_native.h"
 #include "tests/native/harness.h"
 
-/* emu_native.c has its own of these. */
-#define inject_trap traps_inject_trap
-#define inject_page_fault traps_inject_page_fault
 #include "emu/traps.c"
-#undef inject_trap
-#undef inject_page_fault
 
 /* The entry code's. */
 char iret_to_guest[1], ring0_iret_to_guest[1], iret_refused[1],

@@ -43,6 +43,11 @@ static inline uint64_t raw_rdmsr(uint32_t msr)
     return 0;
 }
 
+static inline uint64_t rdtsc(void)
+{
+    return __builtin_ia32_rdtsc();
+}
+
 static inline void wrmsr(uint32_t msr, uint64_t value)
 {
     raw_wrmsr(msr, value);
