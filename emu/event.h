@@ -5,7 +5,7 @@
 
 #include "emu/emu.h"
 
-struct port {
+struct evtchn {
     uint8_t state : 7;      /* EVTCHNSTAT_* */
     uint8_t is_console : 1; /* the one of struct emu_console */
     uint8_t vcpu;           /* that hears of it */
@@ -20,15 +20,15 @@ static inline bool port_exists(uint32_t port)
     return port > 0 && port < EMU_NR_EVTCHN;
 }
 
-/* event_channel.c; struct port each. */
+/* event_channel.c; struct evtchn each. */
 extern uint64_t ports[EMU_NR_EVTCHN];
-_Static_assert(sizeof(struct port) == 8, "one load, one store");
+_Static_assert(sizeof(struct evtchn) == 8, "one load, one store");
 
 /* A port that exists. */
-static inline struct port read_port(uint32_t nr)
+static inline struct evtchn read_evtchn(uint32_t nr)
 {
     uint64_t word = __atomic_load_n(&ports[nr], __ATOMIC_SEQ_CST);
-    struct port p;
+    struct evtchn p;
 
     __builtin_memcpy(&p, &word, sizeof(p));
     return p;

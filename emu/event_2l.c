@@ -33,7 +33,7 @@ static bool test_bit(const uint64_t *words, uint32_t bit)
 #define pending_words ((uint64_t *)shinfo->evtchn_pending)
 #define mask_words ((uint64_t *)shinfo->evtchn_mask)
 
-static struct vcpu *target(const struct port *p)
+static struct vcpu *target(const struct evtchn *p)
 {
     return vcpu_by_id(p->vcpu < shared->nr_vcpus ? p->vcpu : 0);
 }
@@ -97,7 +97,7 @@ static void select_port(struct vcpu *to, uint32_t port)
 
 void evtchn_set_pending(uint32_t port)
 {
-    struct port p = read_port(port);
+    struct evtchn p = read_evtchn(port);
 
     if (test_and_set_bit(pending_words, port))
         return;
@@ -120,7 +120,7 @@ void evtchn_from_outside(void)
         for (; bits; bits &= bits - 1) {
             uint32_t port = word * 64 + (uint32_t)__builtin_ctzl(bits);
 
-            if (read_port(port).state != EVTCHNSTAT_closed)
+            if (read_evtchn(port).state != EVTCHNSTAT_closed)
                 evtchn_set_pending(port);
         }
     }
@@ -138,8 +138,8 @@ void send_virq(struct vcpu *v, uint32_t virq)
  * Linux rings twice for each line of its console, and each time costs more than
  * the line. Whoever serves that looks into the ring by itself for a while after
  * it has been rung (struct emu_console). The guest has written before it rings,
- * and the fence keeps that before our look: either we see that the bell is
- * wanted, or its last look sees what was written.
+ * and the fence keeps that before our look: either we see that the doorbell
+ * is wanted, or its last look sees what was written.
  */
 static bool is_console_watched(void)
 {
@@ -155,7 +155,7 @@ static bool is_console_watched(void)
     return READ_ONCE(page->out_prod) - READ_ONCE(page->out_cons) < wanted_bytes;
 }
 
-static void ring(uint32_t nr, const struct port *p)
+static void ring_doorbell(uint32_t nr, const struct evtchn *p)
 {
     if (!p->is_console || !is_console_watched())
         outl(EMU_PORT_NOTIFY, nr);
@@ -163,17 +163,17 @@ static void ring(uint32_t nr, const struct port *p)
 
 int evtchn_send(uint32_t nr)
 {
-    struct port p;
+    struct evtchn p;
 
     if (!port_exists(nr))
         return -XEN_EINVAL;
-    p = read_port(nr);
+    p = read_evtchn(nr);
     switch (p.state) {
     case EVTCHNSTAT_interdomain:
         if (p.remote_port)
             evtchn_set_pending(p.remote_port);
         else
-            ring(nr, &p);
+            ring_doorbell(nr, &p);
         return 0;
     case EVTCHNSTAT_ipi:
         evtchn_set_pending(nr);
@@ -182,7 +182,7 @@ int evtchn_send(uint32_t nr)
         /* Somebody outside may have bound it meanwhile. Nobody there:
          * dropped, as Xen does. */
         if (shared->flags & EMU_FLAG_EVTCHND)
-            ring(nr, &p);
+            ring_doorbell(nr, &p);
         return 0;
     default:
         return -XEN_EINVAL;
@@ -191,12 +191,12 @@ int evtchn_send(uint32_t nr)
 
 int evtchn_unmask(uint32_t nr)
 {
-    struct port p;
+    struct evtchn p;
 
     if (!port_exists(nr))
         return -XEN_EINVAL;
     clear_bit(mask_words, nr);
-    p = read_port(nr);
+    p = read_evtchn(nr);
     if (test_bit(pending_words, nr))
         select_port(target(&p), nr);
     return 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What each port is: event_channel_op but for sending. The table below is all
- * there is for a domain that is alone; with EMU_FLAG_EVTCHND the table is
- * evtchnd's, and ours remembers of it what sending and receiving take.
+ * there is for a domain that is alone. With EMU_FLAG_EVTCHND evtchnd has the
+ * table, and ours mirrors what sending and receiving need of it.
  */
 #include "emu/event.h"
 
@@ -14,7 +14,7 @@
 uint64_t ports[EMU_NR_EVTCHN];
 static uint32_t ports_lock;
 
-static void write_port(uint32_t nr, struct port p)
+static void write_evtchn(uint32_t nr, struct evtchn p)
 {
     uint64_t word;
 
@@ -27,16 +27,16 @@ void evtchn_init(void)
     uint32_t store = shared->store_port, console = shared->console_port;
 
     if (port_exists(store))
-        write_port(store, (struct port){.state = EVTCHNSTAT_interdomain});
+        write_evtchn(store, (struct evtchn){.state = EVTCHNSTAT_interdomain});
     if (port_exists(console))
-        write_port(console, (struct port){.state = EVTCHNSTAT_interdomain,
-                                          .is_console = true});
+        write_evtchn(console, (struct evtchn){.state = EVTCHNSTAT_interdomain,
+                                              .is_console = true});
 }
 
 static int alloc_port(uint32_t *port)
 {
     for (uint32_t i = 1; i < EMU_NR_EVTCHN; i++) {
-        if (read_port(i).state == EVTCHNSTAT_closed) {
+        if (read_evtchn(i).state == EVTCHNSTAT_closed) {
             *port = i;
             return 0;
         }
@@ -54,12 +54,12 @@ static int alloc_unbound(struct evtchn_alloc_unbound *op)
     rc = alloc_port(&port);
     if (rc)
         return rc;
-    write_port(port, (struct port){
-                         .state = EVTCHNSTAT_unbound,
-                         .remote_dom = op->remote_dom == DOMID_SELF
-                                           ? (uint16_t)shared->domid
-                                           : op->remote_dom,
-                     });
+    write_evtchn(port, (struct evtchn){
+                           .state = EVTCHNSTAT_unbound,
+                           .remote_dom = op->remote_dom == DOMID_SELF
+                                             ? (uint16_t)shared->domid
+                                             : op->remote_dom,
+                       });
     op->port = port;
     return 0;
 }
@@ -67,17 +67,17 @@ static int alloc_unbound(struct evtchn_alloc_unbound *op)
 /* The other end of port nr is port `to` of this domain. */
 static void connect(uint32_t nr, uint32_t to)
 {
-    struct port p = read_port(nr);
+    struct evtchn p = read_evtchn(nr);
 
     p.state = EVTCHNSTAT_interdomain;
     p.remote_port = (uint16_t)to;
-    write_port(nr, p);
+    write_evtchn(nr, p);
 }
 
 /* Both ends in this domain: a loop, as Xen allows. */
 static int bind_interdomain(struct evtchn_bind_interdomain *op)
 {
-    struct port remote;
+    struct evtchn remote;
     uint32_t port;
     int rc;
 
@@ -85,18 +85,18 @@ static int bind_interdomain(struct evtchn_bind_interdomain *op)
         return -XEN_ESRCH; /* no other domain is reachable from here yet */
     if (!port_exists(op->remote_port))
         return -XEN_EINVAL;
-    remote = read_port(op->remote_port);
+    remote = read_evtchn(op->remote_port);
     if (remote.state != EVTCHNSTAT_unbound ||
         remote.remote_dom != shared->domid)
         return -XEN_EINVAL;
     rc = alloc_port(&port);
     if (rc)
         return rc;
-    write_port(port, (struct port){
-                         .state = EVTCHNSTAT_interdomain,
-                         .remote_dom = (uint16_t)shared->domid,
-                         .remote_port = (uint16_t)op->remote_port,
-                     });
+    write_evtchn(port, (struct evtchn){
+                           .state = EVTCHNSTAT_interdomain,
+                           .remote_dom = (uint16_t)shared->domid,
+                           .remote_port = (uint16_t)op->remote_port,
+                       });
     connect(op->remote_port, port);
     op->local_port = port;
     evtchn_set_pending(port); /* a new end may have missed events */
@@ -126,12 +126,12 @@ static int bind_virq(struct evtchn_bind_virq *op)
     rc = alloc_port(&port);
     if (rc)
         return rc;
-    write_port(port, (struct port){
-                         .state = EVTCHNSTAT_virq,
-                         .vcpu = (uint8_t)op->vcpu,
-                         .virq = (uint8_t)op->virq,
-                         .virq_vcpu = (uint8_t)op->vcpu,
-                     });
+    write_evtchn(port, (struct evtchn){
+                           .state = EVTCHNSTAT_virq,
+                           .vcpu = (uint8_t)op->vcpu,
+                           .virq = (uint8_t)op->virq,
+                           .virq_vcpu = (uint8_t)op->vcpu,
+                       });
     WRITE_ONCE(to->virq_port[op->virq], (uint16_t)port);
     op->port = port;
     return 0;
@@ -147,44 +147,44 @@ static int bind_ipi(struct evtchn_bind_ipi *op)
     rc = alloc_port(&port);
     if (rc)
         return rc;
-    write_port(port, (struct port){
-                         .state = EVTCHNSTAT_ipi,
-                         .vcpu = (uint8_t)op->vcpu,
-                     });
+    write_evtchn(port, (struct evtchn){
+                           .state = EVTCHNSTAT_ipi,
+                           .vcpu = (uint8_t)op->vcpu,
+                       });
     op->port = port;
     return 0;
 }
 
 static int close_port(uint32_t nr)
 {
-    struct port p;
+    struct evtchn p;
 
-    if (!port_exists(nr) || read_port(nr).state == EVTCHNSTAT_closed)
+    if (!port_exists(nr) || read_evtchn(nr).state == EVTCHNSTAT_closed)
         return -XEN_EINVAL;
-    p = read_port(nr);
+    p = read_evtchn(nr);
     if (p.state == EVTCHNSTAT_virq)
         WRITE_ONCE(vcpu_by_id(p.virq_vcpu)->virq_port[p.virq], 0);
     if (p.state == EVTCHNSTAT_interdomain && p.remote_port) {
-        struct port remote = read_port(p.remote_port);
+        struct evtchn remote = read_evtchn(p.remote_port);
 
         remote.state = EVTCHNSTAT_unbound;
         remote.remote_port = 0;
-        write_port(p.remote_port, remote);
+        write_evtchn(p.remote_port, remote);
     }
-    write_port(nr, (struct port){.state = EVTCHNSTAT_closed});
+    write_evtchn(nr, (struct evtchn){.state = EVTCHNSTAT_closed});
     evtchn_clear_pending(nr);
     return 0;
 }
 
 static int status(struct evtchn_status *op)
 {
-    struct port p;
+    struct evtchn p;
 
     if (!is_self(op->dom))
         return -XEN_ESRCH;
     if (!port_exists(op->port))
         return -XEN_EINVAL;
-    p = read_port(op->port);
+    p = read_evtchn(op->port);
     op->status = p.state;
     op->vcpu = p.vcpu;
     if (p.state == EVTCHNSTAT_unbound) {
@@ -200,18 +200,18 @@ static int status(struct evtchn_status *op)
 
 static int bind_vcpu(const struct evtchn_bind_vcpu *op)
 {
-    struct port p;
+    struct evtchn p;
 
     if (op->vcpu >= shared->nr_vcpus)
         return -XEN_ENOENT;
     if (!port_exists(op->port))
         return -XEN_EINVAL;
-    p = read_port(op->port);
+    p = read_evtchn(op->port);
     if (p.state != EVTCHNSTAT_unbound && p.state != EVTCHNSTAT_interdomain &&
         !(p.state == EVTCHNSTAT_virq && !is_vcpu_virq(p.virq)))
         return -XEN_EINVAL;
     p.vcpu = (uint8_t)op->vcpu;
-    write_port(op->port, p);
+    write_evtchn(op->port, p);
     return 0;
 }
 
@@ -252,8 +252,8 @@ union argument {
     struct evtchn_reset reset;
 };
 
-/* All that changes or tells what a port is, in the table that is ours. */
-static int decide(uint64_t cmd, union argument *op)
+/* What changes or tells what a port is, in the domain's own table. */
+static int local_op(uint64_t cmd, union argument *op)
 {
     switch (cmd) {
     case EVTCHNOP_alloc_unbound:
@@ -275,8 +275,8 @@ static int decide(uint64_t cmd, union argument *op)
     }
 }
 
-/* Have evtchnd decide. */
-static int ask(struct vcpu *v, uint64_t cmd, union argument *op)
+/* The same in evtchnd's table. */
+static int evtchnd_op(struct vcpu *v, uint64_t cmd, union argument *op)
 {
     struct emu_request *r = &v->pub.request;
 
@@ -288,55 +288,56 @@ static int ask(struct vcpu *v, uint64_t cmd, union argument *op)
     return (int)r->result;
 }
 
-/* Note a new port that evtchnd has given us. */
-static void note_port(uint32_t nr, struct port port)
+/* A new port, which evtchnd has allocated. */
+static void mirror_port(uint32_t nr, struct evtchn port)
 {
     BUG_ON(!port_exists(nr));
     evtchn_clear_pending(nr);
-    write_port(nr, port);
+    write_evtchn(nr, port);
 }
 
-static void note_interdomain(const struct evtchn_bind_interdomain *op)
+static void mirror_interdomain(const struct evtchn_bind_interdomain *op)
 {
     bool is_loop = is_self(op->remote_dom);
 
-    note_port(op->local_port,
-              (struct port){
-                  .state = EVTCHNSTAT_interdomain,
-                  .remote_dom = op->remote_dom,
-                  .remote_port = is_loop ? (uint16_t)op->remote_port : 0,
-              });
+    mirror_port(op->local_port,
+                (struct evtchn){
+                    .state = EVTCHNSTAT_interdomain,
+                    .remote_dom = op->remote_dom,
+                    .remote_port = is_loop ? (uint16_t)op->remote_port : 0,
+                });
     if (is_loop && port_exists(op->remote_port))
         connect(op->remote_port, op->local_port);
     evtchn_set_pending(op->local_port);
 }
 
-/* Remember what evtchnd has decided. */
-static void note(uint64_t cmd, const union argument *op)
+/* Repeat in our table what evtchnd has done in its own. */
+static void mirror_op(uint64_t cmd, const union argument *op)
 {
     switch (cmd) {
     case EVTCHNOP_alloc_unbound:
-        note_port(op->alloc_unbound.port,
-                  (struct port){.state = EVTCHNSTAT_unbound,
-                                .remote_dom = op->alloc_unbound.remote_dom});
+        mirror_port(
+            op->alloc_unbound.port,
+            (struct evtchn){.state = EVTCHNSTAT_unbound,
+                            .remote_dom = op->alloc_unbound.remote_dom});
         break;
     case EVTCHNOP_bind_interdomain:
-        note_interdomain(&op->bind_interdomain);
+        mirror_interdomain(&op->bind_interdomain);
         break;
     case EVTCHNOP_bind_virq:
-        note_port(op->bind_virq.port,
-                  (struct port){.state = EVTCHNSTAT_virq,
-                                .vcpu = (uint8_t)op->bind_virq.vcpu,
-                                .virq = (uint8_t)op->bind_virq.virq,
-                                .virq_vcpu = (uint8_t)op->bind_virq.vcpu});
+        mirror_port(op->bind_virq.port,
+                    (struct evtchn){.state = EVTCHNSTAT_virq,
+                                    .vcpu = (uint8_t)op->bind_virq.vcpu,
+                                    .virq = (uint8_t)op->bind_virq.virq,
+                                    .virq_vcpu = (uint8_t)op->bind_virq.vcpu});
         WRITE_ONCE(
             vcpu_by_id(op->bind_virq.vcpu)->virq_port[op->bind_virq.virq],
             (uint16_t)op->bind_virq.port);
         break;
     case EVTCHNOP_bind_ipi:
-        note_port(op->bind_ipi.port,
-                  (struct port){.state = EVTCHNSTAT_ipi,
-                                .vcpu = (uint8_t)op->bind_ipi.vcpu});
+        mirror_port(op->bind_ipi.port,
+                    (struct evtchn){.state = EVTCHNSTAT_ipi,
+                                    .vcpu = (uint8_t)op->bind_ipi.vcpu});
         break;
     case EVTCHNOP_close:
         close_port(op->close.port);
@@ -369,14 +370,14 @@ int64_t do_event_channel_op(struct vcpu *v, uint64_t cmd, uint64_t arg,
         return evtchn_send(op.send.port);
     if (cmd == EVTCHNOP_unmask)
         return evtchn_unmask(op.unmask.port);
-    /* evtchnd's answers are noted in the order in which it gave them. */
+    /* Under the lock: in the order in which evtchnd did them. */
     lock(v, &ports_lock);
     if (shared->flags & EMU_FLAG_EVTCHND) {
-        rc = ask(v, cmd, &op);
+        rc = evtchnd_op(v, cmd, &op);
         if (!rc)
-            note(cmd, &op);
+            mirror_op(cmd, &op);
     } else {
-        rc = decide(cmd, &op);
+        rc = local_op(cmd, &op);
     }
     unlock(&ports_lock);
     if (!rc && copy_to_guest(arg, &op, argument_bytes[cmd]))

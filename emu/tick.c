@@ -53,7 +53,7 @@ static void start(struct vcpu *v, uint64_t timeout_ns)
 }
 
 /* The guest has asked for this deadline, 0: none. */
-void tick_asked(struct vcpu *v, uint64_t timeout_ns)
+void tick_deadline_set(struct vcpu *v, uint64_t timeout_ns)
 {
     uint64_t delta = timeout_ns - v->last_singleshot_ns;
     uint64_t jitter = delta - v->last_delta_ns + JITTER_NS;
@@ -77,7 +77,7 @@ void tick_asked(struct vcpu *v, uint64_t timeout_ns)
 
 /* Does the LAPIC's repeating do for the next deadline (0: none)? One that is
  * later waits for the repetition that finds nothing due. */
-bool tick_does(struct vcpu *v, uint64_t next_ns)
+bool tick_covers(struct vcpu *v, uint64_t next_ns)
 {
     if (!v->tick_ns)
         return false;
@@ -88,7 +88,7 @@ bool tick_does(struct vcpu *v, uint64_t next_ns)
 }
 
 /* It has repeated; is_due: for something. */
-void tick_came(struct vcpu *v, uint64_t now_ns, bool is_due)
+void tick_fired(struct vcpu *v, uint64_t now_ns, bool is_due)
 {
     if (!v->tick_ns)
         return;

@@ -20,7 +20,7 @@ void timer_program(struct vcpu *v)
         earliest(v->singleshot_ns, earliest(v->periodic_next_ns, v->poll_ns));
     uint64_t tsc;
 
-    if (tick_does(v, next))
+    if (tick_covers(v, next))
         return;
     tsc = next ? tsc_at(next) : 0;
     if (tsc == v->armed_tsc)
@@ -48,7 +48,7 @@ void timer_interrupt(struct vcpu *v, bool is_tick)
         send_virq(v, VIRQ_TIMER);
     }
     if (is_tick)
-        tick_came(v, now, is_due);
+        tick_fired(v, now, is_due);
     if (v->periodic_next_ns && v->periodic_next_ns <= now) {
         /* Ticks that were missed are missed. */
         v->periodic_next_ns += v->period_ns;
@@ -66,7 +66,7 @@ int64_t do_set_timer_op(struct vcpu *v, uint64_t timeout_ns, uint64_t a2,
 {
     v->singleshot_ns = timeout_ns;
     if (slow_ring0())
-        tick_asked(v, timeout_ns);
+        tick_deadline_set(v, timeout_ns);
     if (timeout_ns && timeout_ns <= system_time_ns()) {
         v->singleshot_ns = 0;
         send_virq(v, VIRQ_TIMER);

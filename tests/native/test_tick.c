@@ -20,7 +20,7 @@ static void tick(uint64_t period_ns, uint64_t jitter_ns)
 {
     now_ns = asked_ns + HANDLING_NS;
     asked_ns += period_ns;
-    tick_asked(vcpu, asked_ns + jitter_ns);
+    tick_deadline_set(vcpu, asked_ns + jitter_ns);
 }
 
 static void start_ticking(unsigned int nr)
@@ -36,7 +36,7 @@ TEST(few_alike_are_guessed)
     start_ticking(STEADY - 1);
     CHECK_EQ(vcpu->tick_ns, 0);
     CHECK(vcpu->guess_tsc != 0);
-    CHECK(!tick_does(vcpu, asked_ns));
+    CHECK(!tick_covers(vcpu, asked_ns));
 }
 
 TEST(many_alike_repeat)
@@ -57,11 +57,11 @@ TEST(nothing_is_told_while_it_repeats)
     told = native_cpu.nr_wrmsr;
     for (unsigned int i = 0; i < REPEATS / 2; i++) {
         now_ns = vcpu->tick_at_ns;
-        tick_came(vcpu, now_ns, true);
+        tick_fired(vcpu, now_ns, true);
         CHECK_EQ(vcpu->tick_at_ns, now_ns + PERIOD_NS);
         tick(PERIOD_NS, i % 5 * 1000);
-        CHECK(tick_does(vcpu, asked_ns));
-        CHECK(tick_does(vcpu, 0));
+        CHECK(tick_covers(vcpu, asked_ns));
+        CHECK(tick_covers(vcpu, 0));
     }
     CHECK_EQ(native_cpu.nr_wrmsr, told);
 }
@@ -70,7 +70,7 @@ TEST(it_is_looked_at_anew)
 {
     start_ticking(STEADY + 4);
     for (unsigned int i = 0; i <= REPEATS; i++)
-        tick_came(vcpu, vcpu->tick_at_ns, true);
+        tick_fired(vcpu, vcpu->tick_at_ns, true);
     CHECK_EQ(vcpu->tick_ns, 0);
     CHECK_EQ(native_cpu.msr_lvt_timer,
              APIC_TIMER_TSC_DEADLINE | EMU_VECTOR_TIMER);
@@ -79,8 +79,8 @@ TEST(it_is_looked_at_anew)
 TEST(one_sooner_ends_it)
 {
     start_ticking(STEADY + 4);
-    CHECK(tick_does(vcpu, vcpu->tick_at_ns - LATE_NS + 1));
-    CHECK(!tick_does(vcpu, vcpu->tick_at_ns - LATE_NS));
+    CHECK(tick_covers(vcpu, vcpu->tick_at_ns - LATE_NS + 1));
+    CHECK(!tick_covers(vcpu, vcpu->tick_at_ns - LATE_NS));
     CHECK_EQ(vcpu->tick_ns, 0);
     CHECK_EQ(vcpu->armed_tsc, 0);
 }
@@ -88,8 +88,8 @@ TEST(one_sooner_ends_it)
 TEST(one_later_ends_it_when_nothing_is_due)
 {
     start_ticking(STEADY + 4);
-    CHECK(tick_does(vcpu, now_ns + 100 * PERIOD_NS));
-    tick_came(vcpu, vcpu->tick_at_ns, false);
+    CHECK(tick_covers(vcpu, now_ns + 100 * PERIOD_NS));
+    tick_fired(vcpu, vcpu->tick_at_ns, false);
     CHECK_EQ(vcpu->tick_ns, 0);
 }
 
@@ -99,7 +99,7 @@ TEST(missed_ones_are_missed)
 
     start_ticking(STEADY + 4);
     at = vcpu->tick_at_ns;
-    tick_came(vcpu, at + 10 * PERIOD_NS + 5, true);
+    tick_fired(vcpu, at + 10 * PERIOD_NS + 5, true);
     CHECK_EQ(vcpu->tick_at_ns, at + 11 * PERIOD_NS);
 }
 
@@ -110,7 +110,7 @@ TEST(never_later_than_the_distance)
 
     start_ticking(STEADY + 4);
     at = vcpu->tick_at_ns - 20000;
-    tick_came(vcpu, at, true);
+    tick_fired(vcpu, at, true);
     CHECK_EQ(vcpu->tick_at_ns, at + PERIOD_NS);
 }
 
