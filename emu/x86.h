@@ -7,6 +7,9 @@
 #ifndef EMU_X86_H
 #define EMU_X86_H
 
+#define PAGE_SHIFT 12
+#define PAGE_SIZE (1UL << PAGE_SHIFT)
+
 #define RFLAGS_FIXED 0x2
 #define RFLAGS_TF 0x100
 #define RFLAGS_IF 0x200

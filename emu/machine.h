@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Machine memory: what is where, and whose. */
+#ifndef EMU_MACHINE_H
+#define EMU_MACHINE_H
+
+#include <stdint.h>
+
+#include <xen/xen.h>
+
+#include "abi/emu.h"
+#include "abi/layout.h"
+#include "emu/compiler.h"
+#include "emu/vcpu_block.h"
+#include "emu/x86.h"
+
+#define machine(gpa) ((void *)(DIRECTMAP_VIRT + (uint64_t)(gpa)))
+#define shared ((struct emu_shared *)machine(EMU_SHARED_GPA))
+#define shinfo ((shared_info_t *)machine(SHARED_INFO_GPA))
+#define m2p ((uint64_t *)machine(M2P_GPA))
+/* EMU_TYPE_*, one for each machine page: right behind the M2P. */
+#define page_types \
+    ((uint32_t *)machine(M2P_GPA + shared->m2p_nr_entries * sizeof(*m2p)))
+
+static inline struct vcpu *vcpu_by_id(uint32_t id)
+{
+    return (struct vcpu *)machine(EMU_VCPU_GPA + (uint64_t)id * EMU_VCPU_BYTES);
+}
+
+static inline bool slow_ring0(void)
+{
+    return shared->quirks & EMU_QUIRK_SLOW_RING0;
+}
+
+static inline bool mfn_valid(uint64_t mfn)
+{
+    return mfn < shared->machine_nr_pages &&
+           !(mfn >= MACHINE_HOLE_GPA >> PAGE_SHIFT &&
+             mfn < MACHINE_HOLE_END_GPA >> PAGE_SHIFT);
+}
+
+/* A machine page that belongs to the guest, not to emu. */
+static inline bool mfn_guest(uint64_t mfn)
+{
+    return mfn_valid(mfn) && mfn >= shared->guest_mfn;
+}
+
+static inline uint64_t pfn_to_mfn(uint64_t pfn)
+{
+    uint64_t mfn = shared->guest_mfn + pfn;
+
+    if (mfn >= MACHINE_HOLE_GPA >> PAGE_SHIFT)
+        mfn += (MACHINE_HOLE_END_GPA - MACHINE_HOLE_GPA) >> PAGE_SHIFT;
+    return mfn;
+}
+
+/* Can the CPU hold this address at all? */
+static inline bool canonical(uint64_t va)
+{
+    return (uint64_t)((int64_t)(va << 16) >> 16) == va;
+}
+
+/* In Xen's part of the address space, which is emu's here. */
+static inline bool in_hole(uint64_t va)
+{
+    unsigned int l4_slot = (va >> 39) & 511;
+
+    return l4_slot >= XEN_FIRST_SLOT && l4_slot < XEN_END_SLOT;
+}
+
+/* Xen's hole is emu's: a guest that points there is refused, as on Xen. */
+static inline bool reaches_hole(uint64_t va, uint64_t bytes)
+{
+    uint64_t first = (uint64_t)XEN_FIRST_SLOT << 39 | 0xffffUL << 48;
+    uint64_t end = (uint64_t)XEN_END_SLOT << 39 | 0xffffUL << 48;
+
+    return va + bytes < va || (va < end && va + bytes > first);
+}
+
+/* Does a guest that names this domain mean itself? */
+static inline bool is_self(uint64_t domid)
+{
+    return (domid & 0xffff) == DOMID_SELF || (domid & 0xffff) == shared->domid;
+}
+
+#endif
