@@ -80,7 +80,7 @@ void bounce(struct vcpu *v, struct emu_frame *f, const struct callback *to,
                                                                  << 32;
     words[n++] = (f->rflags & ~(RFLAGS_IF | RFLAGS_IOPL)) |
                  (mask & 0xff ? 0 : RFLAGS_IF) |
-                 (v->vm_assist & 1UL << VMASST_TYPE_architectural_iopl
+                 (emu_machine.vm_assist & 1UL << VMASST_TYPE_architectural_iopl
                       ? (uint64_t)v->iopl << 12
                       : 0);
     words[n++] = f->rsp;

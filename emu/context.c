@@ -115,18 +115,17 @@ static int set_context(struct vcpu *of, const struct vcpu_guest_context *c)
 
 int initialise_vcpu(struct vcpu *v, struct vcpu *of, uint64_t arg)
 {
-    static struct vcpu_guest_context context; /* a page and more: no stack's */
-    static uint32_t context_lock;
+    struct vcpu_guest_context *context = &emu_machine.context;
     int rc = -XEN_EEXIST;
 
-    lock(v, &context_lock);
+    lock(v, &emu_machine.context_lock);
     if (!of->is_initialised) {
-        rc = copy_from_guest(&context, arg, sizeof(context));
+        rc = copy_from_guest(context, arg, sizeof(*context));
         if (!rc)
-            rc = set_context(of, &context);
+            rc = set_context(of, context);
         __atomic_store_n(&of->is_initialised, !rc, __ATOMIC_RELEASE);
     }
-    unlock(&context_lock);
+    unlock(&emu_machine.context_lock);
     return rc;
 }
 

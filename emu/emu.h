@@ -4,9 +4,8 @@
  * tables have headers of their own. Nothing here crosses a boundary: abi/emu.h
  * does.
  *
- * There are no writable globals: what is written at run time stands in the
- * vCPU block (found from the stack pointer), in struct emu_shared, or beside
- * the M2P.
+ * What emu writes at run time stands in the vCPU block, which the stack pointer
+ * tells, or in struct emu_machine: there is no other writable object.
  */
 #ifndef EMU_EMU_H
 #define EMU_EMU_H
@@ -208,6 +207,7 @@ void wait_until_up(struct vcpu *v);
 /* VCPUOP_initialise, arg as the guest gave it (context.c). */
 int initialise_vcpu(struct vcpu *v, struct vcpu *of, uint64_t arg);
 void enter_context(struct vcpu *v);
+void init_machine(void); /* machine_state.c */
 void vcpu_main(uint32_t id) __attribute__((noreturn));
 
 /* --- hypercalls: number -> name -> handler -> arguments (hypercall.c) ----------------------- */

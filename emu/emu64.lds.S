@@ -17,6 +17,8 @@ SECTIONS
     image_start = .;
     .text : { *(.text.head) *(.text .text.* .fixup) } :text
     .rodata : ALIGN(16) { *(.rodata .rodata.*) } :text
+    /* Constant tables of addresses. */
+    .data.rel.ro : ALIGN(16) { *(.data.rel.ro .data.rel.ro.*) } :text
     .extable : ALIGN(8) {
         extable_start = .;
         KEEP(*(.extable))
@@ -24,7 +26,7 @@ SECTIONS
     } :text
     . = ALIGN(4096);
     .data : { *(.data .data.*) } :data
-    .bss : ALIGN(4096) { *(.bss .bss.*) *(COMMON) } :data
+    .bss : { *(.bss .bss.*) *(COMMON) } :data
     image_end = .;
     /DISCARD/ : { *(.note*) *(.comment) *(.eh_frame*) *(.gnu*) }
 }
@@ -42,5 +44,6 @@ emu_high = image_start >> 32;
 /* The three highest bytes, and the lowest of FLAT_RING3_CS64 behind them. */
 rip_end_cs64 = (emu_high >> 8) | 0x33 << 24;
 
+ASSERT(SIZEOF(.data) == 0, "emu writes struct emu_machine alone, which begins as zeros")
 ASSERT((image_start >> 32) == (image_end >> 32), "image crosses 4 GiB")
 ASSERT(image_end - image_start <= EMU_IMAGE_BYTES, "image does not fit")

@@ -20,14 +20,12 @@ static inline bool port_exists(uint32_t port)
     return port > 0 && port < EMU_NR_EVTCHN;
 }
 
-/* event_channel.c; struct evtchn each. */
-extern uint64_t ports[EMU_NR_EVTCHN];
 _Static_assert(sizeof(struct evtchn) == 8, "one load, one store");
 
 /* A port that exists. */
 static inline struct evtchn read_evtchn(uint32_t nr)
 {
-    uint64_t word = __atomic_load_n(&ports[nr], __ATOMIC_SEQ_CST);
+    uint64_t word = __atomic_load_n(&emu_machine.evtchn[nr], __ATOMIC_SEQ_CST);
     struct evtchn p;
 
     __builtin_memcpy(&p, &word, sizeof(p));

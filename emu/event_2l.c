@@ -8,8 +8,6 @@
 
 #include <xen/io/console.h>
 
-/* vCPUs that are in SCHEDOP_poll. */
-static uint32_t pollers;
 _Static_assert(EMU_MAX_VCPUS <= 32, "pollers");
 
 static bool test_and_set_bit(uint64_t *words, uint32_t bit)
@@ -62,17 +60,18 @@ bool upcall_wanted(const struct vcpu *v)
 void evtchn_poll_begin(struct vcpu *v, uint32_t port)
 {
     v->poll_port = port;
-    __atomic_fetch_or(&pollers, 1U << v->pub.id, __ATOMIC_SEQ_CST);
+    __atomic_fetch_or(&emu_machine.pollers, 1U << v->pub.id, __ATOMIC_SEQ_CST);
 }
 
 void evtchn_poll_end(struct vcpu *v)
 {
-    __atomic_fetch_and(&pollers, ~(1U << v->pub.id), __ATOMIC_SEQ_CST);
+    __atomic_fetch_and(&emu_machine.pollers, ~(1U << v->pub.id),
+                       __ATOMIC_SEQ_CST);
 }
 
 static void wake_pollers(uint32_t port)
 {
-    uint32_t ids = __atomic_load_n(&pollers, __ATOMIC_SEQ_CST);
+    uint32_t ids = __atomic_load_n(&emu_machine.pollers, __ATOMIC_SEQ_CST);
 
     for (; ids; ids &= ids - 1) {
         struct vcpu *v = vcpu_by_id((uint32_t)__builtin_ctz(ids));

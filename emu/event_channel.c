@@ -6,20 +6,12 @@
  */
 #include "emu/event.h"
 
-/*
- * One domain to a VM: the table is the domain's. It changes under the lock,
- * an entry by one store. Who sends reads an entry by one load and takes no
- * lock: it finds the port as it was before or after the change.
- */
-uint64_t ports[EMU_NR_EVTCHN];
-static uint32_t ports_lock;
-
 static void write_evtchn(uint32_t nr, struct evtchn p)
 {
     uint64_t word;
 
     __builtin_memcpy(&word, &p, sizeof(word));
-    __atomic_store_n(&ports[nr], word, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&emu_machine.evtchn[nr], word, __ATOMIC_SEQ_CST);
 }
 
 void evtchn_init(void)
@@ -371,7 +363,7 @@ int64_t do_event_channel_op(struct vcpu *v, uint64_t cmd, uint64_t arg,
     if (cmd == EVTCHNOP_unmask)
         return evtchn_unmask(op.unmask.port);
     /* Under the lock: in the order in which evtchnd did them. */
-    lock(v, &ports_lock);
+    lock(v, &emu_machine.evtchn_lock);
     if (shared->flags & EMU_FLAG_EVTCHND) {
         rc = evtchnd_op(v, cmd, &op);
         if (!rc)
@@ -379,7 +371,7 @@ int64_t do_event_channel_op(struct vcpu *v, uint64_t cmd, uint64_t arg,
     } else {
         rc = local_op(cmd, &op);
     }
-    unlock(&ports_lock);
+    unlock(&emu_machine.evtchn_lock);
     if (!rc && copy_to_guest(arg, &op, argument_bytes[cmd]))
         rc = -XEN_EFAULT;
     return rc;

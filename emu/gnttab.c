@@ -13,9 +13,6 @@
 
 _Static_assert(sizeof(struct grant_entry_v1) == 8, "grant_table.h");
 
-/* Frames that the guest has asked for; the whole table is always there. */
-static uint32_t nr_frames = 1;
-
 static int setup_table(uint64_t arg)
 {
     struct gnttab_setup_table op;
@@ -37,8 +34,8 @@ static int setup_table(uint64_t arg)
                 break;
             }
         }
-        if (op.status == GNTST_okay && op.nr_frames > nr_frames)
-            nr_frames = op.nr_frames;
+        if (op.status == GNTST_okay && op.nr_frames > emu_machine.grant_frames)
+            emu_machine.grant_frames = op.nr_frames;
     }
     return copy_to_guest(arg, &op, sizeof(op));
 }
@@ -50,7 +47,7 @@ static int query_size(uint64_t arg)
     if (copy_from_guest(&op, arg, sizeof(op)))
         return -XEN_EFAULT;
     if (is_self(op.dom)) {
-        op.nr_frames = nr_frames;
+        op.nr_frames = emu_machine.grant_frames;
         op.max_nr_frames = NR_FRAMES;
         op.status = GNTST_okay;
     } else {

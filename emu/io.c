@@ -20,7 +20,8 @@ bool iopl_ok(const struct vcpu *v)
     uint32_t cpl = 3;
 
     if (v->pub.in_kernel)
-        cpl = v->vm_assist & 1UL << VMASST_TYPE_architectural_iopl ? 0 : 1;
+        cpl = emu_machine.vm_assist & 1UL << VMASST_TYPE_architectural_iopl ? 0
+                                                                            : 1;
     return cpl <= v->iopl;
 }
 
@@ -59,7 +60,7 @@ static uint8_t port_byte(uint32_t port)
     case PORT_PIT_2:
         return 0;
     case PORT_RTC_INDEX:
-        return (uint8_t)vcpu_by_id(0)->cmos_index;
+        return (uint8_t)emu_machine.cmos_index;
     default:
         return 0xff;
     }
@@ -71,7 +72,7 @@ static uint32_t read_port(uint32_t port, unsigned int bytes)
     uint32_t value = 0;
 
     if (port == PORT_PCI_ADDRESS && bytes == 4)
-        return READ_ONCE(vcpu_by_id(0)->pci_address);
+        return READ_ONCE(emu_machine.pci_address);
     for (unsigned int n = 0; n < bytes; n++)
         value |= (uint32_t)port_byte(port + n) << 8 * n;
     return value;
@@ -80,9 +81,9 @@ static uint32_t read_port(uint32_t port, unsigned int bytes)
 static void write_port(uint32_t port, unsigned int bytes, uint32_t value)
 {
     if (port == PORT_PCI_ADDRESS && bytes == 4)
-        WRITE_ONCE(vcpu_by_id(0)->pci_address, value);
+        WRITE_ONCE(emu_machine.pci_address, value);
     else if (port <= PORT_RTC_INDEX && port + bytes > PORT_RTC_INDEX)
-        WRITE_ONCE(vcpu_by_id(0)->cmos_index,
+        WRITE_ONCE(emu_machine.cmos_index,
                    value >> 8 * (PORT_RTC_INDEX - port) & 0xff);
 }
 

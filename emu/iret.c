@@ -14,7 +14,7 @@ int64_t do_iret(struct vcpu *v, uint64_t a1, uint64_t a2, uint64_t a3,
         enter_user_mode(v);
         v->pub.counters.iret++;
     }
-    if (v->vm_assist & 1UL << VMASST_TYPE_architectural_iopl)
+    if (emu_machine.vm_assist & 1UL << VMASST_TYPE_architectural_iopl)
         v->iopl = (uint32_t)(c.rflags & RFLAGS_IOPL) >> 12;
     f->rip = c.rip;
     f->cs = (c.cs & 0xffff) | 3;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Ends. */
+/* What emu asks of the VM process, the end of the domain included. */
 #include "emu/emu.h"
 #include "emu/privileged.h"
 

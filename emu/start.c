@@ -22,16 +22,6 @@
 /* What SYSCALL clears: TF, IF, DF, IOPL, NT, AC. */
 #define SYSCALL_MASK 0x47700
 
-struct gate {
-    uint16_t low, selector;
-    uint8_t ist, type;
-    uint16_t mid;
-    uint32_t high, reserved;
-};
-
-/* One IDT for all vCPUs, written by vCPU 0 before the others look at it. */
-static struct gate idt[256] __attribute__((aligned(16)));
-
 struct dtr {
     uint16_t limit;
     uint64_t base;
@@ -53,7 +43,7 @@ void enter_guest(struct vcpu *v) __attribute__((noreturn));
 static void set_gate(unsigned int vector, const char *entry, unsigned int ist)
 {
     uint64_t rip = (uint64_t)entry;
-    struct gate g = {
+    struct idt_gate g = {
         .low = (uint16_t)rip,
         .selector = EMU_CS,
         .ist = (uint8_t)ist,
@@ -62,7 +52,7 @@ static void set_gate(unsigned int vector, const char *entry, unsigned int ist)
         .high = (uint32_t)(rip >> 32),
     };
 
-    idt[vector] = g;
+    emu_machine.idt[vector] = g;
 }
 
 static void init_idt(void)
@@ -189,7 +179,10 @@ static void init_cpu(struct vcpu *v)
         .limit = EMU_GDT_BYTE + sizeof(v->gdt) - 1,
         .base = GDT_WINDOW_VIRT + (uint64_t)v->pub.id * DT_WINDOW_BYTES,
     };
-    struct dtr idtr = {.limit = sizeof(idt) - 1, .base = (uint64_t)idt};
+    struct dtr idtr = {
+        .limit = sizeof(emu_machine.idt) - 1,
+        .base = (uint64_t)emu_machine.idt,
+    };
 
     __asm__ volatile("lgdt %0" ::"m"(gdtr));
     __asm__ volatile("lidt %0" ::"m"(idtr));
@@ -256,6 +249,7 @@ void vcpu_main(uint32_t id)
     BUG_ON(shared->version != EMU_ABI_VERSION);
     BUG_ON(shared->bytes != sizeof(struct emu_shared));
     if (id == 0) {
+        init_machine();
         init_blocks();
         init_idt();
     }

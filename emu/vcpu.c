@@ -151,17 +151,16 @@ static int up(struct vcpu *v, struct vcpu *of)
  * on Xen. */
 static int down(struct vcpu *v, struct vcpu *of)
 {
-    static uint32_t down_lock;
     bool is_last = true;
 
-    lock(v, &down_lock);
+    lock(v, &emu_machine.down_lock);
     for (uint32_t id = 0; id < shared->nr_vcpus; id++) {
         if (vcpu_by_id(id) != of && !vcpu_by_id(id)->is_down)
             is_last = false;
     }
     if (!is_last)
         __atomic_store_n(&of->is_down, 1, __ATOMIC_SEQ_CST);
-    unlock(&down_lock);
+    unlock(&emu_machine.down_lock);
     if (is_last) {
         v->pub.request.arg[0] = SHUTDOWN_poweroff;
         request(v, EMU_REQUEST_SHUTDOWN);

@@ -120,11 +120,9 @@ struct vcpu {
     uint32_t ldt_entries, iopl;
     uint64_t iobitmap_va; /* PHYSDEVOP_set_iobitmap */
     uint32_t iobitmap_ports;
-    uint32_t pci_address, cmos_index; /* others: the domain's, vCPU 0's count */
-    uint64_t vm_assist;               /* others: one value for all */
-    uint32_t nmi_pending;             /* others set */
-    uint32_t told_narrow_code;        /* EMU_NOTICE_NARROW_CODE has been said */
-    uint32_t fpu_ts;                  /* guest asked for CR0.TS */
+    uint32_t nmi_pending;      /* others set */
+    uint32_t told_narrow_code; /* EMU_NOTICE_NARROW_CODE has been said */
+    uint32_t fpu_ts;           /* guest asked for CR0.TS */
 
     vcpu_info_t *info;                  /* shared_info's or registered */
     struct vcpu_runstate_info runstate; /* own copy, others read it */
@@ -145,7 +143,7 @@ struct vcpu {
     uint32_t nr_alike, tick_left;
     uint64_t tick_first_ns, tick_ns, tick_at_ns;
 
-    uint16_t virq_port[NR_VIRQS]; /* others, under event_channel.c's lock */
+    uint16_t virq_port[NR_VIRQS]; /* others, under evtchn_lock */
 
     uint64_t fault_cr2; /* CR2 of the guest's trap, saved at entry */
     uint64_t exit_cr3;  /* root for EXIT_RING0 */

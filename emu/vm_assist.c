@@ -16,19 +16,6 @@
      1UL << VMASST_TYPE_architectural_iopl |  \
      1UL << VMASST_TYPE_runstate_update_flag | 1UL << VMASST_TYPE_m2p_strict)
 
-/* The domain's; each vCPU has it at hand. */
-static void set_assist(uint64_t bit, bool enable)
-{
-    for (uint32_t id = 0; id < shared->nr_vcpus; id++) {
-        uint64_t *assists = &vcpu_by_id(id)->vm_assist;
-
-        if (enable)
-            __atomic_fetch_or(assists, bit, __ATOMIC_SEQ_CST);
-        else
-            __atomic_fetch_and(assists, ~bit, __ATOMIC_SEQ_CST);
-    }
-}
-
 int64_t do_vm_assist(struct vcpu *v, uint64_t cmd, uint64_t type, uint64_t a3,
                      uint64_t a4, uint64_t a5)
 {
@@ -39,10 +26,12 @@ int64_t do_vm_assist(struct vcpu *v, uint64_t cmd, uint64_t type, uint64_t a3,
         return -XEN_EINVAL;
     switch (cmd) {
     case VMASST_CMD_enable:
-        set_assist(1UL << type, true);
+        __atomic_fetch_or(&emu_machine.vm_assist, 1UL << type,
+                          __ATOMIC_SEQ_CST);
         return 0;
     case VMASST_CMD_disable:
-        set_assist(1UL << type, false);
+        __atomic_fetch_and(&emu_machine.vm_assist, ~(1UL << type),
+                           __ATOMIC_SEQ_CST);
         return 0;
     default:
         return -XEN_ENOSYS;

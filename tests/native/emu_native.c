@@ -108,6 +108,8 @@ struct vcpu *native_start(void)
     memset(native_machine, 0, sizeof(native_machine));
     memset(native_guest, 0, sizeof(native_guest));
     memset(&native_cpu, 0, sizeof(native_cpu));
+    memset(&emu_machine, 0, sizeof(emu_machine));
+    init_machine();
     native_crash = NULL;
     native_result = 0;
     native_trap = (struct native_trap){0};

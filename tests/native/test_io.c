@@ -78,7 +78,7 @@ TEST(privilege_of_the_kernel)
     CHECK(EMULATE("\xec"));
     CHECK(EMULATE("\xfa"));
     vcpu->iopl = 0;
-    vcpu->vm_assist = 1UL << VMASST_TYPE_architectural_iopl;
+    emu_machine.vm_assist = 1UL << VMASST_TYPE_architectural_iopl;
     CHECK(EMULATE("\xec"));
     CHECK(EMULATE("\xfb"));
 }
@@ -87,7 +87,7 @@ TEST(privilege_of_user_space)
 {
     start(false);
     vcpu->iopl = 2;
-    vcpu->vm_assist = 1UL << VMASST_TYPE_architectural_iopl;
+    emu_machine.vm_assist = 1UL << VMASST_TYPE_architectural_iopl;
     CHECK(!EMULATE("\xec"));
     CHECK(!EMULATE("\xee"));
     CHECK(!EMULATE("\xfa"));
@@ -249,7 +249,7 @@ TEST(outs)
     frame->rsi = USER_VA + 0x20;
     frame->rcx = 4;
     CHECK(EMULATE("\xf2\x6e")); /* either rep */
-    CHECK_EQ(vcpu->cmos_index, 0x44);
+    CHECK_EQ(emu_machine.cmos_index, 0x44);
     CHECK_EQ(frame->rsi, USER_VA + 0x24);
     CHECK_EQ(frame->rcx, 0);
     /* From a page that may only be read; and from none. */
@@ -257,7 +257,7 @@ TEST(outs)
     frame->rsi = USER_VA + 0x1fff;
     frame->rcx = 2;
     CHECK(EMULATE("\xf3\x6e"));
-    CHECK_EQ(vcpu->cmos_index, 0x77);
+    CHECK_EQ(emu_machine.cmos_index, 0x77);
     CHECK_EQ(frame->rcx, 1);
     CHECK_EQ(native_trap.vector, X86_TRAP_PF);
     CHECK_EQ(native_trap.cr2, USER_VA + 0x2000);
