@@ -205,6 +205,7 @@ struct emu_vcpu {
 /* --- events from outside ----------------------------------------------------- */
 
 #define EMU_NR_EVTCHN 4096
+#define EMU_PENDING_WORD_BITS 64
 
 /*
  * Set from outside with atomic or: the port's bit first, then its word's bit
@@ -214,7 +215,7 @@ struct emu_vcpu {
 struct emu_pending {
     uint64_t selector; /* bit n: word n of bits is not zero */
     uint64_t reserved[7];
-    uint64_t bits[EMU_NR_EVTCHN / 64];
+    uint64_t bits[EMU_NR_EVTCHN / EMU_PENDING_WORD_BITS];
 };
 
 /* --- page types ------------------------------------------------------------------ */

@@ -37,7 +37,7 @@ void enter_user_mode(struct vcpu *v)
     v->pub.in_kernel = 0;
 }
 
-static uint64_t selectors(const struct vcpu *v, int flags, uint64_t *out)
+static uint64_t selectors(const struct vcpu *v, int flags, guest_word *out)
 {
     uint32_t ds, es, fs, gs;
 
@@ -61,7 +61,8 @@ void bounce(struct vcpu *v, struct emu_frame *f, const struct callback *to,
             int flags, uint64_t error_code)
 {
     bool from_kernel = v->pub.in_kernel;
-    uint64_t words[12], n = 0, sp, mask;
+    guest_word words[12];
+    uint64_t n = 0, sp, mask;
 
     if (!to->rip)
         crash_domain("no handler registered for an event of the guest");
@@ -87,8 +88,8 @@ void bounce(struct vcpu *v, struct emu_frame *f, const struct callback *to,
     words[n++] = f->ss;
 
     sp = (from_kernel ? f->rsp : v->kernel_sp) & ~0xfUL;
-    sp -= n * 8;
-    if (copy_to_guest(sp, words, n * 8))
+    sp -= n * sizeof(words[0]);
+    if (copy_to_guest(sp, words, n * sizeof(words[0])))
         crash_domain("the guest kernel's stack is not writable");
 
     if (to->mask_events)

@@ -64,8 +64,8 @@ static int unset_callback(struct vcpu *v, uint32_t type)
     }
 }
 
-int64_t do_callback_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
-                       uint64_t a4, uint64_t a5)
+int64_t do_callback_op(struct vcpu *v, guest_word cmd, guest_word arg,
+                       guest_word a3, guest_word a4, guest_word a5)
 {
     struct callback_register r;
     struct callback_unregister u;
@@ -84,8 +84,8 @@ int64_t do_callback_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
     }
 }
 
-int64_t do_set_callbacks(struct vcpu *v, uint64_t event, uint64_t failsafe,
-                         uint64_t syscall, uint64_t a4, uint64_t a5)
+int64_t do_set_callbacks(struct vcpu *v, guest_word event, guest_word failsafe,
+                         guest_word syscall, guest_word a4, guest_word a5)
 {
     if (!canonical(event) || !canonical(failsafe) || !canonical(syscall))
         return -XEN_EINVAL;
@@ -95,8 +95,8 @@ int64_t do_set_callbacks(struct vcpu *v, uint64_t event, uint64_t failsafe,
     return 0;
 }
 
-int64_t do_nmi_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
-                  uint64_t a4, uint64_t a5)
+int64_t do_nmi_op(struct vcpu *v, guest_word cmd, guest_word arg, guest_word a3,
+                  guest_word a4, guest_word a5)
 {
     struct xennmi_callback c;
 
@@ -112,8 +112,8 @@ int64_t do_nmi_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
     }
 }
 
-int64_t do_set_trap_table(struct vcpu *v, uint64_t table, uint64_t a2,
-                          uint64_t a3, uint64_t a4, uint64_t a5)
+int64_t do_set_trap_table(struct vcpu *v, guest_word table, guest_word a2,
+                          guest_word a3, guest_word a4, guest_word a5)
 {
     if (!table) {
         memset(v->traps, 0, sizeof(v->traps));

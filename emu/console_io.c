@@ -5,8 +5,8 @@
 #define CONSOLE_WRITE 0 /* CONSOLEIO_write, public/xen.h */
 #define CONSOLE_READ 1
 
-int64_t do_console_io(struct vcpu *v, uint64_t cmd, uint64_t count,
-                      uint64_t buffer, uint64_t a4, uint64_t a5)
+int64_t do_console_io(struct vcpu *v, guest_word cmd, guest_word count,
+                      guest_word buffer, guest_word a4, guest_word a5)
 {
     struct emu_request *r = &v->pub.request;
 

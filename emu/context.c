@@ -25,8 +25,9 @@ static bool is_sane(const struct vcpu_guest_context *c)
            canonical(c->failsafe_callback_eip) &&
            canonical(c->syscall_callback_eip) && canonical(c->fs_base) &&
            canonical(c->gs_base_kernel) && canonical(c->gs_base_user) &&
-           c->ldt_ents <= 8192 && !(c->ldt_base & (PAGE_SIZE - 1)) &&
-           c->gdt_ents <= EMU_GDT_PAGES * 512;
+           c->ldt_ents <= LDT_MOST_ENTRIES &&
+           !(c->ldt_base & (PAGE_SIZE - 1)) &&
+           c->gdt_ents <= EMU_GDT_MOST_ENTRIES;
 }
 
 static void set_registers(struct vcpu *v, const struct cpu_user_regs *r)

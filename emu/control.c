@@ -23,8 +23,8 @@ bool read_cr(struct vcpu *v, unsigned int nr, uint64_t *value)
     }
 }
 
-int64_t do_fpu_taskswitch(struct vcpu *v, uint64_t set, uint64_t a2,
-                          uint64_t a3, uint64_t a4, uint64_t a5)
+int64_t do_fpu_taskswitch(struct vcpu *v, guest_word set, guest_word a2,
+                          guest_word a3, guest_word a4, guest_word a5)
 {
     if (!!set == v->fpu_ts)
         return 0;

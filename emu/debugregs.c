@@ -79,8 +79,8 @@ static int set_control(struct vcpu *v, uint64_t value)
     return 0;
 }
 
-int64_t do_set_debugreg(struct vcpu *v, uint64_t nr, uint64_t value,
-                        uint64_t a3, uint64_t a4, uint64_t a5)
+int64_t do_set_debugreg(struct vcpu *v, guest_word nr, guest_word value,
+                        guest_word a3, guest_word a4, guest_word a5)
 {
     nr = (uint32_t)nr;
     if (nr > 7 || ((nr == 4 || nr == 5) && v->cr4_guest & CR4_DE))
@@ -116,8 +116,8 @@ int read_debugreg(const struct vcpu *v, uint64_t nr, uint64_t *value)
     return 0;
 }
 
-int64_t do_get_debugreg(struct vcpu *v, uint64_t nr, uint64_t a2, uint64_t a3,
-                        uint64_t a4, uint64_t a5)
+int64_t do_get_debugreg(struct vcpu *v, guest_word nr, guest_word a2,
+                        guest_word a3, guest_word a4, guest_word a5)
 {
     uint64_t value;
     int rc = read_debugreg(v, (uint32_t)nr, &value);

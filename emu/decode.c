@@ -88,7 +88,7 @@ void prefixes(struct insn *i)
     for (; i->length < i->available; i->length++) {
         uint8_t b = i->bytes[i->length];
 
-        if (i->code_bits == 64 && (b & 0xf0) == 0x40) {
+        if (is_rex(b, i->code_bits)) {
             i->rex = b;
             continue;
         }

@@ -15,16 +15,16 @@
 static const uint8_t no_descriptors[PAGE_SIZE]
     __attribute__((aligned(PAGE_SIZE)));
 
-static uint64_t empty_page(void)
+static pte_t empty_page(void)
 {
     return ((uint64_t)no_descriptors - DIRECTMAP_VIRT) | PTE_P | PTE_A;
 }
 
-static uint64_t *window_l1(unsigned int table_page, const struct vcpu *v)
+static pte_t *window_l1(unsigned int table_page, const struct vcpu *v)
 {
-    uint64_t *l1 = machine(EMU_TABLES_GPA + table_page * PAGE_SIZE);
+    pte_t *l1 = machine(EMU_TABLES_GPA + table_page * PAGE_SIZE);
 
-    return &l1[v->pub.id * 16];
+    return &l1[v->pub.id * DT_WINDOW_PAGES];
 }
 
 /* TSS and LDT descriptors are 16 bytes, SDM vol 3, 8.2.3. */
@@ -39,8 +39,8 @@ static void set_system_descriptor(uint64_t *d, uint64_t base, uint32_t limit,
 
 void init_gdt(struct vcpu *v)
 {
-    uint64_t *l2 = machine(EMU_TABLES_GPA + EMU_TABLE_L2_WINDOWS * PAGE_SIZE);
-    uint64_t *l1 = window_l1(EMU_TABLE_L1_GDT, v);
+    pte_t *l2 = machine(EMU_TABLES_GPA + EMU_TABLE_L2_WINDOWS * PAGE_SIZE);
+    pte_t *l1 = window_l1(EMU_TABLE_L1_GDT, v);
     uint64_t gpa = (uint64_t)v->gdt - DIRECTMAP_VIRT;
 
     /* Selectors 0xe008 up: the order that public/arch-x86/xen-x86_64.h and
@@ -108,7 +108,7 @@ static bool check_descriptors(uint64_t mfn)
 
     if (!mfn_guest(mfn) || table_level(mfn))
         return false;
-    for (unsigned int i = 0; i < 512; i++) {
+    for (unsigned int i = 0; i < DESCRIPTORS_PER_PAGE; i++) {
         uint64_t old = READ_ONCE(page[i]), d = old;
 
         if (!check_descriptor(&d))
@@ -121,17 +121,23 @@ static bool check_descriptors(uint64_t mfn)
 
 /* --- the two tables ------------------------------------------------------------------ */
 
-int set_gdt_frames(struct vcpu *v, const uint64_t *mfns, unsigned int entries)
+static unsigned int gdt_pages(uint64_t entries)
 {
-    uint64_t *l1 = window_l1(EMU_TABLE_L1_GDT, v);
-    unsigned int pages = (entries + 511) / 512;
+    return (unsigned int)((entries + DESCRIPTORS_PER_PAGE - 1) /
+                          DESCRIPTORS_PER_PAGE);
+}
+
+int set_gdt_frames(struct vcpu *v, const guest_word *mfns, unsigned int entries)
+{
+    pte_t *l1 = window_l1(EMU_TABLE_L1_GDT, v);
+    unsigned int pages = gdt_pages(entries);
 
     for (unsigned int i = 0; i < pages; i++) {
         if (!check_descriptors(mfns[i]))
             return -XEN_EINVAL;
     }
     for (unsigned int i = 0; i < EMU_GDT_PAGES; i++) {
-        uint64_t e = empty_page();
+        pte_t e = empty_page();
 
         if (i < pages)
             e = mfns[i] << PAGE_SHIFT | PTE_P | PTE_RW | PTE_A | PTE_D;
@@ -143,14 +149,14 @@ int set_gdt_frames(struct vcpu *v, const uint64_t *mfns, unsigned int entries)
     return 0;
 }
 
-int64_t do_set_gdt(struct vcpu *v, uint64_t frames, uint64_t entries,
-                   uint64_t a3, uint64_t a4, uint64_t a5)
+int64_t do_set_gdt(struct vcpu *v, guest_word frames, guest_word entries,
+                   guest_word a3, guest_word a4, guest_word a5)
 {
-    uint64_t mfns[EMU_GDT_PAGES];
+    guest_word mfns[EMU_GDT_PAGES];
 
-    if (entries > EMU_GDT_PAGES * 512)
+    if (entries > EMU_GDT_MOST_ENTRIES)
         return -XEN_EINVAL;
-    if (copy_from_guest(mfns, frames, (entries + 511) / 512 * 8))
+    if (copy_from_guest(mfns, frames, gdt_pages(entries) * sizeof(mfns[0])))
         return -XEN_EFAULT;
     return set_gdt_frames(v, mfns, (unsigned int)entries);
 }
@@ -160,7 +166,7 @@ int64_t do_set_gdt(struct vcpu *v, uint64_t frames, uint64_t entries,
 static bool map_ldt_page(struct vcpu *v, unsigned int page)
 {
     uint64_t va = v->ldt_base + page * PAGE_SIZE;
-    const uint64_t *e;
+    const pte_t *e;
 
     if (in_hole(va) || !canonical(va))
         return false;
@@ -177,22 +183,23 @@ int set_ldt(struct vcpu *v, uint64_t base, uint64_t entries)
 {
     uint64_t window = LDT_WINDOW_VIRT + v->pub.id * DT_WINDOW_BYTES;
 
-    if (entries > 8192 || (entries && (base & (PAGE_SIZE - 1) ||
-                                       !canonical(base) || in_hole(base))))
+    if (entries > LDT_MOST_ENTRIES ||
+        (entries &&
+         (base & (PAGE_SIZE - 1) || !canonical(base) || in_hole(base))))
         return -XEN_EINVAL;
     if (entries == 0 && v->ldt_entries == 0)
         return 0;
     v->ldt_base = base;
     v->ldt_entries = (uint32_t)entries;
-    for (unsigned int i = 0; i < 16; i++) {
+    for (unsigned int i = 0; i < DT_WINDOW_PAGES; i++) {
         window_l1(EMU_TABLE_L1_LDT, v)[i] = 0;
-        if (i * 512 < entries)
+        if (i * DESCRIPTORS_PER_PAGE < entries)
             map_ldt_page(v, i);
     }
     flush_local(v);
     if (entries)
-        set_system_descriptor(&v->gdt[10], window, (uint32_t)entries * 8 - 1,
-                              0x2);
+        set_system_descriptor(&v->gdt[10], window,
+                              (uint32_t)(entries * sizeof(uint64_t)) - 1, 0x2);
     lldt(entries ? EMU_LDT : 0);
     return 0;
 }
@@ -233,18 +240,21 @@ bool inject_ldt_fault(struct vcpu *v, struct emu_frame *f, uint64_t cr2)
 static const uint64_t *find_descriptor(const struct vcpu *v, uint16_t selector)
 {
     bool in_ldt = selector & 4;
-    unsigned int index = selector >> 3, page = index / 512;
+    unsigned int index = selector >> 3, page = index / DESCRIPTORS_PER_PAGE;
     uint64_t e;
 
     if (selector < 4 || (in_ldt && index >= v->ldt_entries))
         return NULL;
     if (!in_ldt && page == EMU_GDT_PAGES)
-        return index % 512 < ARRAY_SIZE(v->gdt) ? &v->gdt[index % 512] : NULL;
+        return index % DESCRIPTORS_PER_PAGE < ARRAY_SIZE(v->gdt)
+                   ? &v->gdt[index % DESCRIPTORS_PER_PAGE]
+                   : NULL;
     e = window_l1(in_ldt ? EMU_TABLE_L1_LDT : EMU_TABLE_L1_GDT, v)[page];
     /* Where the guest has no page, an empty one of emu's may stand. */
     if (!(e & PTE_P) || !mfn_guest(PTE_MFN(e)))
         return NULL;
-    return (const uint64_t *)machine(PTE_MFN(e) << PAGE_SHIFT) + index % 512;
+    return (const uint64_t *)machine(PTE_MFN(e) << PAGE_SHIFT) +
+           index % DESCRIPTORS_PER_PAGE;
 }
 
 /* SDM vol 3, 3.4.5. */
@@ -272,8 +282,8 @@ bool read_descriptor(const struct vcpu *v, uint16_t selector,
     return true;
 }
 
-int64_t do_update_descriptor(struct vcpu *v, uint64_t maddr, uint64_t desc,
-                             uint64_t a3, uint64_t a4, uint64_t a5)
+int64_t do_update_descriptor(struct vcpu *v, guest_word maddr, guest_word desc,
+                             guest_word a3, guest_word a4, guest_word a5)
 {
     if (maddr & 7 || !check_descriptor(&desc) ||
         !mfn_guest(maddr >> PAGE_SHIFT) || table_level(maddr >> PAGE_SHIFT))

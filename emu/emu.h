@@ -33,6 +33,7 @@
 #include "emu/machine.h"
 #include "emu/page_table.h"
 #include "emu/vcpu_block.h"
+#include "emu/width.h"
 #include "emu/x86.h"
 
 /* --- guest memory (uaccess.c) ------------------------------------------------ */
@@ -134,7 +135,8 @@ bool skip_int(const struct vcpu *v, struct emu_frame *f, uint8_t *opcode,
 /* --- descriptor tables (descriptor_tables.c) ------------------------------ */
 
 int set_ldt(struct vcpu *v, uint64_t base, uint64_t entries);
-int set_gdt_frames(struct vcpu *v, const uint64_t *mfns, unsigned int entries);
+int set_gdt_frames(struct vcpu *v, const guest_word *mfns,
+                   unsigned int entries);
 void init_gdt(struct vcpu *v);
 bool fix_ldt_fault(struct vcpu *v, uint64_t cr2, uint64_t error_code);
 bool inject_ldt_fault(struct vcpu *v, struct emu_frame *f, uint64_t cr2);
@@ -212,11 +214,11 @@ void vcpu_main(uint32_t id) __attribute__((noreturn));
 
 /* --- hypercalls: number -> name -> handler -> arguments (hypercall.c) ----------------------- */
 
-typedef int64_t hypercall_fn(struct vcpu *v, uint64_t a1, uint64_t a2,
-                             uint64_t a3, uint64_t a4, uint64_t a5);
+typedef int64_t hypercall_fn(struct vcpu *v, guest_word a1, guest_word a2,
+                             guest_word a3, guest_word a4, guest_word a5);
 
-int64_t hypercall(struct vcpu *v, uint64_t nr, uint64_t a1, uint64_t a2,
-                  uint64_t a3, uint64_t a4, uint64_t a5);
+int64_t hypercall(struct vcpu *v, guest_word nr, guest_word a1, guest_word a2,
+                  guest_word a3, guest_word a4, guest_word a5);
 
 /* How many of a list of operations were done, if asked; rc (mmu_update.c). */
 int report_done(uint64_t pdone, uint64_t done, int rc);

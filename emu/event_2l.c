@@ -10,26 +10,29 @@
 
 _Static_assert(EMU_MAX_VCPUS <= 32, "pollers");
 
-static bool test_and_set_bit(uint64_t *words, uint32_t bit)
+static bool test_and_set_bit(guest_word *words, uint32_t bit)
 {
-    return __atomic_fetch_or(&words[bit / 64], 1UL << bit % 64,
+    return __atomic_fetch_or(&words[bit / GUEST_WORD_BITS],
+                             (guest_word)1 << bit % GUEST_WORD_BITS,
                              __ATOMIC_SEQ_CST) >>
-               bit % 64 &
+               bit % GUEST_WORD_BITS &
            1;
 }
 
-static void clear_bit(uint64_t *words, uint32_t bit)
+static void clear_bit(guest_word *words, uint32_t bit)
 {
-    __atomic_fetch_and(&words[bit / 64], ~(1UL << bit % 64), __ATOMIC_SEQ_CST);
+    __atomic_fetch_and(&words[bit / GUEST_WORD_BITS],
+                       ~((guest_word)1 << bit % GUEST_WORD_BITS),
+                       __ATOMIC_SEQ_CST);
 }
 
-static bool test_bit(const uint64_t *words, uint32_t bit)
+static bool test_bit(const guest_word *words, uint32_t bit)
 {
-    return READ_ONCE(words[bit / 64]) >> bit % 64 & 1;
+    return READ_ONCE(words[bit / GUEST_WORD_BITS]) >> bit % GUEST_WORD_BITS & 1;
 }
 
-#define pending_words ((uint64_t *)shinfo->evtchn_pending)
-#define mask_words ((uint64_t *)shinfo->evtchn_mask)
+#define pending_words ((guest_word *)shinfo->evtchn_pending)
+#define mask_words ((guest_word *)shinfo->evtchn_mask)
 
 static struct vcpu *target(const struct evtchn *p)
 {
@@ -86,9 +89,9 @@ static void wake_pollers(uint32_t port)
  * them on its way out if it is us, else by interrupt. */
 static void select_port(struct vcpu *to, uint32_t port)
 {
-    uint64_t *sel = (uint64_t *)&to->info->evtchn_pending_sel;
+    guest_word *sel = (guest_word *)&to->info->evtchn_pending_sel;
 
-    if (test_and_set_bit(sel, port / 64))
+    if (test_and_set_bit(sel, port / GUEST_WORD_BITS))
         return;
     __atomic_store_n(&to->info->evtchn_upcall_pending, 1, __ATOMIC_SEQ_CST);
     send_ipi(to);
@@ -117,7 +120,8 @@ void evtchn_from_outside(void)
             __atomic_exchange_n(&in->bits[word], 0, __ATOMIC_SEQ_CST);
 
         for (; bits; bits &= bits - 1) {
-            uint32_t port = word * 64 + (uint32_t)__builtin_ctzl(bits);
+            uint32_t port =
+                word * EMU_PENDING_WORD_BITS + (uint32_t)__builtin_ctzl(bits);
 
             if (read_evtchn(port).state != EVTCHNSTAT_closed)
                 evtchn_set_pending(port);

@@ -345,8 +345,8 @@ static void mirror_op(uint64_t cmd, const union argument *op)
     }
 }
 
-int64_t do_event_channel_op(struct vcpu *v, uint64_t cmd, uint64_t arg,
-                            uint64_t a3, uint64_t a4, uint64_t a5)
+int64_t do_event_channel_op(struct vcpu *v, guest_word cmd, guest_word arg,
+                            guest_word a3, guest_word a4, guest_word a5)
 {
     union argument op;
     int rc;
@@ -378,8 +378,9 @@ int64_t do_event_channel_op(struct vcpu *v, uint64_t cmd, uint64_t arg,
 }
 
 /* The interface before Xen 3.2: command and argument in one structure. */
-int64_t do_event_channel_op_compat(struct vcpu *v, uint64_t arg, uint64_t a2,
-                                   uint64_t a3, uint64_t a4, uint64_t a5)
+int64_t do_event_channel_op_compat(struct vcpu *v, guest_word arg,
+                                   guest_word a2, guest_word a3, guest_word a4,
+                                   guest_word a5)
 {
     evtchn_op_t op;
 

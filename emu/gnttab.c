@@ -240,8 +240,8 @@ static int64_t refuse(uint64_t cmd, uint64_t list, uint32_t count)
     }
 }
 
-int64_t do_grant_table_op(struct vcpu *v, uint64_t cmd, uint64_t arg,
-                          uint64_t count, uint64_t a4, uint64_t a5)
+int64_t do_grant_table_op(struct vcpu *v, guest_word cmd, guest_word arg,
+                          guest_word count, guest_word a4, guest_word a5)
 {
     cmd = (uint32_t)cmd;
     count = (uint32_t)count;

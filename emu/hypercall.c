@@ -27,8 +27,8 @@ static hypercall_fn *const table[EMU_NR_HYPERCALLS] = {
     H(dm_op, dm_op), H(hypfs_op, refused), H(arch_0, refused), /* mca */
 };
 
-int64_t hypercall(struct vcpu *v, uint64_t nr, uint64_t a1, uint64_t a2,
-                  uint64_t a3, uint64_t a4, uint64_t a5)
+int64_t hypercall(struct vcpu *v, guest_word nr, guest_word a1, guest_word a2,
+                  guest_word a3, guest_word a4, guest_word a5)
 {
     int64_t result;
     uint32_t entry;
@@ -46,8 +46,8 @@ int64_t hypercall(struct vcpu *v, uint64_t nr, uint64_t a1, uint64_t a2,
     return result;
 }
 
-int64_t do_multicall(struct vcpu *v, uint64_t list, uint64_t count, uint64_t a3,
-                     uint64_t a4, uint64_t a5)
+int64_t do_multicall(struct vcpu *v, guest_word list, guest_word count,
+                     guest_word a3, guest_word a4, guest_word a5)
 {
     for (uint64_t i = 0; i < (uint32_t)count; i++) {
         uint64_t at = list + i * sizeof(multicall_entry_t);

@@ -2,8 +2,8 @@
 /* HYPERVISOR_iret, and what happens when the hardware refuses the frame. */
 #include "emu/emu.h"
 
-int64_t do_iret(struct vcpu *v, uint64_t a1, uint64_t a2, uint64_t a3,
-                uint64_t a4, uint64_t a5)
+int64_t do_iret(struct vcpu *v, guest_word a1, guest_word a2, guest_word a3,
+                guest_word a4, guest_word a5)
 {
     struct emu_frame *f = guest_frame(v);
     struct iret_context c;

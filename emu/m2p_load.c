@@ -8,7 +8,7 @@
  */
 #include "emu/privop.h"
 
-#define M2P_ALIAS_VIRT (0xffffUL << 48 | (uint64_t)M2P_ALIAS_SLOT << 39)
+#define M2P_ALIAS_VIRT SLOT_VIRT(M2P_ALIAS_SLOT)
 
 /* Arithmetic, as opcodes and modrm number it. */
 enum { ADD, OR, ADC, SBB, AND, SUB, XOR, CMP };
@@ -92,8 +92,8 @@ static bool sib(struct load *l, uint8_t modrm, unsigned int *disp_bytes)
 
     if (!fetch(&l->i, &byte))
         return false;
-    base = (byte & 7U) | (l->i.rex & 1U) << 3;
-    index = (byte >> 3 & 7U) | (l->i.rex & 2U) << 2;
+    base = (byte & 7U) | rex_base(l->i.rex);
+    index = (byte >> 3 & 7U) | rex_index(l->i.rex);
     if ((byte & 7) == 5 && modrm >> 6 == 0)
         *disp_bytes = 4;
     else
@@ -111,7 +111,7 @@ static bool memory_operand(struct load *l)
 
     if (!fetch(&l->i, &modrm) || modrm >> 6 == 3)
         return false;
-    l->reg = (modrm >> 3 & 7U) | (l->i.rex & 4U) << 1;
+    l->reg = (modrm >> 3 & 7U) | rex_reg(l->i.rex);
     disp_bytes = modrm >> 6 == 1 ? 1 : modrm >> 6 == 2 ? 4 : 0;
     if ((modrm & 7) == 4) {
         if (!sib(l, modrm, &disp_bytes))
@@ -120,7 +120,7 @@ static bool memory_operand(struct load *l)
         l->is_rip_relative = true;
         disp_bytes = 4;
     } else {
-        l->address = *gpr(l->f, (modrm & 7U) | (l->i.rex & 1U) << 3);
+        l->address = *gpr(l->f, (modrm & 7U) | rex_base(l->i.rex));
     }
     if (!fetch_signed(&l->i, disp_bytes, &disp))
         return false;
@@ -325,15 +325,15 @@ bool emulate_m2p_load(struct vcpu *v, struct emu_frame *f, uint64_t cr2)
     struct load l = {.f = f};
     uint8_t op;
 
-    if (cr2 >> 39 != M2P_ALIAS_VIRT >> 39 || !v->pub.in_kernel ||
-        f->error_code & (PF_WRITE | PF_FETCH) || !read_code(v, f, &l.i) ||
-        l.i.code_bits != 64)
+    if (cr2 >> SLOT_SHIFT != M2P_ALIAS_VIRT >> SLOT_SHIFT ||
+        !v->pub.in_kernel || f->error_code & (PF_WRITE | PF_FETCH) ||
+        !read_code(v, f, &l.i) || l.i.code_bits != 64)
         return false;
     prefixes(&l.i);
     if (l.i.lock || l.i.repe || l.i.repne || l.i.segment >= SEG_FS ||
         !fetch(&l.i, &op))
         return false;
-    l.bytes = l.i.rex & 8 ? 8 : l.i.operand16 ? 2 : 4;
+    l.bytes = rex_is_wide(l.i.rex) ? 8 : l.i.operand16 ? 2 : 4;
     /* Opcodes of bytes are even, but for movsxd. */
     if (op != 0x0f && op != 0x63 && !(op & 1))
         l.bytes = 1;

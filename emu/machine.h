@@ -14,12 +14,13 @@
 #include "abi/layout.h"
 #include "emu/compiler.h"
 #include "emu/vcpu_block.h"
+#include "emu/width.h"
 #include "emu/x86.h"
 
 #define machine(gpa) ((void *)(DIRECTMAP_VIRT + (uint64_t)(gpa)))
 #define shared ((struct emu_shared *)machine(EMU_SHARED_GPA))
 #define shinfo ((shared_info_t *)machine(SHARED_INFO_GPA))
-#define m2p ((uint64_t *)machine(M2P_GPA))
+#define m2p ((guest_word *)machine(M2P_GPA))
 /* EMU_TYPE_*, one for each machine page: right behind the M2P. */
 #define page_types \
     ((uint32_t *)machine(M2P_GPA + shared->m2p_nr_entries * sizeof(*m2p)))
@@ -54,29 +55,6 @@ static inline uint64_t pfn_to_mfn(uint64_t pfn)
     if (mfn >= MACHINE_HOLE_GPA >> PAGE_SHIFT)
         mfn += (MACHINE_HOLE_END_GPA - MACHINE_HOLE_GPA) >> PAGE_SHIFT;
     return mfn;
-}
-
-/* Can the CPU hold this address at all? */
-static inline bool canonical(uint64_t va)
-{
-    return (uint64_t)((int64_t)(va << 16) >> 16) == va;
-}
-
-/* In Xen's part of the address space, which is emu's here. */
-static inline bool in_hole(uint64_t va)
-{
-    unsigned int l4_slot = (va >> 39) & 511;
-
-    return l4_slot >= XEN_FIRST_SLOT && l4_slot < XEN_END_SLOT;
-}
-
-/* Xen's hole is emu's: a guest that points there is refused, as on Xen. */
-static inline bool reaches_hole(uint64_t va, uint64_t bytes)
-{
-    uint64_t first = (uint64_t)XEN_FIRST_SLOT << 39 | 0xffffUL << 48;
-    uint64_t end = (uint64_t)XEN_END_SLOT << 39 | 0xffffUL << 48;
-
-    return va + bytes < va || (va < end && va + bytes > first);
 }
 
 /* --- emu's own state ------------------------------------------------------- */

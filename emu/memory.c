@@ -7,7 +7,7 @@
 
 #include "emu/emu.h"
 
-#define NO_PFN (~0UL)
+#define NO_PFN (~(guest_word)0)
 
 /* Above it a command has the number of the extent to begin with. */
 #define MEMOP_EXTENT_SHIFT 6
@@ -72,6 +72,12 @@ static bool get_reservation(struct xen_memory_reservation *r, uint64_t arg,
             XENMEMF_get_address_bits(r->mem_flags) > PAGE_SHIFT);
 }
 
+/* Where the list has the number of extent i. */
+static uint64_t extent(const struct xen_memory_reservation *r, uint64_t i)
+{
+    return (uint64_t)r->extent_start.p + i * sizeof(guest_word);
+}
+
 /* A host that does not want a page leaves it where it is: no harm is done, so
  * its answer does not matter here. */
 static int64_t decrease(struct vcpu *v, uint64_t arg, uint64_t first)
@@ -83,9 +89,10 @@ static int64_t decrease(struct vcpu *v, uint64_t arg, uint64_t first)
     if (!get_reservation(&r, arg, first))
         return (int64_t)first;
     for (i = first; i < r.nr_extents; i++) {
-        uint64_t mfn, n = 0;
+        guest_word mfn;
+        uint64_t n = 0;
 
-        if (copy_from_guest(&mfn, (uint64_t)r.extent_start.p + i * 8, 8))
+        if (copy_from_guest(&mfn, extent(&r, i), sizeof(mfn)))
             break;
         for (; n < 1UL << r.extent_order; n++, mfn++) {
             if (!mfn_guest(mfn) || m2p[mfn] == NO_PFN || table_level(mfn))
@@ -129,12 +136,13 @@ static uint64_t populate_some(struct vcpu *v,
 {
     struct batch batch = {.v = v, .what = EMU_BALLOON_TAKE};
     uint64_t most = BATCH_PAGES >> r->extent_order, taken, done;
-    uint64_t at = (uint64_t)r->extent_start.p + first * 8;
-    uint64_t pfns[BATCH_PAGES];
+    uint64_t at = extent(r, first);
+    guest_word pfns[BATCH_PAGES];
 
     for (taken = 0; taken < (most ? most : 1); taken++) {
         if (first + taken >= r->nr_extents ||
-            copy_from_guest(&pfns[taken], at + taken * 8, 8) ||
+            copy_from_guest(&pfns[taken], at + taken * sizeof(pfns[0]),
+                            sizeof(pfns[0])) ||
             take_extent(&batch, pfns[taken], r->extent_order))
             break;
     }
@@ -142,7 +150,7 @@ static uint64_t populate_some(struct vcpu *v,
     if (batch.rc)
         return 0;
     for (done = 0; done < taken; done++) {
-        uint64_t mfn = pfn_to_mfn(pfns[done]);
+        guest_word mfn = pfn_to_mfn(pfns[done]);
 
         for (uint64_t n = 0; n < 1UL << r->extent_order; n++) {
             uint64_t page = pfn_to_mfn(pfns[done] + n);
@@ -150,7 +158,7 @@ static uint64_t populate_some(struct vcpu *v,
             memset(machine(page << PAGE_SHIFT), 0, PAGE_SIZE);
             m2p[page] = pfns[done] + n;
         }
-        if (copy_to_guest(at + done * 8, &mfn, 8))
+        if (copy_to_guest(at + done * sizeof(mfn), &mfn, sizeof(mfn)))
             break;
     }
     return done;
@@ -197,7 +205,7 @@ static int64_t increase(struct vcpu *v, uint64_t arg, uint64_t first)
     for (; pfn + count <= shared->guest_nr_pages && i < r.nr_extents;
          pfn += count) {
         struct batch batch = {.v = v, .what = EMU_BALLOON_TAKE};
-        uint64_t mfn = pfn_to_mfn(pfn);
+        guest_word mfn = pfn_to_mfn(pfn);
 
         if (!all_out(mfn, count))
             continue;
@@ -207,8 +215,7 @@ static int64_t increase(struct vcpu *v, uint64_t arg, uint64_t first)
             memset(machine((mfn + n) << PAGE_SHIFT), 0, PAGE_SIZE);
             m2p[mfn + n] = pfn + n;
         }
-        if (r.extent_start.p &&
-            copy_to_guest((uint64_t)r.extent_start.p + i * 8, &mfn, 8))
+        if (r.extent_start.p && copy_to_guest(extent(&r, i), &mfn, sizeof(mfn)))
             break;
         i++;
     }
@@ -256,18 +263,19 @@ static int exchange_all(struct xen_memory_exchange *x)
     if (rc)
         return rc;
     for (uint64_t i = x->nr_exchanged; i < x->in.nr_extents; i++) {
-        uint64_t mfn, pfn, to = (uint64_t)x->out.extent_start.p + i * 8;
+        uint64_t to = extent(&x->out, i);
+        guest_word mfn, pfn;
 
         if (x->in.extent_order != x->out.extent_order)
             return -XEN_ENOMEM; /* other pieces than these there are none */
-        if (copy_from_guest(&mfn, (uint64_t)x->in.extent_start.p + i * 8, 8) ||
-            copy_from_guest(&pfn, to, 8))
+        if (copy_from_guest(&mfn, extent(&x->in, i), sizeof(mfn)) ||
+            copy_from_guest(&pfn, to, sizeof(pfn)))
             return -XEN_EFAULT;
         rc = exchange_extent(mfn, pfn, x->in.extent_order);
         if (rc)
             return rc;
         x->nr_exchanged = i + 1;
-        if (copy_to_guest(to, &mfn, 8))
+        if (copy_to_guest(to, &mfn, sizeof(mfn)))
             return -XEN_EFAULT;
     }
     return 0;
@@ -313,7 +321,7 @@ static int machphys_mapping(uint64_t arg)
 {
     struct xen_machphys_mapping m = {
         .v_start = M2P_VIRT,
-        .v_end = M2P_VIRT + shared->m2p_nr_entries * 8,
+        .v_end = M2P_VIRT + shared->m2p_nr_entries * sizeof(*m2p),
         .max_mfn = shared->m2p_nr_entries - 1,
     };
 
@@ -329,8 +337,8 @@ static int64_t with_domid(uint64_t arg, uint64_t value)
     return is_self(dom) ? (int64_t)value : -XEN_ESRCH;
 }
 
-int64_t do_memory_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
-                     uint64_t a4, uint64_t a5)
+int64_t do_memory_op(struct vcpu *v, guest_word cmd, guest_word arg,
+                     guest_word a3, guest_word a4, guest_word a5)
 {
     uint64_t op = cmd & ((1UL << MEMOP_EXTENT_SHIFT) - 1);
     uint64_t first = cmd >> MEMOP_EXTENT_SHIFT;

@@ -13,28 +13,23 @@
 #include "emu/emu.h"
 #include "emu/privileged.h"
 
-static uint64_t *table(uint64_t entry)
+static pte_t *table(pte_t entry)
 {
     uint64_t mfn = PTE_MFN(entry);
 
     return mfn_valid(mfn) ? machine(mfn << PAGE_SHIFT) : NULL;
 }
 
-static unsigned int slot(uint64_t va, int level)
+pte_t *walk(uint64_t root, uint64_t va, int level)
 {
-    return (unsigned int)(va >> (PAGE_SHIFT + 9 * (level - 1))) & 511;
-}
+    pte_t *t = table(root);
 
-uint64_t *walk(uint64_t root, uint64_t va, int level)
-{
-    uint64_t *t = table(root);
-
-    for (int l = 4; t; l--) {
-        uint64_t *e = &t[slot(va, l)];
+    for (int l = PT_LEVELS; t; l--) {
+        pte_t *e = &t[pt_index(va, l)];
 
         if (l == level)
             return e;
-        if (!(*e & PTE_P) || (*e & PTE_PS && l < 4))
+        if (!(*e & PTE_P) || pt_is_large(*e, l))
             return NULL;
         t = table(*e);
     }
@@ -43,12 +38,12 @@ uint64_t *walk(uint64_t root, uint64_t va, int level)
 
 /* --- the user bit --------------------------------------------------------- */
 
-static bool fix_table(uint64_t *t, int level)
+static bool fix_table(pte_t *t, int level)
 {
     bool changed = false;
 
-    for (unsigned int i = 0; i < 512; i++) {
-        uint64_t e = READ_ONCE(t[i]);
+    for (unsigned int i = 0; i < PT_ENTRIES; i++) {
+        pte_t e = READ_ONCE(t[i]);
 
         if ((e & (PTE_P | PTE_US)) == PTE_P && !emu_slot(level, i)) {
             replace_entry(&t[i], e, e | PTE_US);
@@ -59,17 +54,17 @@ static bool fix_table(uint64_t *t, int level)
 }
 
 /* Do entries with these bits in common (no-execute: in any) allow it? */
-static bool allowed(uint64_t common, uint64_t any, uint64_t error_code)
+static bool allowed(pte_t common, pte_t any, uint64_t error_code)
 {
     return common & PTE_US && (common & PTE_RW || !(error_code & PF_WRITE)) &&
            !(any & PTE_NX && error_code & PF_FETCH);
 }
 
 /*
- * A present page was refused under this root. True if a table on the way lacked user bits
- * (all of it is fixed at once) or if the page is an L1 table that the guest's
- * kernel maps read-only: then the access can be tried again. Likewise when
- * another vCPU has just done that and nothing is left to do.
+ * A present page was refused under this root. True if a table on the way lacked
+ * user bits (all of it is fixed at once) or if the page is an L1 table that the
+ * guest's kernel maps read-only: then the access can be tried again. Likewise
+ * when another vCPU has just done that and nothing is left to do.
  *
  * Upper tables stay read-only, as on Xen (ptwr_do_page_fault() in its
  * pv/ro-page-fault.c): page_type.c counts what they name.
@@ -77,22 +72,22 @@ static bool allowed(uint64_t common, uint64_t any, uint64_t error_code)
 bool fix_page_fault(struct vcpu *v, uint64_t root, uint64_t va,
                     uint64_t error_code)
 {
-    uint64_t *t = table(root), *e = NULL, entry = 0, common = ~0UL, any = 0;
+    pte_t *t = table(root), *e = NULL, entry = 0, common = ~(pte_t)0, any = 0;
     bool changed = false;
     int level;
 
     if (!(error_code & PF_PRESENT) || error_code & PF_RESERVED)
         return false;
-    for (level = 4; t && level > 0; level--) {
-        e = &t[slot(va, level)];
+    for (level = PT_LEVELS; t && level > 0; level--) {
+        e = &t[pt_index(va, level)];
         entry = READ_ONCE(*e);
-        if (!(entry & PTE_P) || emu_slot(level, slot(va, level)))
+        if (!(entry & PTE_P) || emu_slot(level, pt_index(va, level)))
             return false;
         if (!(entry & PTE_US))
             changed |= fix_table(t, level);
         common &= entry;
         any |= entry;
-        if (level == 1 || (entry & PTE_PS && level < 4))
+        if (level == 1 || pt_is_large(entry, level))
             break;
         t = table(entry);
     }
@@ -120,14 +115,14 @@ bool fix_page_fault(struct vcpu *v, uint64_t root, uint64_t va,
  */
 void install_emu_slots(uint64_t root, bool user)
 {
-    const uint64_t *from = machine(EMU_TABLES_GPA + EMU_TABLE_L4 * PAGE_SIZE);
-    uint64_t *to = table(root);
+    const pte_t *from = machine(EMU_TABLES_GPA + EMU_TABLE_L4 * PAGE_SIZE);
+    pte_t *to = table(root);
     bool hidden = user || !slow_ring0();
 
     if (!to)
         return;
     for (unsigned int i = M2P_ALIAS_SLOT; i <= WINDOWS_SLOT; i++) {
-        uint64_t e = from[i] | PTE_US;
+        pte_t e = from[i] | PTE_US;
 
         /* The M2P is the guest kernel's to read on every kind. */
         if (hidden && (user || (i != M2P_ALIAS_SLOT && i != M2P_SLOT)))

@@ -19,16 +19,16 @@ static const uint8_t nobody[PAGE_SIZE]
 
 #define NOBODY_MFN (((uint64_t)nobody - DIRECTMAP_VIRT) >> PAGE_SHIFT)
 
-static uint64_t without_device(uint64_t entry)
+static pte_t without_device(pte_t entry)
 {
     if (!(entry & PTE_P) || PTE_MFN(entry) != RESET_REASON_MFN)
         return entry;
-    entry &= ~(uint64_t)PTE_RW;
+    entry &= ~(pte_t)PTE_RW;
     return entry ^ (RESET_REASON_MFN ^ NOBODY_MFN) << PAGE_SHIFT;
 }
 
 /* May the guest map this machine page? */
-static bool mappable(uint64_t entry)
+static bool mappable(pte_t entry)
 {
     uint64_t mfn = PTE_MFN(entry);
 
@@ -40,7 +40,7 @@ static bool mappable(uint64_t entry)
 }
 
 /* An entry of an L1 table, or of a page that is not in use as a table. */
-static int write_entry(uint64_t *e, uint64_t value, bool preserve_ad)
+static int write_entry(pte_t *e, pte_t value, bool preserve_ad)
 {
     value = without_device(value);
     if (!mappable(value))
@@ -60,8 +60,8 @@ static int write_entry(uint64_t *e, uint64_t value, bool preserve_ad)
 static int update_entry(uint64_t ptr, uint64_t value)
 {
     uint64_t mfn = ptr >> PAGE_SHIFT;
-    unsigned int index = (unsigned int)(ptr & (PAGE_SIZE - 1)) >> 3;
-    uint64_t *t = machine(mfn << PAGE_SHIFT);
+    unsigned int index = (ptr & (PAGE_SIZE - 1)) / sizeof(pte_t);
+    pte_t *t = machine(mfn << PAGE_SHIFT);
     bool preserve_ad = UPDATE_TYPE(ptr) == MMU_PT_UPDATE_PRESERVE_AD;
     int level;
 
@@ -73,7 +73,7 @@ static int update_entry(uint64_t ptr, uint64_t value)
     }
     if (UPDATE_TYPE(ptr) == 3)
         return -XEN_ENOSYS;
-    if (ptr & 4 || !mfn_guest(mfn))
+    if (ptr & (sizeof(pte_t) - 1) & ~3UL || !mfn_guest(mfn))
         return -XEN_EINVAL;
     level = table_level(mfn);
     if (level <= 1)
@@ -94,8 +94,8 @@ int report_done(uint64_t pdone, uint64_t done, int rc)
     return rc;
 }
 
-int64_t do_mmu_update(struct vcpu *v, uint64_t ureqs, uint64_t count,
-                      uint64_t pdone, uint64_t domid, uint64_t a5)
+int64_t do_mmu_update(struct vcpu *v, guest_word ureqs, guest_word count,
+                      guest_word pdone, guest_word domid, guest_word a5)
 {
     uint64_t done = 0;
     int rc = 0;
@@ -138,10 +138,10 @@ static int flush_by_flags(struct vcpu *v, uint64_t va, uint64_t flags)
     return 0;
 }
 
-int64_t do_update_va_mapping(struct vcpu *v, uint64_t va, uint64_t value,
-                             uint64_t flags, uint64_t a4, uint64_t a5)
+int64_t do_update_va_mapping(struct vcpu *v, guest_word va, guest_word value,
+                             guest_word flags, guest_word a4, guest_word a5)
 {
-    uint64_t *e;
+    pte_t *e;
     int rc;
 
     if (!canonical(va) || in_hole(va))
@@ -157,9 +157,9 @@ int64_t do_update_va_mapping(struct vcpu *v, uint64_t va, uint64_t value,
     return rc ? rc : flush_by_flags(v, va, flags);
 }
 
-int64_t do_update_va_mapping_otherdomain(struct vcpu *v, uint64_t va,
-                                         uint64_t value, uint64_t flags,
-                                         uint64_t domid, uint64_t a5)
+int64_t do_update_va_mapping_otherdomain(struct vcpu *v, guest_word va,
+                                         guest_word value, guest_word flags,
+                                         guest_word domid, guest_word a5)
 {
     if (!is_self(domid))
         return -XEN_EPERM;

@@ -104,8 +104,8 @@ static int mmuext(struct vcpu *v, struct mmuext_op *op)
     }
 }
 
-int64_t do_mmuext_op(struct vcpu *v, uint64_t ops, uint64_t count,
-                     uint64_t pdone, uint64_t domid, uint64_t a5)
+int64_t do_mmuext_op(struct vcpu *v, guest_word ops, guest_word count,
+                     guest_word pdone, guest_word domid, guest_word a5)
 {
     uint64_t done = 0;
     int rc = 0;

@@ -36,9 +36,9 @@ static uint32_t *type_of(uint64_t mfn)
 }
 
 /* An entry of a table of that level: does it name a table? */
-static bool links(uint64_t entry, int level)
+static bool links(pte_t entry, int level)
 {
-    return level > 1 && entry & PTE_P && !(entry & PTE_PS && level < 4);
+    return level > 1 && entry & PTE_P && !pt_is_large(entry, level);
 }
 
 static void begin_table(uint64_t mfn, int level);
@@ -91,17 +91,17 @@ static void put_table(uint64_t mfn, int level)
 
 #define GROUP 8
 
-static bool none_present(const uint64_t *t)
+static bool none_present(const pte_t *t)
 {
     return !((t[0] | t[1] | t[2] | t[3] | t[4] | t[5] | t[6] | t[7]) & PTE_P);
 }
 
 /* From entry (*i) on: the next that is present and the guest's, and its value.
  * Most tables are empty for long stretches. */
-static inline bool next_present(const uint64_t *t, int level, unsigned int *i,
-                                uint64_t *e)
+static inline bool next_present(const pte_t *t, int level, unsigned int *i,
+                                pte_t *e)
 {
-    for (; *i < 512; ++*i) {
+    for (; *i < PT_ENTRIES; ++*i) {
         if (*i % GROUP == 0 && none_present(&t[*i])) {
             *i += GROUP - 1;
             continue;
@@ -117,7 +117,7 @@ static inline bool next_present(const uint64_t *t, int level, unsigned int *i,
  * one that another vCPU or the CPU writes meanwhile gets it when it is used. */
 static void begin_table(uint64_t mfn, int level)
 {
-    uint64_t *t = machine(mfn << PAGE_SHIFT), e;
+    pte_t *t = machine(mfn << PAGE_SHIFT), e;
 
     for (unsigned int i = 0; next_present(t, level, &i, &e); i++) {
         if (!(e & PTE_US))
@@ -129,8 +129,8 @@ static void begin_table(uint64_t mfn, int level)
 
 static void end_table(uint64_t mfn, int level)
 {
-    const uint64_t *t = machine(mfn << PAGE_SHIFT);
-    uint64_t e;
+    const pte_t *t = machine(mfn << PAGE_SHIFT);
+    pte_t e;
 
     if (level == 1)
         return;
@@ -146,9 +146,9 @@ static void end_table(uint64_t mfn, int level)
  * A new entry in a table in use, above L1. What it names is a table before
  * anything can be reached through it, what went is one until nothing can.
  */
-int write_link(uint64_t *e, int level, uint64_t value, bool preserve_ad)
+int write_link(pte_t *e, int level, pte_t value, bool preserve_ad)
 {
-    uint64_t old;
+    pte_t old;
 
     if (value & PTE_P && !mfn_guest(PTE_MFN(value)))
         return -XEN_EINVAL;
@@ -209,7 +209,7 @@ static void release_root(uint64_t mfn)
         !(__atomic_fetch_or(type, EMU_TYPE_ROOT, __ATOMIC_SEQ_CST) &
           EMU_TYPE_ROOT))
         return;
-    put_table(mfn, 4);
+    put_table(mfn, PT_LEVELS);
 }
 
 static bool hold_root(uint64_t mfn)
@@ -217,12 +217,12 @@ static bool hold_root(uint64_t mfn)
     uint32_t *type = type_of(mfn), old = READ_ONCE(*type);
 
     if (old & (EMU_TYPE_PINNED | EMU_TYPE_ROOT))
-        return (old & LEVEL) == 4;
-    if (!get_table(mfn, 4))
+        return (old & LEVEL) == PT_LEVELS;
+    if (!get_table(mfn, PT_LEVELS))
         return false;
     if (__atomic_fetch_or(type, EMU_TYPE_ROOT, __ATOMIC_SEQ_CST) &
         EMU_TYPE_ROOT)
-        put_table(mfn, 4);
+        put_table(mfn, PT_LEVELS);
     return true;
 }
 
@@ -238,7 +238,7 @@ int unpin(uint64_t mfn)
         if (!(old & EMU_TYPE_PINNED))
             return -XEN_EINVAL;
         new = old & ~(uint32_t)EMU_TYPE_PINNED;
-        if ((old & LEVEL) == 4)
+        if ((old & LEVEL) == PT_LEVELS)
             new |= EMU_TYPE_ROOT;
     } while (!__atomic_compare_exchange_n(type, &old, new, false,
                                           __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));

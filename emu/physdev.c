@@ -5,8 +5,8 @@
 
 #define IOBITMAP_BYTES 8192UL /* of all ports */
 
-int64_t do_physdev_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
-                      uint64_t a4, uint64_t a5)
+int64_t do_physdev_op(struct vcpu *v, guest_word cmd, guest_word arg,
+                      guest_word a3, guest_word a4, guest_word a5)
 {
     struct physdev_set_iopl iopl;
     struct physdev_set_iobitmap bitmap;
@@ -33,8 +33,8 @@ int64_t do_physdev_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
     }
 }
 
-int64_t do_physdev_op_compat(struct vcpu *v, uint64_t arg, uint64_t a2,
-                             uint64_t a3, uint64_t a4, uint64_t a5)
+int64_t do_physdev_op_compat(struct vcpu *v, guest_word arg, guest_word a2,
+                             guest_word a3, guest_word a4, guest_word a5)
 {
     physdev_op_t op;
 

@@ -53,8 +53,8 @@ static bool mov_cr_dr(struct vcpu *v, struct emu_frame *f, struct insn *i,
 
     if (!fetch(i, &modrm))
         return false;
-    nr = (modrm >> 3 & 7) | (i->rex & 4) << 1;
-    reg = gpr(f, (modrm & 7U) | (i->rex & 1U) << 3);
+    nr = (modrm >> 3 & 7) | rex_reg(i->rex);
+    reg = gpr(f, (modrm & 7U) | rex_base(i->rex));
     v->pub.counters.privop[op & 1   ? EMU_PRIVOP_DR
                            : op & 2 ? EMU_PRIVOP_CR_WRITE
                                     : EMU_PRIVOP_CR_READ]++;

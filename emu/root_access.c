@@ -6,18 +6,18 @@
 #include "emu/emu.h"
 
 /* Number of the first machine page that an entry of level maps. */
-static uint64_t entry_mfn(uint64_t entry, int level)
+static uint64_t entry_mfn(pte_t entry, int level)
 {
-    return PTE_MFN(entry) & ~((1UL << 9 * (level - 1)) - 1);
+    return PTE_MFN(entry) & ~(pt_pages(level) - 1);
 }
 
 /*
  * The processor's own note that a page was used, which guests go by. False: the
  * entry is another one by now; a guest that hears of a fault looks for itself.
  */
-static bool mark(uint64_t *e, uint64_t old, bool write)
+static bool mark(pte_t *e, pte_t old, bool write)
 {
-    uint64_t marked = old | PTE_A | (write ? PTE_D : 0);
+    pte_t marked = old | PTE_A | (write ? PTE_D : 0);
 
     return marked == old ||
            __atomic_compare_exchange_n(e, &old, marked, false, __ATOMIC_SEQ_CST,
@@ -32,7 +32,8 @@ static bool mark(uint64_t *e, uint64_t old, bool write)
 static void *resolve(uint64_t root, uint64_t va, bool write,
                      struct page_fault *fault)
 {
-    uint64_t entry, mfn = root >> PAGE_SHIFT, *e = NULL;
+    uint64_t mfn = root >> PAGE_SHIFT;
+    pte_t entry, *e = NULL;
     bool writable = true;
     int level;
 
@@ -40,25 +41,23 @@ static void *resolve(uint64_t root, uint64_t va, bool write,
     fault->error_code = write ? PF_WRITE : 0;
     if (!canonical(va) || in_hole(va))
         return NULL;
-    for (level = 4; level > 0; level--) {
+    for (level = PT_LEVELS; level > 0; level--) {
         if (!mfn_guest(mfn))
             return NULL;
-        e = (uint64_t *)machine(mfn << PAGE_SHIFT) +
-            (va >> (PAGE_SHIFT + 9 * (level - 1)) & 511);
+        e = (pte_t *)machine(mfn << PAGE_SHIFT) + pt_index(va, level);
         entry = READ_ONCE(*e);
         if (!(entry & PTE_P))
             return NULL;
         writable &= !!(entry & PTE_RW);
         mfn = PTE_MFN(entry);
-        if (level == 1 || (entry & PTE_PS && level < 4))
+        if (level == 1 || pt_is_large(entry, level))
             break;
     }
     if (write && !writable) {
         fault->error_code |= PF_PRESENT;
         return NULL;
     }
-    mfn = entry_mfn(entry, level) +
-          (va >> PAGE_SHIFT & ((1UL << 9 * (level - 1)) - 1));
+    mfn = entry_mfn(entry, level) + (va >> PAGE_SHIFT & (pt_pages(level) - 1));
     if (!mfn_guest(mfn) || !mark(e, entry, write))
         return NULL;
     return (char *)machine(mfn << PAGE_SHIFT) + (va & (PAGE_SIZE - 1));

@@ -119,8 +119,8 @@ static int remote_shutdown(uint64_t arg)
                                                        : -XEN_EPERM;
 }
 
-int64_t do_sched_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
-                    uint64_t a4, uint64_t a5)
+int64_t do_sched_op(struct vcpu *v, guest_word cmd, guest_word arg,
+                    guest_word a3, guest_word a4, guest_word a5)
 {
     struct sched_shutdown s;
 
@@ -149,8 +149,8 @@ int64_t do_sched_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
     }
 }
 
-int64_t do_sched_op_compat(struct vcpu *v, uint64_t cmd, uint64_t arg,
-                           uint64_t a3, uint64_t a4, uint64_t a5)
+int64_t do_sched_op_compat(struct vcpu *v, guest_word cmd, guest_word arg,
+                           guest_word a3, guest_word a4, guest_word a5)
 {
     switch (cmd) {
     case SCHEDOP_yield:

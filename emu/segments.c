@@ -30,8 +30,8 @@ static void load_user_gs(struct vcpu *v, uint16_t selector)
     swap_gs(v);
 }
 
-int64_t do_set_segment_base(struct vcpu *v, uint64_t which, uint64_t base,
-                            uint64_t a3, uint64_t a4, uint64_t a5)
+int64_t do_set_segment_base(struct vcpu *v, guest_word which, guest_word base,
+                            guest_word a3, guest_word a4, guest_word a5)
 {
     which = (uint32_t)which;
     if (which != SEGBASE_GS_USER_SEL && !canonical(base))

@@ -61,8 +61,8 @@ void timer_interrupt(struct vcpu *v, bool is_tick)
     timer_program(v);
 }
 
-int64_t do_set_timer_op(struct vcpu *v, uint64_t timeout_ns, uint64_t a2,
-                        uint64_t a3, uint64_t a4, uint64_t a5)
+int64_t do_set_timer_op(struct vcpu *v, guest_word timeout_ns, guest_word a2,
+                        guest_word a3, guest_word a4, guest_word a5)
 {
     v->singleshot_ns = timeout_ns;
     if (slow_ring0())

@@ -24,8 +24,8 @@ struct head {
 
 #define DM_OP_MAX_BUFFERS 2
 
-int64_t do_platform_op(struct vcpu *v, uint64_t arg, uint64_t a2, uint64_t a3,
-                       uint64_t a4, uint64_t a5)
+int64_t do_platform_op(struct vcpu *v, guest_word arg, guest_word a2,
+                       guest_word a3, guest_word a4, guest_word a5)
 {
     struct head h;
 
@@ -35,8 +35,8 @@ int64_t do_platform_op(struct vcpu *v, uint64_t arg, uint64_t a2, uint64_t a3,
                                                           : -XEN_EACCES;
 }
 
-int64_t do_sysctl(struct vcpu *v, uint64_t arg, uint64_t a2, uint64_t a3,
-                  uint64_t a4, uint64_t a5)
+int64_t do_sysctl(struct vcpu *v, guest_word arg, guest_word a2, guest_word a3,
+                  guest_word a4, guest_word a5)
 {
     struct head h;
 
@@ -46,8 +46,8 @@ int64_t do_sysctl(struct vcpu *v, uint64_t arg, uint64_t a2, uint64_t a3,
                                                                : -XEN_EACCES;
 }
 
-int64_t do_domctl(struct vcpu *v, uint64_t arg, uint64_t a2, uint64_t a3,
-                  uint64_t a4, uint64_t a5)
+int64_t do_domctl(struct vcpu *v, guest_word arg, guest_word a2, guest_word a3,
+                  guest_word a4, guest_word a5)
 {
     struct head h;
 
@@ -62,21 +62,21 @@ int64_t do_domctl(struct vcpu *v, uint64_t arg, uint64_t a2, uint64_t a3,
 }
 
 /* kexec_op, hypfs_op and mca: whatever is asked. */
-int64_t do_refused(struct vcpu *v, uint64_t a1, uint64_t a2, uint64_t a3,
-                   uint64_t a4, uint64_t a5)
+int64_t do_refused(struct vcpu *v, guest_word a1, guest_word a2, guest_word a3,
+                   guest_word a4, guest_word a5)
 {
     return -XEN_EPERM;
 }
 
 /* As where Xen is booted without `vpmu`. */
-int64_t do_xenpmu_op(struct vcpu *v, uint64_t a1, uint64_t a2, uint64_t a3,
-                     uint64_t a4, uint64_t a5)
+int64_t do_xenpmu_op(struct vcpu *v, guest_word a1, guest_word a2,
+                     guest_word a3, guest_word a4, guest_word a5)
 {
     return -XEN_EOPNOTSUPP;
 }
 
-int64_t do_dm_op(struct vcpu *v, uint64_t domid, uint64_t count, uint64_t arg,
-                 uint64_t a4, uint64_t a5)
+int64_t do_dm_op(struct vcpu *v, guest_word domid, guest_word count,
+                 guest_word arg, guest_word a4, guest_word a5)
 {
     struct xen_dm_op_buf buffers[DM_OP_MAX_BUFFERS];
 
@@ -92,8 +92,8 @@ int64_t do_dm_op(struct vcpu *v, uint64_t domid, uint64_t count, uint64_t arg,
 }
 
 /* For a domain that is no HVM one, most of it is invalid. */
-int64_t do_hvm_op(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
-                  uint64_t a4, uint64_t a5)
+int64_t do_hvm_op(struct vcpu *v, guest_word cmd, guest_word arg, guest_word a3,
+                  guest_word a4, guest_word a5)
 {
     struct xen_hvm_get_time now = {.now = system_time_ns()};
     uint16_t domid;

@@ -180,8 +180,8 @@ static int own_op(struct vcpu *v, uint64_t cmd, uint64_t arg)
     return 0;
 }
 
-int64_t do_vcpu_op(struct vcpu *v, uint64_t cmd, uint64_t id, uint64_t arg,
-                   uint64_t a4, uint64_t a5)
+int64_t do_vcpu_op(struct vcpu *v, guest_word cmd, guest_word id,
+                   guest_word arg, guest_word a4, guest_word a5)
 {
     struct vcpu *of;
 
@@ -227,8 +227,8 @@ int64_t do_vcpu_op(struct vcpu *v, uint64_t cmd, uint64_t id, uint64_t arg,
 
 /* --- registers ---------------------------------------------------------------------------- */
 
-int64_t do_stack_switch(struct vcpu *v, uint64_t ss, uint64_t sp, uint64_t a3,
-                        uint64_t a4, uint64_t a5)
+int64_t do_stack_switch(struct vcpu *v, guest_word ss, guest_word sp,
+                        guest_word a3, guest_word a4, guest_word a5)
 {
     /* ss is always the flat one at ring 3. */
     v->kernel_sp = sp;

@@ -20,6 +20,8 @@
 /* First byte of a GDT that is not the guest's (FIRST_RESERVED_GDT_BYTE). */
 #define EMU_GDT_BYTE 0xe000
 #define EMU_GDT_PAGES 14
+#define EMU_GDT_MOST_ENTRIES (EMU_GDT_PAGES * DESCRIPTORS_PER_PAGE)
+#define DT_WINDOW_PAGES (DT_WINDOW_BYTES / PAGE_SIZE)
 
 /* --- the vCPU block --------------------------------------------------------- */
 

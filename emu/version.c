@@ -50,11 +50,11 @@ _Static_assert(sizeof("gcc " __VERSION__) <=
                    sizeof(((struct xen_compile_info *)0)->compiler),
                "compiler's name");
 
-int64_t do_xen_version(struct vcpu *v, uint64_t cmd, uint64_t arg, uint64_t a3,
-                       uint64_t a4, uint64_t a5)
+int64_t do_xen_version(struct vcpu *v, guest_word cmd, guest_word arg,
+                       guest_word a3, guest_word a4, guest_word a5)
 {
     struct xen_platform_parameters p = {
-        .virt_start = (uint64_t)XEN_FIRST_SLOT << 39 | 0xffffUL << 48,
+        .virt_start = SLOT_VIRT(XEN_FIRST_SLOT),
     };
 
     switch (cmd) {

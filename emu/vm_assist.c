@@ -16,8 +16,8 @@
      1UL << VMASST_TYPE_architectural_iopl |  \
      1UL << VMASST_TYPE_runstate_update_flag | 1UL << VMASST_TYPE_m2p_strict)
 
-int64_t do_vm_assist(struct vcpu *v, uint64_t cmd, uint64_t type, uint64_t a3,
-                     uint64_t a4, uint64_t a5)
+int64_t do_vm_assist(struct vcpu *v, guest_word cmd, guest_word type,
+                     guest_word a3, guest_word a4, guest_word a5)
 {
     /* Both are unsigned int. */
     type = (uint32_t)type;

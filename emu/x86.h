@@ -10,6 +10,18 @@
 #define PAGE_SHIFT 12
 #define PAGE_SIZE (1UL << PAGE_SHIFT)
 
+/* Bits of an entry of page tables, at whatever level (SDM vol 3, 4.3 to 4.5). */
+#define PTE_P 0x1UL
+#define PTE_RW 0x2UL
+#define PTE_US 0x4UL
+#define PTE_A 0x20UL
+#define PTE_D 0x40UL
+#define PTE_PS 0x80UL
+
+/* Segment descriptors: 8 bytes each. */
+#define DESCRIPTORS_PER_PAGE (PAGE_SIZE / 8)
+#define LDT_MOST_ENTRIES 8192
+
 #define RFLAGS_FIXED 0x2
 #define RFLAGS_TF 0x100
 #define RFLAGS_IF 0x200

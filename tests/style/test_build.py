@@ -25,35 +25,6 @@ def test_every_emu_source_is_built() -> None:
     assert named | {"emu64.lds.S"} == there | {"emu64.lds.S"}
 
 
-def test_emu_writes_one_object() -> None:
-    """Beside vCPUs' blocks: so nothing is forgotten that belongs to a guest."""
-    emu = TOP / "build/meson/emu/emu64"
-    if not emu.exists():
-        pytest.skip("build: tools/setup was not run: no emu64")
-    options = "--wide --section-headers --symbols".split()
-    text = subprocess.run(
-        ["readelf", *options, emu], check=True, capture_output=True, text=True
-    ).stdout
-    sections = re.findall(
-        r"^ *\[ *(\d+)\] (\S+) +\w+ +\w+ \w+ (\w+) \w+ +(\w+) ", text, re.M
-    )
-    symbols = re.findall(
-        r"^ *\d+: \w+ +(\w+) OBJECT +\w+ +\w+ +(\d+) (\S+)$", text, re.M
-    )
-    writable = {
-        number: int(size, 16)
-        for number, name, size, flags in sections
-        if "W" in flags and name != ".data.rel.ro"
-    }
-    written = {
-        name: int(size, 0)
-        for size, number, name in symbols
-        if number in writable
-    }
-    assert written.keys() == {"emu_machine"}
-    assert sum(writable.values()) == written["emu_machine"]
-
-
 def test_one_version() -> None:
     """Of the build, of Python's package and of Debian's."""
     project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
