@@ -13,17 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.places.programs import emu_sources
+
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent
-
-# Without start.c, traps.c, inject.c, request.c, uaccess.c: the entry code's
-# other half, and emu_native.c stands in for it. offsets.c is no code.
-_NOT_HERE = frozenset("start traps inject request uaccess offsets".split())
-EMU = sorted(
-    path.stem
-    for path in (TOP / "emu").glob("*.c")
-    if path.stem not in _NOT_HERE
-)
 
 FLAGS = [
     *"-std=gnu11 -O1 -g -Wall -Wextra -Werror -Wno-unused-parameter".split(),
@@ -74,9 +67,9 @@ def test_program(program: str, object_dir: Path) -> None:
     text = source.read_text()
     # A program that includes a source of emu's has it already.
     sources = [
-        TOP / "emu" / f"{name}.c"
-        for name in EMU
-        if f'#include "emu/{name}.c"' not in text
+        path
+        for path in emu_sources("emu_portable")
+        if f'#include "emu/{path.name}"' not in text
     ]
     objects = [_object(path, object_dir) for path in sources]
     objects.append(_object(HERE / "emu_native.c", object_dir))

@@ -6,6 +6,7 @@ there. All of it stands in build/tests.
 """
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -62,6 +63,17 @@ def fuzz() -> Path:
         subprocess.run(["gcc", *flags, "-o", output, *text], check=True)
 
     return _made(OUTPUT / "fuzz", sources, make)
+
+
+def emu_sources(*names: str) -> list[Path]:
+    """The files of these lists of emu/meson.build."""
+    text = (TOP / "emu/meson.build").read_text()
+    return [
+        TOP / "emu" / file
+        for name in names
+        for listed in re.findall(rf"^{name} = files\(([^)]*)\)", text, re.M)
+        for file in re.findall(r"'(.*?)'", listed)
+    ]
 
 
 def emu_address(symbol: str) -> int:
