@@ -190,7 +190,7 @@ void runstate_read(struct vcpu *v, struct vcpu_runstate_info *out);
 /* --- a guest's tick (tick.c), slow ring 0 only ---------------------------------------- */
 
 void tick_deadline_set(struct vcpu *v, uint64_t timeout_ns);
-bool tick_covers(struct vcpu *v, uint64_t next_ns);
+bool tick_keep(struct vcpu *v, uint64_t next_ns);
 void tick_fired(struct vcpu *v, uint64_t now_ns, bool is_due);
 
 /* --- between vCPUs (smp.c) ---------------------------------------------------------------- */

@@ -75,9 +75,9 @@ void tick_deadline_set(struct vcpu *v, uint64_t timeout_ns)
         start(v, timeout_ns);
 }
 
-/* Does the LAPIC's repeating do for the next deadline (0: none)? One that is
- * later waits for the repetition that finds nothing due. */
-bool tick_covers(struct vcpu *v, uint64_t next_ns)
+/* True: the LAPIC goes on repeating, which serves the next deadline (0: none).
+ * One that is later waits for the repetition that finds nothing due. */
+bool tick_keep(struct vcpu *v, uint64_t next_ns)
 {
     if (!v->tick_ns)
         return false;

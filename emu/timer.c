@@ -20,7 +20,7 @@ void timer_program(struct vcpu *v)
         earliest(v->singleshot_ns, earliest(v->periodic_next_ns, v->poll_ns));
     uint64_t tsc;
 
-    if (tick_covers(v, next))
+    if (tick_keep(v, next))
         return;
     tsc = next ? tsc_at(next) : 0;
     if (tsc == v->armed_tsc)

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The width of the guest: its words, addresses, page tables and code. Here 64
- * bits; a build for 32-bit guests has other values under these names. A file
- * that takes widths from here alone is the same in both: emu/README.md lists
- * those that have a width of their own.
+ * bits; a build for 32-bit guests has other values under these names. Files
+ * that are for 64 bits alone are listed in emu/README.md, the others take
+ * widths from here. What is not here: the layout of Xen's structures, and
+ * arguments of 64 bits, for which a 32-bit guest takes two words
+ * (set_timer_op, update_va_mapping, update_descriptor).
  */
 #ifndef EMU_WIDTH_H
 #define EMU_WIDTH_H

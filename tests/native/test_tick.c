@@ -36,7 +36,7 @@ TEST(few_alike_are_guessed)
     start_ticking(STEADY - 1);
     CHECK_EQ(vcpu->tick_ns, 0);
     CHECK(vcpu->guess_tsc != 0);
-    CHECK(!tick_covers(vcpu, asked_ns));
+    CHECK(!tick_keep(vcpu, asked_ns));
 }
 
 TEST(many_alike_repeat)
@@ -60,8 +60,8 @@ TEST(nothing_is_told_while_it_repeats)
         tick_fired(vcpu, now_ns, true);
         CHECK_EQ(vcpu->tick_at_ns, now_ns + PERIOD_NS);
         tick(PERIOD_NS, i % 5 * 1000);
-        CHECK(tick_covers(vcpu, asked_ns));
-        CHECK(tick_covers(vcpu, 0));
+        CHECK(tick_keep(vcpu, asked_ns));
+        CHECK(tick_keep(vcpu, 0));
     }
     CHECK_EQ(native_cpu.nr_wrmsr, told);
 }
@@ -79,8 +79,8 @@ TEST(it_is_looked_at_anew)
 TEST(one_sooner_ends_it)
 {
     start_ticking(STEADY + 4);
-    CHECK(tick_covers(vcpu, vcpu->tick_at_ns - LATE_NS + 1));
-    CHECK(!tick_covers(vcpu, vcpu->tick_at_ns - LATE_NS));
+    CHECK(tick_keep(vcpu, vcpu->tick_at_ns - LATE_NS + 1));
+    CHECK(!tick_keep(vcpu, vcpu->tick_at_ns - LATE_NS));
     CHECK_EQ(vcpu->tick_ns, 0);
     CHECK_EQ(vcpu->armed_tsc, 0);
 }
@@ -88,7 +88,7 @@ TEST(one_sooner_ends_it)
 TEST(one_later_ends_it_when_nothing_is_due)
 {
     start_ticking(STEADY + 4);
-    CHECK(tick_covers(vcpu, now_ns + 100 * PERIOD_NS));
+    CHECK(tick_keep(vcpu, now_ns + 100 * PERIOD_NS));
     tick_fired(vcpu, vcpu->tick_at_ns, false);
     CHECK_EQ(vcpu->tick_ns, 0);
 }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What emu's sources promise of themselves."""
 
+import graphlib
 import re
 import subprocess
 
@@ -59,3 +60,29 @@ def test_emu_has_widths_in_one_header() -> None:
         if _WIDTH.search(line)
     ]
     assert not found, "\n".join(found)
+
+
+def test_emu_has_no_circles() -> None:
+    """Of files that call each other: the assembly stands apart."""
+    archive = TOP / "build/meson/emu/libemu64-c.a"
+    if not archive.exists():
+        pytest.skip("build: tools/setup was not run: no emu64")
+    text = subprocess.run(
+        ["nm", archive], check=True, capture_output=True, text=True
+    ).stdout
+    members = dict(re.findall(r"^.*?(\w+\.c)\.o:\n((?:.+\n)*)", text, re.M))
+    definer = {
+        symbol: member
+        for member, symbols in members.items()
+        for symbol in re.findall(r" [A-TV-Z] (\S+)", symbols)
+    }
+    calls = {
+        member: {
+            definer[symbol]
+            for symbol in re.findall(r" U (\S+)", symbols)
+            if symbol in definer
+        }
+        for member, symbols in members.items()
+    }
+    assert calls["traps.c"]
+    graphlib.TopologicalSorter(calls).prepare()
