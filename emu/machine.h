@@ -57,6 +57,12 @@ static inline uint64_t pfn_to_mfn(uint64_t pfn)
     return mfn;
 }
 
+/* Does a guest that names this domain mean itself? */
+static inline bool is_self(uint64_t domid)
+{
+    return (domid & 0xffff) == DOMID_SELF || (domid & 0xffff) == shared->domid;
+}
+
 /* --- emu's own state ------------------------------------------------------- */
 
 struct idt_gate {
@@ -108,14 +114,11 @@ struct emu_machine {
     struct idt_gate idt[256] __attribute__((aligned(16)));
 };
 
+_Static_assert(offsetof(struct emu_machine, version) == 0x8000,
+               "where every version has its number");
+_Static_assert(sizeof(struct emu_machine) == 0xa460,
+               "another layout is another EMU_MACHINE_VERSION");
+
 extern struct emu_machine emu_machine __attribute__((visibility("hidden")));
-
-/* --- who is who -------------------------------------------------------------- */
-
-/* Does a guest that names this domain mean itself? */
-static inline bool is_self(uint64_t domid)
-{
-    return (domid & 0xffff) == DOMID_SELF || (domid & 0xffff) == shared->domid;
-}
 
 #endif
