@@ -64,7 +64,7 @@ void init_gdt(struct vcpu *v)
     l2[2] = EMU_SHARED_GPA | PTE_P | PTE_RW | PTE_US | PTE_A | PTE_D | PTE_PS;
 }
 
-/* --- what a descriptor may be ------------------------------------------------------ */
+/* --- what a descriptor may be --------------------------------------------- */
 
 #define DESC_TYPE(d) ((d) >> 40 & 0xf)
 #define DESC_S (1UL << 44)
@@ -119,7 +119,7 @@ static bool check_descriptors(uint64_t mfn)
     return true;
 }
 
-/* --- the two tables ------------------------------------------------------------------ */
+/* --- the two tables ------------------------------------------------------- */
 
 static unsigned int gdt_pages(uint64_t entries)
 {

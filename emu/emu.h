@@ -36,7 +36,7 @@
 #include "emu/width.h"
 #include "emu/x86.h"
 
-/* --- guest memory (uaccess.c) ------------------------------------------------ */
+/* --- guest memory (uaccess.c) --------------------------------------------- */
 
 /*
  * Copy between emu and guest virtual memory under the guest kernel's root.
@@ -71,7 +71,7 @@ void *memcpy(void *to, const void *from, size_t bytes);
 void *memset(void *to, int c, size_t bytes);
 int memcmp(const void *a, const void *b, size_t bytes);
 
-/* --- who may end what (request.c) ------------------------------------------------ */
+/* --- who may end what (request.c) ----------------------------------------- */
 
 /* The guest's fault: ends the domain with reason crash. */
 void crash_domain(const char *why) __attribute__((noreturn));
@@ -89,7 +89,7 @@ uint32_t trace(struct vcpu *v, uint32_t kind, uint32_t nr, uint64_t rip,
                uint64_t arg0, uint64_t arg1);
 void trace_result(struct vcpu *v, uint32_t nr, uint64_t result);
 
-/* --- traps, bounce frames, return (traps.c inject.c bounce.c iret.c) ------- */
+/* --- traps, bounce frames, return (traps.c inject.c bounce.c iret.c) ------ */
 
 void enter_kernel_mode(struct vcpu *v);
 void enter_user_mode(struct vcpu *v);
@@ -114,8 +114,8 @@ static inline bool open_gate(unsigned int vector)
     return vector == X86_TRAP_BP || vector == X86_TRAP_OF || vector == 0x80;
 }
 
-/* From the entry code: a trap of the guest's, a system call, a trap of emu's own,
- * an iretq that the processor refused. */
+/* From the entry code: a trap of the guest's, a system call, a trap of emu's
+ * own, an iretq that the processor refused. */
 void guest_trap(struct emu_frame *f);
 void guest_syscall(struct emu_frame *f);
 void emu_trap(struct emu_frame *f);
@@ -149,13 +149,13 @@ struct descriptor {
 bool read_descriptor(const struct vcpu *v, uint16_t selector,
                      struct descriptor *d);
 
-/* --- segment registers and their bases (segments.c) ----------------------------------- */
+/* --- segment registers and their bases (segments.c) ----------------------- */
 
 /* Those of VCPUOP_initialise, at ring 0. False: the processor refused one, and
  * a NUL selector is there in its place. */
 bool load_first_segments(struct vcpu *v);
 
-/* --- debug registers (debugregs.c) ------------------------------------------------------ */
+/* --- debug registers (debugregs.c) ---------------------------------------- */
 
 void init_debugregs(struct vcpu *v);
 /* As VCPUOP_initialise gave them: those that are refused stay as they are. */
@@ -167,7 +167,7 @@ int read_debugreg(const struct vcpu *v, uint64_t nr, uint64_t *value);
 uint32_t port_breakpoints(const struct vcpu *v, unsigned int port,
                           unsigned int bytes);
 
-/* --- events (event_2l.c) --------------------------------------------------------------- */
+/* --- events (event_2l.c) -------------------------------------------------- */
 
 void evtchn_init(void);
 void evtchn_from_outside(void);
@@ -178,7 +178,7 @@ void evtchn_poll_begin(struct vcpu *v, uint32_t port);
 void evtchn_poll_end(struct vcpu *v);
 bool upcall_wanted(const struct vcpu *v);
 
-/* --- time (clock.c timer.c runstate.c; clock.h has the arithmetic) --------- */
+/* --- time (clock.c timer.c runstate.c; clock.h has the arithmetic) -------- */
 
 void update_time(struct vcpu *v, bool force);
 int copy_time(uint64_t va);
@@ -187,13 +187,13 @@ void timer_program(struct vcpu *v);
 void runstate_change(struct vcpu *v, int state);
 void runstate_read(struct vcpu *v, struct vcpu_runstate_info *out);
 
-/* --- a guest's tick (tick.c), slow ring 0 only ---------------------------------------- */
+/* --- a guest's tick (tick.c), slow ring 0 only ---------------------------- */
 
 void tick_deadline_set(struct vcpu *v, uint64_t timeout_ns);
 bool tick_keep(struct vcpu *v, uint64_t next_ns);
 void tick_fired(struct vcpu *v, uint64_t now_ns, bool is_due);
 
-/* --- between vCPUs (smp.c) ---------------------------------------------------------------- */
+/* --- between vCPUs (smp.c) ------------------------------------------------ */
 
 void send_ipi(struct vcpu *to);
 void take_ipi(struct vcpu *v);
@@ -201,7 +201,7 @@ void flush_vcpus(struct vcpu *v, uint64_t mask);
 void lock(struct vcpu *v, uint32_t *word);
 void unlock(uint32_t *word);
 
-/* --- vCPUs and interrupts (vcpu.c sched.c) ----------------------------------------------- */
+/* --- vCPUs and interrupts (vcpu.c sched.c) -------------------------------- */
 
 void take_interrupts(struct vcpu *v);
 void wait_for_event(struct vcpu *v);
@@ -212,7 +212,7 @@ void enter_context(struct vcpu *v);
 void init_machine(void); /* machine_state.c */
 void vcpu_main(uint32_t id) __attribute__((noreturn));
 
-/* --- hypercalls: number -> name -> handler -> arguments (hypercall.c) ----------------------- */
+/* --- hypercalls: number -> name -> handler -> arguments (hypercall.c) ----- */
 
 typedef int64_t hypercall_fn(struct vcpu *v, guest_word a1, guest_word a2,
                              guest_word a3, guest_word a4, guest_word a5);

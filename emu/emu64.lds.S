@@ -44,6 +44,6 @@ emu_high = image_start >> 32;
 /* The three highest bytes, and the lowest of FLAT_RING3_CS64 behind them. */
 rip_end_cs64 = (emu_high >> 8) | 0x33 << 24;
 
-ASSERT(SIZEOF(.data) == 0, "emu writes struct emu_machine alone, which begins as zeros")
+ASSERT(SIZEOF(.data) == 0, "struct emu_machine is all, and begins as zeros")
 ASSERT((image_start >> 32) == (image_end >> 32), "image crosses 4 GiB")
 ASSERT(image_end - image_start <= EMU_IMAGE_BYTES, "image does not fit")

@@ -80,7 +80,7 @@ static int get_version(uint64_t arg)
     return copy_to_guest(arg, &op, sizeof(op));
 }
 
-/* --- copy ------------------------------------------------------------------- */
+/* --- copy ----------------------------------------------------------------- */
 
 /* A grant that is in use for as long as `flag` stands in its entry. */
 struct held {
@@ -194,7 +194,7 @@ static int copy(uint64_t list, uint32_t count)
     return 0;
 }
 
-/* --- what is not offered ------------------------------------------------------ */
+/* --- what is not offered -------------------------------------------------- */
 
 /*
  * Nothing of another domain's can be mapped here, so that there is no handle

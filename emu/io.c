@@ -27,9 +27,9 @@ bool iopl_ok(const struct vcpu *v)
 
 /*
  * The bitmap that the guest's kernel named for what runs above its IOPL. It is
- * the kernel's memory, whoever runs. Two bytes always, as the processor reads it
- * (SDM vol 1, 19.5.2); one that cannot be read allows nothing, and the second may
- * be behind the bitmap (guest_io_okay() of Xen's emul-priv-op.c).
+ * the kernel's memory, whoever runs. Two bytes always, as the processor reads
+ * it (SDM vol 1, 19.5.2); one that cannot be read allows nothing, and the
+ * second may be behind the bitmap (guest_io_okay() of Xen's emul-priv-op.c).
  */
 static bool bitmap_ok(struct vcpu *v, uint32_t port, unsigned int bytes)
 {
@@ -110,7 +110,7 @@ enum emulated port_io(struct vcpu *v, struct emu_frame *f, unsigned int bytes,
     return EMULATED;
 }
 
-/* --- INS and OUTS --------------------------------------------------------------- */
+/* --- INS and OUTS --------------------------------------------------------- */
 
 struct segment {
     int nr;

@@ -68,7 +68,7 @@ static void write_reg(const struct load *l, uint64_t value, unsigned int bytes)
         *to = (*to & ~(mask << shift)) | (value & mask) << shift;
 }
 
-/* --- decoding ---------------------------------------------------------------------- */
+/* --- decoding ------------------------------------------------------------- */
 
 static bool fetch_signed(struct insn *i, unsigned int bytes, uint64_t *value)
 {
@@ -145,7 +145,7 @@ static bool look(struct load *l)
     return true;
 }
 
-/* --- doing --------------------------------------------------------------------------- */
+/* --- doing ---------------------------------------------------------------- */
 
 static bool is_odd(uint8_t value)
 {

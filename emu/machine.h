@@ -63,7 +63,7 @@ static inline bool is_self(uint64_t domid)
     return (domid & 0xffff) == DOMID_SELF || (domid & 0xffff) == shared->domid;
 }
 
-/* --- emu's own state ------------------------------------------------------- */
+/* --- emu's own state ------------------------------------------------------ */
 
 struct idt_gate {
     uint16_t low, selector;

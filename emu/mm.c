@@ -132,7 +132,7 @@ void install_emu_slots(uint64_t root, bool user)
     }
 }
 
-/* --- translations that must go ----------------------------------------------- */
+/* --- translations that must go -------------------------------------------- */
 
 void flush_local(struct vcpu *v)
 {

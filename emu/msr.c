@@ -95,7 +95,7 @@ static bool amd_like(void)
     return has == AMD || has == HYGON;
 }
 
-/* --- machine checks (vmce.c): always told to be there, never any --------------- */
+/* --- machine checks (vmce.c): always told to be there, never any ---------- */
 
 static bool is_mce(uint32_t msr)
 {
@@ -139,7 +139,7 @@ static bool write_mce(struct vcpu *v, uint32_t msr, uint64_t value)
     return true;
 }
 
-/* --- counters (vpmu.c, off): read as zero, writes are lost ------------------------- */
+/* --- counters (vpmu.c, off): read as zero, writes are lost ---------------- */
 
 static bool is_counter(uint32_t msr)
 {
@@ -154,7 +154,7 @@ static bool is_counter(uint32_t msr)
     return false;
 }
 
-/* --- one vendor's ------------------------------------------------------------------ */
+/* --- one vendor's --------------------------------------------------------- */
 
 static bool read_intel(uint32_t msr, uint64_t *value)
 {
@@ -231,7 +231,7 @@ static bool write_amd(uint32_t msr)
     return has_mmio_conf(msr);
 }
 
-/* --- all ---------------------------------------------------------------------------- */
+/* --- all ------------------------------------------------------------------ */
 
 static bool read_common(struct vcpu *v, uint32_t msr, uint64_t *value)
 {

@@ -6,7 +6,7 @@
 #include "emu/machine.h"
 #include "emu/width.h"
 
-/* --- entries ------------------------------------------------------------------ */
+/* --- entries -------------------------------------------------------------- */
 
 /* Unless it is another one by now: the processor, the guest and other vCPUs
  * write entries as well. Then what needs it faults again. */
@@ -32,7 +32,7 @@ static inline pte_t exchange_entry(pte_t *e, pte_t value, bool preserve_ad)
     return old;
 }
 
-/* --- walks, faults, flushes (mm.c) --------------------------------------------- */
+/* --- walks, faults, flushes (mm.c) ---------------------------------------- */
 
 /* Entry that maps va at level (1: page) under root, or NULL. */
 pte_t *walk(uint64_t root, uint64_t va, int level);
@@ -44,7 +44,7 @@ void flush_local(struct vcpu *v);
 void flush_local_va(struct vcpu *v, uint64_t va);
 void mm_prepare_exit(struct vcpu *v);
 
-/* --- which pages are tables (page_type.c) -------------------------------------------- */
+/* --- which pages are tables (page_type.c) --------------------------------- */
 
 /* The guest's pages alone (mfn_guest) for pin() and unpin(). */
 int pin(uint64_t mfn, int level);

@@ -140,7 +140,7 @@ static void end_table(uint64_t mfn, int level)
     }
 }
 
-/* --- entries that name tables ------------------------------------------------- */
+/* --- entries that name tables --------------------------------------------- */
 
 /*
  * A new entry in a table in use, above L1. What it names is a table before
@@ -165,7 +165,7 @@ int write_link(pte_t *e, int level, pte_t value, bool preserve_ad)
     return 0;
 }
 
-/* --- pins ----------------------------------------------------------------------- */
+/* --- pins ----------------------------------------------------------------- */
 
 /* The guest says that this is a table of that level: 0 or -EINVAL. */
 int pin(uint64_t mfn, int level)

@@ -191,7 +191,7 @@ static inline uint64_t read_dr6(void)
     return value;
 }
 
-/* --- segment registers -------------------------------------------------------- */
+/* --- segment registers ---------------------------------------------------- */
 
 /* mov to a segment register; false: the processor refuses the selector. */
 #define LOAD_SEGMENT(name)                                     \

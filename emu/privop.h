@@ -32,7 +32,7 @@ struct insn {
     bool undefined; /* refused with #UD */
 };
 
-/* --- decode.c ------------------------------------------------------------------- */
+/* --- decode.c ------------------------------------------------------------- */
 
 /* Up to 15 bytes at cs:rip; false: not in a code segment. */
 bool read_code(const struct vcpu *v, const struct emu_frame *f, struct insn *i);
@@ -44,7 +44,7 @@ uint64_t *gpr(struct emu_frame *f, unsigned int nr);
 /* rip to what follows. */
 void move_on(struct emu_frame *f, const struct insn *i);
 
-/* --- who carries them out; false: the guest gets #GP -------------------------- */
+/* --- who carries them out; false: the guest gets #GP ---------------------- */
 
 /* cpuid.c */
 void cpuid_lookup(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);

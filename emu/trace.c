@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The flight recorder: what came before an end. A guest that spins would fill it
- * with one thing, so neighbours that are alike, results too, are one entry.
+ * The flight recorder: what came before an end. A guest that spins would fill
+ * it with one thing, so neighbours that are alike, results too, are one entry.
  */
 #include "emu/privileged.h"
 

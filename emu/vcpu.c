@@ -4,7 +4,7 @@
 #include "emu/clock.h"
 #include "emu/privileged.h"
 
-/* --- interrupts ------------------------------------------------------------------ */
+/* --- interrupts ----------------------------------------------------------- */
 
 /* What the entry code noted in irq_pending. */
 void take_interrupts(struct vcpu *v)
@@ -32,7 +32,7 @@ void ring0_halt(struct vcpu *v)
         __asm__ volatile("sti; hlt; cli" ::: "memory");
 }
 
-/* --- vcpu_op ------------------------------------------------------------------------- */
+/* --- vcpu_op -------------------------------------------------------------- */
 
 /* Can something of v's be changed that it uses all the time? */
 static bool is_own_or_down(const struct vcpu *v)
@@ -130,7 +130,7 @@ static int register_time(struct vcpu *v, uint64_t arg)
     return copy_time(a.addr.p);
 }
 
-/* --- up and down ------------------------------------------------------------------------ */
+/* --- up and down ---------------------------------------------------------- */
 
 static int up(struct vcpu *v, struct vcpu *of)
 {
@@ -225,7 +225,7 @@ int64_t do_vcpu_op(struct vcpu *v, guest_word cmd, guest_word id,
     }
 }
 
-/* --- registers ---------------------------------------------------------------------------- */
+/* --- registers ------------------------------------------------------------ */
 
 int64_t do_stack_switch(struct vcpu *v, guest_word ss, guest_word sp,
                         guest_word a3, guest_word a4, guest_word a5)

@@ -23,7 +23,7 @@
 #define EMU_GDT_MOST_ENTRIES (EMU_GDT_PAGES * DESCRIPTORS_PER_PAGE)
 #define DT_WINDOW_PAGES (DT_WINDOW_BYTES / PAGE_SIZE)
 
-/* --- the vCPU block --------------------------------------------------------- */
+/* --- the vCPU block ------------------------------------------------------- */
 
 struct tss {
     uint32_t reserved0;

@@ -16,14 +16,14 @@
 #include "abi/layout.h"
 #include "emu/x86.h"
 
-/* --- words ------------------------------------------------------------------- */
+/* --- words ---------------------------------------------------------------- */
 
 /* An unsigned long of the guest's: a hypercall's argument, an address, a page
  * number in a list, a word of event channels' bits. */
 typedef uint64_t guest_word;
 #define GUEST_WORD_BITS 64
 
-/* --- addresses ----------------------------------------------------------------- */
+/* --- addresses ------------------------------------------------------------ */
 
 /* Where a slot of the root begins. */
 #define SLOT_SHIFT 39
@@ -51,7 +51,7 @@ static inline bool reaches_hole(uint64_t va, uint64_t bytes)
     return va + bytes < va || (va < end && va + bytes > first);
 }
 
-/* --- page tables (SDM vol 3, 4.5) ------------------------------------------------ */
+/* --- page tables (SDM vol 3, 4.5) ----------------------------------------- */
 
 /* Level 1 has the pages, PT_LEVELS is the root. */
 #define PT_LEVELS 4
@@ -81,14 +81,15 @@ static inline bool pt_is_large(pte_t e, int level)
     return e & PTE_PS && level < PT_LEVELS;
 }
 
-/* Emu's entries of a root: only that one has entries that are not the guest's. */
+/* Emu's entries of a root: no other table has entries that are not the
+ * guest's. */
 static inline bool emu_slot(int level, unsigned int i)
 {
     return __builtin_expect(level == PT_LEVELS, 0) && i >= XEN_FIRST_SLOT &&
            i < XEN_END_SLOT;
 }
 
-/* --- code (SDM vol 2, 2.2.1) ---------------------------------------------------- */
+/* --- code (SDM vol 2, 2.2.1) ---------------------------------------------- */
 
 /* A REX prefix, and what it adds to an instruction: a fourth bit of the three
  * numbers of registers, and operands of 64 bits. */

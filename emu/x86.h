@@ -10,7 +10,7 @@
 #define PAGE_SHIFT 12
 #define PAGE_SIZE (1UL << PAGE_SHIFT)
 
-/* Bits of an entry of page tables, at whatever level (SDM vol 3, 4.3 to 4.5). */
+/* Bits of an entry of page tables, at any level (SDM vol 3, 4.3 to 4.5). */
 #define PTE_P 0x1UL
 #define PTE_RW 0x2UL
 #define PTE_US 0x4UL
