@@ -11,7 +11,7 @@ from demo.initramfs import make_initramfs
 from soak.results import Result, in_lab
 from soak.running import Ended, command, explain, run_guest
 from soak.userfuzz import KERNEL
-from tests.places.rules import limit_s
+from tests.environments.rules import limit_s
 
 PART = "boots"
 _AT_A_TIME = 2

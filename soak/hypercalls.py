@@ -8,9 +8,9 @@ from itertools import cycle, product
 
 from soak.results import Result, in_lab
 from soak.running import Ended, command, explain, run_guest
+from tests.environments import programs
+from tests.environments.rules import limit_s
 from tests.guests.build import guest_path
-from tests.places import programs
-from tests.places.rules import limit_s
 
 PART = "hypercall-fuzz"
 FLAVOURS = ("high", "page")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.places.rules import current_place
+from tests.environments.rules import current_environment
 
 
 class AbsentError(Exception):
@@ -72,7 +72,7 @@ def kvm_kind() -> str:
 def vendor() -> str:
     """The processor's; what the lab's machine has is emulated."""
     name = cpu_facts(Path("/proc/cpuinfo").read_text())[1]
-    return name + (", emulated" if current_place() == "machine" else "")
+    return name + (", emulated" if current_environment() == "machine" else "")
 
 
 def parse(line: str) -> Result:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from soak.results import AbsentError
-from tests.places.rules import limit_s
+from tests.environments.rules import limit_s
 
 TOP = Path(__file__).resolve().parent.parent
 _KEPT_LINES = 60

@@ -9,7 +9,7 @@ from pathlib import Path
 from demo.initramfs import make_initramfs
 from soak.results import Result, in_lab
 from soak.running import Ended, command, explain, run_guest
-from tests.places import programs
+from tests.environments import programs
 
 PART = "user-fuzz"
 KERNEL = programs.TOP / "build/debian/vmlinuz"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""For all floors: their order and places, what they may not skip, the record
-of what ran, Debian's kernel."""
+"""For all floors: their order and environments, what they may not skip, the
+record of what ran, Debian's kernel."""
 
 import os
 from collections.abc import Generator
@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.places.record import open_recorder
-from tests.places.rules import (
+from tests.environments.record import open_recorder
+from tests.environments.rules import (
     FLOORS,
-    Place,
-    current_place,
+    Environment,
+    current_environment,
+    environments_of,
     floor_of,
     kvm_refusal,
-    places_of,
 )
 
 TOP = Path(__file__).resolve().parent.parent
@@ -54,7 +54,7 @@ def _host_kvm(config: pytest.Config) -> bool:
         return bool(given == "yes")
     # Where it is required, its tests are to fail and not to go elsewhere.
     return (
-        current_place() is not Place.HOST
+        current_environment() is not Environment.HOST
         or not kvm_refusal()
         or "kvm" in _required()
     )
@@ -69,7 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     """Which tests to expect."""
-    header = f"place: {current_place()}"
+    header = f"environment: {current_environment()}"
     if not _host_kvm(config):
         header += ", no usable /dev/kvm on the host: its tests run in the lab"
     return header
@@ -92,15 +92,15 @@ def _runs_here(item: pytest.Item, *, host_kvm: bool) -> bool:
         or "usable_kvm" in getattr(item, "fixturenames", ())
     )
     try:
-        places = places_of(
+        environments = environments_of(
             floor,
-            marks=[mark.args for mark in item.iter_markers("places")],
+            marks=[mark.args for mark in item.iter_markers("environments")],
             needs_kvm=needs_kvm,
             host_kvm=host_kvm,
         )
     except ValueError as error:
         raise pytest.UsageError(f"{item.nodeid}: {error}") from error
-    return current_place() in places
+    return current_environment() in environments
 
 
 def pytest_collection_modifyitems(

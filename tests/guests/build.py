@@ -81,8 +81,8 @@ def load_guests(table: Path = HERE / "guests.toml") -> tuple[Guest, ...]:
     return tuple(guests)
 
 
-def cases_in(place: str, table: Path = HERE / "guests.toml") -> set[str]:
-    """Which cases, named GUEST.FLAVOUR-RUN, the table has for a place.
+def cases_in(environment: str, table: Path = HERE / "guests.toml") -> set[str]:
+    """Which cases, named GUEST.FLAVOUR-RUN, the table has for an environment.
 
     ValueError if a pattern of the table stands for no case.
     """
@@ -92,14 +92,14 @@ def cases_in(place: str, table: Path = HERE / "guests.toml") -> set[str]:
         for flavour in guest.flavours
         for run in guest.runs
     }
-    places = tomllib.loads(table.read_text())["place"]
-    if place not in places:
+    environments = tomllib.loads(table.read_text())["environment"]
+    if environment not in environments:
         return every
     chosen: set[str] = set()
-    for pattern in places[place]["only"]:
+    for pattern in environments[environment]["only"]:
         found = fnmatch.filter(every, pattern)
         if not found:
-            raise ValueError(f"{table.name}: {place}: no case {pattern}")
+            raise ValueError(f"{table.name}: {environment}: no case {pattern}")
         chosen.update(found)
     return chosen
 

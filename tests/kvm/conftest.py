@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.environments import programs
+from tests.environments.rules import limit_s
 from tests.kvm.xenner import Xenner
-from tests.places import programs
-from tests.places.rules import limit_s
 
 # What Linux makes of an exception in user space (arch/x86/kernel/traps.c).
 _SIGNALS = {"#AC": signal.SIGBUS, "#SS": signal.SIGBUS, "#XM": signal.SIGFPE}

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from tests.places.rules import limit_s
+from tests.environments.rules import limit_s
 from tests.support.evtchnd import TOP
 from tests.support.outside import Host
 

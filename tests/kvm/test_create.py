@@ -15,7 +15,7 @@ from tests.support.outside import open_host
 
 pytestmark = [
     pytest.mark.kvm,
-    pytest.mark.places("host"),
+    pytest.mark.environments("host"),
     pytest.mark.usefixtures("guests_built"),
 ]
 

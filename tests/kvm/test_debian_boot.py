@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from demo.initramfs import make_initramfs
-from tests.places import programs
-from tests.places.rules import limit_s
+from tests.environments import programs
+from tests.environments.rules import limit_s
 from tests.support.qmp import qmp
 
 ROOT = Path(__file__).parent.parent.parent
@@ -47,7 +47,7 @@ poweroff -f
 
 # Under emulation a boot takes 15 s to a minute: the machine has the two that
 # cover the most, and the host all.
-_HOST_ONLY = pytest.mark.places("host")
+_HOST_ONLY = pytest.mark.environments("host")
 
 Boot = Callable[..., subprocess.Popen[bytes]]
 

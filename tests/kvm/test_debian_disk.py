@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.environments.rules import limit_s
 from tests.kvm.ctl import Ctl
-from tests.places.rules import limit_s
 from tests.support.debianguest import CMDLINE, FILES, make_debian_root
 from tests.support.diskguest import (
     WANTS_DISKS,
@@ -30,7 +30,7 @@ from tests.support.diskguest import (
 from tests.support.outside import DOMID, Guest, Host, open_host
 
 # What it is made with, mmdebstrap, is only here.
-pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
+pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]
 
 XVDA, XVDB = 51712, 51728
 _MIB = 1 << 20

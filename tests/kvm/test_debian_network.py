@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.environments.rules import limit_s
 from tests.kvm.capture import capturing, read_capture
-from tests.places.rules import limit_s
 from tests.support.debianguest import make_debian_root
 from tests.support.diskguest import WANTS_DISKS, make_initrd, serving
 from tests.support.net.namespace import Namespace, open_namespace
@@ -37,7 +37,7 @@ from tests.support.network import (
 from tests.support.outside import DOMID, Guest
 
 # What Debian is made with, mmdebstrap, is only here.
-pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
+pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]
 
 _OTHER_DOMID = 333
 _XVDA = 51712

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.environments.rules import limit_s
 from tests.kvm.ctl import Ctl
-from tests.places.rules import limit_s
 from tests.support.diskguest import (
     WANTS_DISKS,
     Disks,
@@ -29,7 +29,7 @@ from tests.support.diskguest import (
 from tests.support.outside import DOMID, Guest, Host, open_host
 
 # What the store is asked with, xenstore-utils, the lab's root has not.
-pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
+pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]
 
 XVDA, XVDB = 51712, 51728
 _MIB = 1 << 20

@@ -19,7 +19,7 @@ from tests.support.diskguest import (
 )
 from tests.support.outside import open_host
 
-pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
+pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]
 
 # The first boot ends in another one, the second in a crash, with what it has
 # written last on the disk and not in the file system's own places.

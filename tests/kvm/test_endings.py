@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.environments.rules import limit_s
 from tests.guests.build import guest_path
 from tests.kvm.xenner import Xenner
-from tests.places.rules import limit_s
 from tests.support.qmp import qmp
 from xenner import abi
 
@@ -54,7 +54,7 @@ def started(
                 process.kill()
 
 
-@pytest.mark.places("host")
+@pytest.mark.environments("host")
 def test_many_short_lines(xenner: Xenner) -> None:
     """They are taken many at a time, and all of them, in their order."""
     outcome = xenner.run(_ENDING, "-append", "end=lines", "-no-reboot")
@@ -63,7 +63,7 @@ def test_many_short_lines(xenner: Xenner) -> None:
     assert lines == [f"line {number}" for number in range(20_000)]
 
 
-@pytest.mark.places("host")
+@pytest.mark.environments("host")
 def test_the_console_is_in_the_log_too(xenner: Xenner, tmp_path: Path) -> None:
     file = tmp_path / "console"
     done = subprocess.run(
@@ -89,7 +89,7 @@ def test_the_console_is_in_the_log_too(xenner: Xenner, tmp_path: Path) -> None:
     "number",
     [
         signal.SIGTERM,
-        pytest.param(signal.SIGINT, marks=pytest.mark.places("host")),
+        pytest.param(signal.SIGINT, marks=pytest.mark.environments("host")),
     ],
 )
 def test_signal_ends_any_guest(
@@ -109,7 +109,7 @@ def _cpu_ticks(pid: int) -> int:
 
 
 # An emulated processor's time says nothing.
-@pytest.mark.places("host")
+@pytest.mark.environments("host")
 def test_blocked_guest_costs_nothing(xenner: Xenner) -> None:
     """No event, no timer: half a second of it takes next to no CPU time."""
     with started(xenner, "idle") as process:
@@ -122,7 +122,7 @@ def test_blocked_guest_costs_nothing(xenner: Xenner) -> None:
         process.communicate(timeout=limit_s(20))
 
 
-@pytest.mark.places("host")
+@pytest.mark.environments("host")
 def test_killed_leaves_only_what_the_next_start_cleans(
     xenner: Xenner,
 ) -> None:
@@ -136,7 +136,7 @@ def test_killed_leaves_only_what_the_next_start_cleans(
     assert outcome.lines[-1].startswith("verdict: PASS"), outcome.report()
 
 
-@pytest.mark.places("host")
+@pytest.mark.environments("host")
 def test_same_domid_twice_is_refused(xenner: Xenner) -> None:
     with started(xenner, "idle", "-domid", "78") as process:
         outcome = xenner.run(_ENDING, "-append", "end=poweroff", "-domid", "78")

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from soak import hypercalls, userfuzz
-from tests.places import programs
-from tests.places.rules import current_place, limit_s
+from tests.environments import programs
+from tests.environments.rules import current_environment, limit_s
 
 pytestmark = [pytest.mark.kvm, pytest.mark.usefixtures("usable_kvm")]
 
 
 def test_user_space_cannot_end_its_guest(debian_kernel: Path) -> None:
-    rounds = 26 if current_place() == "host" else 13
+    rounds = 26 if current_environment() == "host" else 13
     ended = userfuzz.run_fuzz(
         *("seed=2", f"rounds={rounds}"),
         f"at={programs.emu_address('ring0_call_insn'):#x}",

@@ -19,7 +19,7 @@ from tests.support.diskguest import file_in, is_clean, make_initrd, make_root
 from tests.support.evtchnd import TOP
 from tests.support.outside import open_host
 
-pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
+pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]
 
 _GRUB = TOP / "build/xen-utils/usr/lib/grub-xen/grub-x86_64-xen.bin"
 _CONFIG = """\

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.environments.record import LEFT_OUT
 from tests.guests.build import Run, cases_in, guest_path, load_guests
 from tests.kvm.xenner import Outcome, Xenner
-from tests.places.record import LEFT_OUT
 
 pytestmark = [pytest.mark.kvm, pytest.mark.usefixtures("guests_built")]
 
@@ -28,7 +28,7 @@ _CASES = [
         flavour,
         run,
         id=(case := f"{guest.name}.{flavour}-{run.id}"),
-        marks=[] if case in _IN_MACHINE else pytest.mark.places("host"),
+        marks=[] if case in _IN_MACHINE else pytest.mark.environments("host"),
     )
     for guest in load_guests()
     for flavour in guest.flavours
@@ -89,7 +89,7 @@ def test_guest(
         assert text in outcome.messages, outcome.report()
 
 
-@pytest.mark.places("host")
+@pytest.mark.environments("host")
 def test_flood_is_in_order(
     xenner: Xenner, hardware: str, guests_built: None
 ) -> None:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.environments.rules import limit_s
 from tests.guests.build import guest_path
 from tests.kvm.ctl import Ctl
-from tests.places.rules import limit_s
 from tests.support.evtchnd import TOP
 from tests.support.outside import open_host
 from xennerd.domain.records import Record, list_records
@@ -27,7 +27,7 @@ from xennerd.vm import stopping
 
 pytestmark = [
     pytest.mark.kvm,
-    pytest.mark.places("host"),
+    pytest.mark.environments("host"),
     pytest.mark.usefixtures("guests_built"),
 ]
 

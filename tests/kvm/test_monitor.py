@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from qemu.qmp import EventListener, QMPClient
 
-from tests.places.rules import limit_s
+from tests.environments.rules import limit_s
 from tests.support.outside import Host, make_disk, open_host
 
 # As tests/kvm/test_xenstore.py: the lab's root has no xenstore clients.
-pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
+pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]
 
 _MIB = 1 << 20
 

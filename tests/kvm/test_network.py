@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.environments.rules import limit_s
 from tests.kvm.capture import capturing, read_capture
-from tests.places.rules import limit_s
 from tests.support.network import (
     NetworkHost,
     add_vlan,
@@ -27,7 +27,7 @@ from tests.support.network import (
 from tests.support.outside import Guest
 
 # Two guests at a time take too long under emulation.
-pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
+pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]
 
 DOMIDS = (330, 331)
 _UP = """\

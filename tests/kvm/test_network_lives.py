@@ -19,14 +19,14 @@ from typing import TextIO
 import pytest
 
 from demo.initramfs import make_initramfs
+from tests.environments.rules import limit_s
 from tests.kvm.ctl import Ctl
 from tests.kvm.supervisor import Xennerd, open_xennerd
-from tests.places.rules import limit_s
 from tests.support.net.namespace import Namespace, open_namespace
 from tests.support.network import NETFRONT
 from tests.support.outside import open_host
 
-pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
+pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]
 
 # At each of its boots it asks, through its interface, what it is to do.
 _INIT = b"""\

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.environments.rules import limit_s
 from tests.guests.build import guest_path
 from tests.kvm.xenner import Xenner
-from tests.places.rules import limit_s
 from tests.support.evtchnd import TOP, open_daemon
 from tests.support.qmp import qmp
 
@@ -54,7 +54,7 @@ def _rest(process: subprocess.Popen[bytes]) -> str:
     return (out + err).decode(errors="replace")
 
 
-@pytest.mark.places("host")
+@pytest.mark.environments("host")
 def test_grub_comes_to_its_prompt(xenner: Xenner) -> None:
     """It asks xenstore for disks before it says anything."""
     if not _GRUB.exists():
@@ -76,7 +76,7 @@ def test_a_guest_that_listens_is_asked(xenner: Xenner) -> None:
         assert "verdict: PASS" in said
 
 
-@pytest.mark.places("host")
+@pytest.mark.environments("host")
 def test_the_monitor_asks_as_well(xenner: Xenner, tmp_path: Path) -> None:
     path = tmp_path / "qmp"
     command = xenner.command(
@@ -105,7 +105,7 @@ def test_one_that_does_not_hear_is_ended_by_the_second(xenner: Xenner) -> None:
         assert process.returncode == 0
 
 
-@pytest.mark.places("host")
+@pytest.mark.environments("host")
 def test_one_that_does_not_hear_is_ended(xenner: Xenner) -> None:
     """After a while, and nobody has to come back for it."""
     command = xenner.command(_STORE, "-append", "deaf", "-m", "32")
@@ -116,7 +116,7 @@ def test_one_that_does_not_hear_is_ended(xenner: Xenner) -> None:
         assert "it has not powered off: ended" in said
 
 
-@pytest.mark.places("host")
+@pytest.mark.environments("host")
 def test_each_start_finds_a_new_one(xenner: Xenner) -> None:
     command = xenner.command(_STORE, "-append", "again", "-m", "32")
     with started(command, b"verdict:") as process:
@@ -129,7 +129,7 @@ def test_each_start_finds_a_new_one(xenner: Xenner) -> None:
         _rest(process)
 
 
-@pytest.mark.places("host")
+@pytest.mark.environments("host")
 def test_its_ring_may_be_rung_through_evtchnd(
     xenner: Xenner, tmp_path: Path
 ) -> None:

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.places.rules import limit_s
+from tests.environments.rules import limit_s
 from tests.support.diskguest import file_in, is_clean, make_initrd, make_root
 from tests.support.evtchnd import TOP
 from tests.support.outside import Guest
 from xenner.listening import listener_of
 
-pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
+pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.environments import programs
+from tests.environments.rules import limit_s
 from tests.kvm.xenner import Xenner
-from tests.places import programs
-from tests.places.rules import limit_s
 
 DOMID = 402
 

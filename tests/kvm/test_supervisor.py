@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
+from tests.environments.rules import limit_s
 from tests.guests.build import guest_path
 from tests.kvm.supervisor import Xennerd, open_xennerd
-from tests.places.rules import limit_s
 from tests.support.evtchnd import LIBS, TOP, library
 from tests.support.xenstored import UNPACKED, program
 from xenner.listening import listener_of
@@ -30,7 +30,7 @@ from xennerd.qmp.client import QmpRefusedError
 
 pytestmark = [
     pytest.mark.kvm,
-    pytest.mark.places("host"),
+    pytest.mark.environments("host"),
     pytest.mark.usefixtures("guests_built"),
 ]
 

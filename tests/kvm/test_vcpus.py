@@ -17,7 +17,7 @@ from tests.support.qmp import qmp
 
 # The lab's root has no xenstore clients; what vCPUs do to each other there
 # is the small kernel smp's.
-pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
+pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]
 
 _ONLINE = "/sys/devices/system/cpu/online"
 _PRESENT = "/sys/devices/system/cpu/present"

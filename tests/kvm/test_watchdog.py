@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.environments.rules import limit_s
 from tests.guests.build import guest_path
 from tests.kvm.xenner import Xenner
-from tests.places.rules import limit_s
 
 pytestmark = [
     pytest.mark.kvm,
-    pytest.mark.places("host"),
+    pytest.mark.environments("host"),
     pytest.mark.usefixtures("guests_built"),
 ]
 

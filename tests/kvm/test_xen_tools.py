@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from demo.initramfs import make_initramfs
+from tests.environments.rules import limit_s
 from tests.kvm.xentools import (
     Device,
     StoreKind,
@@ -26,7 +27,6 @@ from tests.kvm.xentools import (
     pixels,
     program,
 )
-from tests.places.rules import limit_s
 from tests.support.evtchnd import TOP, open_daemon
 from tests.support.outside import (
     DOMID,
@@ -38,7 +38,7 @@ from tests.support.outside import (
 from tests.support.qmp import qmp
 
 # The lab's root has none of the programs.
-pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
+pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]
 
 _BLKFRONT = TOP / "build/debian/modules/xen-blkfront.ko"
 _MEMORY_MIB = 256

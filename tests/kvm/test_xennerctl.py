@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from demo.initramfs import make_initramfs
+from tests.environments.rules import limit_s
 from tests.kvm.ctl import Ctl
 from tests.kvm.supervisor import open_xennerd
-from tests.places.rules import limit_s
 from tests.support.evtchnd import TOP
 from tests.support.outside import INIT, POWEROFF, open_host
 from xenner.listening import listener_of
@@ -24,7 +24,7 @@ from xenner.xenstore import Xenstore
 from xennerd.domain.records import read_record
 from xennerd.qmp.client import QmpClient
 
-pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
+pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]
 
 KERNEL = TOP / "build/debian/vmlinuz"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.places.rules import limit_s
+from tests.environments.rules import limit_s
 from tests.support.evtchnd import TOP, library
 from tests.support.outside import (
     DOMID,
@@ -29,7 +29,7 @@ from tests.support.outside import (
 
 # The lab's root has no xenstore clients, and Xen's protocol does not depend
 # on whose virtualisation the guest runs on.
-pytestmark = [pytest.mark.kvm, pytest.mark.places("host")]
+pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]
 
 _MIB = 1 << 20
 _TARGET = "memory/target"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.places.rules import limit_s
+from tests.environments.rules import limit_s
 
 # Anything that hung is killed with this and shows as a test's failure.
 _KILL_S = 10

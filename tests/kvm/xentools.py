@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import pytest
 
-from tests.places.rules import limit_s
+from tests.environments.rules import limit_s
 from tests.support.evtchnd import TOP, library
 from tests.support.outside import DOMID, Guest, Host
 from xenner.xenstore import Xenstore

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.places.programs import emu_sources
+from tests.environments.programs import emu_sources
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent

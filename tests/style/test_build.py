@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.places.programs import emu_sources
+from tests.environments.programs import emu_sources
 from tests.style.tree import TOP, project_files
 
 

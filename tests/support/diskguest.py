@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from demo.initramfs import BUSYBOX, make_initramfs
-from tests.places.rules import limit_s
+from tests.environments.rules import limit_s
 from tests.support.blk.xenqemu import qemu_environment
 from tests.support.evtchnd import TOP
 from tests.support.outside import DOMID, Host

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from demo.initramfs import make_initramfs
-from tests.places.rules import limit_s
+from tests.environments.rules import limit_s
 from tests.support.evtchnd import TOP, library, open_daemon
 from tests.support.net.namespace import Namespace, open_namespace
 from tests.support.outside import INIT, POWEROFF, Guest, Host

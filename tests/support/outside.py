@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from demo.initramfs import make_initramfs
-from tests.places.rules import limit_s
+from tests.environments.rules import limit_s
 from tests.support.evtchnd import TOP, Daemon, open_daemon
 
 INIT = b"""\

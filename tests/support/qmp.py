@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.places.rules import limit_s
+from tests.environments.rules import limit_s
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.places.rules import limit_s
+from tests.environments.rules import limit_s
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.environments import programs
 from tests.guests.build import guest_path
-from tests.places import programs
 from tests.system.commands import Units, run
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.places.rules import limit_s
+from tests.environments.rules import limit_s
 
 # How often it is asked whether a shell is there.
 _ASK_S = 2.0

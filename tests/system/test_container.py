@@ -10,7 +10,7 @@ import pytest
 
 from lab.container import lacks
 
-pytestmark = pytest.mark.places("container")
+pytestmark = pytest.mark.environments("container")
 
 
 def has_controller(name: str) -> bool:

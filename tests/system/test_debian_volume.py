@@ -14,7 +14,7 @@ import pytest
 from tests.support.diskguest import file_in, is_clean, make_initrd
 from tests.system.commands import output_of, run
 
-pytestmark = [pytest.mark.kvm, pytest.mark.places("machine")]
+pytestmark = [pytest.mark.kvm, pytest.mark.environments("machine")]
 
 DOMID = 363
 UNIT = f"xenner@{DOMID}.service"

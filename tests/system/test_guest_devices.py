@@ -12,7 +12,7 @@ import pytest
 from tests.support.diskguest import make_initrd, make_root
 from tests.system.commands import output_of, run
 
-pytestmark = [pytest.mark.kvm, pytest.mark.places("container")]
+pytestmark = [pytest.mark.kvm, pytest.mark.environments("container")]
 
 DOMID = 362
 UNIT = f"xenner@{DOMID}.service"

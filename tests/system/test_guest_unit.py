@@ -21,7 +21,7 @@ from tests.system.commands import output_of, run, status_of
 from tests.system.guestterminal import Terminal
 
 # One boot in the emulated machine takes as long as all of these here.
-pytestmark = [pytest.mark.kvm, pytest.mark.places("container")]
+pytestmark = [pytest.mark.kvm, pytest.mark.environments("container")]
 
 DOMID = 361
 UNIT = f"xenner@{DOMID}.service"

@@ -11,7 +11,7 @@ import pytest
 
 from tests.system.commands import output_of, run
 
-pytestmark = pytest.mark.places("machine")
+pytestmark = pytest.mark.environments("machine")
 
 _GROUP = "lab"
 _BLOCK_BYTES = 4096

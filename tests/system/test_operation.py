@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.places.rules import Place, current_place, limit_s
+from tests.environments.rules import Environment, current_environment, limit_s
 from tests.support.diskguest import is_clean, make_initrd, make_root
 from tests.system.commands import output_of, run
 from tests.system.guestterminal import Terminal
@@ -39,7 +39,7 @@ FILES = Path("/var/lib/xenner-operation")
 BRIDGE = "xenbr0"
 HOST, GUEST = "10.9.0.1", "10.9.0.2"
 DAEMONS = ("xenstored", "blkbackd", "netbackd", "xennerd")
-IS_MACHINE = current_place() is Place.MACHINE
+IS_MACHINE = current_environment() is Environment.MACHINE
 KILLED = ("blkbackd",) if IS_MACHINE else ("evtchnd", *DAEMONS, "xenner-units")
 _SIZE_BYTES = 32 << 20
 _ROOT_INIT = f"""\

@@ -9,7 +9,7 @@ import pytest
 from tests.system.commands import output_of
 
 # The container has the host's kernel, which need not filter VLANs.
-pytestmark = pytest.mark.places("machine")
+pytestmark = pytest.mark.environments("machine")
 
 _BEGIN = """
 import subprocess

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.places.rules import limit_s
+from tests.environments.rules import limit_s
 from tests.system.commands import output_of, run, status_of
 from xenner.evtchn import Evtchnd
 from xenner.types import Domid

@@ -14,7 +14,7 @@ from blkbackd.volume import open_volume
 from tests.system.commands import output_of
 from xenner.errors import HostError
 
-pytestmark = pytest.mark.places("machine")
+pytestmark = pytest.mark.environments("machine")
 
 _MIB = 1 << 20
 

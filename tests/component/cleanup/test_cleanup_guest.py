@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.component.cleanup.host import Host
-from tests.places import programs
+from tests.environments import programs
 from xennerd.cleanup.classify import find_living
 
 HANDLE = "00000000-0000-4000-8000-000000000007"

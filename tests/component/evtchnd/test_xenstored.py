@@ -18,7 +18,7 @@ import pytest
 from evtchnd.messages import Type
 from evtchnd.ports import State
 from tests.component.evtchnd.guestprocess import GuestProcess
-from tests.places.rules import limit_s
+from tests.environments.rules import limit_s
 from tests.support.evtchnd import (
     LIMIT_S,
     TOP,

@@ -150,7 +150,7 @@ debugfs -R 'cat /boots' /dev/lab/web >/out/boots
 HAS_FAULTED = f"journalctl -q -u {UNIT} --grep 'triple fault' >&2"
 SHOW = "journalctl -q -b -n 200 -o short-monotonic --no-hostname >&2"
 # Nothing here takes so long, unless a processor does not come back from a
-# guest: as tests/places/runs.py has it.
+# guest: as tests/environments/runs.py has it.
 STANDSTILL_S = 240
 # ssh's own, when the connection ends before the command.
 IS_CUT_OFF = 255

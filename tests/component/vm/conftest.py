@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.component.vm.rig import Rig
-from tests.places import programs
+from tests.environments import programs
 from tests.support.store import StoreProcess
 
 

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.places.rules import limit_s
+from tests.environments.rules import limit_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.places.rules import limit_s
+from tests.environments.rules import limit_s
 from xenner import abi
 from xennerd.vm.kvm._vcpu import ffi, lib
 from xennerd.vm.kvm.cpuid import guest_cpuid

@@ -20,8 +20,8 @@ import pytest
 from qemu.qmp import ExecuteError, QMPClient
 
 from tests.component.vm.rig import Rig
-from tests.places.programs import tiny_symbols
-from tests.places.rules import limit_s
+from tests.environments.programs import tiny_symbols
+from tests.environments.rules import limit_s
 from xenner import abi
 
 # Offset of rip in the first NT_PRSTATUS: note header and name, then

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.places.rules import limit_s
+from tests.environments.rules import limit_s
 from tests.support.evtchnd import TOP, Daemon, library, open_daemon
 from tests.support.xenstored import UNPACKED, program
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.places.rules import limit_s
+from tests.environments.rules import limit_s
 from tests.support.store import PATIENCE_S, Peer
 from xenstored.wire import MessageType
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.places.rules import limit_s
+from tests.environments.rules import limit_s
 from tests.support.evtchnd import LIBS, TOP
 
 

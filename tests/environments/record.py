@@ -12,7 +12,7 @@ from typing import TextIO
 
 import pytest
 
-from tests.places.rules import floor_of
+from tests.environments.rules import floor_of
 
 LEFT_OUT = "left out"
 # xennerd/vm says so of a guest that ended in one.

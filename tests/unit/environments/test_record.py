@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from tests.places.record import Recorder, Result, read_record
+from tests.environments.record import Recorder, Result, read_record
 
 TEST = "tests/kvm/test_guests.py::test_guest[canary.high-default]"
 Phase = Literal["setup", "call", "teardown"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Run pytest in a place: one process, streamed, and its record read."""
+"""Run pytest in an environment: one process, streamed, and its record read."""
 
 import os
 import select
@@ -16,18 +16,18 @@ from typing import IO
 
 import pytest
 
-from tests.places.record import read_record
-from tests.places.rules import Place, floors_in
-from tests.places.summary import Ran
+from tests.environments.record import read_record
+from tests.environments.rules import Environment, floors_in
+from tests.environments.summary import Ran
 
 TOP = Path(__file__).resolve().parents[2]
 OUTPUT = TOP / "build/check"
 # What may not be missing there; what the host has is the caller's to say.
 _REQUIRED = {
-    Place.CONTAINER: "kvm,root",
-    Place.MACHINE: "kernel,kvm,root",
+    Environment.CONTAINER: "kvm,root",
+    Environment.MACHINE: "kernel,kvm,root",
 }
-_LIMITS_S = {Place.CONTAINER: 600, Place.MACHINE: 1800}
+_LIMITS_S = {Environment.CONTAINER: 600, Environment.MACHINE: 1800}
 # The machine's run when all that needs /dev/kvm runs there.
 _ALL_LIMIT_S = 2400
 # Seldom a processor of the machine does not come back from a guest (KVM under
@@ -45,21 +45,21 @@ _NORMAL_ENDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A command that runs pytest in `place` and leaves `record`."""
+    """A command that runs pytest in `environment` and leaves `record`."""
 
-    place: Place
+    environment: Environment
     command: Sequence[str]
     record: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
     silence_s: float | None = None
-    """After so long without output the place stands still."""
+    """After so long without output the environment stands still."""
 
 
 class StillError(Exception):
     """Nothing came for longer than anything takes."""
 
 
-def _pytest_environment(required: str) -> dict[str, str]:
+def _pytest_variables(required: str) -> dict[str, str]:
     variables = {"XENNER_REQUIRE": required}
     if sys.stdout.isatty():
         # Its output goes through a pipe, but to this terminal.
@@ -71,21 +71,21 @@ def host_job(arguments: Sequence[str], *, required: str) -> Job:
     """pytest here. `required` is XENNER_REQUIRE's value."""
     record = OUTPUT / "host/record.jsonl"
     return Job(
-        place=Place.HOST,
+        environment=Environment.HOST,
         command=[
             *(sys.executable, "-m", "pytest", f"--record={record}"),
             *arguments,
         ],
         record=record,
-        environment={
-            "XENNER_PLACE": Place.HOST,
-            **_pytest_environment(required),
+        variables={
+            "XENNER_PLACE": Environment.HOST,
+            **_pytest_variables(required),
         },
     )
 
 
 def lab_job(
-    place: Place,
+    environment: Environment,
     arguments: Sequence[str],
     *,
     host_kvm: bool,
@@ -95,33 +95,32 @@ def lab_job(
 
     Where the arguments name no file: the floors that have tests there.
     """
-    output = OUTPUT / place
-    required = _REQUIRED[place] if required is None else required
+    output = OUTPUT / environment
+    required = _REQUIRED[environment] if required is None else required
     wanted = [*arguments]
     if not any((TOP / word.split("::")[0]).exists() for word in arguments):
         # What the other floors import need not be there.
-        floors = floors_in(place, host_kvm=host_kvm)
+        floors = floors_in(environment, host_kvm=host_kvm)
         wanted += [f"tests/{floor}" for floor in floors]
     options = [f"--host-kvm={'yes' if host_kvm else 'no'}"]
     text = shlex.join([*options, *wanted])
     variables = shlex.join(
-        f"{name}={value}"
-        for name, value in _pytest_environment(required).items()
+        f"{name}={value}" for name, value in _pytest_variables(required).items()
     )
-    limit_s = _LIMITS_S[place]
-    if place is Place.MACHINE and not host_kvm:
+    limit_s = _LIMITS_S[environment]
+    if environment is Environment.MACHINE and not host_kvm:
         limit_s = _ALL_LIMIT_S
     return Job(
-        place=place,
+        environment=environment,
         command=[
             *(sys.executable, "-m", "lab", "run"),
-            *("--where", place, "--limit-s", str(limit_s)),
+            *("--where", environment, "--limit-s", str(limit_s)),
             *("--out", str(output), "--"),
             f"env {variables} python3 -m pytest "
             f'--record="$LAB_OUT/record.jsonl" {text}',
         ],
         record=output / "record.jsonl",
-        silence_s=_SILENCE_S if place is Place.MACHINE else None,
+        silence_s=_SILENCE_S if environment is Environment.MACHINE else None,
     )
 
 
@@ -167,7 +166,8 @@ def _stream(
 
 
 def run_job(job: Job, output: IO[bytes]) -> Ran:
-    """As _run_once; a place that stands still is said and started once more."""
+    """As _run_once; an environment that stands still is said and started once
+    more."""
     try:
         return _run_once(job, output)
     except StillError:
@@ -177,13 +177,13 @@ def run_job(job: Job, output: IO[bytes]) -> Ran:
         return _run_once(job, output)
     except StillError:
         problem = f"stood still for {job.silence_s:.0f} s, twice"
-        return Ran(place=job.place, problem=problem)
+        return Ran(environment=job.environment, problem=problem)
 
 
 def _run_once(job: Job, output: IO[bytes]) -> Ran:
     """Run to the end, with what it prints going to `output`.
 
-    Whatever goes wrong in the place or on the way to it is the result's
+    Whatever goes wrong in the environment or on the way to it is the result's
     `problem`. KeyboardInterrupt comes through when the process, which got it
     as well, has cleaned up.
     """
@@ -193,7 +193,7 @@ def _run_once(job: Job, output: IO[bytes]) -> Ran:
     with subprocess.Popen(
         job.command,
         cwd=TOP,
-        env={**os.environ, **job.environment},
+        env={**os.environ, **job.variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -217,7 +217,7 @@ def _run_once(job: Job, output: IO[bytes]) -> Ran:
     if problem:
         problem = "\n".join([problem, *last_lines[-_SHOWN_LINES:]])
     return Ran(
-        place=job.place,
+        environment=job.environment,
         results=tuple(results),
         seconds=seconds,
         problem=problem,
@@ -231,5 +231,5 @@ def _problem(status: int | None, returned: int) -> str:
     if status not in _NORMAL_ENDS:
         return f"pytest ended with status {status}:"
     if returned != status:
-        return f"pytest ended with {status}, the place with {returned}:"
+        return f"pytest ended with {status}, the environment with {returned}:"
     return ""

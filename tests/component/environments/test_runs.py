@@ -11,20 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.places.rules import Place
-from tests.places.runs import TOP, Job, lab_job, run_job
+from tests.environments.rules import Environment
+from tests.environments.runs import TOP, Job, lab_job, run_job
 
 PYTEST = [sys.executable, "-m", "pytest", "-q"]
-# A small file of the fastest floor, and what the places differ in.
+# A small file of the fastest floor, and what the environments differ in.
 SAMPLE = "tests/unit/xennerd/test_jsonstream.py"
 WHOLE = [SAMPLE, "tests/component/vm", "tests/kvm", "tests/system"]
 
 
-def collected(place: str, *options: str) -> set[str]:
+def collected(environment: str, *options: str) -> set[str]:
     done = subprocess.run(
         [*PYTEST, "--collect-only", *WHOLE, *options],
         cwd=TOP,
-        env={**os.environ, "XENNER_PLACE": place, "XENNER_REQUIRE": ""},
+        env={**os.environ, "XENNER_PLACE": environment, "XENNER_REQUIRE": ""},
         capture_output=True,
         text=True,
         check=True,
@@ -38,11 +38,13 @@ def floors(tests: set[str]) -> set[str]:
 
 @pytest.fixture(scope="module")
 def with_kvm() -> list[set[str]]:
-    """What each place has where the host has a KVM."""
-    return [collected(place, "--host-kvm=yes") for place in Place]
+    """What each environment has where the host has a KVM."""
+    return [
+        collected(environment, "--host-kvm=yes") for environment in Environment
+    ]
 
 
-def test_each_place_gets_its_tests(with_kvm: list[set[str]]) -> None:
+def test_each_environment_gets_its_tests(with_kvm: list[set[str]]) -> None:
     host, container, machine = with_kvm
     assert floors(host) == {"unit", "component", "kvm"}
     assert floors(container) == {"system"}
@@ -56,7 +58,7 @@ def test_without_kvm_its_tests_run_in_the_machine(
 ) -> None:
     """All of them, and nowhere else."""
     host, container, machine = (
-        collected(place, "--host-kvm=no") for place in Place
+        collected(environment, "--host-kvm=no") for environment in Environment
     )
     whole, *_ = with_kvm
     assert floors(host) == {"unit", "component"}
@@ -65,15 +67,23 @@ def test_without_kvm_its_tests_run_in_the_machine(
     assert not [test for test in container if "guest" in test]
 
 
-def job(tmp_path: Path, *command: str, place: Place = Place.MACHINE) -> Job:
-    return Job(place=place, command=command, record=tmp_path / "out/record")
+def job(
+    tmp_path: Path,
+    *command: str,
+    environment: Environment = Environment.MACHINE,
+) -> Job:
+    return Job(
+        environment=environment, command=command, record=tmp_path / "out/record"
+    )
 
 
 def test_a_lab_is_asked_for_what_it_has(tmp_path: Path) -> None:
-    command = lab_job(Place.MACHINE, ["-k", "events"], host_kvm=True).command
+    command = lab_job(
+        Environment.MACHINE, ["-k", "events"], host_kvm=True
+    ).command
     assert command[-1].endswith("-k events tests/kvm tests/system")
     named = ["tests/kvm/test_guests.py::test_guest", "-x"]
-    command = lab_job(Place.CONTAINER, named, host_kvm=False).command
+    command = lab_job(Environment.CONTAINER, named, host_kvm=False).command
     assert command[-1].endswith(f"--host-kvm=no {' '.join(named)}")
 
 
@@ -128,7 +138,7 @@ def test_what_an_earlier_run_left_is_not_believed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "status"),
     [
-        ('{"status": 0}', 1),  # the place itself failed afterwards
+        ('{"status": 0}', 1),  # the environment itself failed afterwards
         ('{"status": 3}', 3),  # an internal error of pytest's
         ('{"status": 2}', 2),  # interrupted
     ],
@@ -141,7 +151,7 @@ def test_ends_that_are_no_ends(
     assert ran.problem
 
 
-def test_a_place_that_stands_still_is_started_once_more(
+def test_an_environment_that_stands_still_is_started_once_more(
     tmp_path: Path,
 ) -> None:
     record = f"echo '{{\"status\": 0}}' >{tmp_path}/out/record"
@@ -155,7 +165,9 @@ def test_a_place_that_stands_still_is_started_once_more(
     assert output.getvalue().count(b"on\n") == 2
 
 
-def test_a_place_that_stands_still_twice_has_failed(tmp_path: Path) -> None:
+def test_an_environment_that_stands_still_twice_has_failed(
+    tmp_path: Path,
+) -> None:
     still = job(tmp_path, "sleep", "60")
     ran = run_job(replace(still, silence_s=0.5), BytesIO())
     assert not ran.is_good

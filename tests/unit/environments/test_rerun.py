@@ -4,10 +4,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tests.places.again import run_with_lost
-from tests.places.record import Result
-from tests.places.rules import Place
-from tests.places.summary import Ran
+from tests.environments.record import Result
+from tests.environments.rerun import run_with_lost
+from tests.environments.rules import Environment
+from tests.environments.summary import Ran
 
 PASSED = Result(test="a", floor="kvm", outcome="passed", seconds=1.0)
 FAILED = replace(PASSED, test="b", outcome="failed")
@@ -15,9 +15,13 @@ LOST = replace(FAILED, test="c", is_lost=True)
 
 
 def ran(
-    *results: Result, place: Place = Place.MACHINE, problem: str = ""
+    *results: Result,
+    environment: Environment = Environment.MACHINE,
+    problem: str = "",
 ) -> Ran:
-    return Ran(place=place, results=results, seconds=5.0, problem=problem)
+    return Ran(
+        environment=environment, results=results, seconds=5.0, problem=problem
+    )
 
 
 class Runs:
@@ -60,8 +64,8 @@ def test_other_failures_stand() -> None:
 
 
 def test_nowhere_but_in_the_machine() -> None:
-    for place in (Place.HOST, Place.CONTAINER):
-        runs = Runs(ran(LOST, place=place))
+    for environment in (Environment.HOST, Environment.CONTAINER):
+        runs = Runs(ran(LOST, environment=environment))
         assert not run_with_lost(runs).is_good
         assert runs.asked == [[]]
 

@@ -3,14 +3,15 @@
 
 KVM under TCG enters a guest with a state that is not the guest's, once in 10
 to 25 boots of Debian (docs/lab.md); all that is left is a triple fault. A
-fault of ours comes again. Nothing else that fails is run again, in no place.
+fault of ours comes again. Nothing else that fails is run again, in no
+environment.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from tests.places.rules import Place
-from tests.places.summary import Ran
+from tests.environments.rules import Environment
+from tests.environments.summary import Ran
 
 # More than so many are not bad luck.
 _MOST_LOST = 3
@@ -19,7 +20,11 @@ _MOST_LOST = 3
 def lost_tests(ran: Ran) -> list[str]:
     """Those to be run again; none if it is not only luck that failed."""
     lost = [result.test for result in ran.results if result.is_lost]
-    if ran.place is not Place.MACHINE or ran.problem or len(lost) > _MOST_LOST:
+    if (
+        ran.environment is not Environment.MACHINE
+        or ran.problem
+        or len(lost) > _MOST_LOST
+    ):
         return []
     return lost
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import PurePath
 
 
-class Place(StrEnum):
+class Environment(StrEnum):
     """Where tests run. XENNER_PLACE names it; unset is the host."""
 
     HOST = "host"  # this machine as it is
@@ -17,31 +17,36 @@ class Place(StrEnum):
 
 
 # The floors in the order in which they run, and where each has a meaning.
-FLOORS: Mapping[str, frozenset[Place]] = {
-    "style": frozenset({Place.HOST}),
-    "unit": frozenset({Place.HOST}),
-    "native": frozenset({Place.HOST}),
-    "component": frozenset({Place.HOST}),
-    "kvm": frozenset({Place.HOST, Place.MACHINE}),
-    "system": frozenset({Place.CONTAINER, Place.MACHINE}),
+FLOORS: Mapping[str, frozenset[Environment]] = {
+    "style": frozenset({Environment.HOST}),
+    "unit": frozenset({Environment.HOST}),
+    "native": frozenset({Environment.HOST}),
+    "component": frozenset({Environment.HOST}),
+    "kvm": frozenset({Environment.HOST, Environment.MACHINE}),
+    "system": frozenset({Environment.CONTAINER, Environment.MACHINE}),
 }
 _KVM_GET_API_VERSION = 0xAE00  # linux/kvm.h
 # The others must do without.
 _WITH_KVM = {"component", "kvm", "system"}
 # For what takes a second or two on the host. In the machine every instruction
 # is emulated: Python starts 10 to 15 times slower, processes 50 times.
-_LIMIT_FACTORS = {Place.HOST: 1, Place.CONTAINER: 2, Place.MACHINE: 10}
+_LIMIT_FACTORS = {
+    Environment.HOST: 1,
+    Environment.CONTAINER: 2,
+    Environment.MACHINE: 10,
+}
 
 
-def current_place(environment: Mapping[str, str] = os.environ) -> Place:
-    """Where this process runs. ValueError if XENNER_PLACE names no place."""
-    return Place(environment.get("XENNER_PLACE") or Place.HOST)
+def current_environment(environ: Mapping[str, str] = os.environ) -> Environment:
+    """Where this process runs. ValueError if XENNER_PLACE names no
+    environment."""
+    return Environment(environ.get("XENNER_PLACE") or Environment.HOST)
 
 
-def limit_s(seconds: float, place: Place | None = None) -> float:
-    """How long to wait, here or in `place`, for what the host does within
+def limit_s(seconds: float, environment: Environment | None = None) -> float:
+    """How long to wait, here or in `environment`, for what the host does within
     `seconds`. It is for what hangs: no test asserts how long things take."""
-    return seconds * _LIMIT_FACTORS[place or current_place()]
+    return seconds * _LIMIT_FACTORS[environment or current_environment()]
 
 
 def floor_of(path: PurePath) -> str | None:
@@ -49,48 +54,49 @@ def floor_of(path: PurePath) -> str | None:
     return path.parts[0] if path.parts and path.parts[0] in FLOORS else None
 
 
-def places_of(
+def environments_of(
     floor: str,
     *,
     marks: Iterable[tuple[str, ...]] = (),
     needs_kvm: bool = False,
     host_kvm: bool = True,
-) -> frozenset[Place]:
+) -> frozenset[Environment]:
     """Where a test runs.
 
-    Each mark narrows the floor's places to those it names. Where the host has
-    no usable /dev/kvm, and so its container has none either, the machine
+    Each mark narrows the floor's environments to those it names. Where the host
+    has no usable /dev/kvm, and so its container has none either, the machine
     stands in for both whatever the marks say of it: they leave out what takes
     too long to run it twice.
 
-    ValueError if a mark names a place in which the floor never runs, or the
-    floor is one that must do without /dev/kvm.
+    ValueError if a mark names an environment in which the floor never runs, or
+    the floor is one that must do without /dev/kvm.
     """
-    places = FLOORS[floor]
+    environments = FLOORS[floor]
     if needs_kvm and floor not in _WITH_KVM:
         raise ValueError(f"no {floor} test needs /dev/kvm")
     for names in marks:
-        named = frozenset(map(Place, names))
+        named = frozenset(map(Environment, names))
         if not named or not named <= FLOORS[floor]:
             raise ValueError(
-                f"places{names!r}: {floor} tests run in "
+                f"environments{names!r}: {floor} tests run in "
                 + ", ".join(sorted(FLOORS[floor]))
             )
-        places &= named
-    if needs_kvm and not host_kvm and places:
-        return frozenset({Place.MACHINE})
-    return places
+        environments &= named
+    if needs_kvm and not host_kvm and environments:
+        return frozenset({Environment.MACHINE})
+    return environments
 
 
-def floors_in(place: Place, *, host_kvm: bool) -> list[str]:
-    """The floors that may have tests for `place`, in their order."""
+def floors_in(environment: Environment, *, host_kvm: bool) -> list[str]:
+    """The floors that may have tests for `environment`, in their order."""
     return [
         floor
         for floor in FLOORS
-        if place in places_of(floor)
+        if environment in environments_of(floor)
         or (
             floor in _WITH_KVM
-            and place in places_of(floor, needs_kvm=True, host_kvm=host_kvm)
+            and environment
+            in environments_of(floor, needs_kvm=True, host_kvm=host_kvm)
         )
     ]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""tools/check: run the tests in their places and say what ran where."""
+"""tools/check: run the tests in their environments and say what ran where."""
 
 import argparse
 import os
@@ -7,37 +7,39 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from tests.places.again import run_with_lost
-from tests.places.programs import make_all
-from tests.places.rules import Place, kvm_refusal
-from tests.places.runs import Job, host_job, lab_job, run_job
-from tests.places.summary import Ran, render
+from tests.environments.programs import make_all
+from tests.environments.rerun import run_with_lost
+from tests.environments.rules import Environment, kvm_refusal
+from tests.environments.runs import Job, host_job, lab_job, run_job
+from tests.environments.summary import Ran, render
 
 _EPILOG = """\
 Other arguments go to pytest. Without any argument everything runs in all
-places and a table follows; with arguments for pytest, but no --where, pytest
-runs on the host alone. XENNER_REQUIRE=kvm,root,... says which skips are
-failures; the default is all that the place has.
+environments and a table follows; with arguments for pytest, but no --where,
+pytest runs on the host alone. XENNER_REQUIRE=kvm,root,... says which skips are
+failures; the default is all that the environment has.
 """
 
 
-def _places(text: str) -> list[Place]:
+def _environments(text: str) -> list[Environment]:
     try:
-        return [Place(name) for name in text.split(",")]
+        return [Environment(name) for name in text.split(",")]
     except ValueError as error:
         raise argparse.ArgumentTypeError(
-            f"{text}: a place is one of {', '.join(Place)}"
+            f"{text}: an environment is one of {', '.join(Environment)}"
         ) from error
 
 
-def parse(arguments: Sequence[str]) -> tuple[list[Place] | None, list[str]]:
-    """The places that were named, if any, and what is pytest's.
+def parse(
+    arguments: Sequence[str],
+) -> tuple[list[Environment] | None, list[str]]:
+    """The environments that were named, if any, and what is pytest's.
 
-    argparse's SystemExit, status 2, when a place is none.
+    argparse's SystemExit, status 2, when an environment is none.
     """
     parser = argparse.ArgumentParser(
         prog="tools/check",
-        usage="tools/check [--where PLACE,...] [PYTEST-ARGUMENT...]",
+        usage="tools/check [--where ENVIRONMENT,...] [PYTEST-ARGUMENT...]",
         description="Run the checks.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -45,8 +47,8 @@ def parse(arguments: Sequence[str]) -> tuple[list[Place] | None, list[str]]:
     )
     parser.add_argument(
         "--where",
-        metavar="PLACE,...",
-        type=_places,
+        metavar="ENVIRONMENT,...",
+        type=_environments,
         help="host, container, machine; default: all of them, in this order",
     )
     ours, theirs = parser.parse_known_args(arguments)
@@ -67,29 +69,33 @@ def required_here(*, has_kvm: bool) -> str:
     return ",".join(names)
 
 
-def _job(place: Place, arguments: Sequence[str], *, has_kvm: bool) -> Job:
-    if place is Place.HOST:
+def _job(
+    environment: Environment, arguments: Sequence[str], *, has_kvm: bool
+) -> Job:
+    if environment is Environment.HOST:
         return host_job(arguments, required=required_here(has_kvm=has_kvm))
     return lab_job(
-        place,
+        environment,
         arguments,
         host_kvm=has_kvm,
         required=os.environ.get("XENNER_REQUIRE"),
     )
 
 
-def _run(place: Place, arguments: Sequence[str], *, has_kvm: bool) -> Ran:
-    print(f"\n== {place} ==", flush=True)
-    if place is not Place.HOST:
+def _run(
+    environment: Environment, arguments: Sequence[str], *, has_kvm: bool
+) -> Ran:
+    print(f"\n== {environment} ==", flush=True)
+    if environment is not Environment.HOST:
         try:
             make_all()
         except subprocess.CalledProcessError as error:
             # The compiler has said why.
-            return Ran(place=place, problem=str(error))
+            return Ran(environment=environment, problem=str(error))
 
     def run(again: Sequence[str]) -> Ran:
         # A test's name is enough; what else was asked for chose it.
-        job = _job(place, again or arguments, has_kvm=has_kvm)
+        job = _job(environment, again or arguments, has_kvm=has_kvm)
         return run_job(job, sys.stdout.buffer)
 
     return run_with_lost(run)
@@ -101,12 +107,12 @@ def main() -> int:
     has_kvm = not kvm_refusal()
     if where is None and arguments:
         job = host_job(arguments, required=required_here(has_kvm=has_kvm))
-        os.environ.update(job.environment)
+        os.environ.update(job.variables)
         os.execv(job.command[0], list(job.command))
     runs: list[Ran] = []
     try:
-        for place in where or Place:
-            runs.append(_run(place, arguments, has_kvm=has_kvm))
+        for environment in where or Environment:
+            runs.append(_run(environment, arguments, has_kvm=has_kvm))
     except KeyboardInterrupt:
         print("\ninterrupted")
         return 130

@@ -3,9 +3,9 @@
 
 from dataclasses import replace
 
-from tests.places.record import Result
-from tests.places.rules import Place
-from tests.places.summary import Ran, render, render_table
+from tests.environments.record import Result
+from tests.environments.rules import Environment
+from tests.environments.summary import Ran, render, render_table
 
 
 def result(
@@ -21,12 +21,12 @@ def result(
 
 
 HOST = Ran(
-    place=Place.HOST,
+    environment=Environment.HOST,
     results=(result("a", floor="unit"), result("b"), result("c")),
     seconds=4.4,
 )
 MACHINE = Ran(
-    place=Place.MACHINE,
+    environment=Environment.MACHINE,
     results=(
         result("b", "failed"),
         result("d", "skipped", floor="system", reason="lvm: no group"),
@@ -35,7 +35,7 @@ MACHINE = Ran(
 )
 
 
-def test_floors_by_places() -> None:
+def test_floors_by_environments() -> None:
     assert render_table([HOST, MACHINE]).splitlines() == [
         "floor   host           machine",
         "------------------------------------------------",
@@ -60,7 +60,7 @@ def test_what_follows_the_table() -> None:
 
 def test_what_guests_left_out_is_told_once() -> None:
     again = replace(result("b"), left_out=("iret: no selectors",))
-    ran = Ran(place=Place.HOST, results=(again, again))
+    ran = Ran(environment=Environment.HOST, results=(again, again))
     assert render([ran]).endswith(
         "\n\nleft out inside guests:\n  host: iret: no selectors\n"
         "\n2 passed, 0 failed"
@@ -74,13 +74,16 @@ def test_nothing_follows_where_all_is_good() -> None:
 
 def test_a_failure_is_not_good_and_a_skip_is() -> None:
     assert not MACHINE.is_good
-    skipped = Ran(place=Place.MACHINE, results=(MACHINE.results[1],))
+    skipped = Ran(
+        environment=Environment.MACHINE, results=(MACHINE.results[1],)
+    )
     assert skipped.is_good
 
 
-def test_a_place_that_could_not_run_is_told_with_why() -> None:
+def test_an_environment_that_could_not_run_is_told_with_why() -> None:
     broken = Ran(
-        place=Place.CONTAINER, problem="no lab, status 125:\nlab: try as root"
+        environment=Environment.CONTAINER,
+        problem="no lab, status 125:\nlab: try as root",
     )
     assert not broken.is_good
     text = render([HOST, broken])
@@ -91,5 +94,7 @@ def test_a_place_that_could_not_run_is_told_with_why() -> None:
 
 
 def test_tests_outside_of_all_floors_are_counted() -> None:
-    stray = Ran(place=Place.HOST, results=(result("x", floor="other"),))
+    stray = Ran(
+        environment=Environment.HOST, results=(result("x", floor="other"),)
+    )
     assert "other" in render_table([stray])

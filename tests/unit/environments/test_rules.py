@@ -5,32 +5,36 @@ from pathlib import PurePath
 
 import pytest
 
-from tests.guests.build import cases_in
-from tests.places.rules import (
+from tests.environments.rules import (
     FLOORS,
-    Place,
-    current_place,
+    Environment,
+    current_environment,
+    environments_of,
     floor_of,
     floors_in,
     limit_s,
-    places_of,
+)
+from tests.guests.build import cases_in
+
+HOST, CONTAINER, MACHINE = (
+    Environment.HOST,
+    Environment.CONTAINER,
+    Environment.MACHINE,
 )
 
-HOST, CONTAINER, MACHINE = Place.HOST, Place.CONTAINER, Place.MACHINE
 
-
-def test_each_floor_has_its_places() -> None:
+def test_each_floor_has_its_environments() -> None:
     for floor in ("style", "unit", "native", "component"):
-        assert places_of(floor) == {HOST}
-    assert places_of("kvm", needs_kvm=True) == {HOST, MACHINE}
-    assert places_of("system") == {CONTAINER, MACHINE}
+        assert environments_of(floor) == {HOST}
+    assert environments_of("kvm", needs_kvm=True) == {HOST, MACHINE}
+    assert environments_of("system") == {CONTAINER, MACHINE}
 
 
 def test_marks_narrow_one_after_the_other() -> None:
-    assert places_of("kvm", marks=[("host",)]) == {HOST}
+    assert environments_of("kvm", marks=[("host",)]) == {HOST}
     both = [("host", "machine"), ("machine",)]
-    assert places_of("kvm", marks=both) == {MACHINE}
-    assert places_of("kvm", marks=[("host",), ("machine",)]) == set()
+    assert environments_of("kvm", marks=both) == {MACHINE}
+    assert environments_of("kvm", marks=[("host",), ("machine",)]) == set()
 
 
 @pytest.mark.parametrize(
@@ -45,36 +49,36 @@ def test_marks_narrow_one_after_the_other() -> None:
 )
 def test_marks_that_make_no_sense(floor: str, mark: tuple[str, ...]) -> None:
     with pytest.raises(ValueError):
-        places_of(floor, marks=[mark])
+        environments_of(floor, marks=[mark])
 
 
 def test_a_fast_floor_has_no_use_for_kvm() -> None:
     with pytest.raises(ValueError, match="unit"):
-        places_of("unit", needs_kvm=True)
+        environments_of("unit", needs_kvm=True)
 
 
 @pytest.mark.parametrize("floor", ["component", "kvm", "system"])
 def test_the_machine_stands_in_for_a_host_without_kvm(floor: str) -> None:
-    assert places_of(floor, needs_kvm=True, host_kvm=False) == {MACHINE}
+    assert environments_of(floor, needs_kvm=True, host_kvm=False) == {MACHINE}
     # Even for what is otherwise left out there.
     (somewhere, *_) = sorted(FLOORS[floor])
-    narrowed = places_of(
+    narrowed = environments_of(
         floor, marks=[(somewhere,)], needs_kvm=True, host_kvm=False
     )
     assert narrowed == {MACHINE}
 
 
 def test_a_host_without_kvm_keeps_what_needs_none() -> None:
-    assert places_of("component", host_kvm=False) == {HOST}
-    assert places_of("system", host_kvm=False) == {CONTAINER, MACHINE}
+    assert environments_of("component", host_kvm=False) == {HOST}
+    assert environments_of("system", host_kvm=False) == {CONTAINER, MACHINE}
 
 
 @pytest.mark.parametrize("host_kvm", [True, False])
 def test_every_floor_is_looked_at_somewhere(host_kvm: bool) -> None:
     looked_at = {
         floor
-        for place in Place
-        for floor in floors_in(place, host_kvm=host_kvm)
+        for environment in Environment
+        for floor in floors_in(environment, host_kvm=host_kvm)
     }
     assert looked_at == set(FLOORS)
     assert floors_in(CONTAINER, host_kvm=host_kvm) == ["system"]
@@ -86,11 +90,11 @@ def test_the_machine_gets_components_when_it_stands_in() -> None:
 
 
 def test_where_we_are() -> None:
-    assert current_place({}) is HOST
-    assert current_place({"XENNER_PLACE": ""}) is HOST
-    assert current_place({"XENNER_PLACE": "machine"}) is MACHINE
+    assert current_environment({}) is HOST
+    assert current_environment({"XENNER_PLACE": ""}) is HOST
+    assert current_environment({"XENNER_PLACE": "machine"}) is MACHINE
     with pytest.raises(ValueError):
-        current_place({"XENNER_PLACE": "moon"})
+        current_environment({"XENNER_PLACE": "moon"})
 
 
 def test_limits_are_longer_under_emulation() -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Programs that tests run and that are compiled.
 
-There is no compiler but on the host: the other places get what was made
+There is no compiler but on the host: the other environments get what was made
 there. All of it stands in build/tests.
 """
 
@@ -11,9 +11,9 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tests.environments.rules import Environment, current_environment
 from tests.guests.build import build as build_guests
 from tests.guests.build import guest_paths
-from tests.places.rules import Place, current_place
 
 TOP = Path(__file__).resolve().parents[2]
 OUTPUT = TOP / "build/tests"
@@ -24,7 +24,7 @@ def _made(
 ) -> Path:
     """`target`, made first if a source is newer; only looked for elsewhere
     than on the host. `make` gets the path to write to."""
-    if current_place() is not Place.HOST:
+    if current_environment() is not Environment.HOST:
         if not target.exists():
             raise FileNotFoundError(f"{target} did not come from the host")
         return target
@@ -162,7 +162,7 @@ def tiny_symbols() -> dict[str, int]:
 def guests() -> list[Path]:
     """All test guests. FileNotFoundError, elsewhere than on the host, if one
     was not compiled there."""
-    if current_place() is Place.HOST:
+    if current_environment() is Environment.HOST:
         return build_guests()
     missing = [str(path) for path in guest_paths() if not path.exists()]
     if missing:

@@ -1,26 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What ran in all places, as a table for people and a verdict."""
+"""What ran in all environments, as a table for people and a verdict."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.places.record import Result
-from tests.places.rules import FLOORS, Place
+from tests.environments.record import Result
+from tests.environments.rules import FLOORS, Environment
 
 _OUTCOMES = ("passed", "failed", "skipped")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """One place's run.
+    """One environment's run.
 
-    `problem` says why the place could not be used or did not come to its end;
-    it is empty when pytest did. `seconds` is the time from start to end.
-    `lost` are the tests that were run once more; see again.py.
+    `problem` says why the environment could not be used or did not come to its
+    end; it is empty when pytest did. `seconds` is the time from start to end.
+    `lost` are the tests that were run once more; see rerun.py.
     """
 
-    place: Place
+    environment: Environment
     results: tuple[Result, ...] = ()
     seconds: float = 0.0
     problem: str = ""
@@ -47,7 +47,7 @@ def _rows(runs: Sequence[Ran]) -> list[list[str]]:
     """Table cells, head and foot included."""
     seen = {result.floor for ran in runs for result in ran.results}
     floors = [floor for floor in FLOORS if floor in seen]
-    rows = [["floor", *(ran.place.value for ran in runs)]]
+    rows = [["floor", *(ran.environment.value for ran in runs)]]
     for floor in [*floors, *sorted(seen - set(FLOORS))]:
         row = [floor]
         for ran in runs:
@@ -62,8 +62,8 @@ def _rows(runs: Sequence[Ran]) -> list[list[str]]:
 
 
 def render_table(runs: Sequence[Ran]) -> str:
-    """Floors by places. A floor's seconds are its tests' sum, the last row's
-    the time that the place took."""
+    """Floors by environments. A floor's seconds are its tests' sum, the last
+    row's the time that the environment took."""
     rows = _rows(runs)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
@@ -82,7 +82,7 @@ def _list(title: str, lines: Sequence[str]) -> list[str]:
 
 def verdict(runs: Sequence[Ran]) -> str:
     """The last line of all: "12 passed, 0 failed", and what was skipped. A
-    place that could not run, or not to its end, is one that failed."""
+    environment that could not run, or not to its end, is one that failed."""
     counts = Counter(result.outcome for ran in runs for result in ran.results)
     counts["failed"] += sum(bool(ran.problem) for ran in runs)
     words = ("passed", "failed", *(["skipped"] if counts["skipped"] else []))
@@ -91,35 +91,38 @@ def verdict(runs: Sequence[Ran]) -> str:
 
 def render(runs: Sequence[Ran]) -> str:
     """The table; then what guests left out, each skip with its reason, each
-    failure, each place that was not what it should be, and the verdict."""
-    each = [(ran.place, result) for ran in runs for result in ran.results]
+    failure, each environment that was not what it should be, and the
+    verdict."""
+    each = [(ran.environment, result) for ran in runs for result in ran.results]
     skipped = [
-        f"{place}: {result.test}: {result.reason}"
-        for place, result in each
+        f"{environment}: {result.test}: {result.reason}"
+        for environment, result in each
         if result.outcome == "skipped"
     ]
     failed = [
-        f"{place}: {result.test}"
-        for place, result in each
+        f"{environment}: {result.test}"
+        for environment, result in each
         if result.outcome == "failed"
     ]
-    lost = [f"{ran.place}: {test}" for ran in runs for test in ran.lost]
+    lost = [f"{ran.environment}: {test}" for ran in runs for test in ran.lost]
     # Once for all flavours and ways to boot the same guest.
     left_out = dict.fromkeys(
-        f"{place}: {line}" for place, result in each for line in result.left_out
+        f"{environment}: {line}"
+        for environment, result in each
+        for line in result.left_out
     )
     broken = [
         line
         for ran in runs
         if ran.problem
-        for line in f"{ran.place}: {ran.problem}".splitlines()
+        for line in f"{ran.environment}: {ran.problem}".splitlines()
     ]
     return "\n".join(
         [
             render_table(runs),
             *_list("left out inside guests", list(left_out)),
             *_list("skipped", skipped),
-            *_list("lost by the place's KVM, and run once more", lost),
+            *_list("lost by the environment's KVM, and run once more", lost),
             *_list("failed", failed),
             *_list("could not run, or not to the end", broken),
             "",
