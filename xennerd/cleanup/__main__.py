@@ -132,7 +132,7 @@ def _look(
     verdicts = judge(
         things,
         live=living.domids,
-        removes_kept=options.kept,
+        removes_preserved=options.kept,
         doubt=living.doubt,
     )
     return verdicts, notes
@@ -160,7 +160,7 @@ def _remove_all(
             fresh = judge(
                 [t for t in things if t.domid == domid and t in seen],
                 live=frozenset(),
-                removes_kept=options.kept,
+                removes_preserved=options.kept,
                 doubt=others.doubt,
             )
             yield from _remove_each(places, fresh)

@@ -33,7 +33,7 @@ class Thing:
     """Something that belongs to a domain, or (`domid` None) to a daemon.
 
     `name` is a path, an interface or a node. `holder` says who uses it now,
-    empty: nobody. `is_kept`: left on purpose.
+    empty: nobody. `is_preserved`: left on purpose.
     """
 
     kind: Kind
@@ -41,7 +41,7 @@ class Thing:
     name: str
     size_bytes: int = 0
     holder: str = ""
-    is_kept: bool = False
+    is_preserved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def judge(
     things: Iterable[Thing],
     *,
     live: frozenset[Domid],
-    removes_kept: bool,
+    removes_preserved: bool,
     doubt: str,
 ) -> list[Verdict]:
     """What is stale, in the order of domains and removal.
@@ -75,7 +75,7 @@ def judge(
                 verdicts.append(
                     Verdict(thing, False, f"in use by {thing.holder}")
                 )
-        elif thing.is_kept and not removes_kept:
+        elif thing.is_preserved and not removes_preserved:
             verdicts.append(Verdict(thing, False, "kept on purpose"))
         elif doubt and thing.kind in OUTSIDE:
             verdicts.append(Verdict(thing, False, doubt))

@@ -24,7 +24,7 @@ from xennerd.cleanup.leftovers import (
     domid_of_tap,
 )
 from xennerd.domain.records import list_records, record_path
-from xennerd.vm.memory.vmcore import is_kept
+from xennerd.vm.memory.vmcore import is_preserved
 
 _BACKENDS = "/local/domain/0/backend"
 
@@ -75,7 +75,7 @@ def _vmcores(places: Places) -> Iterator[Thing]:
                 domid,
                 str(path),
                 size_bytes=status.st_blocks * 512,
-                is_kept=is_kept(status),
+                is_preserved=is_preserved(status),
             )
 
 
@@ -85,7 +85,7 @@ def _records(places: Places) -> Iterator[Thing]:
             Kind.RECORD,
             record.domid,
             str(record_path(places.runtime_dir, record.domid)),
-            is_kept=bool(record.end),
+            is_preserved=bool(record.end),
         )
 
 

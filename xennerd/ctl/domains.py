@@ -27,7 +27,7 @@ from xennerd.domain.records import Record, read_record
 from xennerd.nodes.guest import domain_path
 from xennerd.qmp.client import QmpClient, QmpSilentError
 from xennerd.vm.memory.layout import PAGE_BYTES, machine_layout
-from xennerd.vm.memory.vmcore import is_kept
+from xennerd.vm.memory.vmcore import is_preserved
 
 CRASHES = ("crash", "watchdog")
 """The ends that are none of the guest's own."""
@@ -264,7 +264,7 @@ def _look_at_dead(
     places: Places, domid: Domid, status: os.stat_result
 ) -> Domain | None:
     record = read_record(places.runtime_dir, domid)
-    if record is None or not record.end or not is_kept(status):
+    if record is None or not record.end or not is_preserved(status):
         return None
     return Domain(
         domid=domid,

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The life of a domain that has a file: start, end, and what is kept."""
+"""The life of a domain that has a file: its start, its end, its records."""

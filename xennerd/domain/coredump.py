@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is done with a dead domain's memory: a core, a place to stay.
+"""Dump a dead domain's memory to a core file, or preserve the domain.
 
-Whoever does it has the domain's number: its own process, or who holds the
-lock on the dead vmcore (staleness.claimed()).
+The caller owns the domain's number: it is the domain's own process, or holds
+the lock on the dead vmcore (xennerd.cleanup.classify.claimed()).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from xenner.errors import HostError
 from xenner.types import Domid
 from xennerd.domain.policy import Verdict
 from xennerd.domain.records import Record, write_record
-from xennerd.vm.memory.vmcore import keep
+from xennerd.vm.memory.vmcore import preserve
 from xennerd.vm.monitor.dump import Dump, copy_core
 
 DUMP_DIR = Path("/var/lib/xenner/dump")
@@ -27,19 +27,19 @@ DUMP_DIR = Path("/var/lib/xenner/dump")
 _log = logging.getLogger("xenner")
 
 
-def bury(
+def dump_and_preserve(
     record: Record, verdict: Verdict, *, runtime_dir: Path, dump_dir: Path
 ) -> None:
-    """Do what was decided. `record` has the end, and says how the dead one is
-    called from now on. A core that cannot be written is told of; HostError:
-    the domain cannot stay."""
+    """Carry out the verdict. `record` has the domain's end. A core file that
+    cannot be written is only logged; HostError: the domain cannot be
+    preserved."""
     vmcore = runtime_dir / f"vmcore.{record.domid}"
-    if verdict.dumps:
+    if verdict.coredumps:
         _dump(vmcore, record, dump_dir)
-    if not verdict.keeps:
+    if not verdict.preserves:
         return
     try:
-        keep(vmcore)
+        preserve(vmcore)
         if verdict.renames:
             record = _renamed(record, _new_number(vmcore))
     except OSError as error:
@@ -59,7 +59,7 @@ def _dump(vmcore: Path, record: Record, dump_dir: Path) -> None:
     target = dump_dir / f"{stamp}-{record.name}.core"
     try:
         dump_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # The guest is at rest: this is its memory as it ended.
+        # The guest has stopped: nothing changes its memory any more.
         with vmcore.open("rb") as source, target.open("xb") as copy:
             target.chmod(0o600)
             copy_core(os.dup(source.fileno()), os.dup(copy.fileno()), Dump())
@@ -70,7 +70,7 @@ def _dump(vmcore: Path, record: Record, dump_dir: Path) -> None:
 
 
 def _new_number(vmcore: Path) -> Domid:
-    """The dead one's new number, which nobody has; its old one is free then."""
+    """Move the dead domain to the lowest free number; its old one is free."""
     for number in count(1):
         try:
             os.link(vmcore, vmcore.with_name(f"vmcore.{number}"))
@@ -82,8 +82,8 @@ def _new_number(vmcore: Path) -> Domid:
 
 
 def _renamed(record: Record, domid: Domid) -> Record:
-    """As xl names it, by the time of its end, and with a UUID of its own:
-    the new one goes on with its name and its UUID."""
+    """Name the dead domain after the time of its end, as xl does, and give it
+    a new UUID: the restarted domain keeps the old name and UUID."""
     stamp = time.strftime("-%Y%m%dT%H%MZ", time.gmtime(record.ended_s))
     return replace(
         record,

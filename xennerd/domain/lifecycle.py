@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A guest of a domain file, kept going as the file says, in its own process."""
+"""The lifecycle policy of a domain file, carried out by the domain's
+process."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from xenner.journal import Event, Subject, set_up_logging, tell
 from xenner.types import Domid, ShutdownReason
 from xenner.vmcores import is_owned
 from xenner.xlcfg import DomainConfig
-from xennerd.domain.coredump import bury
+from xennerd.domain.coredump import dump_and_preserve
 from xennerd.domain.policy import Verdict, last_starts, verdict_for
 from xennerd.domain.records import (
     Record,
@@ -31,9 +32,9 @@ from xennerd.vm.memory.vmcore import Vmcore
 _CGROUP = Path("/proc/self/cgroup")
 
 
-class FileKeeper:
-    """A Keeper: writes the domain's record, tells its story, has its end
-    follow from the file's on_... keys."""
+class FileLifecyclePolicy:
+    """A LifecyclePolicy that follows the file's on_... keys, writes the
+    domain's record and logs its events."""
 
     def __init__(
         self,
@@ -43,18 +44,18 @@ class FileKeeper:
         runtime_dir: Path,
         dump_dir: Path,
     ) -> None:
-        """`record` is as planned_record() made it."""
+        """`record` comes from planned_record()."""
         self._config = config
         self._record = record
         self._runtime_dir = runtime_dir
         self._dump_dir = dump_dir
         self._is_owner = False
         self._verdict: Verdict | None = None
-        self.is_anew = False
-        """It cannot be started again in its own memory: that stays as it is,
-        or the domain has another file now."""
-        self.is_left = False
-        """It ended too often to be started again."""
+        self.needs_reexec = False
+        """The next start needs a new process: the old memory is preserved, or
+        the domain's file has changed."""
+        self.hits_start_limit = False
+        """The domain ended too often: it does not restart."""
 
     @property
     def _subject(self) -> Subject:
@@ -62,12 +63,12 @@ class FileKeeper:
         return Subject(record.domid, record.name, record.handle)
 
     def set_up_logging(self) -> None:
-        """The journal, with the domain's fields."""
+        """Log to the journal, with the domain's fields."""
         set_up_logging(self._subject)
 
-    def own(self, domid: Domid) -> None:
-        """The record is written; the story begins. HostError: another that
-        starts at this moment was faster to have its name or UUID."""
+    def on_created(self, domid: Domid) -> None:
+        """Write the record, log the creation. HostError: another domain that
+        starts at the same time took the name or the UUID first."""
         record = self._record
         with records_locked(self._runtime_dir):
             check_others(self._runtime_dir, record)
@@ -81,28 +82,30 @@ class FileKeeper:
             self._subject,
         )
 
-    def run(self) -> None:
-        """It has begun."""
+    def on_running(self) -> None:
+        """Log that the guest runs."""
         tell(Event.RUNNING, "is running", self._subject)
 
-    def asked(self, by: str) -> None:
-        """Why it is going to end, if it does."""
+    def on_shutdown_request(self, by: str) -> None:
+        """Log the request."""
         tell(Event.ASKED, f"is asked to shut down by {by}", self._subject)
 
-    def decide(self, end: End) -> bool:
-        """By the file; an end that was asked for is one."""
+    def decide_restart(self, end: End) -> bool:
+        """By the file; a requested end is final."""
         now_s = time.time()
         self._verdict = verdict = verdict_for(
             self._config,
             end.reason,
             starts_s=self._record.starts_s,
             now_s=now_s,
-            is_asked=end.is_asked,
+            is_stop_requested=end.is_stop_requested,
         )
         word = end.reason.name.lower().replace("_", "-")
-        is_updated = self._is_updated()
+        is_updated = self._take_updates()
         self._record = replace(self._record, end=word, ended_s=now_s)
-        self.is_anew = verdict.restarts and (verdict.keeps or is_updated)
+        self.needs_reexec = verdict.restarts and (
+            verdict.preserves or is_updated
+        )
         is_crash = end.reason in (ShutdownReason.CRASH, ShutdownReason.WATCHDOG)
         tell(
             Event.CRASHED if is_crash else Event.ENDED,
@@ -110,44 +113,45 @@ class FileKeeper:
             self._subject,
             XENNER_REASON=word,
         )
-        self.is_left = verdict.is_braked
-        if self.is_left:
+        self.hits_start_limit = verdict.hits_start_limit
+        if self.hits_start_limit:
             tell(Event.LEFT, "ends too often, is left alone", self._subject)
-        return verdict.restarts and not self.is_anew
+        return verdict.restarts and not self.needs_reexec
 
-    def reset(self) -> bool:
-        """By the record as it is now: it is no end, and nobody is braked."""
+    def on_reset(self) -> bool:
+        """By the current record. A reset is no end: no start limit applies."""
         tell(Event.AGAIN, "is reset", self._subject)
-        self.is_anew = self._is_updated()
-        if self.is_anew:
+        self.needs_reexec = self._take_updates()
+        if self.needs_reexec:
             write_record(self._runtime_dir, self._record)
-        return not self.is_anew
+        return not self.needs_reexec
 
-    def settle(self, vmcore: Vmcore, said: bytes) -> None:
-        """A core, and what stays. Then the next start, if there is one."""
+    def carry_out(self, vmcore: Vmcore, last_words: bytes) -> None:
+        """Dump and preserve what the verdict says, then record the next
+        start."""
         verdict = self._verdict
         assert verdict is not None
-        bury(
-            replace(self._record, last_words=said.decode("latin-1")),
+        dump_and_preserve(
+            replace(self._record, last_words=last_words.decode("latin-1")),
             verdict,
             runtime_dir=self._runtime_dir,
             dump_dir=self._dump_dir,
         )
-        if verdict.keeps and not verdict.renames:
-            # What stays has the record now.
+        if verdict.preserves and not verdict.renames:
+            # The record is the preserved domain's now.
             self._is_owner = False
         if verdict.restarts:
             tell(Event.AGAIN, "is started again", self._subject)
             self._record = replace(self._record, end="", ended_s=0.0)
-            if self.is_anew:
+            if self.needs_reexec:
                 # Its next process counts the start.
                 write_record(self._runtime_dir, self._record)
             else:
                 self._write_start()
 
-    def _is_updated(self) -> bool:
-        """`xennerctl config-update` and `rename` write into the record, and
-        who plugs devices."""
+    def _take_updates(self) -> bool:
+        """Take over what others wrote into the record: `xennerctl
+        config-update`, `rename`, and hot-plug. True: there was something."""
         now = read_record(self._runtime_dir, self._record.domid)
         if now is None or _source(now) == _source(self._record):
             return False
@@ -163,12 +167,12 @@ class FileKeeper:
 
     @property
     def record(self) -> Record:
-        """As it is written down now."""
+        """The record as last written."""
         return self._record
 
     def close(self) -> None:
-        """The process ends, and its number is anybody's."""
-        if self._is_owner and not self.is_anew:
+        """The process ends and gives up the domain's number."""
+        if self._is_owner and not self.needs_reexec:
             remove_record(self._runtime_dir, self._record.domid)
 
     def _write_start(self) -> None:
@@ -182,8 +186,8 @@ def _source(record: Record) -> tuple[object, ...]:
 
 
 def unit_of_process() -> str:
-    """The service manager's unit of this process if it is one of ours, by
-    its cgroup (cgroups(7)); else empty."""
+    """The xenner@ unit that this process runs in, by its cgroup (cgroups(7));
+    empty: none."""
     try:
         text = _CGROUP.read_text()
     except OSError:
@@ -193,8 +197,8 @@ def unit_of_process() -> str:
 
 
 def check_others(runtime_dir: Path, record: Record) -> None:
-    """HostError: another domain has the name or the UUID. The number is its
-    vmcore's matter."""
+    """HostError: another domain has the name or the UUID. The lock on the
+    vmcore guards the number."""
     others = [
         other
         for other in list_records(runtime_dir)
@@ -205,8 +209,8 @@ def check_others(runtime_dir: Path, record: Record) -> None:
 
 
 def killed_domid(runtime_dir: Path, name: str) -> Domid | None:
-    """The number that the domain had when its process was killed, if it is
-    to go on with that; None: it was not."""
+    """The number of the domain of that name whose process was killed; None:
+    there is none."""
     for record in list_records(runtime_dir):
         is_dead = not is_owned(runtime_dir / f"vmcore.{record.domid}")
         if record.name == name and not record.end and is_dead:
@@ -215,8 +219,8 @@ def killed_domid(runtime_dir: Path, name: str) -> Domid | None:
 
 
 def killed_in_unit(runtime_dir: Path, unit: str) -> Record | None:
-    """The domain that was killed in that unit, which goes on there: under the
-    name that it was given, from what its configuration was updated to."""
+    """The domain whose process was killed in that unit. It restarts there
+    with its current name and configuration."""
     for record in list_records(runtime_dir):
         if (
             unit
@@ -238,9 +242,9 @@ def planned_record(
     text: str,
     settings: str,
 ) -> Record:
-    """The record of a domain that this process is about to start. One that
-    was killed goes on with its UUID, and so with its addresses, and with the
-    starts that it had."""
+    """The record of a domain that this process is about to start. A domain
+    whose process was killed keeps its UUID, and so its MAC addresses, and its
+    list of starts."""
     before = read_record(runtime_dir, domid)
     if before is not None and (before.name != config.name or before.end):
         before = None

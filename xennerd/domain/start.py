@@ -27,7 +27,7 @@ from xennerd.domain.coredump import DUMP_DIR
 from xennerd.domain.file import config_of, read_text
 from xennerd.domain.hotplug import with_plugged
 from xennerd.domain.lifecycle import (
-    FileKeeper,
+    FileLifecyclePolicy,
     check_others,
     killed_domid,
     killed_in_unit,
@@ -166,19 +166,21 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
         is_stopped=arguments.paused or _is_to_be_paused(arguments),
         guests=load_settings().guests,
     )
-    keeper = FileKeeper(
+    lifecycle = FileLifecyclePolicy(
         config,
         record,
         runtime_dir=arguments.runtime_dir,
         dump_dir=arguments.dump_dir,
     )
     try:
-        status = run_session(options, started_at=started_at, keeper=keeper)
+        status = run_session(
+            options, started_at=started_at, lifecycle=lifecycle
+        )
     finally:
-        keeper.close()
-    if keeper.is_anew:
-        _start_anew(arguments, keeper.record)
-    return 1 if keeper.is_left else status
+        lifecycle.close()
+    if lifecycle.needs_reexec:
+        _reexec(arguments, lifecycle.record)
+    return 1 if lifecycle.hits_start_limit else status
 
 
 def _earlier(arguments: argparse.Namespace) -> Record | None:
@@ -235,7 +237,7 @@ def _make_runtime_dir(path: Path) -> None:
         ) from error
 
 
-def _start_anew(arguments: argparse.Namespace, record: Record) -> None:
+def _reexec(arguments: argparse.Namespace, record: Record) -> None:
     """The same program in the same process: the service manager's is still
     the one that it started."""
     options = {

@@ -16,7 +16,7 @@ from xennerd.cleanup import scan
 from xennerd.cleanup.classify import claimed
 from xennerd.cleanup.leftovers import Kind, judge
 from xennerd.cleanup.removal import remove
-from xennerd.domain.coredump import bury
+from xennerd.domain.coredump import dump_and_preserve
 from xennerd.domain.file import config_of_record
 from xennerd.domain.policy import Verdict, verdict_for
 from xennerd.domain.records import Record, remove_record
@@ -34,46 +34,50 @@ class Aftermath:
     dump_dir: Path
     tell: Tell
 
-    def settle(self, record: Record, *, is_asked: bool) -> Verdict:
+    def settle(self, record: Record, *, is_stop_requested: bool) -> Verdict:
         """Do for a domain whose process was killed what its own would have
         done; the verdict says whether it is to be started again.
 
-        `is_asked`: whoever runs it wanted it to end. LivesError: its number
-        lives again. HostError, OSError: it could not be done.
+        `is_stop_requested`: whoever runs it wanted it to end. LivesError: its
+        number lives again. HostError, OSError: it could not be done.
         """
         runtime_dir = self.places.runtime_dir
         now_s = time.time()
         with claimed(record.domid, runtime_dir):
-            verdict = self._decide(record, now_s=now_s, is_asked=is_asked)
-            self._tell_verdict(record, verdict, is_asked=is_asked)
-            bury(
+            verdict = self._decide(
+                record, now_s=now_s, is_stop_requested=is_stop_requested
+            )
+            self._tell_verdict(
+                record, verdict, is_stop_requested=is_stop_requested
+            )
+            dump_and_preserve(
                 replace(record, end="killed", ended_s=now_s),
                 verdict,
                 runtime_dir=runtime_dir,
                 dump_dir=self.dump_dir,
             )
             self._remove_rest(record)
-            if not verdict.keeps or verdict.renames:
+            if not verdict.preserves or verdict.renames:
                 remove_record(runtime_dir, record.domid)
         return verdict
 
     def _tell_verdict(
-        self, record: Record, verdict: Verdict, *, is_asked: bool
+        self, record: Record, verdict: Verdict, *, is_stop_requested: bool
     ) -> None:
         text = f"its process was killed, which means {verdict.action}"
-        if is_asked:
+        if is_stop_requested:
             text = "did not stop in time: its process was killed"
             if record.is_unwanted:
                 text = "did not answer: its process was killed"
         self.tell(record, Line(Event.CRASHED, text, reason="killed"))
-        if verdict.is_braked:
+        if verdict.hits_start_limit:
             text = "ends too often, is left alone"
             self.tell(record, Line(Event.LEFT, text))
         elif verdict.restarts:
             self.tell(record, Line(Event.AGAIN, "is started again"))
 
     def _decide(
-        self, record: Record, *, now_s: float, is_asked: bool
+        self, record: Record, *, now_s: float, is_stop_requested: bool
     ) -> Verdict:
         config = config_now(record)
         if config is None:
@@ -83,7 +87,7 @@ class Aftermath:
             ShutdownReason.CRASH,
             starts_s=record.starts_s,
             now_s=now_s,
-            is_asked=is_asked,
+            is_stop_requested=is_stop_requested,
         )
 
     def _remove_rest(self, record: Record) -> None:
@@ -102,7 +106,7 @@ class Aftermath:
             and thing.kind not in (Kind.CGROUP, Kind.RECORD, Kind.TAP)
         ]
         for verdict in judge(
-            own, live=frozenset(), removes_kept=False, doubt=""
+            own, live=frozenset(), removes_preserved=False, doubt=""
         ):
             if verdict.is_removable:
                 remove(verdict.thing, places)

@@ -51,7 +51,7 @@ Emit = Callable[..., None]
 class Undertaker(Protocol):
     """See aftermath.Aftermath."""
 
-    def settle(self, record: Record, *, is_asked: bool) -> Verdict: ...
+    def settle(self, record: Record, *, is_stop_requested: bool) -> Verdict: ...
 
 
 class Domains:
@@ -191,10 +191,12 @@ class Domains:
         self.look()
 
     def _settle(self, record: Record) -> None:
-        is_asked = record.is_unwanted or (
+        is_stop_requested = record.is_unwanted or (
             bool(record.unit) and self._launcher.was_asked(record)
         )
-        verdict = self._aftermath.settle(record, is_asked=is_asked)
+        verdict = self._aftermath.settle(
+            record, is_stop_requested=is_stop_requested
+        )
         if not verdict.restarts:
             self._launcher.forget(record)
             return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who has a guest run, and what becomes of it when it ends."""
+"""The lifecycle policy: what happens to a guest when it ends."""
 
 from __future__ import annotations
 
@@ -16,70 +16,71 @@ _log = logging.getLogger("xenner")
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a guest ended by itself. `is_asked`: this process was told to end
-    before, and the guest did what it was asked for."""
+    """How a guest ended by itself. `is_stop_requested`: this process was told
+    to end before, and passed that on to the guest."""
 
     reason: ShutdownReason
-    is_asked: bool = False
+    is_stop_requested: bool = False
 
 
-class Keeper(Protocol):
-    """Told of a guest's life in this order; decide() and settle() at each
-    end, or reset()."""
+class LifecyclePolicy(Protocol):
+    """The session calls these methods in this order. Each end of the guest
+    calls decide_restart() and carry_out(), or on_reset()."""
 
     def set_up_logging(self) -> None:
-        """Replace what logging is set up to."""
+        """Replace the session's logging."""
 
-    def own(self, domid: Domid) -> None:
-        """The domain's number is ours."""
+    def on_created(self, domid: Domid) -> None:
+        """This process owns the domain's number."""
 
-    def run(self) -> None:
-        """The guest runs; once, not after a reboot."""
+    def on_running(self) -> None:
+        """The guest runs. Called once, not after a reboot."""
 
-    def asked(self, by: str) -> None:
-        """Somebody has it asked to power off."""
+    def on_shutdown_request(self, by: str) -> None:
+        """`by` requested the guest to power off."""
 
-    def decide(self, end: End) -> bool:
-        """True: it starts again, here. Does not block."""
+    def decide_restart(self, end: End) -> bool:
+        """True: the guest starts again in this process. Does not block."""
 
-    def reset(self) -> bool:
-        """Somebody has it start anew, whatever it was about. True: here. A
-        moment's work."""
+    def on_reset(self) -> bool:
+        """The monitor resets the guest. True: it starts again in this process.
+        Blocks only for a moment."""
 
-    def settle(self, vmcore: Vmcore, said: bytes) -> None:
-        """Do with the dead guest's memory what was decided; blocks. `said`:
-        the end of what it has written on its console."""
+    def carry_out(self, vmcore: Vmcore, last_words: bytes) -> None:
+        """Do with the dead guest's memory what was decided; blocks.
+        `last_words`: the end of the guest's console output."""
 
 
-class Unkept:
-    """The options alone say it, as QEMU's do."""
+class OptionsLifecyclePolicy:
+    """The options alone decide, as QEMU's do."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
 
     def set_up_logging(self) -> None:
-        """Lines on standard error."""
+        """Log to standard error, as set up."""
 
-    def own(self, domid: Domid) -> None:
-        """Nothing is written down."""
+    def on_created(self, domid: Domid) -> None:
+        """Nothing is recorded."""
 
-    def run(self) -> None:
-        """Nobody is told."""
+    def on_running(self) -> None:
+        """Nothing is logged."""
 
-    def asked(self, by: str) -> None:
-        """Only with -d."""
+    def on_shutdown_request(self, by: str) -> None:
+        """Logged with -d only."""
         _log.info("%s: asking the guest to power off", by)
 
-    def decide(self, end: End) -> bool:
-        """Again after a reboot, without -no-reboot."""
-        is_reboot = end.reason is ShutdownReason.REBOOT
+    def decide_restart(self, end: End) -> bool:
+        """Restart after a reboot, unless -no-reboot is given."""
         return (
-            is_reboot and self._options.is_reboot_allowed and not end.is_asked
+            end.reason is ShutdownReason.REBOOT
+            and self._options.is_reboot_allowed
+            and not end.is_stop_requested
         )
 
-    def reset(self) -> bool:
-        """Always."""
+    def on_reset(self) -> bool:
+        """Always restart."""
         return True
 
-    def settle(self, vmcore: Vmcore, said: bytes) -> None:
-        """Nothing stays."""
+    def carry_out(self, vmcore: Vmcore, last_words: bytes) -> None:
+        """Nothing is preserved."""

@@ -48,7 +48,7 @@ from xennerd.vm.domain import (
 from xennerd.vm.kvm._vcpu import lib
 from xennerd.vm.kvm.host import cpuid_for, detect_quirks
 from xennerd.vm.kvm.machine import Kvm
-from xennerd.vm.lifecycle import End, Keeper, Unkept
+from xennerd.vm.lifecycle import End, LifecyclePolicy, OptionsLifecyclePolicy
 from xennerd.vm.memory.layout import MachineLayout, machine_layout
 from xennerd.vm.memory.vmcore import (
     DomidTakenError,
@@ -71,15 +71,18 @@ _PROVE_LOOK_S = 0.02
 
 
 def run_session(
-    options: Options, *, started_at: float, keeper: Keeper | None = None
+    options: Options,
+    *,
+    started_at: float,
+    lifecycle: LifecyclePolicy | None = None,
 ) -> int:
     """Run the guest that was asked for; raises ConfigError, HostError.
 
-    `keeper` says what becomes of it when it ends; without one the options do.
+    `lifecycle` decides what happens when it ends; without one the options do.
     """
-    keeper = keeper or Unkept(options)
+    lifecycle = lifecycle or OptionsLifecyclePolicy(options)
     _set_up_logging(options.topics)
-    keeper.set_up_logging()
+    lifecycle.set_up_logging()
     images = load_images(options)
     try:
         layout = machine_layout(
@@ -96,7 +99,7 @@ def run_session(
             in_background = daemon.go_to_background()
         kvm = stack.enter_context(Kvm())
         domid, vmcore = _enter_vmcore(stack, options, layout, runtime_dir)
-        keeper.own(domid)
+        lifecycle.on_created(domid)
         if options.pidfile is not None:
             stack.enter_context(daemon.pidfile(options.pidfile))
         plan = _plan(options, kvm, domid=domid)
@@ -121,7 +124,7 @@ def run_session(
             outside=outside,
             images=images,
             started_at=started_at,
-            keeper=keeper,
+            lifecycle=lifecycle,
         )
         if in_background is not None:
             session.when_ready.append(in_background)
@@ -176,9 +179,9 @@ class Session:
         outside: Outside | None,
         images: Images,
         started_at: float,
-        keeper: Keeper,
+        lifecycle: LifecyclePolicy,
     ) -> None:
-        self._keeper = keeper
+        self._lifecycle = lifecycle
         self._options = options
         self._plan = plan
         self._vmcore = vmcore
@@ -193,10 +196,10 @@ class Session:
         self._machine: Machine | None = None
         self._is_reset = False
         self._images: Images | None = images
-        self._is_asked = False
+        self._is_stop_requested = False
         self._is_ready = False
         self._started_at = started_at
-        self.when_ready = [keeper.run]
+        self.when_ready = [lifecycle.on_running]
         """Called once, when the guest runs."""
         self.controls = Controls(
             name=plan.name,
@@ -278,19 +281,22 @@ class Session:
                     self._show_trace(machine)
                     self._show_statistics(machine)
                 if outcome is None:
-                    is_next = self._is_reset and self._keeper.reset()
+                    is_next = self._is_reset and self._lifecycle.on_reset()
                 else:
                     self._status = report_end(machine, outcome)
-                    end = End(outcome.reason, is_asked=self._is_asked)
-                    is_next = self._keeper.decide(end)
+                    end = End(
+                        outcome.reason,
+                        is_stop_requested=self._is_stop_requested,
+                    )
+                    is_next = self._lifecycle.decide_restart(end)
                     self.controls.ended(outcome.reason, reboots=is_next)
                     if self._outside is not None:
                         self._outside.tell_end(outcome.reason)
-            said = sink.take_said()
+            last_words = sink.take_said()
             if outcome is not None:
                 # The guest is at rest, and its memory as it ended.
                 await trio.to_thread.run_sync(
-                    self._keeper.settle, self._vmcore, said
+                    self._lifecycle.carry_out, self._vmcore, last_words
                 )
             if not is_next:
                 return
@@ -397,8 +403,8 @@ class Session:
             async for number in signals:
                 name = signal.Signals(number).name
                 service.notify("STOPPING=1")
-                if not self._is_asked and self._runs():
-                    self._is_asked = True
+                if not self._is_stop_requested and self._runs():
+                    self._is_stop_requested = True
                     self._tasks.start_soon(self._ask_or_end, name)
                     continue
                 _log.info("%s: ending", name)
@@ -412,7 +418,7 @@ class Session:
         return machine is not None and machine.gate.is_open
 
     def _powerdown(self) -> None:
-        self._keeper.asked("the monitor")
+        self._lifecycle.on_shutdown_request("the monitor")
         self._tasks.start_soon(stopping.ask, self._store)
 
     async def _ask_or_end(self, name: str) -> None:
@@ -421,7 +427,7 @@ class Session:
             limit_s=stopping.ALONE_LIMIT_S
             if self._own_store
             else stopping.STOP_LIMIT_S,
-            on_asking=lambda: self._keeper.asked(name),
+            on_asking=lambda: self._lifecycle.on_shutdown_request(name),
         )
         await self._end_by_signal()
 

@@ -23,7 +23,7 @@ from xennerd.cleanup.leftovers import Kind, Thing
 from xennerd.cleanup.removal import remove
 from xennerd.cleanup.scan import Places, find_things
 from xennerd.vm.memory.layout import machine_layout
-from xennerd.vm.memory.vmcore import keep, open_vmcore
+from xennerd.vm.memory.vmcore import open_vmcore, preserve
 
 HANDLES = tuple(f"00000000-0000-4000-8000-00000000000{n}" for n in range(3))
 
@@ -71,7 +71,7 @@ def test_what_was_kept_on_purpose(host: Host) -> None:
         nr_vcpus=1,
         runtime_dir=host.directory,
     ) as vmcore:
-        keep(vmcore.path)
+        preserve(vmcore.path)
     path = str(vmcore.path)
     assert host.states("--force", 430) == {path: "left"}
     assert host.states("--force", "--kept", 430) == {path: "removed"}
@@ -241,7 +241,7 @@ from pathlib import Path
 from xenner.errors import HostError
 from xenner.types import Domid
 from xennerd.vm.memory.layout import machine_layout
-from xennerd.vm.memory.vmcore import keep, open_vmcore
+from xennerd.vm.memory.vmcore import open_vmcore, preserve
 layout, starts, end_s = machine_layout(1), 0, time.monotonic() + 60
 print("ready", flush=True)
 while starts < 60 and time.monotonic() < end_s:
@@ -253,7 +253,7 @@ while starts < 60 and time.monotonic() < end_s:
                 if not os.path.samestat(os.fstat(core.fd), core.path.lstat()):
                     sys.exit(1)
             starts += 1
-            keep(core.path)
+            preserve(core.path)
         time.sleep(0.01)
     except HostError as error:
         if not re.search("running already|and stays", str(error)):

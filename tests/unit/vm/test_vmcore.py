@@ -26,8 +26,8 @@ from xennerd.vm.memory.layout import PAGE_BYTES, machine_layout
 from xennerd.vm.memory.vmcore import (
     DomidTakenError,
     find_free_domid,
-    keep,
     open_vmcore,
+    preserve,
 )
 
 LAYOUT = machine_layout(256)
@@ -239,7 +239,7 @@ def test_keep(tmp_path: Path) -> None:
     with open_vmcore(
         DOMID, layout=LAYOUT, nr_vcpus=1, runtime_dir=tmp_path
     ) as core:
-        keep(core.path)
+        preserve(core.path)
     assert _readelf(tmp_path / "vmcore.7").count("NT_PRSTATUS") == 1
     with (
         pytest.raises(DomidTakenError, match="stays"),
@@ -271,7 +271,7 @@ def test_no_domid_is_free(
     for domid in (1, 2):
         keep_by_hand = tmp_path / f"vmcore.{domid}"
         keep_by_hand.touch()
-        keep(keep_by_hand)
+        preserve(keep_by_hand)
     with pytest.raises(HostError, match="no domid is free"):
         find_free_domid(tmp_path)
 

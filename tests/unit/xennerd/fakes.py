@@ -36,7 +36,7 @@ class Undertaker:
         self._vmcore = vmcore
         self.has_begun, self.may_end = threading.Event(), threading.Event()
 
-    def settle(self, record: Record, *, is_asked: bool) -> Verdict:
+    def settle(self, record: Record, *, is_stop_requested: bool) -> Verdict:
         with self._vmcore.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             self.has_begun.set()

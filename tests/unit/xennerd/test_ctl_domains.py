@@ -24,7 +24,7 @@ from xennerd.ctl.domains import (
 )
 from xennerd.domain.records import write_record
 from xennerd.vm.memory.layout import PAGE_BYTES, machine_layout
-from xennerd.vm.memory.vmcore import keep
+from xennerd.vm.memory.vmcore import preserve
 
 
 class Rig:
@@ -88,7 +88,7 @@ def test_a_dead_one_has_what_it_had(tmp_path: Path) -> None:
     size_bytes = sum(length for _gpa, length in layout.ram_ranges())
     with vmcore.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, size_bytes)
-    keep(vmcore)
+    preserve(vmcore)
     write_record(tmp_path, replace(RECORD, end="crash"))
     environment = {"XENNER_RUNTIME_DIR": str(tmp_path), "XENSTORED_PATH": "/x"}
     (dead,) = list_domains(Places.of(environment))
@@ -97,6 +97,6 @@ def test_a_dead_one_has_what_it_had(tmp_path: Path) -> None:
     # What it had given back is not there.
     vmcore.chmod(0o600)
     os.truncate(vmcore, size_bytes - (16 << 20))
-    keep(vmcore)
+    preserve(vmcore)
     (dead,) = list_domains(Places.of(environment))
     assert dead.memory_mib == 48

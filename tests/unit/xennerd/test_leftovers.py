@@ -24,13 +24,13 @@ SOCKET = Thing(Kind.SOCKET, None, "/run/xenner/x.socket")
 def verdicts(
     *things: Thing,
     live: tuple[int, ...] = (),
-    removes_kept: bool = False,
+    removes_preserved: bool = False,
     doubt: str = "",
 ) -> list[Verdict]:
     return judge(
         things,
         live=frozenset(map(Domid, live)),
-        removes_kept=removes_kept,
+        removes_preserved=removes_preserved,
         doubt=doubt,
     )
 
@@ -68,9 +68,11 @@ def test_what_somebody_holds_is_left() -> None:
 
 
 def test_what_was_kept_on_purpose_needs_to_be_asked_for() -> None:
-    kept = Thing(Kind.VMCORE, Domid(7), "vmcore.7", is_kept=True)
+    kept = Thing(Kind.VMCORE, Domid(7), "vmcore.7", is_preserved=True)
     assert [v.is_removable for v in verdicts(kept)] == [False]
-    assert [v.is_removable for v in verdicts(kept, removes_kept=True)] == [True]
+    assert [v.is_removable for v in verdicts(kept, removes_preserved=True)] == [
+        True
+    ]
 
 
 def test_doubt_spares_what_may_be_a_domains_elsewhere() -> None:

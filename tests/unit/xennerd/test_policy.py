@@ -48,10 +48,10 @@ def verdict(word: str, **more: Any) -> Verdict:
     [
         ("destroy", set()),
         ("restart", {"restarts"}),
-        ("rename-restart", {"keeps", "renames", "restarts"}),
-        ("preserve", {"keeps"}),
-        ("coredump-destroy", {"dumps"}),
-        ("coredump-restart", {"dumps", "restarts"}),
+        ("rename-restart", {"preserves", "renames", "restarts"}),
+        ("preserve", {"preserves"}),
+        ("coredump-destroy", {"coredumps"}),
+        ("coredump-restart", {"coredumps", "restarts"}),
     ],
 )
 def test_each_word(word: str, wanted: set[str]) -> None:
@@ -62,18 +62,18 @@ def test_each_word(word: str, wanted: set[str]) -> None:
 
 def test_the_brake() -> None:
     starts = (100.0, 101.0, 102.0, 103.0, 104.0)
-    braked = verdict("restart", starts_s=starts)
-    assert braked.is_braked
-    assert not braked.restarts
+    limited = verdict("restart", starts_s=starts)
+    assert limited.hits_start_limit
+    assert not limited.restarts
     assert verdict("restart", starts_s=starts, now_s=161.0).restarts
     assert verdict("restart", starts_s=starts[1:]).restarts
     # A clock that was set back is no start in the future.
     assert verdict("restart", starts_s=starts, now_s=50.0).restarts
     # What stays, stays where it is: nothing takes its number.
     kept = verdict("rename-restart", starts_s=starts)
-    assert kept.keeps
+    assert kept.preserves
     assert not kept.renames
-    assert not verdict("preserve", starts_s=starts).is_braked
+    assert not verdict("preserve", starts_s=starts).hits_start_limit
 
 
 def test_the_last_starts() -> None:
@@ -86,12 +86,12 @@ def test_the_last_starts() -> None:
 
 @pytest.mark.parametrize("word", list(Action))
 def test_who_was_asked_to_end_is_not_started_again(word: str) -> None:
-    crashed = verdict(word, is_asked=True)
+    crashed = verdict(word, is_stop_requested=True)
     assert not crashed.restarts
     assert not crashed.renames
-    assert (crashed.dumps, crashed.keeps) == (
-        verdict(word).dumps,
-        verdict(word).keeps,
+    assert (crashed.coredumps, crashed.preserves) == (
+        verdict(word).coredumps,
+        verdict(word).preserves,
     )
     for reason in (ShutdownReason.POWEROFF, ShutdownReason.REBOOT):
         asked = verdict_for(
@@ -99,7 +99,7 @@ def test_who_was_asked_to_end_is_not_started_again(word: str) -> None:
             reason,
             starts_s=(),
             now_s=0.0,
-            is_asked=True,
+            is_stop_requested=True,
         )
         assert asked == Verdict(Action.DESTROY)
 

@@ -116,12 +116,12 @@ class Vmcore:
             os.pwrite(self.fd, bytes(length), at)
 
 
-def keep(path: Path) -> None:
+def preserve(path: Path) -> None:
     """Let a dead domain's file stay, with its number, until it is removed."""
     path.chmod(0o400)
 
 
-def is_kept(status: os.stat_result) -> bool:
+def is_preserved(status: os.stat_result) -> bool:
     """Does it stay? Then nobody writes to it."""
     return not status.st_mode & stat.S_IWUSR
 
@@ -185,7 +185,7 @@ def _is_taken(path: Path) -> bool:
         return True  # Not ours to read: somebody's, so not free.
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return is_kept(os.fstat(fd))
+        return is_preserved(os.fstat(fd))
     except BlockingIOError:
         return True
     finally:
@@ -235,7 +235,7 @@ def _remove_dead(path: Path, domid: Domid) -> None:
         ) from error
     try:
         _lock_dead(fd)
-        if is_kept(os.fstat(fd)):
+        if is_preserved(os.fstat(fd)):
             raise DomidTakenError(
                 f"domain {domid} has ended and stays ({path})",
                 f"xennerctl destroy {domid} removes it",
@@ -280,7 +280,7 @@ def _publish(fd: int, dirfd: int, *, path: Path, domid: Domid) -> None:
 
 
 def _unlink_unless_kept(vmcore: Vmcore) -> None:
-    if is_kept(os.fstat(vmcore.fd)):
+    if is_preserved(os.fstat(vmcore.fd)):
         return
     # Removed by hand meanwhile, or even replaced: then it is not ours.
     with suppress(FileNotFoundError):
