@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from tests.style.tree import TOP, files_with_suffix
 
 # Rooms that are there for others.
-_SHARED = frozenset({"support", "environments", "guests"})
+_SHARED = frozenset({"support", "environments", "guests", "targets"})
 
 
 def imported(path: Path) -> Iterator[PurePath]:

@@ -2,12 +2,14 @@
 """Every wrapping of a kernel is taken off, and every damage is noticed."""
 
 import struct
+import tracemalloc
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xennerd.vm.boot import bzimage
 from xennerd.vm.boot.bzimage import ImageError, compression, unwrap_kernel
 
 METHODS = (
@@ -67,6 +69,24 @@ def test_longer_than_announced(kernels: Any, elf: bytes, method: str) -> None:
 def test_bomb(kernels: Any, elf: bytes) -> None:
     with pytest.raises(ImageError, match="claims to inflate to 1024 MiB"):
         unwrap_kernel(kernels.bzimage(elf, size=1 << 30))
+
+
+def test_a_bomb_of_zstd_is_left_early(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not only when all of its 2 GiB are there."""
+    monkeypatch.setattr(bzimage, "MAX_KERNEL_BYTES", 1 << 20)
+    # RFC 8878: no size, a window of 128 KiB, blocks of one repeated byte.
+    block = (1 << 1 | 1 << 17 << 3).to_bytes(3, "little") + b"\0"
+    bomb = b"\x28\xb5\x2f\xfd\0\x38" + block * (1 << 14)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError, match="longer than"):
+            unwrap_kernel(bomb)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 512 << 20
 
 
 def test_lzo_is_refused_by_name() -> None:

@@ -70,6 +70,21 @@ def test_a_text_that_ends_behind_its_segment(kernels: Any) -> None:
     assert notes.number(Note.ENTRY) == BASE + 0x100040
 
 
+def test_parts_that_are_the_same_bytes_are_not_kept_once_each(
+    kernels: Any,
+) -> None:
+    """Else a file of a few MiB takes as many GiB."""
+    many = kernels.spec(
+        sections=[("n" * 5000, 1, b"x"), ("m" * 5000, 1, b"x")],
+        notes=[(Note.GUEST_OS, b"x" * 9000)],
+    ).to_bytes()
+    elf = parse_elf(many)
+    assert max(len(section.name) for section in elf.sections) == 64
+    found = read_notes(elf)
+    assert found is not None
+    assert len(found.text(Note.GUEST_OS)) == 4096
+
+
 def test_half_a_number_is_refused(kernels: Any) -> None:
     number = (Note.INIT_P2M, u64(0x8000000000))
     packed = parse_elf(kernels.elf(number)).note_segments[0]

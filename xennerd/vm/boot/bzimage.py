@@ -18,6 +18,7 @@ MAX_KERNEL_BYTES = 512 << 20
 _LZMA_MEMORY_BYTES = 320 << 20
 _LZ4_LEGACY_MAGIC = 0x184C2102
 _LZ4_LEGACY_BLOCK_BYTES = 8 << 20
+_ZSTD_PIECE_BYTES = 4096
 
 _MAGICS = (
     (b"\x1f\x8b", "gzip"),
@@ -174,10 +175,11 @@ def _zstd(data: memoryview, limit_bytes: int) -> bytes:
         frame = zstandard.get_frame_parameters(data)
         if 0 < frame.content_size < limit_bytes:
             return zstandard.ZstdDecompressor().decompress(data)
+        # It has no limit of its own, and four bytes may be 128 KiB of zeros.
         inflater = zstandard.ZstdDecompressor().decompressobj()
         out = bytearray()
-        for start in range(0, len(data), 1 << 16):
-            out += inflater.decompress(data[start : start + (1 << 16)])
+        for start in range(0, len(data), _ZSTD_PIECE_BYTES):
+            out += inflater.decompress(data[start : start + _ZSTD_PIECE_BYTES])
             if inflater.eof or len(out) >= limit_bytes:
                 return bytes(out)
     except zstandard.ZstdError as error:

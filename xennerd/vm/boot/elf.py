@@ -19,6 +19,8 @@ EM_386 = 3
 EM_X86_64 = 62
 
 _SHN_XINDEX = 0xFFFF
+# Longer than any name that is looked for. All sections may name the same text.
+_NAME_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +173,7 @@ def _sections(
     for name_at, kind, _flags, _addr, offset, size, *_rest in headers:
         if kind in (0, 8):  # SHT_NULL, SHT_NOBITS: nothing in the file.
             continue
-        end = names.find(b"\0", name_at)
-        name = names[name_at : end if end >= 0 else len(names)]
+        name = names[name_at : name_at + _NAME_BYTES].split(b"\0", 1)[0]
         sections.append(
             Section(
                 name=name.decode("ascii", "replace"),

@@ -15,6 +15,8 @@ from xennerd.vm.boot.bzimage import ImageError
 from xennerd.vm.boot.elf import SHT_NOTE, Elf
 
 _MAX_NOTES = 4096
+# Longer than any text that Xen knows. All segments may be the same bytes.
+_TEXT_BYTES = 4096
 
 
 class Note(IntEnum):
@@ -111,7 +113,10 @@ def _xen_notes(blobs: Iterable[memoryview]) -> Iterator[tuple[int, bytes]]:
                     "corrupt ELF file: its notes overrun their room"
                 )
             if bytes(blob[name_at : name_at + name_bytes]) == b"Xen\0":
-                yield kind, bytes(blob[desc_at:end])
+                yield (
+                    kind,
+                    bytes(blob[desc_at : min(end, desc_at + _TEXT_BYTES)]),
+                )
             at = desc_at + (desc_bytes + 3) // 4 * 4
 
 
