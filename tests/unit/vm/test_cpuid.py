@@ -2,6 +2,7 @@
 """What a PV guest may know of the processor."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,12 @@ from hypothesis import strategies as st
 
 from xenner import abi
 from xennerd.vm.kvm import cpuid
-from xennerd.vm.kvm.cpuid import FSGSBASE, GuestCpuid, guest_cpuid
+from xennerd.vm.kvm.cpuid import (
+    E21_NULL_CLEARS_BASE,
+    FSGSBASE,
+    GuestCpuid,
+    guest_cpuid,
+)
 from xennerd.vm.kvm.machine import CpuidEntry
 
 U32 = st.integers(min_value=0, max_value=(1 << 32) - 1)
@@ -279,6 +285,26 @@ def test_a_kernel_whose_traps_are_dear_reads_no_segment_bases() -> None:
     assert not row(built.guest, 7).ebx & FSGSBASE
     assert row(built.guest, 7).ebx >> 5 & 1
     assert row(built.kvm, 7).ebx & FSGSBASE
+
+
+@pytest.mark.parametrize("is_software", [False, True])
+@pytest.mark.parametrize("was_seen", [False, True])
+def test_what_nul_selectors_do_was_tried_where_ring_3_is_the_host_s(
+    is_software: bool, was_seen: bool
+) -> None:
+    supported = [
+        replace(entry, eax=0x204) if entry.leaf == 0x80000021 else entry
+        for entry in everything()
+    ]
+    built = guest_cpuid(
+        supported,
+        host=lambda _leaf, _subleaf: (ALL, ALL, ALL, ALL),
+        host_xcr0=0x7,
+        ring3_sees_host=is_software,
+        null_clears_base=was_seen,
+    )
+    told = row(built.guest, 0x80000021).eax & E21_NULL_CLEARS_BASE
+    assert bool(told) == (is_software and was_seen)
 
 
 # Leaf 0xd of a Xeon with AMX (Sapphire Rapids), as its host's XCR0 has it:

@@ -63,6 +63,7 @@ E1_ECX = 0x042109E3 & ~(1 << 1)  # one core: no CMP_LEGACY
 _E1_ECX_AVX = 1 << 11 | 1 << 16  # XOP, FMA4
 # Leaf 0x80000008 and 0x80000021: no IBPB, whose MSR stays the host's.
 E8_EBX = 0x64001005 & ~(1 << 12 | 1 << 30)
+E21_NULL_CLEARS_BASE = 1 << 6
 E21_EAX = 0x78000064 & ~(1 << 27 | 1 << 28)
 _INVARIANT_TSC = 1 << 8
 
@@ -100,12 +101,14 @@ def guest_cpuid(
     host: HostCpuid,
     host_xcr0: int,
     ring3_sees_host: bool,
+    null_clears_base: bool = False,
 ) -> GuestCpuid:
     """Both tables from KVM's supported ones.
 
     `ring3_sees_host`: this KVM does not intercept CPUID at ring 3, so user
     space will use what the host has; its feature leaves then are the truth,
-    not what KVM admits to.
+    not what KVM admits to. `null_clears_base`: a NUL selector was seen to
+    clear its register's base, which counts there as well.
     """
     entries = [
         _from_host(entry, host) if ring3_sees_host else entry
@@ -127,6 +130,8 @@ def guest_cpuid(
     guest = [_with_xsave_size(e, size_bytes, most_bytes) for e in plain]
     if ring3_sees_host:
         guest = [_without_fsgsbase(e) for e in guest]
+        if null_clears_base:
+            guest = [_with_null_clears_base(e) for e in guest]
     plain = [_with_xsave_size(e, size_bytes, size_bytes) for e in plain]
     return GuestCpuid(
         kvm=(
@@ -279,6 +284,17 @@ def _without_fsgsbase(entry: CpuidEntry) -> CpuidEntry:
     if (entry.leaf, entry.subleaf) != (7, 0):
         return entry
     return replace(entry, ebx=entry.ebx & ~FSGSBASE)
+
+
+def _with_null_clears_base(entry: CpuidEntry) -> CpuidEntry:
+    """What AMD's processors tell from Zen 3 on and who has ours in a virtual
+    machine may not pass on. Linux clears user space's GS by two hypercalls at
+    each switch of tasks where it is not told (check_null_seg_clears_base() of
+    its arch/x86/kernel/cpu/common.c).
+    """
+    if entry.leaf != 0x80000021:
+        return entry
+    return replace(entry, eax=entry.eax | E21_NULL_CLEARS_BASE)
 
 
 def _for_kvm(entry: CpuidEntry, *, interprets: bool) -> CpuidEntry:

@@ -54,6 +54,7 @@ def cpuid_for(kvm: Kvm, quirks: int) -> GuestCpuid:
         host=host,
         host_xcr0=lib.host_xcr0(),
         ring3_sees_host=bool(quirks & abi.EMU_QUIRK_SLOW_RING0),
+        null_clears_base=bool(lib.host_null_clears_base()),
     )
     if quirks & abi.EMU_QUIRK_SLOW_RING0 and not cpuid.has_fsgsbase():
         raise HostError(

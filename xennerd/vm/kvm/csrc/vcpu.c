@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "xennerd/vm/kvm/csrc/vcpu.h"
 
+#include <asm/hwcap2.h>
 #include <cpuid.h>
 #include <errno.h>
 #include <linux/kvm.h>
@@ -8,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -308,6 +310,28 @@ uint64_t host_xcr0(void)
         return 0;
     __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
     return (uint64_t)hi << 32 | lo;
+}
+
+int host_null_clears_base(void)
+{
+    uint64_t own, base = 1;
+    uint16_t selector;
+
+    if (!(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE))
+        return 0;
+    /* No program of 64 bits has its thread's data there. */
+    __asm__ volatile(
+        "mov %%gs, %[selector]\n\t"
+        "rdgsbase %[own]\n\t"
+        "wrgsbase %[base]\n\t"
+        "mov %[nul], %%gs\n\t"
+        "rdgsbase %[base]\n\t"
+        "mov %[selector], %%gs\n\t"
+        "wrgsbase %[own]"
+        : [selector] "=&r"(selector), [own] "=&r"(own), [base] "+r"(base)
+        : [nul] "r"((uint16_t)0)
+        : "memory");
+    return base == 0;
 }
 
 static uint64_t ns(const struct timespec *t)

@@ -65,6 +65,9 @@ uint64_t vcpu_exits(const struct vcpu_loop *v);
 void host_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t *out4);
 /* XCR0, or 0 where XSAVE is not enabled. */
 uint64_t host_xcr0(void);
+/* Does a NUL selector clear its register's base? 0 also where FSGSBASE, by
+ * which that can be seen, is not there. */
+int host_null_clears_base(void);
 /* TSC and CLOCK_REALTIME of one moment, the TSC as the guest reads it. */
 void host_clock(uint64_t *tsc, uint64_t *realtime_ns, uint64_t *monotonic_ns);
 
