@@ -292,7 +292,7 @@ def test_more_memory_than_at_the_start(ctl: Ctl) -> None:
 
 
 def nr_starts(ctl: Ctl, domid: str) -> int:
-    """None while one that was killed is being buried."""
+    """None while one that was killed is being handled."""
     record = read_record(ctl.host.directory, Domid(int(domid)))
     return len(record.starts_s) if record is not None else 0
 

@@ -95,7 +95,7 @@ def _make_directory(options: Options) -> Path:
 
 
 def _sweep(parent: Path) -> None:
-    """What is left where a guest's process and its xennerd were both killed."""
+    """Clean up where a guest's process and its xennerd were both killed."""
     for directory in parent.glob("private.*"):
         with suppress(OSError):
             # Anybody may make such a directory in /dev/shm.
@@ -109,15 +109,16 @@ def _sweep(parent: Path) -> None:
             left = [
                 program.name
                 for program in programs(places)
-                if listener_of(program.door, program.kind) is not None
+                if listener_of(program.socket_path, program.socket_kind)
+                is not None
             ]
             if left:
-                _bury(directory, left)
+                _end_daemons(directory, left)
             shutil.rmtree(directory, ignore_errors=True)
 
 
 def _is_in_use(directory: Path) -> bool:
-    # Who made it may not have come to the others yet.
+    # Its maker may not have created the rest yet.
     maker = directory.name.split(".")[1]
     return (
         os.path.exists(f"/proc/{maker}")
@@ -152,7 +153,7 @@ def _running(directory: Path, names: list[str]) -> Iterator[None]:
         # What goes to the background holds it as well.
         with open(reader, "rb") as end, (directory / _LOG).open("wb") as log:
             process = subprocess.Popen(
-                _words(directory, names),
+                _argv(directory, names),
                 stdin=end,
                 stdout=log,
                 stderr=log,
@@ -173,14 +174,15 @@ def _running(directory: Path, names: list[str]) -> Iterator[None]:
             # In the background it is not our child.
             process.poll()
             if was_killed:
-                _bury(directory, names)
+                _end_daemons(directory, names)
 
 
-def _bury(directory: Path, names: list[str]) -> None:
-    """The daemons of one that was killed: another finds them, and ends."""
+def _end_daemons(directory: Path, names: list[str]) -> None:
+    """End the daemons of a killed xennerd: another xennerd finds and stops
+    them."""
     with suppress(subprocess.TimeoutExpired):
         subprocess.run(
-            _words(directory, names),
+            _argv(directory, names),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -189,7 +191,7 @@ def _bury(directory: Path, names: list[str]) -> None:
         )
 
 
-def _words(directory: Path, names: list[str]) -> list[str]:
+def _argv(directory: Path, names: list[str]) -> list[str]:
     return [
         *(sys.executable, "-m", "xennerd.supervisor"),
         *("--daemons", ",".join(names), "--while-stdin"),

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""xennerd: starts guests and what serves them, and sees them through."""
+"""xennerd: starts guests and the daemons that serve them, and watches both."""

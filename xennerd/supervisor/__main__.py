@@ -28,11 +28,15 @@ from xennerd.domain.coredump import DUMP_DIR
 from xennerd.qmp.client import QmpClient
 from xennerd.qmp.server import serve_stream
 from xennerd.supervisor.control import Control
-from xennerd.supervisor.crash_handler import Aftermath
+from xennerd.supervisor.crash_handler import CrashHandler
 from xennerd.supervisor.daemons import Daemon, stop_all
 from xennerd.supervisor.domains import Domains
-from xennerd.supervisor.events import tell_story
-from xennerd.supervisor.launcher import ByHand, BySystemd, Launcher
+from xennerd.supervisor.events import log_event
+from xennerd.supervisor.launcher import (
+    Launcher,
+    ProcessLauncher,
+    SystemdLauncher,
+)
 from xennerd.supervisor.programs import (
     DAEMONS,
     Places,
@@ -138,11 +142,11 @@ async def _serve(places: Places, options: argparse.Namespace) -> None:
     control = Control()
     daemons: list[Daemon] = []
     units: Units = UnitsByHelper() if options.units else Systemd()
-    tell = partial(tell_story, units)
-    launcher: Launcher = BySystemd(places, units)
+    log = partial(log_event, units)
+    launcher: Launcher = SystemdLauncher(places, units)
     if not options.units:
         inherited = environment(places, os.environ)
-        launcher = ByHand(
+        launcher = ProcessLauncher(
             places, environment=inherited, log_dir=options.log_dir
         )
         daemons = [
@@ -157,8 +161,8 @@ async def _serve(places: Places, options: argparse.Namespace) -> None:
     domains = Domains(
         places.runtime_dir,
         launcher=launcher,
-        aftermath=Aftermath(places, options.dump_dir, tell),
-        tell=tell,
+        crash_handler=CrashHandler(places, options.dump_dir, log),
+        log_event=log,
         emit=control.emit,
     )
     path = places.runtime_dir / "xennerd.socket"
@@ -226,7 +230,7 @@ async def _serve_until_told(
             # Not earlier: what an earlier one left running is found by now,
             # and ends with us.
             nursery.start_soon(_wait_end, nursery.cancel_scope)
-        nursery.start_soon(domains.follow)
+        nursery.start_soon(domains.watch)
         service.notify("READY=1")
         prove = partial(run_abandonable, _ask, path)
         nursery.start_soon(feed_watchdog, prove)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""When a program that ended may be started again. Pure."""
+"""When to restart a program that ended. Pure."""
 
 _FIRST_S = 0.2
 _MOST_S = 30.0
@@ -7,13 +7,14 @@ _SOUND_S = 10.0
 
 
 class Backoff:
-    """At once after a life of some length, else later each time."""
+    """No delay after a long life; after short ones, a longer delay each
+    time."""
 
     def __init__(self) -> None:
         self._next_s = 0.0
 
     def delay_s(self, lived_s: float) -> float:
-        """How long to wait after a life of `lived_s` seconds."""
+        """The delay after a life of `lived_s` seconds."""
         if lived_s >= _SOUND_S:
             self._next_s = 0.0
         delay_s = self._next_s

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which devices are connected, told in the story of their guest's unit.
+"""Log when a device connects or disconnects, as an event of its guest's unit.
 
-The backends, which know it first, are users of their own: what they say of a
-unit that is not theirs journald does not show there, what root says it does
-(journalctl(1), --unit).
+The backends know first, but run as users of their own: journald shows a line
+about another unit only if root wrote it (journalctl(1), --unit).
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ from xenner.linebudget import LineBudget
 from xenner.types import Domid
 from xenner.xenbus import XenbusState, parse_state
 from xennerd.domain.records import Record
-from xennerd.supervisor.events import Tell
+from xennerd.supervisor.events import LogEvent
 
 ROOT = "backend"
-"""What is to be watched: backend/<kind>/<domid>/<devid>."""
+"""The node to watch: backend/<kind>/<domid>/<devid>."""
 
 _DEPTH = 4
 
 
 class Nodes(Protocol):
-    """Of xenner.libxenstore.Store."""
+    """The part of xenner.libxenstore.Store that is used here."""
 
     def read(self, path: str) -> str | None: ...
 
@@ -34,15 +33,15 @@ class Nodes(Protocol):
 
 
 class Connections:
-    """Follows the backends' states. What was connected before it looked first
-    is not told of."""
+    """Follows the backends' states. Devices that were connected before the
+    first look are not logged."""
 
     def __init__(
-        self, find: Callable[[Domid], Record | None], tell: Tell
+        self, find: Callable[[Domid], Record | None], log_event: LogEvent
     ) -> None:
-        """`find`: a domain's record."""
+        """`find` returns a domain's record."""
         self._find = find
-        self._tell = tell
+        self._log_event = log_event
         self._connected: set[str] = set()
         self._budgets: dict[str, LineBudget] = {}
 
@@ -56,7 +55,7 @@ class Connections:
                 if _is_connected(nodes, device)
             }
         elif len(parts) <= _DEPTH:
-            # Made or removed: what may be there now is another one.
+            # Created or removed: the device may be another one now.
             for device in sorted(self._connected | self._budgets.keys()):
                 if f"{device}/".startswith(f"{path}/"):
                     self._note(nodes, device, is_connected=False)
@@ -67,8 +66,8 @@ class Connections:
             self._look(nodes, "/".join(parts[:_DEPTH]))
 
     def _forget(self, nodes: Nodes, device: str) -> None:
-        """How much was told of a device that is no more; only a toolstack can
-        make another one."""
+        """Drop the budget of a device that is gone; only a toolstack can create
+        another one."""
         if nodes.read(f"{device}/state") is None:
             self._budgets.pop(device, None)
 
@@ -93,7 +92,7 @@ class Connections:
             name = nodes.read(f"{device}/dev") or f"{kind} {devid}"
             text = f"{name} is {state}"
             line = Line(Event.DEVICE, text, device=f"{kind}/{devid}")
-            self._tell(record, line)
+            self._log_event(record, line)
 
 
 def _is_connected(nodes: Nodes, device: str) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What can be asked of xennerd: docs/protocol.md has it for its clients."""
+"""xennerd's control commands; docs/protocol.md describes them for clients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from xennerd.qmp.fds import Caller
 from xennerd.qmp.request import Parameter, QmpError
 from xennerd.supervisor.daemons import State
 from xennerd.supervisor.domains import Domains
-from xennerd.supervisor.launcher import Order
+from xennerd.supervisor.launcher import StartRequest
 
 EVENTS = ("DAEMON_ENDED", "DAEMON_STARTED", "DOMAIN_ENDED", "DOMAIN_STARTED")
 PROTOCOL = 1
@@ -26,16 +26,16 @@ PROTOCOL = 1
 
 
 class Control(Commands):
-    """xennerd's commands. The daemons' states are kept here for those that
-    ask; under systemd there are none."""
+    """xennerd's commands. Holds the daemons' states; under systemd there are
+    none."""
 
-    # A character of a file's takes six bytes at most.
+    # A character of a file takes at most six bytes of JSON.
     max_request_bytes = 6 * MAX_BYTES + (64 << 10)
 
     def __init__(self) -> None:
         self._domains: Domains | None = None
         self._daemons: dict[str, State] = {}
-        self._starting: list[Order] = []
+        self._starting: list[StartRequest] = []
         text, flag = Parameter(str), Parameter(bool, is_optional=True)
         super().__init__(
             {
@@ -64,11 +64,11 @@ class Control(Commands):
         )
 
     def serve(self, domains: Domains) -> None:
-        """From now on there are domains to ask for."""
+        """Serve the commands about domains from now on."""
         self._domains = domains
 
     def daemon_changed(self, state: State) -> None:
-        """One has come or gone; tell of it."""
+        """A daemon started or ended: emit an event."""
         self._daemons[state.name] = state
         event = "DAEMON_STARTED" if state.pid else "DAEMON_ENDED"
         self.emit(event, name=state.name, pid=state.pid)
@@ -93,45 +93,48 @@ class Control(Commands):
 
     async def _create(self, arguments: dict[str, Any], _caller: Caller) -> Any:
         domains = self._ready()
-        order = _checked_order(arguments)
+        request = _checked_request(arguments)
         others = [
             record
             for record in domains.records()
             if record.end or domains.is_alive(record)
         ]
         try:
-            check_unique(others, name=order.name, handle=order.handle)
+            check_unique(others, name=request.name, handle=request.handle)
         except HostError as error:
             raise QmpError(str(error)) from None
-        # Those that have no record yet.
+        # Starts that have no record yet.
         for other in self._starting:
-            if other.name == order.name:
+            if other.name == request.name:
                 raise QmpError(
-                    f'Domain with name "{order.name}" already exists.'
+                    f'Domain with name "{request.name}" already exists.'
                 )
-            if order.handle and other.handle == order.handle:
-                raise QmpError(f"uuid {order.handle} is that of {other.name}")
-        self._starting.append(order)
+            if request.handle and other.handle == request.handle:
+                raise QmpError(f"uuid {request.handle} is that of {other.name}")
+        self._starting.append(request)
         try:
-            await _done(domains.start(order))
+            await _done(domains.start(request))
         finally:
-            self._starting.remove(order)
+            self._starting.remove(request)
         for record in domains.records():
-            if record.name == order.name and domains.is_alive(record):
+            if record.name == request.name and domains.is_alive(record):
                 return _described(record, is_alive=True)
-        # It ran, and has ended by now.
-        return {**_described(_unknown(order), is_alive=False), "state": "ended"}
+        # It ran and has ended already.
+        return {
+            **_described(_ended_record(request), is_alive=False),
+            "state": "ended",
+        }
 
     async def _asked(self, arguments: dict[str, Any], caller: Caller) -> Any:
-        """Only root can write into a unit's story: who is not has us tell,
-        and is called what the kernel knows."""
+        """Log who requested an end. Only root can log for a unit, so others
+        have xennerd do it, under the user name of the socket's peer."""
         domains = self._ready()
         what = arguments["what"]
         if what not in ASKED:
             raise QmpError(f"what {what!r}: one of {', '.join(ASKED)}")
         for record in domains.records():
             if record.domid == arguments["domid"]:
-                await domains.tell(record, asked(what, _user(caller.uid)))
+                await domains.log_event(record, asked(what, _user(caller.uid)))
                 return {}
         raise QmpError(f"domid {arguments['domid']}: no such domain")
 
@@ -141,7 +144,7 @@ class Control(Commands):
         return self._domains
 
 
-def _checked_order(arguments: dict[str, Any]) -> Order:
+def _checked_request(arguments: dict[str, Any]) -> StartRequest:
     file = Path(arguments["file"])
     settings, text = arguments.get("settings", ""), arguments.get("text")
     domid = arguments.get("domid")
@@ -157,7 +160,7 @@ def _checked_order(arguments: dict[str, Any]) -> Order:
         config = config_of(text, file, extra=settings)
     except ConfigError as error:
         raise QmpError(str(error)) from None
-    return Order(
+    return StartRequest(
         name=config.name,
         file=file,
         settings=settings,
@@ -168,10 +171,14 @@ def _checked_order(arguments: dict[str, Any]) -> Order:
     )
 
 
-def _unknown(order: Order) -> Record:
-    """Of a domain that is gone: what was asked for, and no number."""
+def _ended_record(request: StartRequest) -> Record:
+    """A record of a domain that is gone: the request's fields, no number."""
     return Record(
-        Domid(0), order.name, order.handle, str(order.file), order.settings
+        Domid(0),
+        request.name,
+        request.handle,
+        str(request.file),
+        request.settings,
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a domain's process leaves when it is killed. Calls block."""
+"""Handle domains whose process was killed. Calls block."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from xennerd.domain.coredump import dump_and_preserve
 from xennerd.domain.file import config_of_record
 from xennerd.domain.policy import Verdict, verdict_for
 from xennerd.domain.records import Record, remove_record
-from xennerd.supervisor.events import Tell
+from xennerd.supervisor.events import LogEvent
 from xennerd.supervisor.programs import Places
 
 _log = logging.getLogger("xennerd")
 
 
 @dataclass(frozen=True, slots=True)
-class Aftermath:
-    """Sees to what killed domains leave."""
+class CrashHandler:
+    """Does for a killed domain what its own process would have done."""
 
     places: Places
     dump_dir: Path
-    tell: Tell
+    log_event: LogEvent
 
-    def settle(self, record: Record, *, is_stop_requested: bool) -> Verdict:
-        """Do for a domain whose process was killed what its own would have
-        done; the verdict says whether it is to be started again.
+    def handle(self, record: Record, *, is_stop_requested: bool) -> Verdict:
+        """Log the end, dump and preserve, and remove what is left. The verdict
+        says whether to restart the domain.
 
-        `is_stop_requested`: whoever runs it wanted it to end. LivesError: its
-        number lives again. HostError, OSError: it could not be done.
+        `is_stop_requested`: the domain was being stopped. LivesError: another
+        process owns the number now. HostError, OSError: handling failed.
         """
         runtime_dir = self.places.runtime_dir
         now_s = time.time()
@@ -47,7 +47,7 @@ class Aftermath:
             verdict = self._decide(
                 record, now_s=now_s, is_stop_requested=is_stop_requested
             )
-            self._tell_verdict(
+            self._log_verdict(
                 record, verdict, is_stop_requested=is_stop_requested
             )
             dump_and_preserve(
@@ -61,7 +61,7 @@ class Aftermath:
                 remove_record(runtime_dir, record.domid)
         return verdict
 
-    def _tell_verdict(
+    def _log_verdict(
         self, record: Record, verdict: Verdict, *, is_stop_requested: bool
     ) -> None:
         text = f"its process was killed, which means {verdict.action}"
@@ -69,17 +69,17 @@ class Aftermath:
             text = "did not stop in time: its process was killed"
             if record.is_unwanted:
                 text = "did not answer: its process was killed"
-        self.tell(record, Line(Event.CRASHED, text, reason="killed"))
+        self.log_event(record, Line(Event.CRASHED, text, reason="killed"))
         if verdict.hits_start_limit:
             text = "ends too often, is left alone"
-            self.tell(record, Line(Event.LEFT, text))
+            self.log_event(record, Line(Event.LEFT, text))
         elif verdict.restarts:
-            self.tell(record, Line(Event.AGAIN, "is started again"))
+            self.log_event(record, Line(Event.AGAIN, "is started again"))
 
     def _decide(
         self, record: Record, *, now_s: float, is_stop_requested: bool
     ) -> Verdict:
-        config = config_now(record)
+        config = config_at_start(record)
         if config is None:
             return Verdict(Action.DESTROY)
         return verdict_for(
@@ -91,8 +91,8 @@ class Aftermath:
         )
 
     def _remove_rest(self, record: Record) -> None:
-        """Its nodes, so that backends let go, and what is beside its memory;
-        its cgroup is the service manager's."""
+        """Remove its nodes, so that backends close its devices, and its files
+        beside the vmcore; systemd removes the cgroup."""
         places = scan.Places(
             self.places.runtime_dir, self.places.xenstore, self.places.evtchnd
         )
@@ -112,9 +112,9 @@ class Aftermath:
                 remove(verdict.thing, places)
 
 
-def config_now(record: Record) -> DomainConfig | None:
-    """What the domain was started from. None: it cannot be read any more;
-    that is told of."""
+def config_at_start(record: Record) -> DomainConfig | None:
+    """The configuration that the domain was started from. None: it cannot be
+    read any more, which is logged."""
     try:
         return config_of_record(record)
     except ConfigError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The daemons by hand: each is found or started, watched, started again."""
+"""The daemons without systemd: find or start, watch, and restart each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from xennerd.supervisor.programs import Program
 _READY_LIMIT_S = 30.0
 _READY_LOOK_S = 0.02
 _STOP_LIMIT_S = 10.0
-# In the environment of what we start, so that the next of us knows it.
+# In the environment of each daemon, so that the next xennerd recognizes it.
 _MARK = "XENNERD_DAEMON"
 
 _log = logging.getLogger("xennerd")
@@ -30,7 +30,7 @@ _log = logging.getLogger("xennerd")
 
 @dataclass(slots=True)
 class State:
-    """How a daemon is. `nr_restarts`: by us."""
+    """A daemon's state. `nr_restarts` counts restarts by this xennerd."""
 
     name: str
     pid: int = 0
@@ -40,7 +40,7 @@ class State:
 class Daemon:
     """One program, kept running.
 
-    It survives us: the next xennerd finds it by its socket.
+    It outlives xennerd: the next xennerd finds it by its socket.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class Daemon:
     async def keep_running(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Until cancelled, which leaves it running. HostError: it does not
-        even start."""
+        """Restart the daemon whenever it ends, until cancelled; the daemon runs
+        on then. HostError: the first start fails."""
         backoff = Backoff()
         is_first = True
         while True:
@@ -81,8 +81,8 @@ class Daemon:
             self.state.nr_restarts += 1
 
     async def stop(self) -> None:
-        """End it, by force if it does not; one that an xennerd started, that
-        is. Nobody may be in keep_running() any more."""
+        """End the daemon if an xennerd started it, with SIGKILL after a time
+        limit. keep_running() must have returned."""
         watched = self._watched
         if watched is None or not _runs(watched.pid, self._program):
             return
@@ -97,15 +97,15 @@ class Daemon:
 
     async def _find_or_start(self) -> None:
         program = self._program
-        pid = listener_of(program.door, program.kind)
+        pid = listener_of(program.socket_path, program.socket_kind)
         if pid is None:
-            # It may outlive us, so trio's own, which is waited for, is not it.
+            # Not trio's run_process(), which waits: the daemon may outlive us.
             self._child = subprocess.Popen(  # noqa: ASYNC220
-                program.words,
+                program.argv,
                 env={**self._environment, _MARK: program.name},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                # A signal of the terminal is ours alone.
+                # The terminal's signals are for xennerd alone.
                 start_new_session=True,
             )
             pid = self._child.pid
@@ -121,7 +121,10 @@ class Daemon:
         program = self._program
         with trio.move_on_after(_READY_LIMIT_S):
             while child.poll() is None:
-                if listener_of(program.door, program.kind) is not None:
+                if (
+                    listener_of(program.socket_path, program.socket_kind)
+                    is not None
+                ):
                     return
                 await trio.sleep(_READY_LOOK_S)
         if child.poll() is None:
@@ -138,7 +141,7 @@ class Daemon:
         self._on_change(self.state)
 
     def _reap(self) -> str:
-        """What is known of its end: nothing if it was not our child."""
+        """The exit status as text; empty if it was not our child."""
         if self._watched is not None:
             self._watched.close()
             self._watched = None
@@ -149,15 +152,15 @@ class Daemon:
 
 
 async def stop_all(daemons: Sequence[Daemon]) -> None:
-    """In reverse order: who needs another one ends first."""
+    """Stop in reverse order: a daemon ends before those that it needs."""
     for daemon in reversed(daemons):
         await daemon.stop()
 
 
 def _runs(pid: int, program: Program) -> bool:
-    """Has an xennerd started that process? A service manager's, or
-    somebody's who listens for it, is not ours to end. The store may have
-    become another program meanwhile, a real xenstored."""
+    """Did an xennerd start that process? Only then may xennerd end it. The
+    command line does not tell: the store may have executed another program, a
+    real xenstored."""
     try:
         words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How a domain's process comes to be: the one place where running by hand
-and under systemd differ."""
+"""Start a domain's process: directly, or as a unit of systemd. Nothing else
+differs between the two."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _CONFIG_DIR = Path("/etc/xenner")
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """A guest to be started. `file` is absolute, and `text` what stands in it
-    where that is known already; `settings` win over it. `domid` None: one that
-    is free, or the file's name. `unit` is where it ran before: it goes on
-    there. `is_again`: it was killed, and all that it is started from stands in
-    its record."""
+class StartRequest:
+    """A guest to start. `file` is an absolute path, `text` its content if
+    known already; `settings` override it. `domid` None: a free number, or the
+    file's name. `unit` is the unit that the domain ran in before and runs in
+    again. `is_restart`: its process was killed, and its record has all that
+    the start needs."""
 
     name: str
     file: Path
@@ -53,26 +53,26 @@ class Order:
     text: str | None = None
     handle: str = ""
     unit: str = ""
-    is_again: bool = False
+    is_restart: bool = False
 
 
 class Launcher(Protocol):
     """Calls block, and may be made in several threads."""
 
-    def start(self, order: Order) -> None:
+    def start(self, request: StartRequest) -> None:
         """Return when the guest runs, or is paused before its first
-        instruction. HostError: it does not, and why; ConfigError: nor will
-        it."""
+        instruction. HostError: the start failed; ConfigError: and will fail
+        again."""
 
-    def was_asked(self, record: Record) -> bool:
-        """Did whoever runs a domain that was killed want it to end?"""
+    def was_stop_requested(self, record: Record) -> bool:
+        """Was the killed domain stopped by its service manager?"""
 
     def forget(self, record: Record) -> None:
-        """A domain has ended, and is not started again."""
+        """Release what belongs to a domain that ended and does not restart."""
 
 
-class ByHand:
-    """Processes of ours, which outlive us, each with a log of its own."""
+class ProcessLauncher:
+    """Starts processes that outlive xennerd, each with its own log file."""
 
     def __init__(
         self, places: Places, *, environment: Mapping[str, str], log_dir: Path
@@ -82,10 +82,10 @@ class ByHand:
         self._log_dir = log_dir
         self._children: list[subprocess.Popen[bytes]] = []
 
-    def start(self, order: Order) -> None:
-        """The log has the reason if it does not start."""
+    def start(self, request: StartRequest) -> None:
+        """An error quotes the last line of the guest's log."""
         self._log_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-        log = self._log_dir / f"guest-{order.name}.log"
+        log = self._log_dir / f"guest-{request.name}.log"
         with ExitStack() as stack:
             directory = stack.enter_context(TemporaryDirectory("xennerd"))
             ready = stack.enter_context(
@@ -95,10 +95,10 @@ class ByHand:
             output = stack.enter_context(log.open("ab"))
             begin = output.tell()
             given = stack.enter_context(TemporaryFile())
-            given.write((order.text or "").encode(errors="surrogateescape"))
+            given.write((request.text or "").encode(errors="surrogateescape"))
             given.seek(0)
             child = subprocess.Popen(
-                [str(word) for word in self._words(order)],
+                [str(word) for word in self._argv(request)],
                 env={
                     **self._environment,
                     "NOTIFY_SOCKET": f"{directory}/notify",
@@ -122,37 +122,37 @@ class ByHand:
             else HostError(text)
         )
 
-    def was_asked(self, record: Record) -> bool:
-        """Who kills a process does not say why."""
+    def was_stop_requested(self, record: Record) -> bool:
+        """A signal does not say why it was sent."""
         return False
 
     def forget(self, record: Record) -> None:
-        """Those that have ended are nobody's zombies."""
+        """Reap the children that have ended."""
         self._children = [
             child for child in self._children if child.poll() is None
         ]
 
-    def _words(self, order: Order) -> list[str | Path]:
+    def _argv(self, request: StartRequest) -> list[str | Path]:
         places = self._places
-        domid = () if order.domid is None else ("--domid", str(order.domid))
+        domid = () if request.domid is None else ("--domid", str(request.domid))
         return [
             *(sys.executable, "-m", "xennerd.domain.start"),
             *("--runtime-dir", places.runtime_dir),
             *("--evtchnd", places.evtchnd, "--xenstore", places.xenstore),
-            *(f"--set={order.settings}", *domid),
-            *(["--paused"] if order.is_paused else []),
-            *self._source(order),
-            order.file,
+            *(f"--set={request.settings}", *domid),
+            *(["--paused"] if request.is_paused else []),
+            *self._source_options(request),
+            request.file,
         ]
 
-    def _source(self, order: Order) -> list[str]:
-        if order.is_again:
+    def _source_options(self, request: StartRequest) -> list[str]:
+        if request.is_restart:
             return ["--again"]
-        return [] if order.text is None else ["--stdin"]
+        return [] if request.text is None else ["--stdin"]
 
 
 def _is_ready(ready: socket.socket, child: subprocess.Popen[bytes]) -> bool:
-    """Wait for the guest's first instruction, or for the end of the child."""
+    """Wait for READY=1, or for the end of the child."""
     pidfd = os.pidfd_open(child.pid)
     try:
         while True:
@@ -170,9 +170,9 @@ def _is_ready(ready: socket.socket, child: subprocess.Popen[bytes]) -> bool:
         os.close(pidfd)
 
 
-class BySystemd:
-    """Units: xenner@NAME.service, of the file /etc/xenner/NAME.cfg or of one
-    that we write for it."""
+class SystemdLauncher:
+    """Starts units: xenner@NAME.service reads /etc/xenner/NAME.cfg, or a file
+    that this class writes into the runtime directory."""
 
     def __init__(
         self, places: Places, units: Units, *, config_dir: Path = _CONFIG_DIR
@@ -181,31 +181,31 @@ class BySystemd:
         self._config_dir = config_dir
         self._runtime_dir = places.runtime_dir
         self._own_dir = places.runtime_dir / "config"
-        # Of the orders that are being carried out, by their names.
+        # Starts in progress, counted by instance.
         self._starting: Counter[str] = Counter()
         self._files = threading.Lock()
 
-    def start(self, order: Order) -> None:
-        """The journal has the reason if it does not start."""
+    def start(self, request: StartRequest) -> None:
+        """The unit's journal has the reason of a failed start."""
         with self._files:
-            # What it is started from stands in its record, its name too.
-            instance = instance_of(order.unit) or self._instance(order)
-            if order.is_again:
-                self._give_file(instance, order)
+            # A restart reads all from the record, the name too.
+            instance = instance_of(request.unit) or self._instance(request)
+            if request.is_restart:
+                self._give_file(instance, request)
             self._starting[instance] += 1
         try:
-            self._start(instance, order)
+            self._start(instance, request)
         finally:
             with self._files:
                 self._starting[instance] -= 1
 
-    def _start(self, instance: str, order: Order) -> None:
+    def _start(self, instance: str, request: StartRequest) -> None:
         paused = self._own_dir / f"{instance}.paused"
-        # To start one that is still ending itself does nothing.
+        # Starting a unit that is still stopping would do nothing.
         self._settled(instance, _ENDING)
-        # One that was killed meanwhile may have left its own.
+        # A start that was killed may have left the file.
         paused.unlink(missing_ok=True)
-        if order.is_paused:
+        if request.is_paused:
             self._write(paused, "")
         try:
             self._units.start(instance)
@@ -213,19 +213,19 @@ class BySystemd:
             with suppress(FileNotFoundError):
                 paused.unlink()
 
-    def was_asked(self, record: Record) -> bool:
-        """A unit that was killed because it took too long to stop was
-        stopping."""
+    def was_stop_requested(self, record: Record) -> bool:
+        """True if systemd killed the unit for not stopping in time, or stopped
+        it."""
         instance, result = instance_of(record.unit), ""
         if instance:
-            # The service manager learns of the end as we do; one that is
-            # starting itself is there again in a moment.
+            # systemd may learn of the end later than we do; a unit that is
+            # activating has its result in a moment.
             result = self._settled(instance, (*_ENDING, "activating", ""))
         return result in ("timeout", "success")
 
     def _settled(self, instance: str, moving: Container[str]) -> str:
-        """A unit's result, when it is in none of these states or has been in
-        them for too long."""
+        """Wait until the unit is in none of the `moving` states, or for a time
+        limit; return the unit's result."""
         deadline_s = time.monotonic() + _SETTLED_LIMIT_S
         result = ""
         while time.monotonic() < deadline_s:
@@ -238,55 +238,59 @@ class BySystemd:
         return result
 
     def forget(self, record: Record) -> None:
-        """What we wrote for it goes, if it is not the next one's by now."""
+        """Remove the file that we wrote, unless the instance is in use
+        again."""
         instance = instance_of(record.unit)
         if not instance:
             return
         with self._files:
-            is_next_s = self._starting[instance] or any(
+            is_in_use = self._starting[instance] or any(
                 other.unit == record.unit
                 and not other.end
                 and other.pid != record.pid
                 for other in list_records(self._runtime_dir)
             )
-            if not is_next_s:
+            if not is_in_use:
                 (self._own_dir / f"{instance}.cfg").unlink(missing_ok=True)
 
-    def _give_file(self, instance: str, order: Order) -> None:
-        """A unit is not started without one, though nothing is read there."""
+    def _give_file(self, instance: str, request: StartRequest) -> None:
+        """Write a file for a restart: the unit requires one, and reads
+        nothing."""
         own = self._own_dir / f"{instance}.cfg"
         known = (self._config_dir / f"{instance}.cfg", own)
-        if order.text is not None and not any(map(Path.exists, known)):
-            self._write(own, f"{order.text}\n{order.settings}\n")
+        if request.text is not None and not any(map(Path.exists, known)):
+            self._write(own, f"{request.text}\n{request.settings}\n")
 
-    def _instance(self, order: Order) -> str:
-        """The unit's, whose file is there."""
+    def _instance(self, request: StartRequest) -> str:
+        """The instance for the request; writes its file if there is none."""
         known = (self._config_dir, self._own_dir)
-        is_known = order.file.parent in known and order.file.suffix == ".cfg"
-        if is_known and not order.settings:
-            return order.file.stem
-        name = escaped(order.name)
+        is_known = (
+            request.file.parent in known and request.file.suffix == ".cfg"
+        )
+        if is_known and not request.settings:
+            return request.file.stem
+        name = escaped(request.name)
         if not is_instance(name):
-            raise HostError(f"{order.name}: no unit can have such a name")
+            raise HostError(f"{request.name}: no unit can have such a name")
         taken = self._config_dir / f"{name}.cfg"
         if taken.exists():
             raise HostError(
                 f"xenner@{name} is the guest of {taken}",
                 "give this one another name",
             )
-        text = order.text
+        text = request.text
         if text is None:
-            text = read_text(order.file)
+            text = read_text(request.file)
         instance = self._free_instance(name)
         self._write(
             self._own_dir / f"{instance}.cfg",
-            f"{text}\n{order.settings}\n",
+            f"{text}\n{request.settings}\n",
         )
         return instance
 
     def _free_instance(self, name: str) -> str:
-        """The name, or a number after it where the unit is that of a guest
-        that has another name now."""
+        """The name; with a number appended if that unit runs a guest that was
+        renamed."""
         taken = {
             instance_of(record.unit)
             for record in list_records(self._runtime_dir)

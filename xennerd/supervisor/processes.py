@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Processes that are watched, children of ours or not."""
+"""Watch processes, our children or not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import trio
 
 
 class Watched:
-    """A process, by a pidfd: its number is never another's."""
+    """A process, held by a pidfd: its number cannot be reused."""
 
     def __init__(self, pid: int) -> None:
         """ProcessLookupError: there is none."""
@@ -23,10 +23,10 @@ class Watched:
         await trio.lowlevel.wait_readable(self._fd)
 
     def signal(self, number: signal.Signals) -> None:
-        """One that has ended is fine."""
+        """Signal the process; does nothing if it has ended."""
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._fd, number)
 
     def close(self) -> None:
-        """Watch it no longer."""
+        """Stop watching."""
         os.close(self._fd)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The daemons that serve guests, as xennerd runs them by hand. Pure, but for
-the search for our libraries."""
+"""The command lines of the daemons that xennerd runs without systemd. Pure,
+but for the search for our libraries."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """`door` is the socket that it answers on, of type `kind`."""
+    """A daemon's command line, and the socket that it serves."""
 
     name: str
-    words: tuple[str, ...]
-    door: Path
-    kind: socket.SocketKind = socket.SOCK_STREAM
+    argv: tuple[str, ...]
+    socket_path: Path
+    socket_kind: socket.SocketKind = socket.SOCK_STREAM
 
 
 def programs(places: Places) -> list[Program]:
-    """In the order in which they need each other."""
+    """The daemons; each needs only those before it."""
     python = (sys.executable, "-m")
     evtchnd = ("--evtchnd", str(places.evtchnd))
     runtime = ("--runtime-dir", str(places.runtime_dir))
@@ -80,8 +80,8 @@ def programs(places: Places) -> list[Program]:
 
 
 def environment(places: Places, inherited: Mapping[str, str]) -> dict[str, str]:
-    """What tells the programs, and Xen's libraries in them, where to look.
-    HostError: our libraries are not found."""
+    """The environment in which the programs, and Xen's libraries in them, find
+    each other. HostError: our libraries are not found."""
     search = inherited.get("LD_LIBRARY_PATH", "")
     if not any(_has_library(Path(word)) for word in search.split(":") if word):
         search = f"{_library_dir()}{':' if search else ''}{search}"

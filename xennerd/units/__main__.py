@@ -93,7 +93,9 @@ class Server(Commands):
             raise QmpError("event: none of ours") from None
         text, name, device, reason = (arguments[word] for word in _LINES)
         subject = Subject(Domid(arguments["domid"]), name, arguments["uuid"])
-        self._units.tell(instance, subject, Line(event, text, device, reason))
+        self._units.log_event(
+            instance, subject, Line(event, text, device, reason)
+        )
         return {}
 
 

@@ -37,7 +37,7 @@ class UnitsByHelper:
         answer = self._ask("query-unit", instance=instance)
         return Outcome(str(answer["state"]), str(answer["result"]))
 
-    def tell(self, instance: str, subject: Subject, line: Line) -> None:
+    def log_event(self, instance: str, subject: Subject, line: Line) -> None:
         try:
             self._ask(
                 "unit-tell",

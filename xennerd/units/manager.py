@@ -34,7 +34,7 @@ class Units(Protocol):
     def outcome(self, instance: str) -> Outcome:
         """How it is with a unit. HostError: it cannot be asked for."""
 
-    def tell(self, instance: str, subject: Subject, line: Line) -> None:
+    def log_event(self, instance: str, subject: Subject, line: Line) -> None:
         """One line in the story of that unit, which journald takes from root
         alone where it is another's (journalctl(1), --unit)."""
 
@@ -60,7 +60,7 @@ class Systemd:
         )
         return Outcome(shown.get("ActiveState", ""), shown.get("Result", ""))
 
-    def tell(self, instance: str, subject: Subject, line: Line) -> None:
+    def log_event(self, instance: str, subject: Subject, line: Line) -> None:
         unit = {"OBJECT_SYSTEMD_UNIT": unit_of(instance)}
         tell(line.event, line.text, subject, **unit, **line.fields())
 

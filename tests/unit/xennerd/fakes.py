@@ -10,16 +10,16 @@ from pathlib import Path
 from xenner.xlcfg import Action
 from xennerd.domain.policy import Verdict
 from xennerd.domain.records import Record
-from xennerd.supervisor.launcher import Order
+from xennerd.supervisor.launcher import StartRequest
 
 
 class Nobody:
     """Starts nothing, tells nothing."""
 
-    def start(self, order: Order) -> None:
-        raise AssertionError(order)
+    def start(self, request: StartRequest) -> None:
+        raise AssertionError(request)
 
-    def was_asked(self, record: Record) -> bool:
+    def was_stop_requested(self, record: Record) -> bool:
         return False
 
     def forget(self, record: Record) -> None:
@@ -29,14 +29,14 @@ class Nobody:
         pass
 
 
-class Undertaker:
+class CrashHandler:
     """Holds the domain's memory until it is told to let go."""
 
     def __init__(self, vmcore: Path) -> None:
         self._vmcore = vmcore
         self.has_begun, self.may_end = threading.Event(), threading.Event()
 
-    def settle(self, record: Record, *, is_stop_requested: bool) -> Verdict:
+    def handle(self, record: Record, *, is_stop_requested: bool) -> Verdict:
         with self._vmcore.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             self.has_begun.set()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.unit.xennerd.fakes import Nobody, Undertaker
+from tests.unit.xennerd.fakes import CrashHandler, Nobody
 from tests.unit.xennerd.samples import RECORD
 from xenner.journal import Event, Line
 from xennerd.domain.records import Record, write_record
@@ -18,7 +18,7 @@ from xennerd.qmp.fds import Caller
 from xennerd.qmp.request import QmpError, Request
 from xennerd.supervisor.control import Control
 from xennerd.supervisor.domains import Domains
-from xennerd.supervisor.launcher import Launcher, Order
+from xennerd.supervisor.launcher import Launcher, StartRequest
 
 
 class Slow(Nobody):
@@ -27,7 +27,7 @@ class Slow(Nobody):
     def __init__(self) -> None:
         self.may_end = threading.Event()
 
-    def start(self, order: Order) -> None:
+    def start(self, request: StartRequest) -> None:
         self.may_end.wait()
 
 
@@ -43,13 +43,13 @@ class Rig:
             Domains(
                 runtime_dir,
                 launcher=launcher or Nobody(),
-                aftermath=Undertaker(runtime_dir),
-                tell=self._tell,
+                crash_handler=CrashHandler(runtime_dir),
+                log_event=self._log_event,
                 emit=Nobody(),
             )
         )
 
-    def _tell(self, record: Record, line: Line) -> None:
+    def _log_event(self, record: Record, line: Line) -> None:
         self.told.append((record.name, line))
 
     async def ask(self, name: str, caller: Caller, **arguments: Any) -> Any:

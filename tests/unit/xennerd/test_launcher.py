@@ -11,7 +11,7 @@ from tests.unit.xennerd.samples import RECORD
 from xenner.errors import HostError
 from xenner.journal import Line, Subject
 from xennerd.domain.records import write_record
-from xennerd.supervisor.launcher import BySystemd, Order
+from xennerd.supervisor.launcher import StartRequest, SystemdLauncher
 from xennerd.supervisor.programs import Places, environment
 from xennerd.units.manager import Outcome, Systemd
 
@@ -36,7 +36,7 @@ class Rig:
         for name in ("etc", "run"):
             (directory / name).mkdir()
         places = Places(directory / "run", directory / "xs", directory / "lib")
-        self.launcher = BySystemd(
+        self.launcher = SystemdLauncher(
             places, Systemd(), config_dir=directory / "etc"
         )
 
@@ -59,7 +59,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
 
 
 def test_an_operators_file_is_its_unit(rig: Rig) -> None:
-    rig.launcher.start(Order("web", rig.file("etc/7.cfg")))
+    rig.launcher.start(StartRequest("web", rig.file("etc/7.cfg")))
     assert rig.started() == ["start xenner@7.service"]
     assert not (rig.directory / "run/config").exists()
 
@@ -79,21 +79,23 @@ class Ending:
         self.asked.append(state)
         return Outcome(state, "signal")
 
-    def tell(self, instance: str, subject: Subject, line: Line) -> None:
+    def log_event(self, instance: str, subject: Subject, line: Line) -> None:
         raise AssertionError(line)
 
 
 def test_one_that_is_still_ending_is_waited_for(rig: Rig) -> None:
     units = Ending()
     places = Places(rig.directory / "run", rig.directory, rig.directory)
-    launcher = BySystemd(places, units, config_dir=rig.directory / "etc")
-    launcher.start(Order("web", rig.file("etc/7.cfg")))
+    launcher = SystemdLauncher(places, units, config_dir=rig.directory / "etc")
+    launcher.start(StartRequest("web", rig.file("etc/7.cfg")))
     assert units.asked == ["active", "deactivating", "failed", "start 7"]
 
 
 def test_any_other_file_is_written_down_for_a_unit(rig: Rig) -> None:
-    order = Order("web", rig.file("a.cfg"), "memory=32", is_paused=True)
-    rig.launcher.start(order)
+    request = StartRequest(
+        "web", rig.file("a.cfg"), "memory=32", is_paused=True
+    )
+    rig.launcher.start(request)
     assert rig.started() == ["start xenner@web.service"]
     own = rig.directory / "run/config/web.cfg"
     assert own.read_text() == "name='web'\nmemory=64\n\nmemory=32\n"
@@ -101,7 +103,7 @@ def test_any_other_file_is_written_down_for_a_unit(rig: Rig) -> None:
     assert "web.paused\n" in (rig.directory / "beside").read_text()
     assert [path.name for path in own.parent.iterdir()] == ["web.cfg"]
     # Started again, it is what stands there already.
-    rig.launcher.start(Order("web", own))
+    rig.launcher.start(StartRequest("web", own))
     assert rig.started()[1:] == ["start xenner@web.service"]
     rig.launcher.forget(replace(RECORD, unit="xenner@web.service"))
     assert not own.exists()
@@ -127,8 +129,8 @@ def test_one_whose_name_is_the_next_ones_already(rig: Rig) -> None:
     before = replace(RECORD, unit="xenner@web.service")
     places = Places(run, rig.directory, rig.directory)
     units = Late(lambda: launcher.forget(before), file)
-    launcher = BySystemd(places, units, config_dir=rig.directory / "etc")
-    launcher.start(Order("web", rig.file("a.cfg")))
+    launcher = SystemdLauncher(places, units, config_dir=rig.directory / "etc")
+    launcher.start(StartRequest("web", rig.file("a.cfg")))
     write_record(run, replace(before, pid=before.pid + 1))
     launcher.forget(before)
     assert file.exists()
@@ -141,7 +143,7 @@ def test_a_wish_of_one_that_was_killed(rig: Rig) -> None:
     own = rig.directory / "run/config"
     own.mkdir()
     (own / "web.paused").touch()
-    rig.launcher.start(Order("web", rig.file("a.cfg")))
+    rig.launcher.start(StartRequest("web", rig.file("a.cfg")))
     # What stood there when it was started.
     beside = (rig.directory / "beside").read_text().splitlines()
     assert beside[-1] == "web.cfg"
@@ -151,40 +153,40 @@ def test_a_new_name_goes_on_in_its_unit(rig: Rig) -> None:
     """As one that reboots does: nobody who stops that unit is mistaken."""
     etc = rig.file("etc/7.cfg")
     unit = "xenner@7.service"
-    rig.launcher.start(Order("shop", etc, "name='shop'", unit=unit))
+    rig.launcher.start(StartRequest("shop", etc, "name='shop'", unit=unit))
     assert rig.started() == ["start xenner@7.service"]
     assert not (rig.directory / "run/config").exists()
 
 
 def test_a_unit_whose_file_is_gone(rig: Rig) -> None:
     """No unit starts without one; what it is started from is in its record."""
-    order = Order(
+    request = StartRequest(
         "web",
         rig.directory / "etc/7.cfg",
         "memory=32",
         text="name='web'",
         unit="xenner@7.service",
-        is_again=True,
+        is_restart=True,
     )
-    rig.launcher.start(order)
+    rig.launcher.start(request)
     assert rig.started() == ["start xenner@7.service"]
     own = rig.directory / "run/config/7.cfg"
     assert own.read_text() == "name='web'\nmemory=32\n"
     own.unlink()
     rig.file("etc/7.cfg")
-    rig.launcher.start(order)
+    rig.launcher.start(request)
     assert not own.exists()
 
 
 def test_a_name_whose_unit_another_still_has(rig: Rig) -> None:
     """It was called web when it was started."""
-    rig.launcher.start(Order("web", rig.file("a.cfg")))
+    rig.launcher.start(StartRequest("web", rig.file("a.cfg")))
     own = rig.directory / "run/config"
     before = (own / "web.cfg").read_text()
     unit = "xenner@web.service"
     renamed = replace(RECORD, name="shop", unit=unit, file="/a", end="")
     write_record(rig.directory / "run", renamed)
-    rig.launcher.start(Order("web", rig.file("b.cfg"), "memory=32"))
+    rig.launcher.start(StartRequest("web", rig.file("b.cfg"), "memory=32"))
     assert rig.started()[1:] == ["start xenner@web.2.service"]
     assert (own / "web.cfg").read_text() == before
     rig.launcher.forget(renamed)
@@ -193,13 +195,15 @@ def test_a_name_whose_unit_another_still_has(rig: Rig) -> None:
 
 def test_what_its_file_says_may_be_known(rig: Rig) -> None:
     text = "name='web'\nmemory=96\n"
-    rig.launcher.start(Order("web", rig.directory / "none.cfg", text=text))
+    rig.launcher.start(
+        StartRequest("web", rig.directory / "none.cfg", text=text)
+    )
     own = rig.directory / "run/config/web.cfg"
     assert own.read_text() == f"{text}\n\n"
 
 
 def test_settings_make_it_another_one(rig: Rig) -> None:
-    rig.launcher.start(Order("web", rig.file("etc/7.cfg"), "memory=32"))
+    rig.launcher.start(StartRequest("web", rig.file("etc/7.cfg"), "memory=32"))
     assert rig.started() == ["start xenner@web.service"]
 
 
@@ -217,30 +221,30 @@ def test_settings_make_it_another_one(rig: Rig) -> None:
 )
 def test_any_name_is_a_unit_s(rig: Rig, name: str, instance: str) -> None:
     """As systemd-escape(1) has it, but for hyphens."""
-    rig.launcher.start(Order(name, rig.file("a.cfg")))
+    rig.launcher.start(StartRequest(name, rig.file("a.cfg")))
     assert rig.started() == [f"start xenner@{instance}.service"]
     assert (rig.directory / f"run/config/{instance}.cfg").exists()
 
 
 def test_no_name_is_no_unit_s(rig: Rig) -> None:
     with pytest.raises(HostError, match="no unit can have such a name"):
-        rig.launcher.start(Order("", rig.file("a.cfg")))
+        rig.launcher.start(StartRequest("", rig.file("a.cfg")))
 
 
 def test_a_name_that_is_anothers(rig: Rig) -> None:
     rig.file("etc/web.cfg")
     with pytest.raises(HostError, match=r"is the guest of .*etc/web\.cfg"):
-        rig.launcher.start(Order("web", rig.file("a.cfg")))
+        rig.launcher.start(StartRequest("web", rig.file("a.cfg")))
 
 
 def test_a_unit_that_does_not_start(rig: Rig) -> None:
     (rig.directory / "status").write_text("1")
     with pytest.raises(HostError, match="journalctl -u xenner@7"):
-        rig.launcher.start(Order("web", rig.file("etc/7.cfg")))
+        rig.launcher.start(StartRequest("web", rig.file("etc/7.cfg")))
 
 
 @pytest.mark.parametrize(
-    ("answer", "was_asked"),
+    ("answer", "was_stop_requested"),
     [
         ("Result=timeout\nActiveState=failed", True),
         ("Result=success\nActiveState=inactive", True),
@@ -249,9 +253,9 @@ def test_a_unit_that_does_not_start(rig: Rig) -> None:
         ("Result=watchdog\nActiveState=failed", False),
     ],
 )
-def test_who_killed_it(rig: Rig, answer: str, was_asked: bool) -> None:
+def test_who_killed_it(rig: Rig, answer: str, was_stop_requested: bool) -> None:
     (rig.directory / "answer").write_text(answer)
-    assert rig.launcher.was_asked(RECORD) is was_asked
+    assert rig.launcher.was_stop_requested(RECORD) is was_stop_requested
     assert rig.asked() == ["show -pActiveState,Result xenner@7.service"]
 
 
@@ -285,4 +289,4 @@ class StartingHelper(Systemd):
 
 def test_who_is_asked_may_be_starting(tmp_path: Path) -> None:
     places = Places(tmp_path / "run", tmp_path / "xs", tmp_path / "lib")
-    assert BySystemd(places, StartingHelper()).was_asked(RECORD)
+    assert SystemdLauncher(places, StartingHelper()).was_stop_requested(RECORD)

@@ -48,7 +48,7 @@ class Units:
     def outcome(self, instance: str) -> Outcome:
         return Outcome("failed", instance)
 
-    def tell(self, instance: str, subject: Subject, line: Line) -> None:
+    def log_event(self, instance: str, subject: Subject, line: Line) -> None:
         self.told.append((instance, subject, line))
 
 
@@ -69,7 +69,7 @@ async def test_what_xennerd_asks_is_done(tmp_path: Path) -> None:
         helper = UnitsByHelper(tmp_path / "socket")
         helper.start("7")
         assert helper.outcome("7") == Outcome("failed", "7")
-        helper.tell("7", SUBJECT, LINE)
+        helper.log_event("7", SUBJECT, LINE)
         with pytest.raises(HostError, match="journalctl -u xenner@bad"):
             helper.start("bad")
 
@@ -86,7 +86,7 @@ def test_nobody_there_keeps_nobody_from_going_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     helper = UnitsByHelper(tmp_path / "none")
-    helper.tell("7", SUBJECT, LINE)
+    helper.log_event("7", SUBJECT, LINE)
     assert "web: is started again (not told: xenner-units at" in caplog.text
     with pytest.raises(HostError, match="No such file"):
         helper.start("7")
