@@ -8,6 +8,7 @@ which says as much to a client: look again.
 """
 
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from xenstored import permissions
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _HEADER_BYTES = HEADER.size
 _SOCKET_UNSENT_MAX = 256 << 10
+# A domain's share of one turn; a single request may cost several times that.
+_SHARE_NS = 1_000_000
 _EVENT = MessageType.WATCH_EVENT
 
 Handle = Callable[["Connection", int, int, int, bytes], None]
@@ -57,6 +60,8 @@ class Connection:
         self.is_open = True
         self.watches: dict[tuple[Parts, bytes], Watch[Connection]] = {}
         self.transactions: dict[int, Transaction] = {}
+        self.held_bytes = 0
+        """What they remember, about, where it is a domain's."""
         self.next_tx_id = 1
         self._input = b""
         self._output: list[bytes] = []
@@ -72,7 +77,8 @@ class Connection:
         return permissions.access(perms, self.domid, self.target)
 
     def receive(self, data: bytes, *, most: int = 64) -> bool:
-        """Handle up to `most` requests, those left from earlier calls first.
+        """Handle up to `most` requests, those left from earlier calls first;
+        of a domain one, and more for a millisecond.
 
         Returns whether a further whole request waits. Raises ProtocolError
         if the stream cannot be followed any further.
@@ -80,6 +86,7 @@ class Connection:
         if self._input:
             data = self._input + data
         handle = self.store.handle
+        until_ns = 0
         at, end = 0, len(data)
         has_more = False
         while end - at >= _HEADER_BYTES:
@@ -95,8 +102,19 @@ class Connection:
             most -= 1
             handle(self, kind, req_id, tx_id, data[at + _HEADER_BYTES : after])
             at = after
+            if at < end and not self.is_privileged:
+                # Most send one at a time: no clock for those.
+                now_ns = monotonic_ns()
+                until_ns = until_ns or now_ns + _SHARE_NS
+                if now_ns >= until_ns:
+                    most = 0
         self._input = data[at:]
         return has_more
+
+    def give_back(self) -> int:
+        """How many bytes it has received and not handled; they come again."""
+        size_bytes, self._input = len(self._input), b""
+        return size_bytes
 
     @property
     def is_midway(self) -> bool:
@@ -166,6 +184,9 @@ class Connection:
         for watch in self.watches.values():
             self.store.watches.remove(watch)
         self.watches.clear()
+        for tx in self.transactions.values():
+            self.store.aging.pop(tx, None)
+        self.held_bytes = 0
         self.transactions.clear()
 
     def reset(self) -> None:

@@ -163,6 +163,7 @@ class StoreLoop:
             self._busy.clear()
             for port in busy:
                 port.work()
+        self.store.expire()
         if self._state is not None:
             self._state.save()
         if self._dirty:

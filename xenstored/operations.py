@@ -12,7 +12,12 @@ from xenstored import permissions
 from xenstored.connection import Connection
 from xenstored.paths import ROOT, Parts, resolve
 from xenstored.permissions import OWNER, READ, WRITE, Perms
-from xenstored.quotas import PERM_BYTES, check
+from xenstored.quotas import (
+    NAME_BYTES,
+    PATH_BYTES,
+    PERM_BYTES,
+    check,
+)
 from xenstored.transactions import Aspect, Transaction
 from xenstored.tree import Node
 from xenstored.watches import Watch
@@ -32,6 +37,11 @@ _NUMBER_MAX = (1 << 63) - 1
 def _path(
     connection: Connection, path: bytes, *, may_be_special: bool = False
 ) -> Parts:
+    if not connection.is_privileged:
+        # Before it is looked at: a long one costs time, and is remembered.
+        depth = connection.store.quotas.depth
+        if len(path) > depth:
+            check(path.count(b"/"), depth)
     parts = resolve(path, connection.base)
     if parts[0] and not may_be_special:
         raise StoreError(errno.EINVAL)
@@ -87,7 +97,17 @@ def _note(
     if not connection.is_privileged and parts not in tx.reads:
         limit = connection.store.quotas.transaction_nodes
         check(len(tx.reads) + 1, limit)
+        _hold(connection, tx, PATH_BYTES + NAME_BYTES * len(parts))
     tx.note(parts, aspect)
+
+
+def _hold(connection: Connection, tx: Transaction, nr_bytes: int) -> None:
+    """A transaction of a domain's is to remember so much more."""
+    held_bytes = connection.held_bytes + nr_bytes
+    if held_bytes > connection.store.quotas.transaction_bytes:
+        raise StoreError(errno.ENOSPC)
+    connection.held_bytes = held_bytes
+    tx.held_bytes += nr_bytes
 
 
 def _existing(
@@ -166,6 +186,8 @@ def write(
         return OK
     if not connection.is_privileged:
         _check_size(connection, value, node.perms, node.names_bytes())
+        if tx is not None:
+            _hold(connection, tx, len(value))
     connection.store.write(tx, parts, value)
     return OK
 
@@ -206,6 +228,8 @@ def _create(
         names = above.names_bytes() + len(parts[depth]) + 1
         _check_size(connection, above.value, above.perms, names)
         _check_size(connection, value, perms, 0)
+        if tx is not None:
+            _hold(connection, tx, len(value))
     store.create(tx, parts, value, perms, depth=depth)
 
 
@@ -312,7 +336,9 @@ def transaction_start(
         connection.next_tx_id = (connection.next_tx_id + 1) & _TX_ID_MAX
     tx_id = connection.next_tx_id
     connection.next_tx_id = (tx_id + 1) & _TX_ID_MAX
-    held[tx_id] = Transaction.start(connection.store.tree)
+    held[tx_id] = tx = Transaction.start(connection.store.tree)
+    if not connection.is_privileged:
+        connection.store.aging[tx] = None
     return b"%d\0" % tx_id
 
 
@@ -325,6 +351,8 @@ def transaction_end(
         raise StoreError(errno.ENOENT)
     held = connection.transactions
     del held[next(tx_id for tx_id, each in held.items() if each is tx)]
+    connection.store.aging.pop(tx, None)
+    connection.held_bytes -= tx.held_bytes
     if payload == b"F\0":
         return OK
     store = connection.store

@@ -24,8 +24,8 @@ def home(domid: int) -> bytes:
     return b"/local/domain/%d" % domid
 
 
-# A client says the same paths again and again. The bound keeps what a guest
-# can fill it with to a few megabytes.
+# A client says the same paths again and again. The bound, and that of a guest's
+# path's depth, keep what one can fill it with to a few megabytes.
 @lru_cache(maxsize=2048)
 def resolve(path: bytes, base: bytes) -> Parts:
     """The parts of a path, relative ones below `base`; specials too.

@@ -225,11 +225,13 @@ class RingPort:
             # had caught up with what it wrote before (xb_write()).
             taken = data[: whole_bytes(data, most=most)] or data
         self._nr_taken = len(taken)
-        connection.receive(taken)
+        if connection.receive(taken):
+            # Its share of this turn is over; it stays in the ring meanwhile.
+            self._nr_taken -= connection.give_back()
         # A part of a large request has no reply to wait for.
         if not connection.has_output:
             self._send()
-        if len(data) > len(taken):
+        if len(data) > self._nr_taken:
             self._owner.later(self)
 
     def _send(self) -> None:

@@ -12,6 +12,8 @@ from xenstored.wire import StoreError
 
 PERM_BYTES = 8
 """What one entry of a node's permissions counts for in its size."""
+PATH_BYTES, NAME_BYTES = 256, 48
+"""About what a transaction takes to remember a path, and each name in it."""
 
 
 @dataclass(slots=True)
@@ -29,6 +31,13 @@ class Quotas:
     """Open at a time."""
     transaction_nodes: int = 1024
     """Nodes that one transaction has looked at."""
+    transaction_bytes: int = 2 << 20
+    """What all its open transactions remember, about."""
+    transaction_changes: int = 16 << 10
+    """Changes of the store, anybody's, that a transaction sees the store as it
+    was before. Beyond them it has a conflict: what it sees is kept for it."""
+    depth: int = 64
+    """Names in a path. xenstored has no limit but the path's length."""
     outstanding: int = 20
     """Replies that the domain has not taken yet."""
     event_bytes: int = 64 << 10

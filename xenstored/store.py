@@ -80,6 +80,8 @@ class Store:
         self.watches: WatchTable[Connection] = WatchTable()
         self.domains: dict[int, Domain] = {}
         self.quotas = Quotas()
+        self.aging: dict[Transaction, None] = {}
+        """Domains' open transactions, the one that began first first."""
         self.is_traced = False
         """Is each request to be logged?"""
         self.attach: Callable[[Domain], None] = _nothing
@@ -217,6 +219,23 @@ class Store:
                 self.fire(parts, *seen_by)
             else:
                 self._notify(self.watches.at(parts), parts, seen_by)
+
+    def expire(self) -> None:
+        """Let go of what domains' transactions alone have seen for too long.
+
+        Each keeps the store as it was when it began, and anybody's changes
+        since then would be kept as well, for as long as a domain likes.
+        """
+        if not self.aging:
+            return
+        now = next(self.tree.generations)
+        while True:
+            tx = next(iter(self.aging))
+            if now - tx.since < self.quotas.transaction_changes:
+                return
+            del self.aging[tx]
+            tx.renew(self.tree)
+            self.aging[tx] = None
 
     # Watches
 

@@ -47,11 +47,26 @@ class Transaction:
     changes: dict[Parts, int] = field(default_factory=dict)
     events: dict[Parts, bool] = field(default_factory=dict)
     """Paths whose watches fire at the end; True: those of ancestors too."""
+    since: int = 0
+    """The generation at which it began."""
+    held_bytes: int = 0
+    """About what it remembers, where it is a domain's."""
+    is_lost: bool = False
+    """It has a conflict, whatever it does."""
 
     @classmethod
     def start(cls, tree: Tree) -> "Transaction":
         base = tree.snapshot()
-        return cls(base, Tree(base, tree.generations))
+        since = next(tree.generations)
+        return cls(base, Tree(base, tree.generations), since=since)
+
+    def renew(self, tree: Tree) -> None:
+        """Forget what it has seen and done: it goes on, and is in vain."""
+        fresh = Transaction.start(tree)
+        self.base, self.tree, self.since = fresh.base, fresh.tree, fresh.since
+        for remembered in (self.reads, self.changes, self.events):
+            remembered.clear()
+        self.is_lost = True
 
     def note(self, parts: Parts, aspect: int) -> None:
         """Remember that the outcome depends on this part of the base."""
@@ -71,6 +86,8 @@ class Transaction:
 
     def conflicts(self, current: Tree) -> bool:
         """Has anything changed in `current` that this depends on?"""
+        if self.is_lost:
+            return True
         if current.root is self.base:
             return False
         base = Tree(self.base, current.generations)

@@ -1,10 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A store, and clients of it."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.support.storeclient import Client, new_store
 from xenstored.store import Store
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _long_share() -> Iterator[None]:
+    """A domain's share of a turn is over when the test says so."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xenstored.connection._SHARE_NS", 60_000_000_000)
+        yield
 
 
 @pytest.fixture
