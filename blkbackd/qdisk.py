@@ -25,6 +25,7 @@ from xenner.backend.lines import DeviceLog, reason_of
 from xenner.backend.status import Value
 from xenner.errors import HostError
 from xenner.libxenstore import Store
+from xenner.paths import Paths
 from xenner.types import Domid
 from xenner.xenbus import XenbusState, parse_state
 
@@ -38,7 +39,7 @@ _OPTIONS = (
 
 
 def _runtime() -> Path:
-    return Path(os.environ.get("XENNER_RUNTIME_DIR") or "/run/xenner")
+    return Paths.of(os.environ).runtime_dir
 
 
 @dataclass
@@ -220,7 +221,7 @@ class Qdisk:
 
 def is_ours() -> bool:
     """On Xen itself libxl starts those processes."""
-    return (_runtime() / "evtchnd.socket").exists()
+    return Paths.of(os.environ).evtchnd.exists()
 
 
 def _refuse(store: Store, path: str, text: str) -> None:

@@ -8,8 +8,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from xenner.errors import HostError
-
-_DEFAULT = "/run/xenner"
+from xenner.paths import Paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,6 @@ def drop_record(name: str) -> None:
 
 def _path_of(name: str) -> Path:
     # A service's own directory, which a restart preserves, or the suite's.
-    directory = os.environ.get("RUNTIME_DIRECTORY") or os.environ.get(
-        "XENNER_RUNTIME_DIR", _DEFAULT
-    )
-    return Path(directory) / f"blkbackd.{name}"
+    own = os.environ.get("RUNTIME_DIRECTORY")
+    directory = Path(own) if own else Paths.of(os.environ).runtime_dir
+    return directory / f"blkbackd.{name}"

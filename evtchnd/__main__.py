@@ -2,6 +2,7 @@
 """evtchnd: event channels between the host's processes and the guests."""
 
 import argparse
+import os
 import resource
 import signal
 import socket
@@ -17,11 +18,10 @@ from evtchnd.server import Server
 from xenner.errors import ConfigError, HostError
 from xenner.journallog import set_up_logging
 from xenner.listening import find_gid, find_uid, open_listener
+from xenner.paths import check_runtime_dir, evtchnd_path, runtime_dir_of
 from xenner.service import notify
 from xenner.settings import load_settings
 from xenner.watchdog import feed_watchdog
-
-_DEFAULT_SOCKET = Path("/run/xenner/evtchnd.socket")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,6 +55,7 @@ def _trusted(options: argparse.Namespace, uids: Sequence[int]) -> Trusted:
 
 def _open_socket(path: Path) -> AbstractContextManager[socket.socket]:
     """Everybody may connect, and is asked for credentials: domains.py."""
+    check_runtime_dir(path.parent)
     kind = socket.SOCK_SEQPACKET
     return open_listener(path, kind, mode=0o666, backlog=128)
 
@@ -64,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--socket",
         type=Path,
-        default=_DEFAULT_SOCKET,
+        default=evtchnd_path(runtime_dir_of(os.environ)),
         metavar="PATH",
         help="where to listen, unless the service manager hands a socket over",
     )

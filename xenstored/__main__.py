@@ -18,6 +18,7 @@ from xenner.concurrency import run_abandonable
 from xenner.errors import ConfigError, HostError
 from xenner.evtchn import Evtchnd
 from xenner.listening import open_listener
+from xenner.paths import check_runtime_dir, runtime_dir_of
 from xenner.reconnecting import keep_connected
 from xenner.service import notify
 from xenner.settings import StoreSettings, load_settings
@@ -65,7 +66,7 @@ def main() -> None:
         "--runtime-dir",
         metavar="DIRECTORY",
         type=Path,
-        default=Path("/run/xenner"),
+        default=runtime_dir_of(os.environ),
         help="where the guests' vmcores are (default: %(default)s)",
     )
     add("--sync", action="store_true", help="survive a power cut as well")
@@ -78,6 +79,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     try:
+        check_runtime_dir(arguments.runtime_dir)
         settings = load_settings()
         logging.basicConfig(
             level=settings.level, format="xenstore: %(message)s"

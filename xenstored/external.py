@@ -16,13 +16,14 @@ from pathlib import Path
 
 from xenner.errors import ConfigError, HostError
 from xenner.listening import give_to, listener_of
+from xenner.paths import xenstore_of
 from xenner.service import notify
 
 VARIABLE = "XENNER_XENSTORED"
 _READY_LIMIT_S = 30.0
 _LOOK_S = 0.02
 # Compiled into it.
-_OXENSTORED_SOCKET = Path("/run/xenstored/socket")
+_OXENSTORED_SOCKET = xenstore_of({})
 # libxenevtchn answers for what it has of a kernel's.
 _OXENSTORED_CONF = """\
 pid-file = {directory}/pid

@@ -13,6 +13,7 @@ from pathlib import Path
 from xenner import abi
 from xenner.evtchn import Evtchnd
 from xenner.pagelocks import hold_pages
+from xenner.paths import vmcore_path
 from xenner.pending import MappedPending
 from xenner.types import Domid, Port
 from xenner.vmcores import is_owned
@@ -104,4 +105,4 @@ class Guests:
             os.close(fd)
 
     def _vmcore(self, domid: int) -> Path:
-        return self._runtime_dir / f"vmcore.{domid}"
+        return vmcore_path(self._runtime_dir, Domid(domid))

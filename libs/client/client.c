@@ -2,8 +2,6 @@
 #include "client.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -12,21 +10,6 @@
 
 /* linux/err.h: more is no errno, and -errno would be no error. */
 #define MAX_ERRNO 4095
-
-int evtchnd_runtime_path(char *path, size_t bytes, const char *name)
-{
-    const char *directory = secure_getenv("XENNER_RUNTIME_DIR");
-    int length;
-
-    if (!directory || !*directory)
-        directory = "/run/xenner";
-    length = snprintf(path, bytes, "%s/%s", directory, name);
-    if (length < 0 || (size_t)length >= bytes) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    return 0;
-}
 
 bool evtchnd_is_lost(int error)
 {

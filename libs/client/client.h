@@ -13,6 +13,7 @@
 #include <stddef.h>
 
 #include "abi/wire.h"
+#include "libs/client/paths.h"
 
 struct evtchnd_client {
     pthread_mutex_t lock; /* one request at a time */
@@ -60,11 +61,5 @@ void evtchnd_discard(struct evtchnd_answer *answer);
 
 /* Is it this errno that a lost connection has? */
 bool evtchnd_is_lost(int error);
-
-/*
- * Where the sockets and vmcores are: $XENNER_RUNTIME_DIR, or /run/xenner. As
- * snprintf(3): "<directory>/<name>" into path; -1 (ENAMETOOLONG) if it is cut.
- */
-int evtchnd_runtime_path(char *path, size_t bytes, const char *name);
 
 #endif

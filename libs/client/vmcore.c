@@ -33,10 +33,10 @@ int vmcore_open(struct vmcore *core, uint32_t domid, bool cloexec)
     struct stat file;
 
     snprintf(name, sizeof(name), "vmcore.%u", domid);
-    if (evtchnd_runtime_path(path, sizeof(path), name))
-        return -1;
     core->domid = domid;
-    core->fd = open(path, O_RDWR | O_NOFOLLOW | (cloexec ? O_CLOEXEC : 0));
+    core->fd = -1;
+    if (!evtchnd_runtime_path(path, sizeof(path), name))
+        core->fd = open(path, O_RDWR | O_NOFOLLOW | (cloexec ? O_CLOEXEC : 0));
     if (core->fd < 0) {
         if (errno == ENOENT)
             errno = ESRCH;

@@ -20,7 +20,6 @@ class Ctl:
         self.environment = {
             **os.environ,
             "XENNER_RUNTIME_DIR": str(host.directory),
-            "XENNER_EVTCHND": str(host.evtchnd.path),
             "XENSTORED_PATH": str(host.socket),
             "XENNER_LOG_DIR": str(host.directory / "log"),
         }

@@ -37,6 +37,7 @@ def build_program(sources: Path, directory: Path) -> Path:
             *("-D_GNU_SOURCE", f"-I{TOP}", "-o", program),
             *sorted(sources.glob("frontend*.c")),
             TOP / "libs/client/client.c",
+            TOP / "libs/client/paths.c",
         ],
         check=True,
     )

@@ -24,8 +24,8 @@ from tests.environments.rules import Environment, current_environment, limit_s
 from tests.support.diskguest import is_clean, make_initrd, make_root
 from tests.system.commands import output_of, run
 from tests.system.guestterminal import Terminal
+from xenner.paths import xenstore_of
 from xenner.xenstore import Xenstore
-from xennerd.domain.start import XENSTORE
 
 pytestmark = pytest.mark.kvm
 
@@ -203,7 +203,7 @@ def test_a_guest_s_days(since: str, root: Path) -> None:
         output_of("systemctl", "start", UNIT)
     else:
         start_as_at_boot()
-        with Xenstore(XENSTORE) as store:
+        with Xenstore(xenstore_of({})) as store:
             for device in (f"vbd/{DOMID}/51712", f"vif/{DOMID}/0"):
                 state = store.read(f"/local/domain/0/backend/{device}/state")
                 assert state == "4", device

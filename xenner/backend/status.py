@@ -14,6 +14,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from xenner.errors import HostError
+from xenner.paths import Paths
 
 _LIMIT_S = 5.0
 
@@ -39,9 +40,8 @@ class Form:
 
 
 def socket_path(daemon: str) -> Path:
-    """DAEMON.socket of the runtime directory."""
-    runtime = os.environ.get("XENNER_RUNTIME_DIR") or "/run/xenner"
-    return Path(runtime) / f"{daemon}.socket"
+    """DAEMON.socket of the runtime directory. HostError: that is no good."""
+    return Paths.of(os.environ).backend(daemon)
 
 
 def fetch_status(daemon: str) -> Counters:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from xenner.errors import HostError
-from xenner.runtimedir import runtime_dir_of
+from xenner.paths import Paths
 from xenner.types import MAX_DOMID, Domid
 from xennerd.cleanup.classify import LivesError, claimed, find_living
 from xennerd.cleanup.leftovers import Kind, Thing, Verdict, judge
 from xennerd.cleanup.removal import remove
-from xennerd.cleanup.scan import Places, find_things
+from xennerd.cleanup.scan import Host, find_things
 from xennerd.stats.view import human_bytes
 from xennerd.vm.recorder import printable
 
@@ -80,20 +80,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="only " + ", ".join(Kind),
     )
     parser.add_argument("--json", action="store_true", help="one line of JSON")
-    for name, default in (
-        ("--runtime-dir", None),
-        (
-            "--xenstore",
-            os.environ.get("XENSTORED_PATH", "/run/xenstored/socket"),
-        ),
-        ("--evtchnd", None),
-    ):
-        parser.add_argument(name, type=Path, default=default, metavar="PATH")
-    options = parser.parse_args(arguments)
-    options.runtime_dir = options.runtime_dir or runtime_dir_of(os.environ)
-    if options.evtchnd is None:
-        options.evtchnd = options.runtime_dir / "evtchnd.socket"
-    return options
+    for name in ("--runtime-dir", "--xenstore", "--evtchnd"):
+        parser.add_argument(name, type=Path, metavar="PATH")
+    return parser.parse_args(arguments)
 
 
 def _domid(text: str) -> Domid:
@@ -104,8 +93,12 @@ def _domid(text: str) -> Domid:
 
 
 def _run(options: argparse.Namespace) -> tuple[list[Row], list[str], bool]:
-    places = Places(options.runtime_dir, options.xenstore, options.evtchnd)
-    verdicts, notes = _look(places, options)
+    paths = Paths.of(
+        os.environ, runtime_dir=options.runtime_dir, xenstore=options.xenstore
+    )
+    options.evtchnd = options.evtchnd or paths.evtchnd
+    host = Host(paths)
+    verdicts, notes = _look(host, options)
     if not options.force:
         rows = [
             Row(v.thing, "stale" if v.is_removable else "left", v.why)
@@ -114,17 +107,17 @@ def _run(options: argparse.Namespace) -> tuple[list[Row], list[str], bool]:
         return rows, notes, False
     rows = []
     for domid, group in groupby(verdicts, lambda v: v.thing.domid):
-        rows += _remove_all(places, options, domid, list(group))
+        rows += _remove_all(host, options, domid, list(group))
     has_failed = any(row.state == "failed" for row in rows)
     return rows, notes, has_failed
 
 
 def _look(
-    places: Places, options: argparse.Namespace
+    host: Host, options: argparse.Namespace
 ) -> tuple[list[Verdict], list[str]]:
     # Things first: what starts in between is among the living then.
-    things, notes = find_things(places)
-    living = find_living(places.runtime_dir, places.evtchnd)
+    things, notes = find_things(host)
+    living = find_living(host.paths.runtime_dir, options.evtchnd)
     if options.only:
         things = [t for t in things if t.kind in options.only]
     if options.domid:
@@ -139,7 +132,7 @@ def _look(
 
 
 def _remove_all(
-    places: Places,
+    host: Host,
     options: argparse.Namespace,
     domid: Domid | None,
     verdicts: Sequence[Verdict],
@@ -147,13 +140,13 @@ def _remove_all(
     """All of one domain, its number held meanwhile; then looked at again,
     for it may have lived and died since."""
     if domid is None:
-        yield from _remove_each(places, verdicts)
+        yield from _remove_each(host, verdicts)
         return
     try:
-        with claimed(domid, places.runtime_dir):
+        with claimed(domid, host.paths.runtime_dir):
             seen = {v.thing for v in verdicts}
-            things, _ = find_things(places)
-            others = find_living(places.runtime_dir, places.evtchnd)
+            things, _ = find_things(host)
+            others = find_living(host.paths.runtime_dir, options.evtchnd)
             # Its lock is ours now: only its vmcore elsewhere would tell.
             if domid in others.registered:
                 raise LivesError(f"domain {domid} is running")
@@ -163,20 +156,20 @@ def _remove_all(
                 removes_preserved=options.kept,
                 doubt=others.doubt,
             )
-            yield from _remove_each(places, fresh)
+            yield from _remove_each(host, fresh)
     except LivesError as error:
         for verdict in verdicts:
             yield Row(verdict.thing, "left", str(error))
 
 
-def _remove_each(places: Places, verdicts: Iterable[Verdict]) -> Iterator[Row]:
+def _remove_each(host: Host, verdicts: Iterable[Verdict]) -> Iterator[Row]:
     for verdict in verdicts:
         thing = verdict.thing
         if not verdict.is_removable:
             yield Row(thing, "left", verdict.why)
             continue
         try:
-            remove(thing, places)
+            remove(thing, host)
         except (OSError, HostError) as error:
             reason = getattr(error, "strerror", None) or error
             yield Row(thing, "failed", str(reason))

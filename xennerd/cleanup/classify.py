@@ -12,6 +12,7 @@ from pathlib import Path
 
 from xenner.errors import HostError
 from xenner.evtchn import Evtchnd
+from xenner.paths import make_runtime_dir, vmcore_path
 from xenner.types import Domid
 from xenner.vmcores import is_locked, list_domids
 
@@ -50,7 +51,7 @@ def find_living(runtime_dir: Path, evtchnd: Path) -> Living:
     locked: dict[Domid, tuple[int, int]] = {}
     for domid in list_domids(runtime_dir):
         with suppress(FileNotFoundError):
-            if identity := _locked_identity(runtime_dir / f"vmcore.{domid}"):
+            if identity := _locked_identity(vmcore_path(runtime_dir, domid)):
                 locked[domid] = identity
     known = frozenset(locked)
     try:
@@ -133,8 +134,8 @@ def claimed(domid: Domid, runtime_dir: Path) -> Iterator[Path]:
     the number: LivesError. The path is that of its vmcore: the dead one, or
     an empty file of ours, which is gone after the block in any case.
     """
-    path = runtime_dir / f"vmcore.{domid}"
-    runtime_dir.mkdir(mode=0o755, exist_ok=True)
+    path = vmcore_path(runtime_dir, domid)
+    make_runtime_dir(runtime_dir)
     with ExitStack() as stack:
         fd, is_ours = _lock(path, domid)
         stack.callback(os.close, fd)

@@ -14,7 +14,7 @@ from xenner.errors import HostError
 from xenner.types import Domid
 from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.cleanup.leftovers import Kind, Thing
-from xennerd.cleanup.scan import Places, is_dead_socket, tap_holders
+from xennerd.cleanup.scan import Host, is_dead_socket, tap_holders
 
 # linux/if_tun.h
 _TUNSETIFF = 0x400454CA
@@ -23,14 +23,14 @@ _TAP_FLAGS = 0x0002 | 0x1000 | 0x4000 | 0x0100
 _IFREQ = struct.Struct("16sH22x")
 
 
-def remove(thing: Thing, places: Places) -> None:
+def remove(thing: Thing, host: Host) -> None:
     """OSError or HostError: it is still there, and why. What is gone already
     is as good as removed. For a domain's things its number must be held."""
     match thing.kind:
         case Kind.XENSTORE:
-            _remove_node(thing, places)
+            _remove_node(thing, host)
         case Kind.TAP:
-            _remove_tap(thing.name, places)
+            _remove_tap(thing.name, host)
         case Kind.CGROUP:
             _remove_cgroup(Path(thing.name))
         case Kind.SOCKET:
@@ -39,9 +39,9 @@ def remove(thing: Thing, places: Places) -> None:
             Path(thing.name).unlink(missing_ok=True)
 
 
-def _remove_node(thing: Thing, places: Places) -> None:
+def _remove_node(thing: Thing, host: Host) -> None:
     try:
-        with Xenstore(places.xenstore) as store:
+        with Xenstore(host.paths.xenstore) as store:
             if thing.name == f"/local/domain/{thing.domid}":
                 # Not known to every store, nor introduced in every case.
                 with suppress(XenstoreError):
@@ -51,13 +51,13 @@ def _remove_node(thing: Thing, places: Places) -> None:
         raise HostError(f"xenstore: {error}") from error
 
 
-def _remove_tap(name: str, places: Places) -> None:
+def _remove_tap(name: str, host: Host) -> None:
     """By opening it and taking its persistence away: the kernel removes it
     when its last descriptor is closed, which may be another's."""
     if holder := tap_holders().get(name):
         raise HostError(f"in use by {holder}")
     try:
-        text = (places.networks / name / "tun_flags").read_text()
+        text = (host.networks / name / "tun_flags").read_text()
     except FileNotFoundError:
         return
     flags = int(text, 16) & _TAP_FLAGS

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xenner.errors import HostError
+from xenner.paths import Paths, record_path
 from xenner.types import Domid
 from xenner.vmcores import list_domids
 from xenner.xenstore import Xenstore, XenstoreError
@@ -23,51 +24,49 @@ from xennerd.cleanup.leftovers import (
     domid_of_node,
     domid_of_tap,
 )
-from xennerd.domain.records import list_records, record_path
+from xennerd.domain.records import list_records
 from xennerd.vm.memory.vmcore import is_preserved
 
 _BACKENDS = "/local/domain/0/backend"
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class Host:
     """Where to look. `cgroups` None: wherever cgroup v2 is mounted."""
 
-    runtime_dir: Path
-    xenstore: Path
-    evtchnd: Path
+    paths: Paths
     cgroups: Path | None = None
     networks: Path = Path("/sys/class/net")
     hypervisor: Path = Path("/sys/hypervisor/type")
 
 
-def find_things(places: Places) -> tuple[list[Thing], list[str]]:
+def find_things(host: Host) -> tuple[list[Thing], list[str]]:
     """All of them, stale or not; and what could not be looked at."""
     things = [
-        *(*_vmcores(places), *_records(places)),
-        *(*_beside(places), *_cgroups(places)),
+        *(*_vmcores(host), *_records(host)),
+        *(*_beside(host), *_cgroups(host)),
     ]
     notes = []
-    if _is_xen(places):
+    if _is_xen(host):
         notes.append("this host runs Xen: its xenstore and vifs are not ours")
     else:
-        things += _taps(places)
+        things += _taps(host)
         try:
-            things += _nodes(places)
+            things += _nodes(host)
         except (OSError, HostError, XenstoreError) as error:
             notes.append(f"no look at xenstore: {error}")
     return things, notes
 
 
-def _is_xen(places: Places) -> bool:
+def _is_xen(host: Host) -> bool:
     with suppress(OSError):
-        return places.hypervisor.read_text().strip() == "xen"
+        return host.hypervisor.read_text().strip() == "xen"
     return False
 
 
-def _vmcores(places: Places) -> Iterator[Thing]:
-    for domid in list_domids(places.runtime_dir):
-        path = places.runtime_dir / f"vmcore.{domid}"
+def _vmcores(host: Host) -> Iterator[Thing]:
+    for domid in list_domids(host.paths.runtime_dir):
+        path = host.paths.vmcore(domid)
         with suppress(FileNotFoundError):
             status = path.lstat()
             yield Thing(
@@ -79,20 +78,20 @@ def _vmcores(places: Places) -> Iterator[Thing]:
             )
 
 
-def _records(places: Places) -> Iterator[Thing]:
-    for record in list_records(places.runtime_dir):
+def _records(host: Host) -> Iterator[Thing]:
+    for record in list_records(host.paths.runtime_dir):
         yield Thing(
             Kind.RECORD,
             record.domid,
-            str(record_path(places.runtime_dir, record.domid)),
+            str(record_path(host.paths.runtime_dir, record.domid)),
             is_preserved=bool(record.end),
         )
 
 
-def _beside(places: Places) -> Iterator[Thing]:
+def _beside(host: Host) -> Iterator[Thing]:
     """Links and sockets of the runtime directory, and what links lead to."""
     try:
-        paths = sorted(places.runtime_dir.iterdir())
+        paths = sorted(host.paths.runtime_dir.iterdir())
     except OSError:
         return
     for path in paths:
@@ -100,18 +99,18 @@ def _beside(places: Places) -> Iterator[Thing]:
             domid = domid_of_link(path.name)
             if domid is not None:
                 yield Thing(Kind.LINK, domid, str(path))
-                yield from _led_to(path, domid, places)
+                yield from _led_to(path, domid, host)
         elif path.is_socket():
             # A guest's monitor, or a daemon's.
             domid = domid_of_link(path.name)
             yield Thing(Kind.SOCKET, domid, str(path), holder=_listener(path))
 
 
-def _led_to(link: Path, domid: Domid, places: Places) -> Iterator[Thing]:
+def _led_to(link: Path, domid: Domid, host: Host) -> Iterator[Thing]:
     """A monitor's socket that stands elsewhere."""
     with suppress(OSError):
         target = Path(os.readlink(link))
-        if target.parent != places.runtime_dir and target.is_socket():
+        if target.parent != host.paths.runtime_dir and target.is_socket():
             yield Thing(
                 Kind.SOCKET, domid, str(target), holder=_listener(target)
             )
@@ -146,8 +145,8 @@ def is_dead_socket(path: Path) -> bool:
 # --- cgroups ------------------------------------------------------------------
 
 
-def _cgroups(places: Places) -> Iterator[Thing]:
-    root = places.cgroups or _cgroup_mount()
+def _cgroups(host: Host) -> Iterator[Thing]:
+    root = host.cgroups or _cgroup_mount()
     if root is None:
         return
     # systemd's own, and one level of slices below it.
@@ -179,11 +178,11 @@ def _inhabitant(path: Path) -> str:
 # --- taps ---------------------------------------------------------------------
 
 
-def _taps(places: Places) -> Iterator[Thing]:
-    if not places.networks.is_dir():
+def _taps(host: Host) -> Iterator[Thing]:
+    if not host.networks.is_dir():
         return
     holders: dict[str, str] | None = None
-    for path in sorted(places.networks.iterdir()):
+    for path in sorted(host.networks.iterdir()):
         if not (path / "tun_flags").exists():
             continue
         with suppress(OSError):
@@ -216,8 +215,8 @@ def tap_holders() -> dict[str, str]:
 # --- xenstore -----------------------------------------------------------------
 
 
-def _nodes(places: Places) -> Iterator[Thing]:
-    with Xenstore(places.xenstore) as store:
+def _nodes(host: Host) -> Iterator[Thing]:
+    with Xenstore(host.paths.xenstore) as store:
         users: dict[str, list[Domid]] = {}
         for name in store.directory("/local/domain"):
             domid = domid_of_node(name)

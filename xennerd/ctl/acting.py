@@ -17,6 +17,7 @@ from typing import BinaryIO, TextIO
 
 from xenner.errors import ConfigError, HostError
 from xenner.journal import Subject, asked, tell_unit
+from xenner.paths import Paths
 from xenner.xenstore import Xenstore, XenstoreError
 from xenner.xlcfg import check_name
 from xenner.xlsyntax import quoted
@@ -24,11 +25,9 @@ from xennerd.cleanup.classify import LivesError, claimed
 from xennerd.ctl.command import Command, own_name, parser_of
 from xennerd.ctl.domains import (
     Domain,
-    Places,
     find_domain,
     find_named,
     list_domains,
-    monitor_path,
 )
 from xennerd.domain.records import change_record, read_record, remove_record
 from xennerd.nodes.guest import domain_path
@@ -41,8 +40,8 @@ _PATIENCE_S = 30.0
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
-def _places() -> Places:
-    return Places.of(os.environ)
+def _paths() -> Paths:
+    return Paths.of(os.environ)
 
 
 def _one(
@@ -53,7 +52,7 @@ def _one(
     for argument in ("domain", *more):
         parser.add_argument(argument)
     values = list(vars(parser.parse_args(words)).values())
-    return find_domain(_places(), values[0]), values[1:]
+    return find_domain(_paths(), values[0]), values[1:]
 
 
 def _check_lives(domain: Domain) -> None:
@@ -64,14 +63,14 @@ def _check_lives(domain: Domain) -> None:
 
 def _execute(domain: Domain, command: str, **arguments: object) -> None:
     _check_lives(domain)
-    with QmpClient(monitor_path(_places(), domain.domid)) as monitor:
+    with QmpClient(_paths().monitor(domain.domid)) as monitor:
         monitor.execute(command, **arguments)
 
 
 def _write(domain: Domain, node: str, value: str) -> None:
     _check_lives(domain)
     try:
-        with Xenstore(_places().xenstore) as store:
+        with Xenstore(_paths().xenstore) as store:
             store.write(f"{domain_path(domain.domid)}/{node}", value)
     except (OSError, XenstoreError) as error:
         raise HostError(f"xenstore: {error}") from error
@@ -80,13 +79,13 @@ def _write(domain: Domain, node: str, value: str) -> None:
 def _tell(domain: Domain, what: str) -> None:
     """In the story of its unit, if it has one: who has done it. For who is
     not root xennerd tells it, if it runs."""
-    record = read_record(_places().runtime_dir, domain.domid)
+    record = read_record(_paths().runtime_dir, domain.domid)
     if record is None or not record.unit:
         return
     if os.geteuid():
         with (
             suppress(HostError),
-            QmpClient(_places().runtime_dir / "xennerd.socket") as daemon,
+            QmpClient(_paths().xennerd) as daemon,
         ):
             daemon.execute("domain-asked", domid=domain.domid, what=what)
         return
@@ -132,7 +131,7 @@ def _wait_end(
 
 
 def _starts_s(domain: Domain) -> tuple[float, ...]:
-    record = read_record(_places().runtime_dir, domain.domid)
+    record = read_record(_paths().runtime_dir, domain.domid)
     return record.starts_s if record else ()
 
 
@@ -140,7 +139,7 @@ def _open_monitor(domain: Domain, stack: ExitStack) -> QmpClient | None:
     if domain.is_silent:
         return None
     with suppress(HostError):
-        path = monitor_path(_places(), domain.domid)
+        path = _paths().monitor(domain.domid)
         return stack.enter_context(QmpClient(path))
     return None
 
@@ -153,13 +152,13 @@ def _ask_to_end(name: str, request: str, words: Sequence[str]) -> int:
     add("-F", action="store_true", help="no effect: for HVM guests")
     add("domain", nargs="*")
     arguments = parser.parse_args(words)
-    places = _places()
+    paths = _paths()
     if not arguments.all and not arguments.domain:
         raise ConfigError(f"{name}: which domain?")
     chosen = (
-        list_domains(places)
+        list_domains(paths)
         if arguments.all
-        else [find_domain(places, word) for word in arguments.domain]
+        else [find_domain(paths, word) for word in arguments.domain]
     )
     chosen = [domain for domain in chosen if not domain.end]
     with ExitStack() as stack:
@@ -219,7 +218,7 @@ def _destroy(words: Sequence[str]) -> int:
     parser = parser_of("destroy")
     parser.add_argument("-f", action="store_true")
     parser.add_argument("domain")
-    domain = find_domain(_places(), parser.parse_args(words).domain)
+    domain = find_domain(_paths(), parser.parse_args(words).domain)
     if domain.end:
         _remove_dead(domain)
         return 0
@@ -244,7 +243,7 @@ def _kill(domain: Domain) -> None:
         os.kill(domain.pid, 0)
         with suppress(HostError):
             change_record(
-                _places().runtime_dir,
+                _paths().runtime_dir,
                 domain.domid,
                 lambda record: replace(record, is_unwanted=True),
             )
@@ -260,7 +259,7 @@ def _kill(domain: Domain) -> None:
 
 def _remove_dead(domain: Domain) -> None:
     """One that stays; nothing of it is outside the runtime directory."""
-    runtime_dir = _places().runtime_dir
+    runtime_dir = _paths().runtime_dir
     try:
         with claimed(domain.domid, runtime_dir) as vmcore:
             remove_record(runtime_dir, domain.domid)
@@ -309,7 +308,7 @@ def _mem_set(words: Sequence[str]) -> int:
     most_mib = domain.max_memory_mib
     with (
         suppress(OSError, XenstoreError),
-        Xenstore(_places().xenstore) as store,
+        Xenstore(_paths().xenstore) as store,
     ):
         # mem-max may have set less.
         node = f"{domain_path(domain.domid)}/memory/static-max"
@@ -326,7 +325,7 @@ def _vcpu_set(words: Sequence[str]) -> int:
     parser.add_argument("domain")
     parser.add_argument("number", type=int)
     arguments = parser.parse_args(words)
-    domain = find_domain(_places(), arguments.domain)
+    domain = find_domain(_paths(), arguments.domain)
     _check_lives(domain)
     most = len(domain.vcpus)
     if not 1 <= arguments.number <= most:
@@ -340,19 +339,19 @@ def _vcpu_set(words: Sequence[str]) -> int:
 
 def _rename(words: Sequence[str]) -> int:
     domain, (name,) = _one("rename", words, "name")
-    places = _places()
+    paths = _paths()
     try:
         check_name(name)
     except ValueError as error:
         raise ConfigError(f"rename: {error}") from None
-    if find_named(places, name) is not None:
+    if find_named(paths, name) is not None:
         raise HostError(f"a domain {name!r} is there already")
     if not domain.end:
         _write(domain, "name", name)
     # What it is started from again says it too.
     try:
         change_record(
-            places.runtime_dir,
+            paths.runtime_dir,
             domain.domid,
             lambda record: replace(
                 record,
@@ -373,14 +372,14 @@ def _dump_core(words: Sequence[str]) -> int:
         if domain.end or domain.is_silent:
             # A guest's memory is a core as it is: a dead one's, and that of
             # one whose process does not answer.
-            vmcore = _places().runtime_dir / f"vmcore.{domain.domid}"
+            vmcore = _paths().vmcore(domain.domid)
             copy_core(
                 os.open(vmcore, os.O_RDONLY), os.dup(target.fileno()), Dump()
             )
             return 0
         # The guest's process has a view of the file system of its own, and
         # is another user: it gets the file that is open.
-        path = monitor_path(_places(), domain.domid)
+        path = _paths().monitor(domain.domid)
         with QmpClient(path, limit_s=None) as monitor:
             monitor.give(target.fileno(), "core")
             monitor.execute(

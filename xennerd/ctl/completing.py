@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from xenner.errors import HostError
+from xenner.paths import Paths
 from xennerd.ctl.command import Command
-from xennerd.ctl.domains import Places, list_domains
+from xennerd.ctl.domains import list_domains
 
 _DOMAIN = re.compile(r"<?-?a?\|?Domain", re.IGNORECASE)
 _OPTION = re.compile(r"--?[a-z-]+")
@@ -42,7 +43,7 @@ def candidates(
 
 def _names() -> list[str]:
     with suppress(HostError):
-        return [domain.name for domain in list_domains(Places.of(os.environ))]
+        return [domain.name for domain in list_domains(Paths.of(os.environ))]
     return []
 
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 
 from xenner.errors import ConfigError, HostError
+from xenner.paths import Paths
 from xennerd.ctl.command import Command, parser_of
-from xennerd.ctl.domains import Domain, Places, find_domain
+from xennerd.ctl.domains import Domain, find_domain
 from xennerd.domain.records import read_record
 from xennerd.vm.console.escape import LEAVE
 
@@ -23,10 +24,10 @@ def _console(words: Sequence[str]) -> int:
     parser.add_argument("-n", dest="number", type=int, default=0)
     parser.add_argument("-e", dest="leave", default="^]", help="to leave it")
     parser.add_argument("domain")
-    places = Places.of(os.environ)
+    paths = Paths.of(os.environ)
     arguments = parser.parse_args(words)
     leave = _key(arguments.leave)
-    attach(places, find_domain(places, arguments.domain), leave=leave)
+    attach(paths, find_domain(paths, arguments.domain), leave=leave)
     return 0
 
 
@@ -40,7 +41,7 @@ def _key(text: str) -> bytes:
 
 
 def attach(
-    places: Places,
+    paths: Paths,
     domain: Domain,
     when_open: Callable[[], object] = lambda: None,
     *,
@@ -49,10 +50,10 @@ def attach(
     """The caller's terminal is the guest's until `leave` or its end. Of a dead
     one there is only what it wrote last. HostError."""
     if domain.end:
-        record = read_record(places.runtime_dir, domain.domid)
+        record = read_record(paths.runtime_dir, domain.domid)
         os.write(1, record.last_words.encode("latin-1") if record else b"")
         return
-    path = places.runtime_dir / f"console.{domain.domid}"
+    path = paths.console(domain.domid)
     try:
         fd = os.open(path, os.O_RDWR | os.O_NOCTTY)
     except OSError as error:

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from xenner.errors import HostError
+from xenner.paths import Paths
 from xenner.types import Domid
 from xenner.vmcores import is_owned
 from xenner.xenstore import Xenstore, XenstoreError
@@ -27,10 +28,8 @@ from xennerd.ctl.command import Command, parser_of
 from xennerd.ctl.console import attach
 from xennerd.ctl.domains import (
     WHO_MAY,
-    Places,
     find_domain,
     find_named,
-    monitor_path,
 )
 from xennerd.ctl.files import warn
 from xennerd.ctl.plugging import warn_of_vif
@@ -114,27 +113,27 @@ def _create(words: Sequence[str]) -> int:
         return 0
     if arguments.viewer:
         print("warning: no guest has a screen to be viewed", file=sys.stderr)
-    places = Places.of(os.environ)
-    if find_named(places, config.name) is not None:
+    paths = Paths.of(os.environ)
+    if find_named(paths, config.name) is not None:
         raise HostError(f'Domain with name "{config.name}" already exists.')
     extra = "\n".join((extra, *from_here(config, Path.cwd())))
     # Whoever is at its console sees it from its first line on.
     waits = arguments.is_paused or arguments.console
-    domid, unit = _start(places, path, text, extra, is_paused=waits)
+    domid, unit = _start(paths, path, text, extra, is_paused=waits)
     if not domid:
         # It is so short a guest that it has ended.
         return 0
     if not unit and (warning := without_limits(config)):
         print(f"warning: {warning}", file=sys.stderr)
-    _warn_of_vifs(places, domid, config)
+    _warn_of_vifs(paths, domid, config)
     if arguments.console:
-        domain = find_domain(places, str(domid))
+        domain = find_domain(paths, str(domid))
         if arguments.is_paused:
-            attach(places, domain)
+            attach(paths, domain)
         else:
-            attach(places, domain, partial(_go, monitor_path(places, domid)))
+            attach(paths, domain, partial(_go, paths.monitor(domid)))
     if arguments.stays:
-        _stay(places, domid)
+        _stay(paths, domid)
     return 0
 
 
@@ -143,21 +142,21 @@ def _go(monitor: Path) -> None:
         client.execute("cont")
 
 
-def _warn_of_vifs(places: Places, domid: Domid, config: DomainConfig) -> None:
+def _warn_of_vifs(paths: Paths, domid: Domid, config: DomainConfig) -> None:
     if not config.vifs:
         return
-    with suppress(OSError, XenstoreError), Xenstore(places.xenstore) as store:
+    with suppress(OSError, XenstoreError), Xenstore(paths.xenstore) as store:
         for vif in config.vifs:
             warn_of_vif(store, domid, vif.devid)
 
 
-def _stay(places: Places, domid: Domid) -> None:
+def _stay(paths: Paths, domid: Domid) -> None:
     """Until the domain is gone, or dead and stays: a restart is no end."""
     deadline_s = time.monotonic() + _AGAIN_LIMIT_S
-    while (record := read_record(places.runtime_dir, domid)) is not None:
+    while (record := read_record(paths.runtime_dir, domid)) is not None:
         if record.end or time.monotonic() > deadline_s:
             return
-        if is_owned(places.runtime_dir / f"vmcore.{domid}"):
+        if is_owned(paths.vmcore(domid)):
             with suppress(ProcessLookupError):
                 fd = os.pidfd_open(record.pid)
                 try:
@@ -179,11 +178,11 @@ def from_here(config: DomainConfig, here: Path) -> Iterator[str]:
 
 
 def _start(
-    places: Places, file: Path, text: str, extra: str, *, is_paused: bool
+    paths: Paths, file: Path, text: str, extra: str, *, is_paused: bool
 ) -> tuple[Domid, str]:
     """Returns when the guest runs, with its number and its unit, if it is one;
     xennerd has it then. Without a number it has ended meanwhile."""
-    path = places.runtime_dir / "xennerd.socket"
+    path = paths.xennerd
     try:
         with QmpClient(
             path, server="xennerd", hint=_NO_DAEMON, limit_s=_READY_LIMIT_S

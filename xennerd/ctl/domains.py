@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 from xenner.errors import HostError
 from xenner.listening import listener_of
-from xenner.runtimedir import runtime_dir_of
+from xenner.paths import Paths
 from xenner.types import Domid
 from xenner.vmcores import LockOwners, is_locked, list_domids
 from xenner.xenstore import Xenstore, XenstoreError
@@ -46,34 +46,6 @@ class NoDomainError(HostError):
     def __init__(self, word: str) -> None:
         # -6 is libxl's ERROR_INVAL, which programs look for.
         super().__init__(f"{word} is an invalid domain identifier (rc=-6)")
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where the host's things are."""
-
-    runtime_dir: Path
-    xenstore: Path
-    evtchnd: Path
-    log_dir: Path
-
-    @classmethod
-    def of(cls, environment: Mapping[str, str]) -> Places:
-        """As the environment says, or where the units have them."""
-        runtime_dir = runtime_dir_of(environment)
-        return cls(
-            runtime_dir=runtime_dir,
-            xenstore=Path(
-                environment.get("XENSTORED_PATH") or "/run/xenstored/socket"
-            ),
-            evtchnd=Path(
-                environment.get("XENNER_EVTCHND")
-                or runtime_dir / "evtchnd.socket"
-            ),
-            log_dir=Path(
-                environment.get("XENNER_LOG_DIR") or "/var/log/xenner"
-            ),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,42 +94,42 @@ class Domain:
         return "r-----" if runs else "-b----"
 
 
-def list_domains(places: Places) -> list[Domain]:
+def list_domains(paths: Paths) -> list[Domain]:
     """The living domains and the dead that stay, in order; domain 0 is not
     among them."""
     with ExitStack() as stack:
-        names, owners = _Names(places, stack), LockOwners()
+        names, owners = _Names(paths, stack), LockOwners()
         return [
             domain
-            for domid in list_domids(places.runtime_dir)
-            if (domain := _look(places, domid, names, owners)) is not None
+            for domid in list_domids(paths.runtime_dir)
+            if (domain := _look(paths, domid, names, owners)) is not None
         ]
 
 
-def find_domain(places: Places, word: str) -> Domain:
+def find_domain(paths: Paths, word: str) -> Domain:
     """By number or by name. NoDomainError if there is none. Only that one is
     asked: another one's process may hang."""
-    for domid in list_domids(places.runtime_dir):
+    for domid in list_domids(paths.runtime_dir):
         if word == str(domid):
             with ExitStack() as stack:
-                names = _Names(places, stack)
-                domain = _look(places, domid, names, LockOwners())
+                names = _Names(paths, stack)
+                domain = _look(paths, domid, names, LockOwners())
             if domain is not None:
                 return domain
-    if (domain := find_named(places, word)) is not None:
+    if (domain := find_named(paths, word)) is not None:
         return domain
     raise NoDomainError(word)
 
 
-def find_named(places: Places, name: str) -> Domain | None:
+def find_named(paths: Paths, name: str) -> Domain | None:
     """The one that has this name. Those are asked too whose name their
     processes alone know."""
     with ExitStack() as stack:
-        names, owners = _Names(places, stack), LockOwners()
-        known = {d: names.of(d) for d in list_domids(places.runtime_dir)}
+        names, owners = _Names(paths, stack), LockOwners()
+        known = {d: names.of(d) for d in list_domids(paths.runtime_dir)}
         for domid in sorted(known, key=lambda domid: known[domid] != name):
             if known[domid] in (name, ""):
-                domain = _look(places, domid, names, owners)
+                domain = _look(paths, domid, names, owners)
                 if domain is not None and domain.name == name:
                     return domain
     return None
@@ -175,15 +147,10 @@ def named(word: str, domains: Sequence[Domain]) -> Domain:
     raise NoDomainError(word)
 
 
-def monitor_path(places: Places, domid: Domid) -> Path:
-    """The monitor's socket, or the link that leads there."""
-    return places.runtime_dir / f"monitor.{domid}"
-
-
 def _look(
-    places: Places, domid: Domid, names: _Names, owners: LockOwners
+    paths: Paths, domid: Domid, names: _Names, owners: LockOwners
 ) -> Domain | None:
-    vmcore = places.runtime_dir / f"vmcore.{domid}"
+    vmcore = paths.vmcore(domid)
     try:
         fd = os.open(vmcore, os.O_RDONLY)
     except FileNotFoundError:
@@ -195,20 +162,20 @@ def _look(
     try:
         status = os.fstat(fd)
         if not is_locked(fd):
-            return _look_at_dead(places, domid, status)
+            return _look_at_dead(paths, domid, status)
     finally:
         os.close(fd)
     name = names.of(domid)
-    path = monitor_path(places, domid)
+    path = paths.monitor(domid)
     # The file systems of some names are others in /proc/locks.
     pid = owners.of(status) or listener_of(path) or 0
     if pid and _is_stopped(pid):
-        return _look_from_outside(places, domid, name, pid)
+        return _look_from_outside(paths, domid, name, pid)
     try:
         with QmpClient(path, limit_s=_ANSWER_LIMIT_S) as monitor:
             return _ask(domid, name, monitor, pid)
     except QmpSilentError:
-        return _look_from_outside(places, domid, name, pid)
+        return _look_from_outside(paths, domid, name, pid)
     except HostError:
         # It has no monitor, or ends at this moment.
         is_ending = not path.exists()
@@ -221,11 +188,11 @@ def _is_stopped(pid: int) -> bool:
 
 
 def _look_from_outside(
-    places: Places, domid: Domid, name: str, pid: int
+    paths: Paths, domid: Domid, name: str, pid: int
 ) -> Domain:
     """What is known of one whose process says nothing: the kernel has its
     time, and its record all else."""
-    record = read_record(places.runtime_dir, domid)
+    record = read_record(paths.runtime_dir, domid)
     if record is None:
         return Domain(domid, name or "(null)", is_silent=True, pid=pid)
     vcpus = tuple(_threads(pid, record.nr_vcpus))
@@ -261,9 +228,9 @@ def _threads(pid: int, nr_vcpus: int) -> Iterator[Vcpu]:
 
 
 def _look_at_dead(
-    places: Places, domid: Domid, status: os.stat_result
+    paths: Paths, domid: Domid, status: os.stat_result
 ) -> Domain | None:
-    record = read_record(places.runtime_dir, domid)
+    record = read_record(paths.runtime_dir, domid)
     if record is None or not record.end or not is_preserved(status):
         return None
     return Domain(
@@ -297,11 +264,11 @@ class _Names:
     """What domains are called: xenstore has it, and their records where it
     does not answer, which is waited for only once."""
 
-    def __init__(self, places: Places, stack: ExitStack) -> None:
-        self._runtime_dir = places.runtime_dir
+    def __init__(self, paths: Paths, stack: ExitStack) -> None:
+        self._runtime_dir = paths.runtime_dir
         self._store: Xenstore | None = None
         with suppress(HostError):
-            store = Xenstore(places.xenstore, limit_s=_STORE_LIMIT_S)
+            store = Xenstore(paths.xenstore, limit_s=_STORE_LIMIT_S)
             self._store = stack.enter_context(store)
 
     def of(self, domid: Domid) -> str:

@@ -14,13 +14,14 @@ from dataclasses import replace
 from functools import partial
 
 from xenner.errors import ConfigError, HostError
+from xenner.paths import Paths
 from xenner.types import Domid
 from xenner.xenbus import XenbusState, parse_state
 from xenner.xenstore import Xenstore, XenstoreError
 from xenner.xldisk import parse_disk, vdev_number
 from xenner.xlvif import parse_vif
 from xennerd.ctl.command import Command, parser_of
-from xennerd.ctl.domains import Domain, Places, find_domain
+from xennerd.ctl.domains import Domain, find_domain
 from xennerd.domain.hotplug import remember
 from xennerd.nodes.device import (
     backend_path,
@@ -136,21 +137,21 @@ def warn_of_vif(store: Xenstore, domid: Domid, devid: int) -> None:
 @contextmanager
 def _xenstore() -> Iterator[Xenstore]:
     try:
-        with Xenstore(Places.of(os.environ).xenstore) as store:
+        with Xenstore(Paths.of(os.environ).xenstore) as store:
             yield store
     except (OSError, XenstoreError) as error:
         raise HostError(f"xenstore: {error}") from error
 
 
 def _find(word: str) -> Domain:
-    domain = find_domain(Places.of(os.environ), word)
+    domain = find_domain(Paths.of(os.environ), word)
     if domain.end:
         raise HostError(f"{domain.name} has ended: {domain.end}")
     return domain
 
 
 def _remember(domain: Domain, kind: str, devid: int, spec: str = "") -> None:
-    remember(Places.of(os.environ).runtime_dir, domain.domid, kind, devid, spec)
+    remember(Paths.of(os.environ).runtime_dir, domain.domid, kind, devid, spec)
 
 
 def _block_attach(words: Sequence[str]) -> int:

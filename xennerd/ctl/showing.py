@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from xenner.errors import ConfigError, HostError
+from xenner.paths import Paths
 from xenner.types import Domid
 from xenner.xenstore import Xenstore, XenstoreError
 from xenner.xlcfg import DomainConfig
@@ -24,7 +25,6 @@ from xennerd.ctl import formats
 from xennerd.ctl.command import Command, parser_of
 from xennerd.ctl.domains import (
     Domain,
-    Places,
     dom0,
     find_domain,
     free_mib,
@@ -49,8 +49,8 @@ def _parser(name: str, *, domains: str = "") -> argparse.ArgumentParser:
     return parser
 
 
-def _places() -> Places:
-    return Places.of(os.environ)
+def _paths() -> Paths:
+    return Paths.of(os.environ)
 
 
 def _chosen(words: Sequence[str]) -> list[Domain]:
@@ -60,7 +60,7 @@ def _chosen(words: Sequence[str]) -> list[Domain]:
 
 
 def _everybody() -> list[Domain]:
-    guests = list_domains(_places())
+    guests = list_domains(_paths())
     return [dom0(guests), *guests]
 
 
@@ -112,7 +112,7 @@ def _configs(domids: Iterable[Domid]) -> Iterator[tuple[Domid, DomainConfig]]:
     """Of those that were started from a file, as that was then, with what was
     plugged in or out."""
     for domid in domids:
-        record = read_record(_places().runtime_dir, domid)
+        record = read_record(_paths().runtime_dir, domid)
         if record is not None:
             with suppress(ConfigError):
                 config = config_of_record(record)
@@ -185,7 +185,7 @@ def _info(words: Sequence[str]) -> int:
     parser = _parser("info")
     parser.add_argument("-n", "--numa", action="store_true")
     arguments = parser.parse_args(words)
-    facts = host_facts(list_domains(_places()))
+    facts = host_facts(list_domains(_paths()))
     if arguments.json:
         return _print_json(facts)
     _print(formats.info_lines(facts))
@@ -254,11 +254,11 @@ def _cpu_number(text: str, key: str, default: int) -> int:
     return default
 
 
-def devices(places: Places, domid: Domid, kind: str) -> list[dict[str, str]]:
+def devices(paths: Paths, domid: Domid, kind: str) -> list[dict[str, str]]:
     """A guest's devices of a kind, vbd or vif: the nodes that are known, with
     `devid`, `domid` and `backend`."""
     try:
-        with Xenstore(places.xenstore) as store:
+        with Xenstore(paths.xenstore) as store:
             # The toolstack's own record: a guest does with its what it likes.
             names = store.directory(f"/libxl/{domid}/device/{kind}")
             found = [
@@ -306,11 +306,11 @@ def _network_list(words: Sequence[str]) -> int:
 
 def _device_list(name: str, kind: str, words: Sequence[str]) -> int:
     arguments = _parser(name, domains="+").parse_args(words)
-    places = _places()
+    paths = _paths()
     found = [
         device
         for word in arguments.domain
-        for device in devices(places, find_domain(places, word).domid, kind)
+        for device in devices(paths, find_domain(paths, word).domid, kind)
     ]
     if arguments.json:
         return _print_json(found)

@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass, replace
 
 from xenner.backend.status import Counters, fetch_status
 from xenner.errors import ConfigError, HostError
+from xenner.paths import Paths
 from xennerd.ctl.command import Command, parser_of
-from xennerd.ctl.domains import Domain, Places, dom0, list_domains
+from xennerd.ctl.domains import Domain, dom0, list_domains
 
 _SECTOR_BYTES = 512
 _HOME_AND_CLEAR = "\x1b[H\x1b[J"
@@ -84,9 +85,9 @@ class Sample:
     vifs: Counters
 
 
-def take_sample(places: Places) -> Sample:
+def take_sample(paths: Paths) -> Sample:
     """Ask everybody; a backend that does not run serves no devices."""
-    guests = list_domains(places)
+    guests = list_domains(paths)
     return Sample(
         time.monotonic(),
         (dom0(guests), *guests),
@@ -188,11 +189,11 @@ def _top(words: Sequence[str]) -> int:
     if arguments.delay <= 0 or arguments.iterations < 0:
         raise ConfigError("top: a delay and iterations are above zero")
     is_screen = not (arguments.batch or arguments.json) and os.isatty(1)
-    places = Places.of(os.environ)
+    paths = Paths.of(os.environ)
     with _keys(is_screen) as keys:
         before, nr_done = None, 0
         while True:
-            sample = take_sample(places)
+            sample = take_sample(paths)
             found = rows(before, sample)
             before, nr_done = sample, nr_done + 1
             if arguments.json:

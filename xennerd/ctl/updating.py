@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from xenner.errors import HostError
+from xenner.paths import Paths
 from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.ctl.acting import parse_mib
 from xennerd.ctl.command import Command, parser_of
 from xennerd.ctl.creating import from_here, source_of
-from xennerd.ctl.domains import Places, find_domain, monitor_path
+from xennerd.ctl.domains import find_domain
 from xennerd.ctl.files import warn
 from xennerd.domain.file import config_of, read_text
 from xennerd.domain.records import Record, change_record
@@ -27,12 +28,12 @@ def _mem_max(words: Sequence[str]) -> int:
     parser.add_argument("domain")
     parser.add_argument("size")
     arguments = parser.parse_args(words)
-    places = Places.of(os.environ)
-    domain = find_domain(places, arguments.domain)
+    paths = Paths.of(os.environ)
+    domain = find_domain(paths, arguments.domain)
     size_mib = parse_mib(arguments.size)
     top = f"{domain_path(domain.domid)}/memory"
     try:
-        with Xenstore(places.xenstore) as store:
+        with Xenstore(paths.xenstore) as store:
             # libxl's rule: what the guest is to have now it may have.
             target_mib = int(store.read(f"{top}/target")) >> 10
             if not target_mib <= size_mib <= domain.max_memory_mib:
@@ -40,7 +41,7 @@ def _mem_max(words: Sequence[str]) -> int:
                     f"{domain.name}: between its target, {target_mib} MiB, and "
                     f"what it was started with, {domain.max_memory_mib} MiB"
                 )
-            with QmpClient(monitor_path(places, domain.domid)) as monitor:
+            with QmpClient(paths.monitor(domain.domid)) as monitor:
                 monitor.execute("x-xenner-memory-limit", value=size_mib << 20)
             store.write(f"{top}/static-max", str(size_mib << 10))
     except (OSError, XenstoreError) as error:
@@ -58,8 +59,8 @@ def _config_update(words: Sequence[str]) -> int:
     source = source_of(
         arguments.words, defconfig=arguments.defconfig, parser=parser
     )
-    places = Places.of(os.environ)
-    domain = find_domain(places, arguments.domain)
+    paths = Paths.of(os.environ)
+    domain = find_domain(paths, arguments.domain)
     extra, path = source.settings, source.file.absolute()
     text = read_text(path)
     config = config_of(text, path, extra=extra)
@@ -76,7 +77,7 @@ def _config_update(words: Sequence[str]) -> int:
             record, file=str(path), text=text, settings=extra, plugged=()
         )
 
-    if change_record(places.runtime_dir, domain.domid, updated) is None:
+    if change_record(paths.runtime_dir, domain.domid, updated) is None:
         raise HostError(
             f"{domain.name}: was started without a domain file",
             "it has no configuration that could be used again",

@@ -16,13 +16,12 @@ from itertools import count
 from pathlib import Path
 
 from xenner.errors import HostError
+from xenner.paths import vmcore_path
 from xenner.types import Domid
 from xennerd.domain.policy import Verdict
 from xennerd.domain.records import Record, write_record
 from xennerd.vm.memory.vmcore import preserve
 from xennerd.vm.monitor.dump import Dump, copy_core
-
-DUMP_DIR = Path("/var/lib/xenner/dump")
 
 _log = logging.getLogger("xenner")
 
@@ -33,7 +32,7 @@ def dump_and_preserve(
     """Carry out the verdict. `record` has the domain's end. A core file that
     cannot be written is only logged; HostError: the domain cannot be
     preserved."""
-    vmcore = runtime_dir / f"vmcore.{record.domid}"
+    vmcore = vmcore_path(runtime_dir, record.domid)
     if verdict.coredumps:
         _dump(vmcore, record, dump_dir)
     if not verdict.preserves:
@@ -73,7 +72,7 @@ def _new_number(vmcore: Path) -> Domid:
     """Move the dead domain to the lowest free number; its old one is free."""
     for number in count(1):
         try:
-            os.link(vmcore, vmcore.with_name(f"vmcore.{number}"))
+            os.link(vmcore, vmcore_path(vmcore.parent, Domid(number)))
         except FileExistsError:
             continue
         vmcore.unlink()

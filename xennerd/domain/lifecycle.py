@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from xenner.journal import Event, Subject, set_up_logging, tell
+from xenner.paths import vmcore_path
 from xenner.types import Domid, ShutdownReason
 from xenner.vmcores import is_owned
 from xenner.xlcfg import DomainConfig
@@ -203,7 +204,7 @@ def check_others(runtime_dir: Path, record: Record) -> None:
         other
         for other in list_records(runtime_dir)
         if other.domid != record.domid
-        and (other.end or is_owned(runtime_dir / f"vmcore.{other.domid}"))
+        and (other.end or is_owned(vmcore_path(runtime_dir, other.domid)))
     ]
     check_unique(others, name=record.name, handle=record.handle)
 
@@ -212,7 +213,7 @@ def killed_domid(runtime_dir: Path, name: str) -> Domid | None:
     """The number of the domain of that name whose process was killed; None:
     there is none."""
     for record in list_records(runtime_dir):
-        is_dead = not is_owned(runtime_dir / f"vmcore.{record.domid}")
+        is_dead = not is_owned(vmcore_path(runtime_dir, record.domid))
         if record.name == name and not record.end and is_dead:
             return record.domid
     return None
@@ -226,7 +227,7 @@ def killed_in_unit(runtime_dir: Path, unit: str) -> Record | None:
             unit
             and record.unit == unit
             and not record.end
-            and not is_owned(runtime_dir / f"vmcore.{record.domid}")
+            and not is_owned(vmcore_path(runtime_dir, record.domid))
             and (record.text is not None or os.access(record.file, os.R_OK))
         ):
             return record

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from xenner.errors import HostError
+from xenner.paths import record_path
 from xenner.types import Domid
 
 _NAME = re.compile(r"domain\.([1-9][0-9]{0,4})")
@@ -58,11 +59,6 @@ class Record:
     """The end of what a dead one wrote on its console, a byte a character."""
     is_unwanted: bool = False
     """Whoever runs it ends its process, which does not answer."""
-
-
-def record_path(runtime_dir: Path, domid: Domid) -> Path:
-    """Where a domain's record is."""
-    return runtime_dir / f"domain.{domid}"
 
 
 def write_record(runtime_dir: Path, record: Record) -> None:

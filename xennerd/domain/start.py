@@ -17,13 +17,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xenner.errors import ConfigError, HostError
-from xenner.runtimedir import default_runtime_dir
+from xenner.paths import (
+    CONFIG_DIR,
+    DUMP_DIR,
+    check_runtime_dir,
+    evtchnd_path,
+    make_runtime_dir,
+    monitor_path,
+    runtime_dir_of,
+    written_config_dir,
+    xenstore_of,
+)
 from xenner.settings import Console, GuestSettings, load_settings
 from xenner.types import MAX_DOMID, Domid
 from xenner.xlcfg import DomainConfig
 from xenner.xlcpus import HostCpus, parse_cpus
 from xenner.xlsyntax import quoted
-from xennerd.domain.coredump import DUMP_DIR
 from xennerd.domain.file import config_of, read_text
 from xennerd.domain.hotplug import with_plugged
 from xennerd.domain.lifecycle import (
@@ -41,10 +50,6 @@ from xennerd.vm.memory.vmcore import find_free_domid
 from xennerd.vm.options import Options
 from xennerd.vm.session import run_session
 
-CONFIG_DIR = Path("/etc/xenner")
-EVTCHND = Path("/run/xenner/evtchnd.socket")
-XENSTORE = Path("/run/xenstored/socket")
-
 _MODULE = "xennerd.domain.start"
 # As long as xennerd waits for a start.
 _PAUSED_LIMIT_S = 120.0
@@ -57,7 +62,7 @@ def config_path(instance: str, *, runtime_dir: Path) -> Path:
     if "/" in instance:
         return Path(instance)
     path = CONFIG_DIR / f"{instance}.cfg"
-    own = runtime_dir / "config" / path.name
+    own = written_config_dir(runtime_dir) / path.name
     return own if own.exists() and not path.exists() else path
 
 
@@ -84,7 +89,7 @@ def options_for(
         handle=handle,
         domid=domid,
         serial=_serial(guests),
-        monitor=f"unix:{runtime_dir}/monitor.{domid}",
+        monitor=f"unix:{monitor_path(runtime_dir, domid)}",
         is_stopped=is_stopped,
         runtime_dir=runtime_dir,
         evtchnd=evtchnd,
@@ -112,20 +117,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--again", action="store_true", help="as --domid was started before")
     add("--limits", action="store_true", help="set the unit's limits only")
     add("--paused", action="store_true", help="wait for the monitor's cont")
-    add("--runtime-dir", type=Path, default=default_runtime_dir())
+    add("--runtime-dir", type=Path, default=runtime_dir_of(os.environ))
     add("--dump-dir", type=Path, default=DUMP_DIR)
-    add("--evtchnd", type=Path, default=EVTCHND)
-    add(
-        "--xenstore",
-        type=Path,
-        default=Path(os.environ.get("XENSTORED_PATH", XENSTORE)),
-    )
+    add("--evtchnd", type=Path, help="default: that of the runtime directory")
+    add("--xenstore", type=Path, default=xenstore_of(os.environ))
     return parser
 
 
 def run(words: Sequence[str] | None, *, started_at: float) -> int:
     """Run the guest to its end; raises ConfigError, HostError."""
     arguments = _parser().parse_args(words)
+    check_runtime_dir(arguments.runtime_dir)
+    if arguments.evtchnd is None:
+        arguments.evtchnd = evtchnd_path(arguments.runtime_dir)
     path = config_path(arguments.instance, runtime_dir=arguments.runtime_dir)
     extra, text = arguments.set, None
     before = _earlier(arguments)
@@ -200,7 +204,7 @@ def _earlier(arguments: argparse.Namespace) -> Record | None:
 def _is_to_be_paused(arguments: argparse.Namespace) -> bool:
     """Of a unit: xennerd says so in a file of its own, for one start. One
     that was killed meanwhile may have left it."""
-    own_dir: Path = arguments.runtime_dir / "config"
+    own_dir = written_config_dir(arguments.runtime_dir)
     if "/" in arguments.instance:
         return False
     try:
@@ -230,7 +234,7 @@ def _checked_domid(number: int) -> Domid:
 def _make_runtime_dir(path: Path) -> None:
     """HostError: it is none, and cannot be made."""
     try:
-        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_runtime_dir(path, with_parents=True)
     except OSError as error:
         raise HostError(
             f"cannot use the runtime directory {path}: {error.strerror}"

@@ -22,11 +22,17 @@ from pathlib import Path
 
 from xenner.errors import ConfigError, HostError
 from xenner.listening import listener_of
-from xenner.runtimedir import default_runtime_dir
+from xenner.paths import (
+    SHARED_MEMORY_DIR,
+    Paths,
+    check_runtime_dir,
+    make_runtime_dir,
+    runtime_dir_of,
+)
 from xenner.types import Domid
 from xenner.vmcores import is_owned
 from xenner.xldisk import Disk
-from xennerd.supervisor.programs import Places, programs
+from xennerd.supervisor.programs import programs
 from xennerd.vm.memory.vmcore import find_free_domid
 from xennerd.vm.options import Options
 
@@ -55,15 +61,16 @@ def open_private_host(options: Options) -> Iterator[Options]:
             )
     with ExitStack() as stack:
         directory = _make_directory(options)
+        paths = _paths_in(directory)
         _sweep(directory.parent)
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        stack.enter_context(_running(directory, _daemons(options)))
+        stack.enter_context(_running(paths, _daemons(options)))
         yield replace(
             options,
             domid=options.domid or _free_domid(),
             runtime_dir=directory,
-            evtchnd=directory / "evtchnd.socket",
-            xenstore=directory / "xenstore",
+            evtchnd=paths.evtchnd,
+            xenstore=paths.xenstore,
         )
 
 
@@ -82,16 +89,35 @@ def check_files(disks: Iterable[Disk]) -> None:
 
 
 def _make_directory(options: Options) -> Path:
-    parent = options.runtime_dir or default_runtime_dir()
+    parent = options.runtime_dir or runtime_dir_of(os.environ)
+    is_named = options.runtime_dir or os.environ.get("XENNER_RUNTIME_DIR")
     try:
         # The vmcores' own, where others may look for it.
-        if options.runtime_dir is None and not os.access(parent, os.W_OK):
-            parent = Path("/dev/shm")
-        parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if not is_named and not _is_ours(parent):
+            parent = SHARED_MEMORY_DIR.parent
+        make_runtime_dir(parent, with_parents=True)
         prefix = f"private.{os.getpid()}."
         return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     except OSError as error:
         raise HostError(f"{parent}: {error.strerror}") from error
+
+
+def _is_ours(parent: Path) -> bool:
+    with suppress(HostError):
+        check_runtime_dir(parent)
+        return os.access(parent, os.W_OK)
+    return False
+
+
+def _paths_in(directory: Path) -> Paths:
+    """All is there."""
+    return Paths(
+        directory,
+        directory / "xenstore",
+        state_dir=directory / "state",
+        log_dir=directory / "log",
+        dump_dir=directory / "dump",
+    )
 
 
 def _sweep(parent: Path) -> None:
@@ -103,17 +129,15 @@ def _sweep(parent: Path) -> None:
                 continue
             if directory.is_symlink() or _is_in_use(directory):
                 continue
-            places = Places(
-                directory, directory / "xenstore", directory / "state"
-            )
+            paths = _paths_in(directory)
             left = [
                 program.name
-                for program in programs(places)
+                for program in programs(paths)
                 if listener_of(program.socket_path, program.socket_kind)
                 is not None
             ]
             if left:
-                _end_daemons(directory, left)
+                _end_daemons(paths, left)
             shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -122,7 +146,7 @@ def _is_in_use(directory: Path) -> bool:
     maker = directory.name.split(".")[1]
     return (
         os.path.exists(f"/proc/{maker}")
-        or listener_of(directory / "xennerd.socket") is not None
+        or listener_of(_paths_in(directory).xennerd) is not None
         or any(map(is_owned, directory.glob("vmcore.*")))
     )
 
@@ -138,14 +162,15 @@ def _daemons(options: Options) -> list[str]:
 
 def _free_domid() -> Domid:
     """No guest's of the host, nor that of another private one's taps."""
-    domid = find_free_domid(default_runtime_dir())
+    domid = find_free_domid(runtime_dir_of(os.environ))
     while any(_INTERFACES.glob(f"vif{domid}.*")):
         domid = Domid(domid + 1)
     return domid
 
 
 @contextmanager
-def _running(directory: Path, names: list[str]) -> Iterator[None]:
+def _running(paths: Paths, names: list[str]) -> Iterator[None]:
+    directory = paths.runtime_dir
     reader, writer = os.pipe()
     ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ready, open(writer, "wb", buffering=0) as held:
@@ -153,7 +178,7 @@ def _running(directory: Path, names: list[str]) -> Iterator[None]:
         # What goes to the background holds it as well.
         with open(reader, "rb") as end, (directory / _LOG).open("wb") as log:
             process = subprocess.Popen(
-                _argv(directory, names),
+                _argv(paths, names),
                 stdin=end,
                 stdout=log,
                 stderr=log,
@@ -174,15 +199,15 @@ def _running(directory: Path, names: list[str]) -> Iterator[None]:
             # In the background it is not our child.
             process.poll()
             if was_killed:
-                _end_daemons(directory, names)
+                _end_daemons(paths, names)
 
 
-def _end_daemons(directory: Path, names: list[str]) -> None:
+def _end_daemons(paths: Paths, names: list[str]) -> None:
     """End the daemons of a killed xennerd: another xennerd finds and stops
     them."""
     with suppress(subprocess.TimeoutExpired):
         subprocess.run(
-            _argv(directory, names),
+            _argv(paths, names),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -191,15 +216,15 @@ def _end_daemons(directory: Path, names: list[str]) -> None:
         )
 
 
-def _argv(directory: Path, names: list[str]) -> list[str]:
+def _argv(paths: Paths, names: list[str]) -> list[str]:
     return [
         *(sys.executable, "-m", "xennerd.supervisor"),
         *("--daemons", ",".join(names), "--while-stdin"),
-        *("--runtime-dir", str(directory)),
-        *("--xenstore", str(directory / "xenstore")),
-        *("--state-dir", str(directory / "state")),
-        *("--dump-dir", str(directory / "dump")),
-        *("--log-dir", str(directory / "log")),
+        *("--runtime-dir", str(paths.runtime_dir)),
+        *("--xenstore", str(paths.xenstore)),
+        *("--state-dir", str(paths.state_dir)),
+        *("--dump-dir", str(paths.dump_dir)),
+        *("--log-dir", str(paths.log_dir)),
     ]
 
 

@@ -13,7 +13,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from xenner.errors import HostError
-from xenner.runtimedir import runtime_dir_of
+from xenner.paths import (
+    check_runtime_dir,
+    monitor_path,
+    runtime_dir_of,
+    vmcore_path,
+)
 from xenner.types import Domid
 from xenner.vmcores import VmcoreView, list_domids, open_view
 from xennerd.stats.export import as_json, as_prometheus
@@ -21,7 +26,6 @@ from xennerd.stats.reading import (
     Reading,
     domain_name,
     find_states,
-    monitor_path,
     read_domain,
 )
 from xennerd.stats.view import format_reading
@@ -85,8 +89,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--runtime-dir",
         type=Path,
+        default=runtime_dir_of(os.environ),
         metavar="DIR",
-        help="where the vmcores are (default /run/xenner)",
+        help="where the vmcores are (default %(default)s)",
     )
     options = parser.parse_args(arguments)
     if options.watch is not None and options.watch <= 0:
@@ -95,8 +100,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--prometheus: Prometheus watches by itself, without -w")
     if options.count is not None and options.watch is None:
         parser.error("-n: only with -w")
-    if options.runtime_dir is None:
-        options.runtime_dir = runtime_dir_of(os.environ)
     return options
 
 
@@ -115,6 +118,7 @@ def _positive(text: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    check_runtime_dir(options.runtime_dir)
     before: dict[Domid, Reading] = {}
     done = 0
     while True:
@@ -162,7 +166,7 @@ def _paths(options: argparse.Namespace) -> list[Path]:
     directory = options.runtime_dir
     domids = list_domids(directory)
     if not options.domain:
-        return [directory / f"vmcore.{domid}" for domid in domids]
+        return [vmcore_path(directory, domid) for domid in domids]
     return [_path_of(text, directory, domids) for text in options.domain]
 
 
@@ -171,11 +175,11 @@ def _path_of(text: str, directory: Path, domids: Sequence[Domid]) -> Path:
         return Path(text)
     if text.isascii() and text.isdigit():
         if int(text) in domids:
-            return directory / f"vmcore.{int(text)}"
+            return vmcore_path(directory, Domid(int(text)))
     else:
         for domid in domids:
             if domain_name(directory, domid) == text:
-                return directory / f"vmcore.{domid}"
+                return vmcore_path(directory, domid)
     raise HostError(f"no domain {text} in {directory}")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from xenner import abi
 from xenner.errors import HostError
+from xenner.paths import monitor_path
 from xenner.types import Domid
 from xenner.vmcores import VmcoreView
 from xennerd.qmp.client import QmpClient
@@ -72,11 +73,6 @@ class _Told:
     vm: tuple[KvmStat, ...] = ()
     vcpus: tuple[tuple[KvmStat, ...], ...] = ()
     why_no_kvm: str = ""
-
-
-def monitor_path(runtime_dir: Path, domid: Domid) -> Path:
-    """Where a domain's monitor is found by its number."""
-    return runtime_dir / f"monitor.{domid}"
 
 
 def domain_name(runtime_dir: Path, domid: Domid) -> str:

@@ -21,10 +21,17 @@ from xenner import concurrency, service
 from xenner.concurrency import run_abandonable
 from xenner.errors import ConfigError, HostError
 from xenner.listening import give_to, listen_at
-from xenner.runtimedir import default_runtime_dir
+from xenner.paths import (
+    DUMP_DIR,
+    STATE_DIR,
+    Paths,
+    log_dir_of,
+    make_runtime_dir,
+    runtime_dir_of,
+    xenstore_of,
+)
 from xenner.settings import load_settings
 from xenner.watchdog import feed_watchdog
-from xennerd.domain.coredump import DUMP_DIR
 from xennerd.qmp.client import QmpClient
 from xennerd.qmp.server import serve_stream
 from xennerd.supervisor.control import Control
@@ -39,7 +46,6 @@ from xennerd.supervisor.launcher import (
 )
 from xennerd.supervisor.programs import (
     DAEMONS,
-    Places,
     environment,
     programs,
 )
@@ -63,14 +69,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"xennerd: {fault}", file=sys.stderr)
         return 2
     logging.basicConfig(format="xennerd: %(message)s", level=level)
-    places = Places(options.runtime_dir, options.xenstore, options.state_dir)
+    paths = Paths(
+        options.runtime_dir,
+        options.xenstore,
+        state_dir=options.state_dir,
+        log_dir=options.log_dir,
+        dump_dir=options.dump_dir,
+    )
     # Xen's libraries in this process look there.
-    os.environ["XENSTORED_PATH"] = str(places.xenstore)
+    os.environ["XENSTORED_PATH"] = str(paths.xenstore)
     error: BaseException | None = None
     try:
-        places.runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-        places.xenstore.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        concurrency.run(partial(_serve, places, options))
+        make_runtime_dir(paths.runtime_dir, with_parents=True)
+        paths.xenstore.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        concurrency.run(partial(_serve, paths, options))
     except* (HostError, OSError) as group:
         error = _first(group)
     if error is not None:
@@ -106,15 +118,15 @@ def _parser() -> argparse.ArgumentParser:
         "directory, when standard input does",
     )
     for name, default, text in (
-        ("--runtime-dir", default_runtime_dir(), "where domains' memory is"),
         (
-            "--xenstore",
-            Path(os.environ.get("XENSTORED_PATH") or "/run/xenstored/socket"),
-            "xenstore's socket",
+            "--runtime-dir",
+            runtime_dir_of(os.environ),
+            "where domains' memory is",
         ),
-        ("--state-dir", Path("/var/lib/xenstored"), "what xenstore keeps"),
+        ("--xenstore", xenstore_of(os.environ), "xenstore's socket"),
+        ("--state-dir", STATE_DIR, "what xenstore keeps"),
         ("--dump-dir", DUMP_DIR, "where cores go"),
-        ("--log-dir", Path("/var/log/xenner"), "what guests' processes say"),
+        ("--log-dir", log_dir_of(os.environ), "what guests' processes say"),
     ):
         add(
             name,
@@ -136,36 +148,34 @@ def _daemon_names(text: str) -> tuple[str, ...]:
     return names
 
 
-async def _serve(places: Places, options: argparse.Namespace) -> None:
+async def _serve(paths: Paths, options: argparse.Namespace) -> None:
     """Until told to end. Guests live on, and by hand the daemons with them
     if there are any."""
     control = Control()
     daemons: list[Daemon] = []
     units: Units = UnitsByHelper() if options.units else Systemd()
     log = partial(log_event, units)
-    launcher: Launcher = SystemdLauncher(places, units)
+    launcher: Launcher = SystemdLauncher(paths, units)
     if not options.units:
-        inherited = environment(places, os.environ)
-        launcher = ProcessLauncher(
-            places, environment=inherited, log_dir=options.log_dir
-        )
+        inherited = environment(paths, os.environ)
+        launcher = ProcessLauncher(paths, environment=inherited)
         daemons = [
             Daemon(
                 program,
                 environment=inherited,
                 on_change=control.daemon_changed,
             )
-            for program in programs(places)
+            for program in programs(paths)
             if program.name in options.daemons
         ]
     domains = Domains(
-        places.runtime_dir,
+        paths.runtime_dir,
         launcher=launcher,
-        crash_handler=CrashHandler(places, options.dump_dir, log),
+        crash_handler=CrashHandler(paths, log),
         log_event=log,
         emit=control.emit,
     )
-    path = places.runtime_dir / "xennerd.socket"
+    path = paths.xennerd
     # To the end: who is told twice still ends its daemons.
     receiver = trio.open_signal_receiver(
         signal.SIGTERM, signal.SIGINT, signal.SIGHUP
@@ -188,9 +198,7 @@ async def _serve(places: Places, options: argparse.Namespace) -> None:
                         nursery.start_soon(_pass_over, signals)
                         if options.while_stdin:
                             await stop_all(daemons)
-                            shutil.rmtree(
-                                places.runtime_dir, ignore_errors=True
-                            )
+                            shutil.rmtree(paths.runtime_dir, ignore_errors=True)
                         else:
                             await _leave(daemons, domains)
                         nursery.cancel_scope.cancel()

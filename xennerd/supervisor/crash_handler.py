@@ -6,10 +6,10 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from xenner.errors import ConfigError
 from xenner.journal import Event, Line
+from xenner.paths import Paths
 from xenner.types import ShutdownReason
 from xenner.xlcfg import Action, DomainConfig
 from xennerd.cleanup import scan
@@ -21,7 +21,6 @@ from xennerd.domain.file import config_of_record
 from xennerd.domain.policy import Verdict, verdict_for
 from xennerd.domain.records import Record, remove_record
 from xennerd.supervisor.events import LogEvent
-from xennerd.supervisor.programs import Places
 
 _log = logging.getLogger("xennerd")
 
@@ -30,8 +29,7 @@ _log = logging.getLogger("xennerd")
 class CrashHandler:
     """Does for a killed domain what its own process would have done."""
 
-    places: Places
-    dump_dir: Path
+    paths: Paths
     log_event: LogEvent
 
     def handle(self, record: Record, *, is_stop_requested: bool) -> Verdict:
@@ -41,7 +39,7 @@ class CrashHandler:
         `is_stop_requested`: the domain was being stopped. LivesError: another
         process owns the number now. HostError, OSError: handling failed.
         """
-        runtime_dir = self.places.runtime_dir
+        runtime_dir = self.paths.runtime_dir
         now_s = time.time()
         with claimed(record.domid, runtime_dir):
             verdict = self._decide(
@@ -54,7 +52,7 @@ class CrashHandler:
                 replace(record, end="killed", ended_s=now_s),
                 verdict,
                 runtime_dir=runtime_dir,
-                dump_dir=self.dump_dir,
+                dump_dir=self.paths.dump_dir,
             )
             self._remove_rest(record)
             if not verdict.preserves or verdict.renames:
@@ -93,10 +91,8 @@ class CrashHandler:
     def _remove_rest(self, record: Record) -> None:
         """Remove its nodes, so that backends close its devices, and its files
         beside the vmcore; systemd removes the cgroup."""
-        places = scan.Places(
-            self.places.runtime_dir, self.places.xenstore, self.places.evtchnd
-        )
-        things, notes = scan.find_things(places)
+        host = scan.Host(self.paths)
+        things, notes = scan.find_things(host)
         for note in notes:
             _log.warning("%s: %s", record.name, note)
         own = [
@@ -109,7 +105,7 @@ class CrashHandler:
             own, live=frozenset(), removes_preserved=False, doubt=""
         ):
             if verdict.is_removable:
-                remove(verdict.thing, places)
+                remove(verdict.thing, host)
 
 
 def config_at_start(record: Record) -> DomainConfig | None:

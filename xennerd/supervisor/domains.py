@@ -21,6 +21,7 @@ from xenner.concurrency import run_abandonable
 from xenner.errors import ConfigError, HostError
 from xenner.journal import Line
 from xenner.libxenstore import Store
+from xenner.paths import vmcore_path
 from xenner.types import Domid
 from xenner.vmcores import is_owned
 from xennerd.cleanup.classify import LivesError
@@ -94,7 +95,7 @@ class Domains:
 
     def is_alive(self, record: Record) -> bool:
         """Does a process own its vmcore?"""
-        return is_owned(self._runtime_dir / f"vmcore.{record.domid}")
+        return is_owned(vmcore_path(self._runtime_dir, record.domid))
 
     def rescan(self) -> None:
         """Look for domains that are not watched yet."""

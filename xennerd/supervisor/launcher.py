@@ -21,11 +21,11 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Protocol
 
 from xenner.errors import ConfigError, HostError
+from xenner.paths import CONFIG_DIR, Paths
 from xenner.types import Domid
 from xenner.unitname import escaped
 from xennerd.domain.file import read_text
 from xennerd.domain.records import Record, list_records
-from xennerd.supervisor.programs import Places
 from xennerd.units.manager import Units, instance_of, is_instance
 
 _READY_LIMIT_S = 120.0
@@ -34,7 +34,6 @@ _SETTLED_LIMIT_S = 10.0
 _SETTLED_LOOK_S = 0.05
 # systemd's states of a unit whose guest has just ended.
 _ENDING = ("active", "reloading", "deactivating")
-_CONFIG_DIR = Path("/etc/xenner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +73,10 @@ class Launcher(Protocol):
 class ProcessLauncher:
     """Starts processes that outlive xennerd, each with its own log file."""
 
-    def __init__(
-        self, places: Places, *, environment: Mapping[str, str], log_dir: Path
-    ) -> None:
-        self._places = places
+    def __init__(self, paths: Paths, *, environment: Mapping[str, str]) -> None:
+        self._paths = paths
         self._environment = environment
-        self._log_dir = log_dir
+        self._log_dir = paths.log_dir
         self._children: list[subprocess.Popen[bytes]] = []
 
     def start(self, request: StartRequest) -> None:
@@ -133,12 +130,12 @@ class ProcessLauncher:
         ]
 
     def _argv(self, request: StartRequest) -> list[str | Path]:
-        places = self._places
+        paths = self._paths
         domid = () if request.domid is None else ("--domid", str(request.domid))
         return [
             *(sys.executable, "-m", "xennerd.domain.start"),
-            *("--runtime-dir", places.runtime_dir),
-            *("--evtchnd", places.evtchnd, "--xenstore", places.xenstore),
+            *("--runtime-dir", paths.runtime_dir),
+            *("--evtchnd", paths.evtchnd, "--xenstore", paths.xenstore),
             *(f"--set={request.settings}", *domid),
             *(["--paused"] if request.is_paused else []),
             *self._source_options(request),
@@ -175,12 +172,12 @@ class SystemdLauncher:
     that this class writes into the runtime directory."""
 
     def __init__(
-        self, places: Places, units: Units, *, config_dir: Path = _CONFIG_DIR
+        self, paths: Paths, units: Units, *, config_dir: Path = CONFIG_DIR
     ) -> None:
         self._units = units
         self._config_dir = config_dir
-        self._runtime_dir = places.runtime_dir
-        self._own_dir = places.runtime_dir / "config"
+        self._runtime_dir = paths.runtime_dir
+        self._own_dir = paths.written_config_dir
         # Starts in progress, counted by instance.
         self._starting: Counter[str] = Counter()
         self._files = threading.Lock()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import xenner
 from xenner.errors import HostError
+from xenner.paths import Paths
 
 _LIBRARY = "libxenevtchn.so.1"
 _LIBRARY_DIRS = (
@@ -26,20 +27,6 @@ DAEMONS = ("evtchnd", "xenstored", "blkbackd", "netbackd")
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Where the daemons of one host meet."""
-
-    runtime_dir: Path
-    xenstore: Path
-    state_dir: Path
-
-    @property
-    def evtchnd(self) -> Path:
-        """Where the drop-in libraries look for it as well."""
-        return self.runtime_dir / "evtchnd.socket"
-
-
-@dataclass(frozen=True, slots=True)
 class Program:
     """A daemon's command line, and the socket that it serves."""
 
@@ -49,37 +36,35 @@ class Program:
     socket_kind: socket.SocketKind = socket.SOCK_STREAM
 
 
-def programs(places: Places) -> list[Program]:
+def programs(paths: Paths) -> list[Program]:
     """The daemons; each needs only those before it."""
     python = (sys.executable, "-m")
-    evtchnd = ("--evtchnd", str(places.evtchnd))
-    runtime = ("--runtime-dir", str(places.runtime_dir))
+    evtchnd = ("--evtchnd", str(paths.evtchnd))
+    runtime = ("--runtime-dir", str(paths.runtime_dir))
     return [
         Program(
             "evtchnd",
-            (*python, "evtchnd", "--socket", str(places.evtchnd)),
-            places.evtchnd,
+            (*python, "evtchnd", "--socket", str(paths.evtchnd)),
+            paths.evtchnd,
             socket.SOCK_SEQPACKET,
         ),
         Program(
             "xenstored",
             (
                 *(*python, "xenstored", *evtchnd, *runtime),
-                *("--socket", str(places.xenstore)),
-                *("--state", str(places.state_dir)),
+                *("--socket", str(paths.xenstore)),
+                *("--state", str(paths.state_dir)),
             ),
-            places.xenstore,
+            paths.xenstore,
         ),
         *(
-            Program(
-                name, (*python, name), places.runtime_dir / f"{name}.socket"
-            )
+            Program(name, (*python, name), paths.backend(name))
             for name in ("blkbackd", "netbackd")
         ),
     ]
 
 
-def environment(places: Places, inherited: Mapping[str, str]) -> dict[str, str]:
+def environment(paths: Paths, inherited: Mapping[str, str]) -> dict[str, str]:
     """The environment in which the programs, and Xen's libraries in them, find
     each other. HostError: our libraries are not found."""
     search = inherited.get("LD_LIBRARY_PATH", "")
@@ -88,8 +73,8 @@ def environment(places: Places, inherited: Mapping[str, str]) -> dict[str, str]:
     found = {
         **inherited,
         "LD_LIBRARY_PATH": search,
-        "XENNER_RUNTIME_DIR": str(places.runtime_dir),
-        "XENSTORED_PATH": str(places.xenstore),
+        "XENNER_RUNTIME_DIR": str(paths.runtime_dir),
+        "XENSTORED_PATH": str(paths.xenstore),
     }
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
         found.pop(name, None)

@@ -25,6 +25,7 @@ from xenner.concurrency import run_abandonable
 from xenner.errors import HostError
 from xenner.journal import Event, Line, Subject
 from xenner.listening import open_listener
+from xenner.paths import UNITS_SOCKET
 from xenner.types import MAX_DOMID, Domid
 from xenner.watchdog import feed_watchdog
 from xennerd.qmp.client import QmpClient
@@ -32,7 +33,6 @@ from xennerd.qmp.commands import Command, Commands
 from xennerd.qmp.fds import Caller
 from xennerd.qmp.request import Parameter, QmpError
 from xennerd.qmp.server import serve_stream
-from xennerd.units.client import SOCKET
 from xennerd.units.manager import Systemd, Units, is_instance
 
 _BACKLOG = 16
@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--socket",
         type=Path,
-        default=SOCKET,
+        default=UNITS_SOCKET,
         metavar="PATH",
         help="where to listen, or what the service manager hands over is",
     )

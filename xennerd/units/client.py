@@ -10,10 +10,9 @@ from typing import Any
 
 from xenner.errors import HostError
 from xenner.journal import Line, Subject
+from xenner.paths import UNITS_SOCKET
 from xennerd.qmp.client import QmpClient, QmpRefusedError
 from xennerd.units.manager import Outcome
-
-SOCKET = Path("/run/xennerd/units.socket")
 
 # Longer than a unit may take to start.
 _LIMIT_S = 150.0
@@ -26,7 +25,7 @@ _log = logging.getLogger("xennerd")
 class UnitsByHelper:
     """A connection for each call: nothing is noticed of a restart."""
 
-    def __init__(self, path: Path = SOCKET) -> None:
+    def __init__(self, path: Path = UNITS_SOCKET) -> None:
         self._path = path
         self._room = threading.BoundedSemaphore(_MAX_AT_ONCE)
 

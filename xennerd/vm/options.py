@@ -47,8 +47,9 @@ Run one Xen PV guest on /dev/kvm, without Xen.
   -xenstore PATH     xenstore's socket; with -evtchnd
   -xenstore private  one for this guest alone, as disks and interfaces have it
                      where these two are not given
-  -runtime-dir DIR   where the vmcore goes, on tmpfs (default /run/xenner,
-                     or /dev/shm/xenner where /run is no tmpfs)
+  -runtime-dir DIR   where the vmcore goes, on tmpfs (default
+                     $XENNER_RUNTIME_DIR, /run/xenner, or /dev/shm/xenner
+                     where /run is no tmpfs)
   -version, -help
 
 Exit status: 0 the guest powered off, 1 it crashed or could not be run,

@@ -18,7 +18,7 @@ import trio
 from xenner import concurrency, service
 from xenner.concurrency import run_abandonable
 from xenner.errors import ConfigError, HostError, why_unread
-from xenner.runtimedir import default_runtime_dir
+from xenner.paths import check_runtime_dir, runtime_dir_of
 from xenner.types import Domid
 from xenner.watchdog import feed_watchdog
 from xennerd.vm import background as daemon
@@ -91,7 +91,8 @@ def run_session(
         )
     except ValueError as error:
         raise ConfigError(f"-m: {error}") from None
-    runtime_dir = options.runtime_dir or default_runtime_dir()
+    runtime_dir = options.runtime_dir or runtime_dir_of(os.environ)
+    check_runtime_dir(runtime_dir)
     _check_fits(images, options)
     with ExitStack() as stack:
         in_background = None

@@ -10,18 +10,21 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.component.cleanup.host import Host
 from xenner.errors import HostError
+from xenner.paths import Paths
 from xenner.types import Domid
 from xennerd.cleanup.__main__ import main
 from xennerd.cleanup.classify import LivesError, claimed, find_living
 from xennerd.cleanup.leftovers import Kind, Thing
 from xennerd.cleanup.removal import remove
-from xennerd.cleanup.scan import Places, find_things
+from xennerd.cleanup.scan import Host as ScannedHost
+from xennerd.cleanup.scan import find_things
 from xennerd.vm.memory.layout import machine_layout
 from xennerd.vm.memory.vmcore import open_vmcore, preserve
 
@@ -126,14 +129,18 @@ def test_sockets_of_the_dead_go_and_no_others(host: Host) -> None:
     assert host.evtchnd.path.is_socket()
 
 
+def _scanned(host: Host) -> ScannedHost:
+    return ScannedHost(Paths(host.directory, host.store.socket_path))
+
+
 def test_a_socket_that_comes_to_life_is_put_back(host: Host) -> None:
     path = host.directory / "live"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
-        places = Places(host.directory, host.store.socket_path, path)
+        scanned = _scanned(host)
         with pytest.raises(OSError, match="listens"):
-            remove(Thing(Kind.SOCKET, None, str(path)), places)
+            remove(Thing(Kind.SOCKET, None, str(path)), scanned)
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
     assert not [p for p in host.directory.iterdir() if ".live." in p.name]
@@ -212,14 +219,7 @@ def test_a_host_that_runs_xen_is_left_alone(host: Host, tmp_path: Path) -> None:
     host.write_nodes(430, HANDLES[0])
     kind = tmp_path / "type"
     kind.write_text("xen\n")
-    things, notes = find_things(
-        Places(
-            host.directory,
-            host.store.socket_path,
-            host.evtchnd.path,
-            hypervisor=kind,
-        )
-    )
+    things, notes = find_things(replace(_scanned(host), hypervisor=kind))
     assert not [t for t in things if t.kind in (Kind.XENSTORE, Kind.TAP)]
     assert "runs Xen" in notes[0]
 
@@ -371,9 +371,8 @@ def test_a_tap_that_is_opened_meanwhile_is_left(
 ) -> None:
     name, _ = tap_names
     fd = open_tap(name)
-    places = Places(host.directory, host.store.socket_path, host.evtchnd.path)
     with pytest.raises(HostError, match="in use by"):
-        remove(Thing(Kind.TAP, Domid(430), name), places)
+        remove(Thing(Kind.TAP, Domid(430), name), _scanned(host))
     os.close(fd)
     assert has_interface(name)
 

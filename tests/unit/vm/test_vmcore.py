@@ -345,7 +345,7 @@ def test_file_size_limit(
 
 
 def test_host_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vmcore_module, "_filesystem", lambda _fd: "tmpfs")
+    monkeypatch.setattr(vmcore_module, "filesystem_of", lambda _status: "tmpfs")
     monkeypatch.setattr(
         vmcore_module, "_available_memory_bytes", lambda: 1 << 20
     )
@@ -370,7 +370,7 @@ def test_warns_off_tmpfs(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(vmcore_module, "_filesystem", lambda _fd: "ext4")
+    monkeypatch.setattr(vmcore_module, "filesystem_of", lambda _status: "ext4")
     with (
         caplog.at_level(logging.WARNING),
         open_vmcore(DOMID, layout=LAYOUT, nr_vcpus=1, runtime_dir=tmp_path),

@@ -18,11 +18,12 @@ import pytest
 
 from tests.unit.xennerd.samples import WEB1
 from tests.unit.xennerd.topsample import BEFORE
+from xenner.paths import Paths
 from xenner.types import Domid
 from xenner.xlcfg import parse_config
 from xennerd.ctl import top
 from xennerd.ctl.__main__ import main
-from xennerd.ctl.domains import Domain, Places, dom0
+from xennerd.ctl.domains import Domain, dom0
 from xennerd.ctl.formats import info_lines, long_list
 from xennerd.ctl.showing import host_facts
 from xennerd.ctl.top import Sample, xentop_state
@@ -42,7 +43,7 @@ def xentop(
     """What `xentop` prints with these words, where it is ours."""
     moments = iter(range(100, 200))
 
-    def sample(_places: Places) -> Sample:
+    def sample(_paths: Paths) -> Sample:
         at_s = float(next(moments))
         now = replace(WEB1, cpu_s=at_s / 2)
         return replace(BEFORE, at_s=at_s, domains=(DOMAINS[0], now, DOMAINS[2]))

@@ -14,8 +14,9 @@ from typing import cast
 import pytest
 
 from xenner.errors import HostError
+from xenner.paths import Paths
 from xennerd.ctl.console import attach
-from xennerd.ctl.domains import Domain, Places
+from xennerd.ctl.domains import Domain
 
 _PROGRAM = """
 import os, sys
@@ -48,8 +49,8 @@ def test_what_is_typed_before_the_leave_key_is_the_guest_s(
 
 def test_a_terminal_that_is_gone_is_told(tmp_path: Path) -> None:
     domain = cast(Domain, SimpleNamespace(domid=5, end=""))
-    places = cast(Places, SimpleNamespace(runtime_dir=tmp_path))
+    paths = Paths(tmp_path, tmp_path / "none")
     (tmp_path / "console.5").symlink_to("/dev/null")
     # As one is of a guest that ends in this moment.
     with pytest.raises(HostError, match=r"console.5: Inappropriate ioctl"):
-        attach(places, domain)
+        attach(paths, domain)

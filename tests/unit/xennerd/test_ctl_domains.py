@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.unit.xennerd.samples import RECORD
+from xenner.paths import Paths
 from xenner.types import Domid
 from xennerd.ctl.domains import (
     NoDomainError,
-    Places,
     find_domain,
     find_named,
     list_domains,
@@ -32,7 +32,7 @@ class Rig:
 
     def __init__(self, directory: Path, stack: ExitStack) -> None:
         self.directory = directory
-        self.places = Places.of(
+        self.paths = Paths.of(
             {
                 "XENNER_RUNTIME_DIR": str(directory),
                 "XENSTORED_PATH": str(directory / "none"),
@@ -66,16 +66,16 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 @pytest.mark.parametrize("word", ["web", "7"])
 def test_only_the_one_that_is_meant_is_asked(rig: Rig, word: str) -> None:
-    assert find_domain(rig.places, word).domid == 7
+    assert find_domain(rig.paths, word).domid == 7
     assert not rig.is_asked()
 
 
 def test_nobody_is_asked_for_a_name_that_nobody_has(rig: Rig) -> None:
     with pytest.raises(NoDomainError):
-        find_domain(rig.places, "shop")
-    assert find_named(rig.places, "shop") is None
+        find_domain(rig.paths, "shop")
+    assert find_named(rig.paths, "shop") is None
     # One that is called like another one's number.
-    named = find_named(rig.places, "7")
+    named = find_named(rig.paths, "7")
     assert named is not None
     assert named.domid == 9
     assert not rig.is_asked()
@@ -91,12 +91,12 @@ def test_a_dead_one_has_what_it_had(tmp_path: Path) -> None:
     preserve(vmcore)
     write_record(tmp_path, replace(RECORD, end="crash"))
     environment = {"XENNER_RUNTIME_DIR": str(tmp_path), "XENSTORED_PATH": "/x"}
-    (dead,) = list_domains(Places.of(environment))
+    (dead,) = list_domains(Paths.of(environment))
     assert (dead.memory_mib, len(dead.vcpus)) == (64, 2)
     assert dead.state == "---sc-"
     # What it had given back is not there.
     vmcore.chmod(0o600)
     os.truncate(vmcore, size_bytes - (16 << 20))
     preserve(vmcore)
-    (dead,) = list_domains(Places.of(environment))
+    (dead,) = list_domains(Paths.of(environment))
     assert dead.memory_mib == 48

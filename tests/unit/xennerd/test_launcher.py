@@ -10,9 +10,10 @@ import pytest
 from tests.unit.xennerd.samples import RECORD
 from xenner.errors import HostError
 from xenner.journal import Line, Subject
+from xenner.paths import Paths
 from xennerd.domain.records import write_record
 from xennerd.supervisor.launcher import StartRequest, SystemdLauncher
-from xennerd.supervisor.programs import Places, environment
+from xennerd.supervisor.programs import environment
 from xennerd.units.manager import Outcome, Systemd
 
 _SYSTEMCTL = """\
@@ -35,9 +36,9 @@ class Rig:
         program.chmod(0o755)
         for name in ("etc", "run"):
             (directory / name).mkdir()
-        places = Places(directory / "run", directory / "xs", directory / "lib")
+        paths = Paths(directory / "run", directory / "xs")
         self.launcher = SystemdLauncher(
-            places, Systemd(), config_dir=directory / "etc"
+            paths, Systemd(), config_dir=directory / "etc"
         )
 
     def asked(self) -> list[str]:
@@ -85,8 +86,8 @@ class Ending:
 
 def test_one_that_is_still_ending_is_waited_for(rig: Rig) -> None:
     units = Ending()
-    places = Places(rig.directory / "run", rig.directory, rig.directory)
-    launcher = SystemdLauncher(places, units, config_dir=rig.directory / "etc")
+    paths = Paths(rig.directory / "run", rig.directory)
+    launcher = SystemdLauncher(paths, units, config_dir=rig.directory / "etc")
     launcher.start(StartRequest("web", rig.file("etc/7.cfg")))
     assert units.asked == ["active", "deactivating", "failed", "start 7"]
 
@@ -127,9 +128,9 @@ def test_one_whose_name_is_the_next_ones_already(rig: Rig) -> None:
     run = rig.directory / "run"
     file = run / "config/web.cfg"
     before = replace(RECORD, unit="xenner@web.service")
-    places = Places(run, rig.directory, rig.directory)
+    paths = Paths(run, rig.directory)
     units = Late(lambda: launcher.forget(before), file)
-    launcher = SystemdLauncher(places, units, config_dir=rig.directory / "etc")
+    launcher = SystemdLauncher(paths, units, config_dir=rig.directory / "etc")
     launcher.start(StartRequest("web", rig.file("a.cfg")))
     write_record(run, replace(before, pid=before.pid + 1))
     launcher.forget(before)
@@ -260,14 +261,14 @@ def test_who_killed_it(rig: Rig, answer: str, was_stop_requested: bool) -> None:
 
 
 def test_where_the_daemons_look(tmp_path: Path) -> None:
-    places = Places(tmp_path / "run", tmp_path / "xs", tmp_path / "lib")
+    paths = Paths(tmp_path / "run", tmp_path / "xs")
     (tmp_path / "libxenevtchn.so.1").touch()
     inherited = {
         "LD_LIBRARY_PATH": f"/none:{tmp_path}",
         "NOTIFY_SOCKET": "/ours",
         "PATH": "/bin",
     }
-    assert environment(places, inherited) == {
+    assert environment(paths, inherited) == {
         "LD_LIBRARY_PATH": f"/none:{tmp_path}",
         "PATH": "/bin",
         "XENNER_RUNTIME_DIR": str(tmp_path / "run"),
@@ -288,5 +289,5 @@ class StartingHelper(Systemd):
 
 
 def test_who_is_asked_may_be_starting(tmp_path: Path) -> None:
-    places = Places(tmp_path / "run", tmp_path / "xs", tmp_path / "lib")
-    assert SystemdLauncher(places, StartingHelper()).was_stop_requested(RECORD)
+    paths = Paths(tmp_path / "run", tmp_path / "xs")
+    assert SystemdLauncher(paths, StartingHelper()).was_stop_requested(RECORD)

@@ -10,12 +10,12 @@ import pytest
 
 from tests.unit.xennerd.samples import RECORD
 from xenner.errors import HostError
+from xenner.paths import record_path
 from xenner.types import Domid
 from xennerd.domain.file import MAX_BYTES, config_of_record
 from xennerd.domain.records import (
     list_records,
     read_record,
-    record_path,
     remove_record,
     write_record,
 )

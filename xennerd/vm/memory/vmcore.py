@@ -21,6 +21,7 @@ from pathlib import Path
 from xenner import abi
 from xenner.errors import HostError
 from xenner.pagelocks import taken_pages
+from xenner.paths import filesystem_of, make_runtime_dir, vmcore_path
 from xenner.types import MAX_DOMID, Domid
 from xennerd.vm.memory.corefile import (
     NOTE_BYTES,
@@ -30,8 +31,6 @@ from xennerd.vm.memory.corefile import (
     prstatus_note,
 )
 from xennerd.vm.memory.layout import PAGE_BYTES, MachineLayout
-
-RUNTIME_DIR = Path("/run/xenner")
 
 _CLEAR_BYTES = 256 << 10
 
@@ -132,7 +131,7 @@ def open_vmcore(
     *,
     layout: MachineLayout,
     nr_vcpus: int,
-    runtime_dir: Path = RUNTIME_DIR,
+    runtime_dir: Path,
 ) -> Iterator[Vmcore]:
     """Own `vmcore.<domid>` in `runtime_dir` for the length of the block.
 
@@ -140,7 +139,7 @@ def open_vmcore(
     cannot fail.
     Raises HostError: the domain runs already, no room, no such directory.
     """
-    path = runtime_dir / f"vmcore.{domid}"
+    path = vmcore_path(runtime_dir, domid)
     with ExitStack() as always:
         dirfd = _open_directory(runtime_dir)
         always.callback(os.close, dirfd)
@@ -163,7 +162,7 @@ def open_vmcore(
         yield vmcore
 
 
-def find_free_domid(runtime_dir: Path = RUNTIME_DIR) -> Domid:
+def find_free_domid(runtime_dir: Path) -> Domid:
     """The lowest domid from 1 that has no vmcore of a living process, nor of
     a dead one that stays.
 
@@ -171,7 +170,7 @@ def find_free_domid(runtime_dir: Path = RUNTIME_DIR) -> Domid:
     there is none.
     """
     for domid in range(1, MAX_DOMID + 1):
-        if not _is_taken(runtime_dir / f"vmcore.{domid}"):
+        if not _is_taken(vmcore_path(runtime_dir, Domid(domid))):
             return Domid(domid)
     raise HostError(f"no domid is free in {runtime_dir}")
 
@@ -194,7 +193,7 @@ def _is_taken(path: Path) -> bool:
 
 def _open_directory(runtime_dir: Path) -> int:
     try:
-        runtime_dir.mkdir(mode=0o755, exist_ok=True)
+        make_runtime_dir(runtime_dir)
         return os.open(runtime_dir, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise HostError(
@@ -298,7 +297,7 @@ def _check_room(runtime_dir: Path, fd: int, *, layout: MachineLayout) -> None:
             f"{layout.size_bytes >> 20} MiB of a vmcore",
             "raise it (ulimit -f, LimitFSIZE=)",
         )
-    if _filesystem(fd) != "tmpfs":
+    if filesystem_of(os.fstat(fd)) != "tmpfs":
         _log.warning(
             "%s is not on a tmpfs: guest memory there is written to disk",
             runtime_dir,
@@ -350,18 +349,6 @@ def _room_for(
         room = os.fstatvfs(fd)
         free_bytes = room.f_bavail * room.f_frsize
         raise _no_room(runtime_dir, layout.size_bytes, free_bytes) from error
-
-
-def _filesystem(fd: int) -> str:
-    """Type of the filesystem that holds the file (proc_pid_mountinfo(5))."""
-    device = os.fstat(fd).st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    mounts = Path("/proc/self/mountinfo").read_text(errors="replace")
-    for line in mounts.splitlines():
-        mount, _, source = line.partition(" - ")
-        if mount.split()[2] == wanted:
-            return source.split()[0]
-    return "unknown"
 
 
 def _available_memory_bytes() -> int | None:
