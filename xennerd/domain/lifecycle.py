@@ -5,7 +5,6 @@ process."""
 from __future__ import annotations
 
 import os
-import re
 import time
 import uuid
 from dataclasses import replace
@@ -29,8 +28,6 @@ from xennerd.domain.records import (
 )
 from xennerd.vm.lifecycle import End
 from xennerd.vm.memory.vmcore import Vmcore
-
-_CGROUP = Path("/proc/self/cgroup")
 
 
 class FileLifecyclePolicy:
@@ -186,17 +183,6 @@ def _source(record: Record) -> tuple[object, ...]:
     return record.file, record.text, record.settings, record.plugged
 
 
-def unit_of_process() -> str:
-    """The xenner@ unit that this process runs in, by its cgroup (cgroups(7));
-    empty: none."""
-    try:
-        text = _CGROUP.read_text()
-    except OSError:
-        return ""
-    match = re.search(r"/(xenner@[^/\n]+\.service)(?:/|$)", text, re.M)
-    return match[1] if match else ""
-
-
 def check_others(runtime_dir: Path, record: Record) -> None:
     """HostError: another domain has the name or the UUID. The lock on the
     vmcore guards the number."""
@@ -242,6 +228,7 @@ def planned_record(
     file: Path,
     text: str,
     settings: str,
+    unit: str = "",
 ) -> Record:
     """The record of a domain that this process is about to start. A domain
     whose process was killed keeps its UUID, and so its MAC addresses, and its
@@ -259,7 +246,7 @@ def planned_record(
         file=str(file),
         text=text,
         settings=settings,
-        unit=unit_of_process(),
+        unit=unit,
         pid=os.getpid(),
         memory_mib=config.memory_mib,
         max_memory_mib=config.maxmem_mib,

@@ -41,18 +41,16 @@ from xennerd.domain.lifecycle import (
     killed_domid,
     killed_in_unit,
     planned_record,
-    unit_of_process,
 )
+from xennerd.domain.pausing import is_pause_requested, pause_path
 from xennerd.domain.records import Record, read_record
 from xennerd.domain.resources import limit_properties, without_limits
-from xennerd.units.manager import unit_of
+from xennerd.units.manager import instance_of, unit_of
 from xennerd.vm.memory.vmcore import find_free_domid
 from xennerd.vm.options import Options
 from xennerd.vm.session import run_session
 
 _MODULE = "xennerd.domain.start"
-# As long as xennerd waits for a start.
-_PAUSED_LIMIT_S = 120.0
 _DEFAULT = GuestSettings()
 
 
@@ -117,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--again", action="store_true", help="as --domid was started before")
     add("--limits", action="store_true", help="set the unit's limits only")
     add("--paused", action="store_true", help="wait for the monitor's cont")
+    add("--unit", default="", help="the unit of systemd's that runs it")
     add("--runtime-dir", type=Path, default=runtime_dir_of(os.environ))
     add("--dump-dir", type=Path, default=DUMP_DIR)
     add("--evtchnd", type=Path, help="default: that of the runtime directory")
@@ -132,7 +131,12 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
         arguments.evtchnd = evtchnd_path(arguments.runtime_dir)
     path = config_path(arguments.instance, runtime_dir=arguments.runtime_dir)
     extra, text = arguments.set, None
+    if arguments.unit and not instance_of(arguments.unit):
+        raise ConfigError(f"--unit {arguments.unit}: no unit of a guest")
     before = _earlier(arguments)
+    if before is not None and before.pid == os.getpid():
+        # Also where what ran in this process until now knew no --unit.
+        arguments.unit = before.unit
     if before is not None:
         path, extra, text = Path(before.file), before.settings, before.text
     elif arguments.stdin:
@@ -147,7 +151,7 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
         return 0
     for warning in config.warnings:
         print(f"xenner-start: warning: {warning}", file=sys.stderr)
-    if not unit_of_process() and (warning := without_limits(config)):
+    if not arguments.unit and (warning := without_limits(config)):
         print(f"xenner-start: warning: {warning}", file=sys.stderr)
     _make_runtime_dir(arguments.runtime_dir)
     domid = before.domid if before else _choose_domid(arguments, config.name)
@@ -158,6 +162,7 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
         file=path.absolute(),
         text=text,
         settings=extra,
+        unit=arguments.unit,
     )
     check_others(arguments.runtime_dir, record)
     options = options_for(
@@ -167,7 +172,7 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
         evtchnd=arguments.evtchnd,
         xenstore=arguments.xenstore,
         handle=uuid.UUID(record.handle),
-        is_stopped=arguments.paused or _is_to_be_paused(arguments),
+        is_stopped=_is_to_be_paused(arguments),
         guests=load_settings().guests,
     )
     lifecycle = FileLifecyclePolicy(
@@ -194,7 +199,7 @@ def _earlier(arguments: argparse.Namespace) -> Record | None:
     if not arguments.again:
         if arguments.domid is not None:
             return None
-        return killed_in_unit(runtime_dir, unit_of_process())
+        return killed_in_unit(runtime_dir, arguments.unit)
     record = read_record(runtime_dir, arguments.domid)
     if record is None:
         raise HostError(f"nothing is known of a domain {arguments.domid}")
@@ -202,16 +207,12 @@ def _earlier(arguments: argparse.Namespace) -> Record | None:
 
 
 def _is_to_be_paused(arguments: argparse.Namespace) -> bool:
-    """Of a unit: xennerd says so in a file of its own, for one start. One
-    that was killed meanwhile may have left it."""
-    own_dir = written_config_dir(arguments.runtime_dir)
-    if "/" in arguments.instance:
-        return False
-    try:
-        status = (own_dir / f"{arguments.instance}.paused").stat()
-    except OSError:
-        return False
-    return time.time() - status.st_mtime < _PAUSED_LIMIT_S
+    """By an option, or of a unit, as xennerd asks for it."""
+    instance = arguments.instance
+    return bool(arguments.paused) or (
+        "/" not in instance
+        and is_pause_requested(pause_path(arguments.runtime_dir, instance))
+    )
 
 
 def _choose_domid(arguments: argparse.Namespace, name: str) -> Domid:
@@ -250,6 +251,7 @@ def _reexec(arguments: argparse.Namespace, record: Record) -> None:
         "--dump-dir": arguments.dump_dir,
         "--evtchnd": arguments.evtchnd,
         "--xenstore": arguments.xenstore,
+        "--unit": arguments.unit,
     }
     words = [f"{name}={value}" for name, value in options.items()]
     os.execv(

@@ -25,6 +25,7 @@ from xenner.paths import CONFIG_DIR, Paths
 from xenner.types import Domid
 from xenner.unitname import escaped
 from xennerd.domain.file import read_text
+from xennerd.domain.pausing import pause_path, pause_requested
 from xennerd.domain.records import Record, list_records
 from xennerd.units.manager import Units, instance_of, is_instance
 
@@ -197,18 +198,16 @@ class SystemdLauncher:
                 self._starting[instance] -= 1
 
     def _start(self, instance: str, request: StartRequest) -> None:
-        paused = self._own_dir / f"{instance}.paused"
         # Starting a unit that is still stopping would do nothing.
         self._settled(instance, _ENDING)
-        # A start that was killed may have left the file.
-        paused.unlink(missing_ok=True)
-        if request.is_paused:
-            self._write(paused, "")
-        try:
+        with ExitStack() as stack:
+            if request.is_paused:
+                path = pause_path(self._runtime_dir, instance)
+                try:
+                    stack.enter_context(pause_requested(path))
+                except OSError as error:
+                    raise HostError(f"{path}: {error.strerror}") from error
             self._units.start(instance)
-        finally:
-            with suppress(FileNotFoundError):
-                paused.unlink()
 
     def was_stop_requested(self, record: Record) -> bool:
         """True if systemd killed the unit for not stopping in time, or stopped

@@ -11,6 +11,7 @@ from tests.unit.xennerd.samples import RECORD
 from xenner.errors import HostError
 from xenner.journal import Line, Subject
 from xenner.paths import Paths
+from xennerd.domain.pausing import is_pause_requested, pause_path
 from xennerd.domain.records import write_record
 from xennerd.supervisor.launcher import StartRequest, SystemdLauncher
 from xennerd.supervisor.programs import environment
@@ -139,15 +140,44 @@ def test_one_whose_name_is_the_next_ones_already(rig: Rig) -> None:
     assert not file.exists()
 
 
-def test_a_wish_of_one_that_was_killed(rig: Rig) -> None:
-    """An xennerd that was killed has left it: the next start is its own."""
-    own = rig.directory / "run/config"
-    own.mkdir()
-    (own / "web.paused").touch()
-    rig.launcher.start(StartRequest("web", rig.file("a.cfg")))
-    # What stood there when it was started.
-    beside = (rig.directory / "beside").read_text().splitlines()
-    assert beside[-1] == "web.cfg"
+class Starting(Ending):
+    """It looks, as the start of a unit does, whether it is to pause."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self.found: list[bool] = []
+
+    def start(self, instance: str) -> None:
+        self.found.append(is_pause_requested(self._path))
+
+    def outcome(self, instance: str) -> Outcome:
+        return Outcome("failed", "signal")
+
+
+def test_a_pause_is_asked_of_one_start(rig: Rig) -> None:
+    paths = Paths(rig.directory / "run", rig.directory)
+    path = pause_path(paths.runtime_dir, "7")
+    units = Starting(path)
+    launcher = SystemdLauncher(paths, units, config_dir=rig.directory / "etc")
+    request = StartRequest("web", rig.file("etc/7.cfg"))
+    launcher.start(replace(request, is_paused=True))
+    assert units.found == [True]
+    assert not path.exists()
+    # An xennerd that was killed has left it, and nobody asks any more.
+    path.touch()
+    launcher.start(request)
+    assert units.found == [True, False]
+    launcher.start(replace(request, is_paused=True))
+    assert units.found == [True, False, True]
+
+
+def test_a_pause_that_cannot_be_asked_for(rig: Rig) -> None:
+    (rig.directory / "run/config").touch()
+    request = StartRequest("web", rig.file("etc/7.cfg"), is_paused=True)
+    with pytest.raises(HostError, match=r"7\.paused: "):
+        rig.launcher.start(request)
+    assert rig.started() == []
 
 
 def test_a_new_name_goes_on_in_its_unit(rig: Rig) -> None:
