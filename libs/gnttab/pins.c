@@ -7,6 +7,7 @@
  * than the rest of it. So chunks of frames are pinned, and the last ones that
  * went out of use stay so for a while: 4 MiB that a guest does not get rid of.
  */
+#include <assert.h>
 #include <stdlib.h>
 
 #include "grants.h"
@@ -56,9 +57,13 @@ struct pin *frame_pin(struct grantor *grantor, uint64_t frame, bool *is_there)
     return pin;
 }
 
-static void drop(struct grantor *grantor, struct pin *pin)
+/* `link` leads to it. */
+static void drop(struct grantor *grantor, struct pin **link)
 {
-    *pin_at(grantor, pin->chunk) = pin->next;
+    struct pin *pin = *link;
+
+    assert(pin);
+    *link = pin->next;
     vmcore_unpin(&grantor->core, pin->chunk * CHUNK_FRAMES, CHUNK_FRAMES);
     free(pin);
 }
@@ -77,13 +82,13 @@ void frame_unpin(struct grantor *grantor, struct pin *pin)
         return;
     oldest->is_in_ring = false;
     if (!oldest->users)
-        drop(grantor, oldest);
+        drop(grantor, pin_at(grantor, oldest->chunk));
 }
 
 void pins_free(struct grantor *grantor)
 {
     for (int i = 0; i < NR_PIN_BUCKETS; i++) {
         while (grantor->pins[i])
-            drop(grantor, grantor->pins[i]);
+            drop(grantor, &grantor->pins[i]);
     }
 }

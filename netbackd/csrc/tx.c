@@ -176,10 +176,8 @@ static bool has_sane_sizes(struct slots *slots)
 
 static void unmap(struct net_engine *e, struct mapped *mapped)
 {
-    if (xenner_gnttab_unmap_batch) {
+    if (mapped->batch)
         xenner_gnttab_unmap_batch(e->xgt, mapped->batch);
-        return;
-    }
     while (mapped->nr_pages)
         xengnttab_unmap(e->xgt, mapped->page[--mapped->nr_pages], 1);
 }
@@ -189,6 +187,7 @@ static bool map_refs(struct net_engine *e, uint32_t *refs, uint32_t nr,
                      struct mapped *mapped)
 {
     mapped->nr_pages = 0;
+    mapped->batch = NULL;
     if (xenner_gnttab_map_batch) {
         mapped->batch = xenner_gnttab_map_batch(e->xgt, nr, e->ids.domid, refs,
                                                 PROT_READ, mapped->page);
