@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <xengnttab.h>
+
 #include "grants.h"
 #include "libs/client/active.h"
 
@@ -41,5 +43,27 @@ struct xengntdev_handle {
     struct mapping *batches;
     struct mapping *free_singles, *free_batches; /* free lists, by size */
 };
+
+/* mapping.c */
+/* A free one, or a new one with room for so many pages; NULL and errno. */
+struct mapping *mapping_take(struct mapping **list, uint32_t nr_pages);
+/* Without an address yet; NULL and errno. */
+struct mapping *mapping_new(xengnttab_handle *xgt, uint32_t nr_pages);
+/*
+ * Begin to use its grants; 0, or -1 and errno. domids has one for each page, or
+ * one for all.
+ */
+int mapping_begin(xengnttab_handle *xgt, struct mapping *mapping,
+                  const uint32_t *domids, bool is_one_domain,
+                  const uint32_t *refs);
+/* Its frames stay with their guests; 0, or -1 and errno. */
+int mapping_pin(struct mapping *mapping);
+/* Give it an address that no other has; 0, or -1 and errno. */
+int mapping_place_apart(struct mapping *mapping, int prot);
+/* The end of all that was begun. */
+void mapping_end(xengnttab_handle *xgt, struct mapping *mapping);
+
+/* batch.c */
+void batch_end(xengnttab_handle *xgt, struct mapping *batch);
 
 #endif
