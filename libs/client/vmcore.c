@@ -94,7 +94,9 @@ int vmcore_pin(const struct vmcore *core, uint64_t frame, uint64_t nr_pages)
     const struct timespec pause = {.tv_nsec = 50 * 1000};
 
     for (int tries = 1000; lock(core, F_RDLCK, frame, nr_pages); tries--) {
-        if ((errno != EAGAIN && errno != EACCES) || !tries)
+        if (errno == EACCES)
+            errno = EAGAIN;
+        if (errno != EAGAIN || !tries)
             return -1;
         nanosleep(&pause, NULL);
     }

@@ -11,39 +11,35 @@
 /* In the handle's list, with nothing in use yet; NULL and errno. */
 static struct mapping *new_batch(xengnttab_handle *xgt, uint32_t nr_pages)
 {
-    struct mapping *batch =
-        mapping_take(&xgt->free_batches, XENNER_GNTTAB_MAX_BATCH);
+    struct mapping *batch = mapping_new(xgt, nr_pages);
 
     if (!batch)
         return NULL;
-    *batch = (struct mapping){.next = xgt->batches,
-                              .link = &xgt->batches,
-                              .nr_pages = nr_pages,
-                              .clear_offset = ~0U};
+    batch->next = xgt->batches;
+    batch->link = &xgt->batches;
     if (batch->next)
         batch->next->link = &batch->next;
     xgt->batches = batch;
     return batch;
 }
 
-/* Each page's address: in the view, or else in memory of the batch's own. */
-static int place_batch(struct mapping *batch, int prot, void **addresses)
+/*
+ * Each page's address, which is in the view. A mapping of the batch's own is none
+ * of the ways: a guest would say how many there are.
+ */
+static int find_pages(const struct mapping *batch, int prot, void **addresses)
 {
     for (uint32_t i = 0; i < batch->nr_pages; i++) {
-        struct page *page = &batch->page[i];
+        const struct page *page = &batch->page[i];
 
-        addresses[i] = page->is_there
-                           ? grantor_view(page->grantor, prot, page->frame)
-                           : NULL;
+        if (!page->is_there) {
+            errno = ENOMEM;
+            return -1;
+        }
+        addresses[i] = grantor_view(page->grantor, prot, page->frame);
         if (!addresses[i])
-            break;
-        if (i + 1 == batch->nr_pages)
-            return 0;
+            return -1;
     }
-    if (mapping_place_apart(batch, prot))
-        return -1;
-    for (uint32_t i = 0; i < batch->nr_pages; i++)
-        addresses[i] = batch->address + (size_t)i * VMCORE_PAGE_BYTES;
     return 0;
 }
 
@@ -74,7 +70,7 @@ xenner_gnttab_map_batch(xengnttab_handle *xgt, uint32_t count, uint32_t domid,
     if (batch) {
         batch->writable = prot & PROT_WRITE;
         if (mapping_begin(xgt, batch, &domid, true, refs) ||
-            mapping_pin(batch) || place_batch(batch, prot, addresses)) {
+            mapping_pin(batch) || find_pages(batch, prot, addresses)) {
             saved = errno;
             batch_end(xgt, batch);
             errno = saved;

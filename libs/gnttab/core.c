@@ -84,8 +84,8 @@ int xengnttab_close(xengnttab_handle *xgt)
     }
     while (xgt->batches)
         batch_end(xgt, xgt->batches);
-    free_all(xgt->free_singles);
-    free_all(xgt->free_batches);
+    for (int i = 0; i < NR_SIZES; i++)
+        free_all(xgt->free[i]);
     while (xgt->grantors) {
         struct grantor *grantor = xgt->grantors;
 

@@ -4,68 +4,13 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "abi/layout.h"
 #include "mapper.h"
 
-/* Uses of a grant by this process. */
-struct use {
-    uint32_t readers, writers; /* whoever writes reads too */
-    int slot;                  /* in this process's mapper file */
-};
-
-/*
- * Those of a domain's grants, of all handles: the marks in an entry are bits,
- * and the last use clears them.
- */
-struct uses {
-    struct uses *next;
-    uint64_t identity; /* of the domain's vmcore */
-    unsigned int nr_grantors;
-    struct use of[NR_GRANTS];
-};
-
-static pthread_mutex_t uses_lock = PTHREAD_MUTEX_INITIALIZER; /* of[] */
-static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct uses *all_uses;
-
-static struct uses *uses_get(uint64_t identity)
-{
-    struct uses *uses;
-
-    pthread_mutex_lock(&list_lock);
-    for (uses = all_uses; uses && uses->identity != identity; uses = uses->next)
-        ;
-    if (!uses) {
-        uses = calloc(1, sizeof(*uses));
-        if (uses) {
-            uses->identity = identity;
-            uses->next = all_uses;
-            all_uses = uses;
-        }
-    }
-    if (uses)
-        uses->nr_grantors++;
-    pthread_mutex_unlock(&list_lock);
-    return uses;
-}
-
-static void uses_put(struct uses *uses)
-{
-    struct uses **link = &all_uses;
-
-    pthread_mutex_lock(&list_lock);
-    if (!--uses->nr_grantors) {
-        while (*link != uses)
-            link = &(*link)->next;
-        *link = uses->next;
-        free(uses);
-    }
-    pthread_mutex_unlock(&list_lock);
-}
+static pthread_mutex_t uses_lock = PTHREAD_MUTEX_INITIALIZER; /* guest.of[] */
 
 /*
  * Is it still the domain of its number? To ask the kernel costs more than a
@@ -105,19 +50,17 @@ struct grantor *grantor_get(struct grantor **all, uint32_t domid)
         errno = EINVAL;
         goto fail_close;
     }
-    grantor->entries = mmap(NULL, GRANT_FRAMES_BYTES, PROT_READ | PROT_WRITE,
-                            MAP_SHARED, grantor->core.fd, GRANT_FRAMES_GPA);
-    if (grantor->entries == MAP_FAILED)
+    grantor->guest = guest_get(&grantor->core);
+    if (!grantor->guest)
         goto fail_close;
-    grantor->uses = uses_get(grantor->core.identity);
-    if (!grantor->uses)
-        goto fail_unmap;
+    /* A VM process may have made its file longer; a view is as it was. */
+    if (grantor->core.bytes > grantor->guest->bytes)
+        grantor->core.bytes = grantor->guest->bytes;
+    grantor->entries = grantor->guest->entries;
     grantor->users = 1;
     grantor->next = *all;
     *all = grantor;
     return grantor;
-fail_unmap:
-    munmap(grantor->entries, GRANT_FRAMES_BYTES);
 fail_close:
     close(grantor->core.fd);
 fail_free:
@@ -142,13 +85,8 @@ void grantor_put(struct grantor **all, struct grantor *grantor)
 
 void grantor_free(struct grantor *grantor)
 {
-    for (int i = 0; i < 2; i++) {
-        if (grantor->view[i])
-            munmap(grantor->view[i], grantor->core.bytes);
-    }
-    munmap(grantor->entries, GRANT_FRAMES_BYTES);
-    uses_put(grantor->uses);
     pins_free(grantor);
+    guest_put(grantor->guest);
     close(grantor->core.fd);
     free(grantor);
 }
@@ -169,22 +107,9 @@ void grantors_drop_unused(struct grantor **all)
 
 char *grantor_view(struct grantor *grantor, int prot, uint64_t frame)
 {
-    char **view = &grantor->view[prot & PROT_WRITE ? 1 : 0];
-    void *map;
+    char *view = guest_view(grantor->guest, &grantor->core, prot);
 
-    /* The processor cannot write what it cannot read. QEMU maps so. */
-    if (prot == PROT_WRITE)
-        prot |= PROT_READ;
-    if (prot != PROT_READ && prot != (PROT_READ | PROT_WRITE))
-        return NULL;
-    if (!*view) {
-        map = mmap(NULL, grantor->core.bytes, prot, MAP_SHARED,
-                   grantor->core.fd, 0);
-        if (map == MAP_FAILED)
-            return NULL;
-        *view = map;
-    }
-    return *view + frame * VMCORE_PAGE_BYTES;
+    return view ? view + frame * VMCORE_PAGE_BYTES : NULL;
 }
 
 /* flags and domid of an entry are one word: checked and marked as one. */
@@ -237,7 +162,7 @@ void grants_unlock(void)
 
 void grant_end(struct grantor *grantor, uint32_t ref, bool writable)
 {
-    struct use *use = &grantor->uses->of[ref];
+    struct use *use = &grantor->guest->of[ref];
     uint16_t flags = 0;
 
     if (writable && !--use->writers)
@@ -258,7 +183,7 @@ int16_t grant_begin(struct grantor *grantor, uint32_t ref, bool writable,
 
     if (ref >= NR_GRANTS)
         return GNTST_bad_gntref;
-    use = &grantor->uses->of[ref];
+    use = &grantor->guest->of[ref];
     if (!use->readers++)
         use->slot = mapper_note(&grantor->core, ref);
     use->writers += writable;

@@ -11,26 +11,21 @@
 
 #include <xen/grant_table.h>
 
-#include "abi/layout.h"
+#include "guest.h"
 #include "libs/client/vmcore.h"
 
-/* As many as a domain's table has. */
-#define NR_GRANTS (GRANT_FRAMES_BYTES / sizeof(grant_entry_v1_t))
-
 struct pin;
-struct uses;
 
 #define NR_PIN_BUCKETS 256
 #define NR_IDLE_PINS 128
 
-/* A domain's memory and its grant table (version 1), for as long as it is. */
+/* A handle's way to a domain's memory and grants, for as long as it is. */
 struct grantor {
     struct grantor *next;
     struct vmcore core;
     grant_entry_v1_t *entries;
-    struct uses *uses;
+    struct guest *guest;
     unsigned int users;
-    char *view[2]; /* all of its memory, read-only and writable; NULL: none */
     int64_t checked_ns; /* when the domain was there last */
     struct pin *pins[NR_PIN_BUCKETS];
     struct pin *idle[NR_IDLE_PINS]; /* a ring of what nobody uses now */
@@ -43,7 +38,7 @@ void grantor_put(struct grantor **all, struct grantor *grantor);
 void grantor_free(struct grantor *grantor);
 void grantors_drop_unused(struct grantor **all);
 
-/* Where a frame of its memory is in a view with that PROT_*; NULL and errno. */
+/* Where a frame is in its guest's view with that PROT_*; NULL and errno. */
 char *grantor_view(struct grantor *grantor, int prot, uint64_t frame);
 
 /* Around grant_begin() and grant_end(), of as many as there are at once. */

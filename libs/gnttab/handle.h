@@ -22,7 +22,7 @@ struct page {
 
 struct mapping {
     struct mapping *next, **link; /* link: a batch's only, what points to it */
-    char *address;                /* NULL: a batch whose pages are in a view */
+    char *address;                /* NULL: a batch, whose pages are in a view */
     uint32_t nr_pages;
     uint32_t nr_begun, nr_pinned; /* of them: grants in use, frames pinned */
     bool writable;
@@ -32,6 +32,7 @@ struct mapping {
 };
 
 #define NR_BUCKETS 256
+#define NR_SIZES 3
 
 struct xengntdev_handle {
     struct active_handle active;
@@ -41,13 +42,11 @@ struct xengntdev_handle {
     struct grantor *grantors;
     struct mapping *mappings[NR_BUCKETS]; /* by address */
     struct mapping *batches;
-    struct mapping *free_singles, *free_batches; /* free lists, by size */
+    struct mapping *free[NR_SIZES]; /* those that have been, by size */
 };
 
 /* mapping.c */
-/* A free one, or a new one with room for so many pages; NULL and errno. */
-struct mapping *mapping_take(struct mapping **list, uint32_t nr_pages);
-/* Without an address yet; NULL and errno. */
+/* With nothing in use yet and without an address; NULL and errno. */
 struct mapping *mapping_new(xengnttab_handle *xgt, uint32_t nr_pages);
 /*
  * Begin to use its grants; 0, or -1 and errno. domids has one for each page, or

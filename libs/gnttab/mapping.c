@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "batch.h"
 #include "handle.h"
 
 /* Its pages are nobody's any more. */
@@ -25,27 +26,34 @@ static void end_grants(const struct mapping *mapping)
                   mapping->writable);
 }
 
-/* Where those of its size wait to be used again; NULL: they do not. */
-static struct mapping **free_list_of(xengnttab_handle *xgt,
-                                     const struct mapping *mapping)
+/*
+ * How many pages they have room for: a single one's, a packet's or small
+ * request's, and what a batch may have. Others are not kept.
+ */
+static const uint32_t sizes[NR_SIZES] = {1, 32, XENNER_GNTTAB_MAX_BATCH};
+
+/* The size for so many; NR_SIZES: there is none. */
+static int size_for(uint32_t nr_pages)
 {
-    if (mapping->link)
-        return &xgt->free_batches;
-    return mapping->nr_pages == 1 ? &xgt->free_singles : NULL;
+    int size = 0;
+
+    while (size < NR_SIZES && sizes[size] < nr_pages)
+        size++;
+    return size;
 }
 
 static void forget(xengnttab_handle *xgt, struct mapping *mapping)
 {
-    struct mapping **list = free_list_of(xgt, mapping);
+    int size = size_for(mapping->nr_pages);
 
     for (uint32_t i = 0; i < mapping->nr_begun; i++)
         grantor_put(&xgt->grantors, mapping->page[i].grantor);
-    if (!list) {
+    if (size == NR_SIZES) {
         free(mapping);
         return;
     }
-    mapping->next = *list;
-    *list = mapping;
+    mapping->next = xgt->free[size];
+    xgt->free[size] = mapping;
 }
 
 void mapping_end(xengnttab_handle *xgt, struct mapping *mapping)
@@ -57,22 +65,16 @@ void mapping_end(xengnttab_handle *xgt, struct mapping *mapping)
     forget(xgt, mapping);
 }
 
-struct mapping *mapping_take(struct mapping **list, uint32_t nr_pages)
-{
-    struct mapping *mapping = list ? *list : NULL;
-
-    if (mapping)
-        *list = mapping->next;
-    else
-        mapping = malloc(sizeof(*mapping) + nr_pages * sizeof(struct page));
-    return mapping;
-}
-
 struct mapping *mapping_new(xengnttab_handle *xgt, uint32_t nr_pages)
 {
-    struct mapping *mapping =
-        mapping_take(nr_pages == 1 ? &xgt->free_singles : NULL, nr_pages);
+    int size = size_for(nr_pages);
+    uint32_t room = size < NR_SIZES ? sizes[size] : nr_pages;
+    struct mapping *mapping = size < NR_SIZES ? xgt->free[size] : NULL;
 
+    if (mapping)
+        xgt->free[size] = mapping->next;
+    else
+        mapping = malloc(sizeof(*mapping) + room * sizeof(struct page));
     if (mapping)
         *mapping = (struct mapping){.nr_pages = nr_pages, .clear_offset = ~0U};
     return mapping;

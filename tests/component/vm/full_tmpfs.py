@@ -40,6 +40,9 @@ ffi.cdef(
         uint32_t domid, uint32_t *refs, int prot);
     int xengnttab_unmap(xengnttab_handle *, void *, uint32_t count);
     int xengnttab_close(xengnttab_handle *);
+    void *xenner_gnttab_map_batch(xengnttab_handle *, uint32_t count,
+        uint32_t domid, const uint32_t *refs, int prot, void **addresses);
+    void xenner_gnttab_unmap_batch(xengnttab_handle *, void *batch);
     typedef struct xenforeignmemory_handle xenforeignmemory_handle;
     xenforeignmemory_handle *xenforeignmemory_open(void *, unsigned int);
     void *xenforeignmemory_map(xenforeignmemory_handle *, uint32_t domid,
@@ -86,6 +89,16 @@ class Guest:
                     return
                 self._filled += PAGE
 
+    def make_room(self) -> None:
+        """And let go of some."""
+        self._filled -= 64 * PAGE
+        os.truncate(self._filler, self._filled)
+
+    def marks(self, *refs: int) -> list[int]:
+        """The first words of those grants."""
+        words = memoryview(self.vmcore.mem).cast("I")
+        return [words[(abi.GRANT_FRAMES_GPA + ref * 8) // 4] for ref in refs]
+
     def used_pages(self) -> int:
         return os.fstat(self.vmcore.fd).st_blocks * 512 // PAGE
 
@@ -126,6 +139,40 @@ def check_grants(guest: Guest) -> None:
         assert grants.xengnttab_unmap(xgt, address, count) == 0
     assert grants.xengnttab_unmap(xgt, scattered, 2) == 0
     assert grants.xengnttab_unmap(xgt, gone, 2) == 0
+    assert grants.xengnttab_close(xgt) == 0
+
+
+def check_batch(guest: Guest) -> None:
+    """Of three pages the last was given back: what there is no room for
+    is asked for again, and what is mapped stays."""
+    for ref, page in enumerate((120, 122, 121)):
+        guest.vmcore.mem[(FIRST + page) * PAGE] = 0x5A
+        guest.grant(40 + ref, page)
+    xgt = grants.xengnttab_open(ffi.NULL, 0)
+    addresses = ffi.new("void *[3]")
+
+    def map_batch(count: int) -> Any:
+        refs = ffi.new("uint32_t[]", (40, 41, 42))
+        return grants.xenner_gnttab_map_batch(
+            xgt, count, 1, refs, WRITABLE, addresses
+        )
+
+    guest.give(121)
+    guest.fill()
+    assert map_batch(3) == ffi.NULL
+    assert ffi.errno == errno.ENOMEM
+    assert guest.marks(40, 41, 42) == [GRANTED] * 3
+    batch = map_batch(2)
+    guest.give(120, 122, 130)
+    guest.fill()
+    for address in addresses[0:2]:
+        assert bytes_at(address, 1)[0] == b"\x5a"
+        bytes_at(address, 1)[1] = b"x"
+    grants.xenner_gnttab_unmap_batch(xgt, batch)
+    guest.make_room()
+    batch = map_batch(3)
+    assert bytes_at(addresses[2], 1)[0] == b"\0"
+    grants.xenner_gnttab_unmap_batch(xgt, batch)
     assert grants.xengnttab_close(xgt) == 0
 
 
@@ -176,6 +223,7 @@ def main(directory: Path) -> None:
     ) as vmcore:
         guest = Guest(vmcore)
         check_grants(guest)
+        check_batch(guest)
         check_owed(guest)
         check_foreign(guest)
         check_store(guest)
