@@ -100,7 +100,7 @@ async def _serve_until_told(server: Server) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(server.serve)
             notify("READY=1")
-            nursery.start_soon(feed_watchdog, server.prove)
+            nursery.start_soon(feed_watchdog, server.check_health)
             async for _number in signals:
                 nursery.cancel_scope.cancel()
 

@@ -72,8 +72,9 @@ class Server:
         finally:
             self.board.close()
 
-    async def prove(self) -> None:
-        """Answer a request of our own, on a connection as any other."""
+    async def check_health(self) -> None:
+        """Send ourselves a request on a new connection; return with the
+        reply."""
         ours, theirs = trio.socket.socketpair(
             socket.AF_UNIX, socket.SOCK_SEQPACKET
         )
@@ -81,7 +82,7 @@ class Server:
         with ours:
             self._nr_connections += 1
             self._nursery.start_soon(self._serve_connection, theirs)
-            # Whoever we are to ourselves: a refusal is an answer too.
+            # A refusal is a reply too.
             with suppress(OSError):
                 await ours.send(Request(type=abi.EVTCHND_HELLO).pack())
             await ours.recv(REPLY_BYTES)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A client of evtchnd: docs/evtchn.md has the protocol, abi/wire.h the form.
 
-A connection is one handle. Whose it is evtchnd finds out from the process:
-a VM process that was registered is its domain, others are the host.
+A connection is one handle. evtchnd tells from the process which domain it acts
+for: a registered VM process for its guest, any other for the host.
 
-An evtchnd that was restarted knows nothing. Its channels go on by themselves;
-a handle that finds its connection lost connects again and says what there was
-(held.py), before it repeats what it was about to ask.
+A restarted evtchnd has no state. Its channels work on by themselves; a handle
+that finds its connection lost connects again and restores its own state
+(restore_state.py) before it repeats its request.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, Self
 from xenner import abi
 from xenner.abi import ffi
 from xenner.errors import HostError
-from xenner.held import Held
+from xenner.restore_state import RestoreState
 from xenner.types import Domid, Port
 
 _REPLY_BYTES = abi.sizeof("evtchnd_reply")
@@ -90,7 +90,7 @@ class Evtchnd:
         self._path = path
         self._launcher = launcher
         self._lock = threading.RLock()
-        self._held = Held()
+        self._restore_state = RestoreState()
         self._lost: list[socket.socket] = []
         self._connecting: socket.socket | None = None
         self._is_closed = False
@@ -120,7 +120,7 @@ class Evtchnd:
         with self._lock:
             for each in (self._socket, *self._lost):
                 each.close()
-            self._held.close()
+            self._restore_state.close()
 
     def give_up(self) -> None:
         """Calls fail from now on, OSError, also those that other threads are
@@ -133,13 +133,14 @@ class Evtchnd:
                     waited_for.shutdown(socket.SHUT_RDWR)
 
     def fileno(self) -> int:
-        """Becomes readable when the connection is lost: then `settle`."""
+        """Becomes readable when the connection is lost: then call
+        reconnect_if_lost()."""
         return self._socket.fileno()
 
-    def settle(self) -> None:
+    def reconnect_if_lost(self) -> None:
         """Connect again if the connection is lost.
 
-        OSError if there is no evtchnd for some seconds: to be tried again.
+        OSError if there is no evtchnd for some seconds; the caller may retry.
         """
         with self._lock:
             while self._lost:
@@ -167,12 +168,12 @@ class Evtchnd:
         }
         with self._lock:
             self._call(abi.EVTCHND_REGISTER, fds=[pidfd], domain=domain)
-            self._held.register(domain, pidfd)
+            self._restore_state.register(domain, pidfd)
 
     def unregister(self, domid: Domid) -> None:
         """Forget a domain and all its ports. Launchers only."""
         with self._lock:
-            self._held.unregister(domid)
+            self._restore_state.unregister(domid)
             self._call(abi.EVTCHND_UNREGISTER, dom=domid)
 
     def shut_down(self, domid: Domid, reason: int) -> None:
@@ -187,7 +188,7 @@ class Evtchnd:
         fds = [vmcore_fd, event_fd]
         with self._lock:
             self._call(abi.EVTCHND_ATTACH, fds=fds, value=(pending_gpa, 0))
-            self._held.attach(pending_gpa, fds)
+            self._restore_state.attach(pending_gpa, fds)
 
     def alloc_unbound(
         self, remote: Domid, *, domid: int = abi.EVTCHND_SELF
@@ -217,13 +218,13 @@ class Evtchnd:
         """Have a port's events go to another vCPU."""
         with self._lock:
             self._call(abi.EVTCHND_BIND_VCPU, port=port, vcpu=vcpu)
-            self._held.move(port, vcpu)
+            self._restore_state.set_vcpu(port, vcpu)
 
     def close_port(self, port: Port) -> None:
         """Close a port; its peer, if any, is unbound again."""
         with self._lock:
             self._call(abi.EVTCHND_CLOSE, port=port)
-            self._held.forget(port)
+            self._restore_state.remove_port(port)
 
     def drop_port(self, port: Port) -> None:
         """Close a port of which nobody will ask again: an evtchnd that cannot
@@ -231,13 +232,13 @@ class Evtchnd:
         with self._lock:
             with suppress(OSError):
                 self.close_port(port)
-            self._held.forget(port)
+            self._restore_state.remove_port(port)
 
     def reset(self) -> None:
         """Close all our ports."""
         with self._lock:
             self._call(abi.EVTCHND_RESET, dom=abi.EVTCHND_SELF)
-            self._held.forget_ports()
+            self._restore_state.remove_ports()
 
     def status(self, port: Port, *, domid: int = abi.EVTCHND_SELF) -> Any:
         """What a port is: a struct evtchnd_reply."""
@@ -273,7 +274,7 @@ class Evtchnd:
             reply, fds = self._call(kind, **fields)
             if reply.dom == self._domid:
                 # in and out come first.
-                self._held.keep(reply, fds[:2])
+                self._restore_state.add_port(reply, fds[:2])
         found = dict.fromkeys(_FDS, -1)
         for flag, fd in zip(
             (flag for flag in _FDS if reply.fds & flag), fds, strict=True
@@ -326,13 +327,13 @@ class Evtchnd:
             raise EvtchndError(errno.EBADF, "the handle is closed")
 
     def _reconnect(self) -> None:
-        """Connect again, and say what there was. OSError if nobody is there."""
+        """Connect again, restore the state. OSError: no evtchnd answers."""
         until_s = time.monotonic() + _PATIENCE_S
         while True:
             self._check_open()
             try:
                 if self._launcher is not None:
-                    self._launcher.settle()
+                    self._launcher.reconnect_if_lost()
                 made, domid = self._connect()
                 break
             except (ConnectionError, FileNotFoundError):
@@ -342,17 +343,17 @@ class Evtchnd:
         if domid != self._domid:
             made.close()
             raise EvtchndError(errno.EPERM, f"evtchnd takes us for {domid}")
-        # Whoever waits for this one to become readable finds it so.
+        # A thread that waits for the old one finds it readable.
         self._lost.append(self._socket)
         self._socket = made
         self.nr_reconnects += 1
-        for kind, fds, fields in self._held.requests():
-            # Refused: somebody was faster. The channel works even so.
+        for kind, fds, fields in self._restore_state.requests():
+            # Refused: another handle was faster. The channel works even so.
             with suppress(EvtchndError):
                 _, got = _exchange(made, kind, fds, fields)
                 for fd in got:
                     os.close(fd)
-        self._held.ring_virqs()
+        self._restore_state.ring_virqs()
 
 
 def _exchange(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Staying known to an evtchnd that is restarted."""
+"""Reconnect to an evtchnd that restarts."""
 
 from contextlib import suppress
 
@@ -10,8 +10,8 @@ from xenner.evtchn import Evtchnd
 
 
 async def keep_connected(evtchnd: Evtchnd) -> None:
-    """Settle whenever the connection is lost, until cancelled."""
+    """Reconnect whenever the connection is lost, until cancelled."""
     while True:
         await trio.lowlevel.wait_readable(evtchnd.fileno())
         with suppress(OSError):
-            await run_abandonable(evtchnd.settle)
+            await run_abandonable(evtchnd.reconnect_if_lost)

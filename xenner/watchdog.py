@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The service manager's watchdog, sd_watchdog_enabled(3), fed by progress.
+"""Feed the service manager's watchdog, sd_watchdog_enabled(3), after health
+checks.
 
-It hears of us each time when the daemon has proved that it serves, by going
-the way that a client's request goes. One that hangs is not heard of any more,
-and is started again.
+A health check sends a request as a client would, and returns with the reply. A
+daemon that hangs passes none, so the service manager restarts it.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ import trio
 from xenner.service import notify
 
 _SHARE = 3
-"""So often within the time that the service manager waits."""
+"""Health checks within the service manager's time limit."""
 
 
 def watchdog_s(environment: Mapping[str, str], *, pid: int) -> float | None:
-    """How long it waits for us, seconds; None: nobody does. Pure."""
+    """The watchdog's time limit, seconds; None: it is off. Pure."""
     if environment.get("WATCHDOG_PID", str(pid)) != str(pid):
         return None
     text = environment.get("WATCHDOG_USEC", "")
     return int(text) / 1e6 if text.isdigit() and int(text) else None
 
 
-async def feed_watchdog(prove: Callable[[], Awaitable[object]]) -> None:
-    """Until cancelled, or at once if nobody waits.
+async def feed_watchdog(check_health: Callable[[], Awaitable[object]]) -> None:
+    """Run until cancelled; return at once if the watchdog is off.
 
-    `prove` returns when the daemon has served something; it may raise what it
-    likes where that is worth an end of the daemon.
+    `check_health` returns when the daemon has served a request. An exception
+    from it ends the daemon.
     """
     limit_s = watchdog_s(os.environ, pid=os.getpid())
     if limit_s is None:
         return
     while True:
-        await prove()
+        await check_health()
         notify("WATCHDOG=1")
         await trio.sleep(limit_s / _SHARE)

@@ -142,7 +142,7 @@ async def _serve_until_signal(
     state: StateFile | None,
     guests: Guests | None,
 ) -> None:
-    prove = partial(run_abandonable, _ask, path)
+    check_health = partial(run_abandonable, _request_once, path)
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as caught:
             open_ring = guests.open_ring if guests else None
@@ -155,14 +155,14 @@ async def _serve_until_signal(
                 nursery.start_soon(await_returns, store)
             print("listening", flush=True)
             notify("READY=1")
-            nursery.start_soon(feed_watchdog, prove)
+            nursery.start_soon(feed_watchdog, check_health)
             await anext(caught)
             if guests is not None:
                 guests.evtchnd.give_up()
             nursery.cancel_scope.cancel()
 
 
-def _ask(path: Path) -> None:
+def _request_once(path: Path) -> None:
     """What a client of ours does; that of the watchdog is one."""
     with Xenstore(path) as store:
         store.directory("/")

@@ -110,8 +110,10 @@ async def _serve_until_told(backend: Backend, store: Store) -> None:
         async with trio.open_nursery() as nursery:
             await _start(backend, store, nursery)
             notify("READY=1")
-            prove = partial(run_abandonable, fetch_status, backend.form.daemon)
-            nursery.start_soon(feed_watchdog, prove)
+            check_health = partial(
+                run_abandonable, fetch_status, backend.form.daemon
+            )
+            nursery.start_soon(feed_watchdog, check_health)
             async for _number in signals:
                 nursery.cancel_scope.cancel()
 

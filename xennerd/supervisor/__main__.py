@@ -240,14 +240,14 @@ async def _serve_until_told(
             nursery.start_soon(_wait_end, nursery.cancel_scope)
         nursery.start_soon(domains.watch)
         service.notify("READY=1")
-        prove = partial(run_abandonable, _ask, path)
-        nursery.start_soon(feed_watchdog, prove)
+        check_health = partial(run_abandonable, _request_once, path)
+        nursery.start_soon(feed_watchdog, check_health)
         _log.info("ready")
         async for _number in signals:
             nursery.cancel_scope.cancel()
 
 
-def _ask(path: Path) -> None:
+def _request_once(path: Path) -> None:
     """What a client of ours does; that of the watchdog is one."""
     with QmpClient(path, server="xennerd") as client:
         client.execute("query-protocol")

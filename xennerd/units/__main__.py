@@ -110,21 +110,21 @@ def _is_line(text: str) -> bool:
     return len(text) <= _MAX_TEXT and text.isprintable()
 
 
-def _ask(path: Path) -> None:
+def _request_once(path: Path) -> None:
     """What xennerd does; the watchdog hears of us when it is answered."""
     with QmpClient(path, server="xenner-units") as client:
         client.execute("query-version")
 
 
 async def _serve_until_told(path: Path, listener: socket.socket) -> None:
-    prove = partial(run_abandonable, _ask, path)
+    check_health = partial(run_abandonable, _request_once, path)
     serve = partial(serve_stream, commands=Server(Systemd()))
     stream = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.serve_listeners, serve, [stream])
             service.notify("READY=1")
-            nursery.start_soon(feed_watchdog, prove)
+            nursery.start_soon(feed_watchdog, check_health)
             async for _number in signals:
                 nursery.cancel_scope.cancel()
 

@@ -67,7 +67,7 @@ from xennerd.vm.store.guest import GuestStore
 _log = logging.getLogger("xenner")
 
 
-_PROVE_LOOK_S = 0.02
+_HEALTH_POLL_S = 0.02
 
 
 def run_session(
@@ -244,7 +244,7 @@ class Session:
             )
             if self._outside is not None:
                 nursery.start_soon(self._outside.keep_connected)
-            nursery.start_soon(feed_watchdog, self._prove)
+            nursery.start_soon(feed_watchdog, self._check_health)
             await self._run_guest(sink)
             await self.controls.wait_told()
             nursery.cancel_scope.cancel()
@@ -304,15 +304,16 @@ class Session:
             is_stopped = False
             self._vmcore.clear()
 
-    async def _prove(self) -> None:
-        """Every thread that is in the guest comes out when it is told to."""
+    async def _check_health(self) -> None:
+        """Kick each vCPU thread that runs the guest, and wait until it
+        leaves."""
         machine = self._machine
         for vcpu in machine.vcpus if machine is not None else ():
-            nr_before = vcpu.nr_looks
+            nr_before = vcpu.nr_kicked_exits
             vcpu.kick()
-            # The thread counts and tells nobody: each look costs it nothing.
-            while vcpu.is_inside and vcpu.nr_looks == nr_before:  # noqa: ASYNC110
-                await trio.sleep(_PROVE_LOOK_S)
+            # The thread only counts: signalling each exit would cost it time.
+            while vcpu.is_inside and vcpu.nr_kicked_exits == nr_before:  # noqa: ASYNC110
+                await trio.sleep(_HEALTH_POLL_S)
 
     def _ready(self) -> None:
         """The guest runs; at each of its starts."""

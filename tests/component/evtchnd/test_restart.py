@@ -41,7 +41,7 @@ class Handle:
         self.call("unmask", port)
         return port
 
-    def settle(self) -> None:
+    def reconnect_if_lost(self) -> None:
         """Take what is pending."""
         while select.select([self.call("fd")], [], [], 0)[0]:
             self.call("unmask", self.call("pending"))
@@ -56,8 +56,8 @@ def pair(
     one, other = Handle(), Handle()
     port = one.call("bind_unbound_port", 0)
     remote = other.call("bind_interdomain", 0, port)
-    one.settle()
-    other.settle()
+    one.reconnect_if_lost()
+    other.reconnect_if_lost()
     yield one, port, other, remote
     one.call("close")
     other.call("close")
@@ -91,8 +91,8 @@ def test_both_ends_come_back(pair: Pair, daemon: Daemon) -> None:
             State.INTERDOMAIN,
             remote,
         )
-    one.settle()
-    other.settle()
+    one.reconnect_if_lost()
+    other.reconnect_if_lost()
     one.call("notify", port)
     assert other.next_port() == remote
     other.call("notify", remote)
@@ -101,7 +101,7 @@ def test_both_ends_come_back(pair: Pair, daemon: Daemon) -> None:
     assert one.call("bind_unbound_port", 0) not in (port, remote)
     other.call("unbind", remote)
     third = other.call("bind_interdomain", 0, port)
-    other.settle()
+    other.reconnect_if_lost()
     one.call("notify", port)
     assert other.next_port() == third
 
@@ -129,7 +129,7 @@ def test_a_virq_is_told_after_a_restart(
     daemon.start()
     while one.next_port() != virq:
         pass
-    one.settle()
+    one.reconnect_if_lost()
     with Client(daemon.path) as launcher:
         guest_process.register(launcher)
         guest_process.end()

@@ -228,7 +228,7 @@ def test_what_was_dropped_without_evtchnd_does_not_come_back(rig: Rig) -> None:
     theirs.close()
     rig.daemon.listen()
     rig.daemon.start()
-    rig.outside.host.settle()
+    rig.outside.host.reconnect_if_lost()
     assert rig.outside.host.domids() == [DOMID]
     assert rig.status(port) == (UNBOUND, 0, HOST, 0)
 

@@ -101,9 +101,9 @@ class Vcpu:
         self._mem = mem
         self.thread_id = 0
         self.is_inside = False
-        """The thread runs the guest, or waits in KVM for it to want to."""
-        self.nr_looks = 0
-        """Times that it has come out to look at its gate."""
+        """The thread is in KVM_RUN: the guest runs or is halted."""
+        self.nr_kicked_exits = 0
+        """How often a kick made the thread leave the guest."""
         # What the thread had used before: trio's threads are used again.
         self.earlier_cpu_s = 0.0
         self._loop = lib.vcpu_new(fd, run_bytes)
@@ -198,7 +198,7 @@ class Vcpu:
                 )
                 if out.why == lib.VCPU_EXIT_KICKED:
                     self.is_inside = False
-                    self.nr_looks += 1
+                    self.nr_kicked_exits += 1
                     break
                 outcome = self._look_at(out, on_request)
                 if outcome is not None:

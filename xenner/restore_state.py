@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a handle of evtchnd has there, for an evtchnd that was restarted."""
+"""A handle's state in evtchnd, to restore it after a restart of evtchnd."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from xenner import abi
 from xenner.types import Port
 
-# Ports whose events go to the vCPU that is asked for.
+# Ports whose events can move to another vCPU.
 _MOVABLE = (abi.EVTCHNSTAT_unbound, abi.EVTCHNSTAT_interdomain)
 
 Request = tuple[int, Sequence[int], dict[str, Any]]
@@ -20,8 +20,8 @@ Request = tuple[int, Sequence[int], dict[str, Any]]
 
 
 @dataclass(slots=True)
-class _Held:
-    """A port; its doorbells are ours: in, and out if there is one."""
+class _Port:
+    """A port. It owns its doorbells: in, and out if there is one."""
 
     state: int
     remote_domid: int
@@ -31,33 +31,33 @@ class _Held:
     doorbells: list[int]
 
 
-class Held:
-    """Domains, memory and ports, each with descriptors of its own."""
+class RestoreState:
+    """The handle's domains, memory and ports, with their own descriptors."""
 
     def __init__(self) -> None:
         self._domains: dict[int, tuple[dict[str, Any], int]] = {}
         self._memory: tuple[int, list[int]] | None = None
-        self._ports: dict[Port, _Held] = {}
+        self._ports: dict[Port, _Port] = {}
 
     def register(self, domain: dict[str, Any], pidfd: int) -> None:
         """A domain was registered: the fields of struct evtchnd_domain."""
         self._domains[domain["domid"]] = (domain, os.dup(pidfd))
 
     def unregister(self, domid: int) -> None:
-        """It is gone."""
+        """A domain was unregistered."""
         if domid in self._domains:
             os.close(self._domains.pop(domid)[1])
 
     def attach(self, pending_gpa: int, fds: Sequence[int]) -> None:
-        """The guest's memory is known to evtchnd: vmcore, irqfd's eventfd."""
+        """The guest's memory was attached: vmcore, irqfd's eventfd."""
         before, self._memory = self._memory, (pending_gpa, _dup(fds))
         if before is not None:
             _close(before[1])
 
-    def keep(self, reply: Any, doorbells: Sequence[int]) -> None:
-        """A port that a struct evtchnd_reply tells of is ours."""
-        self.forget(reply.port)
-        self._ports[Port(reply.port)] = _Held(
+    def add_port(self, reply: Any, doorbells: Sequence[int]) -> None:
+        """A port was bound: the struct evtchnd_reply, and its doorbells."""
+        self.remove_port(reply.port)
+        self._ports[Port(reply.port)] = _Port(
             state=reply.status,
             remote_domid=reply.remote_dom,
             remote_port=reply.remote_port,
@@ -66,25 +66,26 @@ class Held:
             doorbells=_dup(doorbells),
         )
 
-    def move(self, port: Port, vcpu: int) -> None:
-        """Its events go to another vCPU. A VIRQ stays bound on its first."""
-        held = self._ports.get(port)
-        if held is not None and held.state in _MOVABLE:
-            held.vcpu = vcpu
+    def set_vcpu(self, port: Port, vcpu: int) -> None:
+        """A port's events go to another vCPU. A VIRQ stays bound on its
+        first."""
+        entry = self._ports.get(port)
+        if entry is not None and entry.state in _MOVABLE:
+            entry.vcpu = vcpu
 
-    def forget(self, port: Port) -> None:
-        """It is closed."""
+    def remove_port(self, port: Port) -> None:
+        """A port was closed."""
         if port in self._ports:
             _close(self._ports.pop(port).doorbells)
 
-    def forget_ports(self) -> None:
-        """All are closed."""
+    def remove_ports(self) -> None:
+        """All ports were closed."""
         for port in list(self._ports):
-            self.forget(port)
+            self.remove_port(port)
 
     def close(self) -> None:
-        """Let go of every descriptor."""
-        self.forget_ports()
+        """Close all descriptors."""
+        self.remove_ports()
         for domid in list(self._domains):
             self.unregister(domid)
         if self._memory is not None:
@@ -92,32 +93,32 @@ class Held:
             self._memory = None
 
     def requests(self) -> Iterator[Request]:
-        """What an evtchnd that knows nothing has to be told, in order."""
+        """The requests that restore the state, in order."""
         for domain, pidfd in self._domains.values():
             yield abi.EVTCHND_REGISTER, [pidfd], {"domain": domain}
         if self._memory is not None:
             pending_gpa, fds = self._memory
             yield abi.EVTCHND_ATTACH, fds, {"value": (pending_gpa, 0)}
-        for port, held in self._ports.items():
+        for port, entry in self._ports.items():
             fields = {
                 "port": port,
-                "remote_dom": held.remote_domid,
-                "remote_port": held.remote_port,
-                "virq": held.virq,
-                "vcpu": held.vcpu,
-                "value": (held.state, 0),
+                "remote_dom": entry.remote_domid,
+                "remote_port": entry.remote_port,
+                "virq": entry.virq,
+                "vcpu": entry.vcpu,
+                "value": (entry.state, 0),
             }
-            yield abi.EVTCHND_RESTORE, held.doorbells, fields
-            if held.vcpu and held.state in _MOVABLE:
-                moved = {"port": port, "vcpu": held.vcpu}
+            yield abi.EVTCHND_RESTORE, entry.doorbells, fields
+            if entry.vcpu and entry.state in _MOVABLE:
+                moved = {"port": port, "vcpu": entry.vcpu}
                 yield abi.EVTCHND_BIND_VCPU, (), moved
 
     def ring_virqs(self) -> None:
-        """Nobody knows whether one was raised meanwhile: each is told once."""
-        for held in self._ports.values():
-            if held.state == abi.EVTCHNSTAT_virq and held.doorbells:
+        """Ring each VIRQ once: one may have been raised meanwhile."""
+        for entry in self._ports.values():
+            if entry.state == abi.EVTCHNSTAT_virq and entry.doorbells:
                 with suppress(BlockingIOError):
-                    os.eventfd_write(held.doorbells[0], 1)
+                    os.eventfd_write(entry.doorbells[0], 1)
 
 
 def _dup(fds: Iterable[int]) -> list[int]:
