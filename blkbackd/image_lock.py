@@ -33,7 +33,7 @@ _WRITER = (_Right.CONSISTENT_READ, _Right.WRITE)
 _KEPT = (_Right.WRITE, _Right.RESIZE)
 
 
-def claim(fd: int, *, is_read_only: bool, is_device: bool) -> None:
+def lock_image(fd: int, *, is_read_only: bool, is_device: bool) -> None:
     """For as long as the open file lives. BlockingIOError: somebody has it."""
     kind = fcntl.LOCK_SH if is_read_only else fcntl.LOCK_EX
     _flock(fd, kind, limit_s=_UDEV_S if is_device else 0)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from blkbackd.config import may_share, may_write
-from blkbackd.image_lock import claim
+from blkbackd.image_lock import lock_image
 from xenner.backend.lines import DeviceLog, reason_of
 from xenner.backend.status import Value
 from xenner.errors import HostError
@@ -241,7 +241,9 @@ def _open_claimed(path: Path, mode: str) -> int:
     try:
         if not may_share(mode):
             is_device = path.is_block_device()
-            claim(fd, is_read_only=not may_write(mode), is_device=is_device)
+            lock_image(
+                fd, is_read_only=not may_write(mode), is_device=is_device
+            )
     except OSError:
         os.close(fd)
         raise

@@ -50,7 +50,7 @@ class Vbd(Device):
     """backend/vbd/<domid>/<devid>, from its first node to its last."""
 
     logger = logging.getLogger("blkbackd")
-    wishes = ("params", "mode", "device-type")
+    config_nodes = ("params", "mode", "device-type")
     counted = ("reads", "writes", "flushes", "discards", "errors", "refused")
     waits = True
 

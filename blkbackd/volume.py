@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from blkbackd.image_lock import claim
+from blkbackd.image_lock import lock_image
 from blkbackd.sysfs import DEVICES, read_facts, sector_bytes
 from xenner.errors import HostError
 
@@ -96,7 +96,7 @@ def open_volume(
             status = os.fstat(fd)
             if not is_shared:
                 is_device = stat.S_ISBLK(status.st_mode)
-                claim(fd, is_read_only=is_read_only, is_device=is_device)
+                lock_image(fd, is_read_only=is_read_only, is_device=is_device)
             if stat.S_ISBLK(status.st_mode):
                 volume = _device(path, fd, status, reason, is_read_only)
             elif stat.S_ISREG(status.st_mode):
@@ -140,7 +140,7 @@ def _open(path: Path, is_read_only: bool, is_shared: bool) -> tuple[int, str]:
         raise _neither(path)
     try:
         if stat.S_ISBLK(kind) and not (is_read_only or is_shared):
-            # The kernel's own claim, as of a mount (open(2), O_EXCL).
+            # The kernel's own lock, as a mount takes (open(2), O_EXCL).
             flags |= os.O_EXCL
         return os.open(path, flags | os.O_DIRECT), ""
     except OSError as error:

@@ -28,7 +28,7 @@ class Vlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class VifConfig:
     """A tap as it is wished. `mtu` 0: the bridge's, or 1500. `script` is one
     that is run: it does the rest, is told of `netdev`, the gateway device, and
     may call the tap `later_name`."""
@@ -44,7 +44,7 @@ class Wishes:
     later_name: str = ""
 
 
-def read_wishes(read: Callable[[str], str | None], path: str) -> Wishes:
+def read_config(read: Callable[[str], str | None], path: str) -> VifConfig:
     """Of the device at backend/vif/DOMID/DEVID. HostError: a node makes no
     sense."""
     domid, devid = path.split("/")[-2:]
@@ -55,7 +55,7 @@ def read_wishes(read: Callable[[str], str | None], path: str) -> Wishes:
     kind = PurePath(script).name or _BRIDGE_SCRIPT
     gateway = _name(read("gatewaydev"))
     if kind not in (_BRIDGE_SCRIPT, _ROUTE_SCRIPT):
-        return Wishes(
+        return VifConfig(
             own_name, mtu, script=script, netdev=gateway, later_name=wished
         )
     bridge = _name(read("bridge"))
@@ -64,9 +64,9 @@ def read_wishes(read: Callable[[str], str | None], path: str) -> Wishes:
         if not gateway:
             raise HostError("vif-route wants a gatewaydev")
         networks = parse_networks(read("ip") or "")
-        return Wishes(name, mtu, gateway=gateway, networks=networks)
+        return VifConfig(name, mtu, gateway=gateway, networks=networks)
     vlans = parse_vlans(read("vlan") or "")
-    return Wishes(name, mtu, bridge=bridge, vlans=vlans)
+    return VifConfig(name, mtu, bridge=bridge, vlans=vlans)
 
 
 def _name(text: str | None) -> str:

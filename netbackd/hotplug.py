@@ -6,29 +6,29 @@ import os
 import subprocess
 from tempfile import TemporaryFile
 
-from netbackd.config import Wishes
+from netbackd.config import VifConfig
 from xenner.errors import HostError
 
 _LIMIT_S = 40.0  # libxl's
 
 
-def run_script(wishes: Wishes, path: str, command: str) -> None:
+def run_script(config: VifConfig, path: str, command: str) -> None:
     """`command` is "online" or "offline"; the script writes hotplug-status
     itself. HostError: it failed, or did not end."""
     environment = {
         **os.environ,
-        "script": wishes.script,
+        "script": config.script,
         "XENBUS_TYPE": "vif",
         "XENBUS_PATH": path,
         "XENBUS_BASE_PATH": "backend",
-        "netdev": wishes.netdev,
-        "vif": wishes.name,
+        "netdev": config.netdev,
+        "vif": config.name,
     }
     try:
         # A file: what the script leaves running may keep it open.
         with TemporaryFile("w+", errors="replace") as errors:
             status = subprocess.run(
-                [wishes.script, command, "type_if=vif"],
+                [config.script, command, "type_if=vif"],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -38,11 +38,11 @@ def run_script(wishes: Wishes, path: str, command: str) -> None:
             errors.seek(0)
             said = errors.read().strip().splitlines()
     except OSError as error:
-        raise HostError(f"{wishes.script}: {error.strerror}") from error
+        raise HostError(f"{config.script}: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise HostError(
-            f"{wishes.script} {command} did not end in {_LIMIT_S:.0f} s"
+            f"{config.script} {command} did not end in {_LIMIT_S:.0f} s"
         ) from error
     if status != 0:
         why = said[-1] if said else f"status {status}"
-        raise HostError(f"{wishes.script} {command}: {why}")
+        raise HostError(f"{config.script} {command}: {why}")

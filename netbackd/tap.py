@@ -21,7 +21,7 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from netbackd.config import Vlan, Wishes
+from netbackd.config import VifConfig, Vlan
 from netbackd.frontend import Features
 from xenner.errors import HostError
 
@@ -83,7 +83,7 @@ class Placed:
 
 
 def make_tap(
-    wishes: Wishes, path: str, is_gone: Callable[[str], bool]
+    config: VifConfig, path: str, is_gone: Callable[[str], bool]
 ) -> Placed:
     """Make the tap of the device at `path`, or find it, and put it where it
     belongs. To be called again when a bridge has appeared. A tap of that name
@@ -92,15 +92,15 @@ def make_tap(
     HostError: the name is somebody else's, or it cannot be had as wished; what
     was made for it is gone again.
     """
-    with _errors(wishes.name), ExitStack() as opened, IPRoute() as route:
-        tap = _find(route, wishes, path, is_gone)
+    with _errors(config.name), ExitStack() as opened, IPRoute() as route:
+        tap = _find(route, config, path, is_gone)
         if tap is not None:
-            return _place(route, wishes, tap, is_new=False)
+            return _place(route, config, tap, is_new=False)
         # It stays when all is done: until then it goes with its descriptor.
-        fd = _open(wishes.name)
+        fd = _open(config.name)
         opened.callback(os.close, fd)
-        tap = _adopt(route, wishes.name, path)
-        placed = _place(route, wishes, tap, is_new=True)
+        tap = _adopt(route, config.name, path)
+        placed = _place(route, config, tap, is_new=True)
         fcntl.ioctl(fd, _TUNSETPERSIST, 1)
     return placed
 
@@ -222,11 +222,11 @@ def _delete(route: Any, index: int) -> None:
 
 
 def _find(
-    route: Any, wishes: Wishes, path: str, is_gone: Callable[[str], bool]
+    route: Any, config: VifConfig, path: str, is_gone: Callable[[str], bool]
 ) -> Tap | None:
     """The device's tap, if it is there already. HostError: its name is that of
     something else."""
-    for name in filter(None, (wishes.name, wishes.later_name)):
+    for name in filter(None, (config.name, config.later_name)):
         index = _index(route, name)
         if index is None:
             continue
@@ -235,7 +235,7 @@ def _find(
             return Tap(index, name, path)
         if owner and is_gone(owner):
             _delete(route, index)
-        elif owner is not None and name == wishes.name:
+        elif owner is not None and name == config.name:
             raise HostError(f"{name}: {_TAKEN}")
     return None
 
@@ -276,48 +276,48 @@ def _link_mtu(route: Any, index: int) -> int:
     return int(route.get_links(index)[0].get_attr("IFLA_MTU"))
 
 
-def _place(route: Any, wishes: Wishes, tap: Tap, *, is_new: bool) -> Placed:
+def _place(route: Any, config: VifConfig, tap: Tap, *, is_new: bool) -> Placed:
     """Where it belongs, and up there, unless a script does that."""
-    index, mtu = tap.index, wishes.mtu
+    index, mtu = tap.index, config.mtu
     missing, bridge = "", 0
-    if wishes.bridge:
-        bridge = _index(route, wishes.bridge) or 0
-        if not bridge or not _join(route, wishes, index, bridge):
-            missing, bridge = wishes.bridge, 0
-    elif not mtu and not wishes.script:
+    if config.bridge:
+        bridge = _index(route, config.bridge) or 0
+        if not bridge or not _join(route, config, index, bridge):
+            missing, bridge = config.bridge, 0
+    elif not mtu and not config.script:
         mtu = _DEFAULT_MTU
     if mtu:
         route.link("set", index=index, mtu=mtu)
     _ignore_routers(tap.name)
     # A script finds it down, so that it can be renamed, and brings it up.
-    if not wishes.script:
+    if not config.script:
         # Outside its bridge it would lead to the host itself.
         state = "down" if missing else "up"
         route.link("set", index=index, state=state)
-    if wishes.gateway:
-        _add_routes(route, tap, wishes)
+    if config.gateway:
+        _add_routes(route, tap, config)
     return Placed(tap, is_new, missing, bridge)
 
 
-def _join(route: Any, wishes: Wishes, index: int, bridge: int) -> bool:
+def _join(route: Any, config: VifConfig, index: int, bridge: int) -> bool:
     """Into the bridge, whose MTU it has if none is wished. False: that has gone
     just now."""
     try:
         link = route.get_links(index)[0]
-        mtu = wishes.mtu or _link_mtu(route, bridge)
+        mtu = config.mtu or _link_mtu(route, bridge)
         # Before it is a member: a bridge takes the MTU of its smallest.
         route.link("set", index=index, mtu=mtu)
         if link.get_attr("IFLA_MASTER") != bridge:
             # It is in no VLAN but its own, not for a moment.
             route.link("set", index=index, state="down")
             route.link("set", index=index, master=bridge)
-        if wishes.vlans:
-            _set_vlans(route, index, bridge, wishes.vlans)
+        if config.vlans:
+            _set_vlans(route, index, bridge, config.vlans)
     except NetlinkError as error:
-        if index_of(wishes.bridge) != bridge:
+        if index_of(config.bridge) != bridge:
             return False
         raise HostError(
-            f"{wishes.name} cannot be a port of {wishes.bridge}: "
+            f"{config.name} cannot be a port of {config.bridge}: "
             f"{os.strerror(error.code)}",
             "is that a bridge?",
         ) from error
@@ -350,19 +350,19 @@ def _set_vlans(
         )
 
 
-def _add_routes(route: Any, tap: Tap, wishes: Wishes) -> None:
+def _add_routes(route: Any, tap: Tap, config: VifConfig) -> None:
     """As Xen's vif-route: the guest's addresses lead to the tap, and the host
     answers there with the address of its gateway device."""
-    gateway = _index(route, wishes.gateway)
+    gateway = _index(route, config.gateway)
     if gateway is None:
-        raise HostError(f"gatewaydev {wishes.gateway} does not exist")
+        raise HostError(f"gatewaydev {config.gateway} does not exist")
     own = {
         version: _own_address(route, gateway, version) for version in _FAMILIES
     }
-    versions = {network.version for network in wishes.networks} or {4}
+    versions = {network.version for network in config.networks} or {4}
     # A guest's gateway of IPv6 may be the tap's link-local address.
     if 4 in versions and not own[4]:
-        raise HostError(f"gatewaydev {wishes.gateway} has no IPv4 address")
+        raise HostError(f"gatewaydev {config.gateway} has no IPv4 address")
     for version in versions:
         if address := own[version]:
             route.addr(
@@ -372,7 +372,7 @@ def _add_routes(route: Any, tap: Tap, wishes: Wishes) -> None:
                 prefixlen=_FAMILIES[version].bits,
                 ifa_flags=_IFA_F_NODAD,
             )
-    for network in wishes.networks:
+    for network in config.networks:
         _add_route(route, tap, network, own[network.version])
     if 4 in versions:
         _set_sysctl(f"ipv4/conf/{tap.name}/proxy_arp", "1")

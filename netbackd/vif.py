@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from netbackd import tap
-from netbackd.config import Wishes, read_wishes
+from netbackd.config import VifConfig, read_config
 from netbackd.engine import Engine, Filter, Limit, parse_rate
 from netbackd.frontend import (
     MAX_QUEUES,
@@ -48,7 +48,7 @@ class Vif(Device):
     """backend/vif/<domid>/<devid>, from its first node to its last."""
 
     logger = logging.getLogger("netbackd")
-    wishes = (
+    config_nodes = (
         *("bridge", "vifname", "mtu", "vlan", "gatewaydev", "ip", "rate"),
         "script",
     )
@@ -63,7 +63,7 @@ class Vif(Device):
     ) -> None:
         """`wake` asks for another step(); it may be called in any thread."""
         super().__init__(store, path, domid, wake)
-        self._wishes = Wishes("")
+        self._config = VifConfig("")
         self._tap: tap.Tap | None = None
         # Or one of the process before us, or what is left of a failure.
         self._may_have_tap = True
@@ -110,36 +110,36 @@ class Vif(Device):
 
     def _prepare(self) -> dict[str, object]:
         self._texts = self._reasons()
-        wishes = read_wishes(self._node, self.path)
+        config = read_config(self._node, self.path)
         parse_rate(self._node("rate"))
         self._mtu_text = self._node("mtu")
         self._may_have_tap = True
-        placed = self._make_tap(wishes)
+        placed = self._make_tap(config)
         # That of a process before us is left alone: the guest is using it.
         is_done = not placed.is_new and self._node(_STATUS) == _CONNECTED
-        if wishes.script and not is_done:
-            self._go_online(wishes, placed.tap)
-        self._wishes, self._tap = wishes, placed.tap
+        if config.script and not is_done:
+            self._go_online(config, placed.tap)
+        self._config, self._tap = config, placed.tap
         self._tell_place(placed)
         self._told = None
         return {**_FEATURES, "carrier": 0}
 
-    def _make_tap(self, wishes: Wishes) -> tap.Placed:
+    def _make_tap(self, config: VifConfig) -> tap.Placed:
         def is_gone(path: str) -> bool:
             return self._store.read(f"{path}/state") is None
 
-        return tap.make_tap(wishes, self.path, is_gone)
+        return tap.make_tap(config, self.path, is_gone)
 
-    def _go_online(self, wishes: Wishes, made: tap.Tap) -> None:
+    def _go_online(self, config: VifConfig, made: tap.Tap) -> None:
         """HostError: the script's own words, where it has any."""
         self._store.write(self.path, {_ERROR: ""})
         try:
-            run_script(wishes, self.path, "online")
+            run_script(config, self.path, "online")
         except HostError as error:
             tap.remove_tap(made)
             said = self._node(_ERROR)
             if said:
-                raise HostError(f"{wishes.script}: {said}") from error
+                raise HostError(f"{config.script}: {said}") from error
             raise
 
     def _tell_place(self, placed: tap.Placed) -> None:
@@ -179,7 +179,7 @@ class Vif(Device):
     def _follow(self) -> None:
         """What may change while it is served."""
         if self._lacking and self._texts != self._reasons():
-            self._follow_wishes()
+            self._apply_config_changes()
         if self._is_displaced():
             self._try(self._place_again)
         self._set_mtu()
@@ -189,7 +189,7 @@ class Vif(Device):
         self._filter.set_active(wants_filter(self._frontend_node))
         self._set_rate()
 
-    def _follow_wishes(self) -> None:
+    def _apply_config_changes(self) -> None:
         """One that waits for its bridge may be told another, or none."""
         self._texts = self._reasons()
         if not self._engines:
@@ -199,27 +199,27 @@ class Vif(Device):
             self._try(self._offer)
             self._wake()
             return
-        was = self._wishes
+        was = self._config
         try:
-            now = read_wishes(self._node, self.path)
+            now = read_config(self._node, self.path)
         except HostError as error:
             self.log.warning("%s: it waits as before", error)
             return
         if replace(now, bridge=was.bridge, vlans=was.vlans, mtu=was.mtu) != was:
             self.log.warning("its nodes count when it is plugged in anew")
             return
-        self._wishes = replace(now, mtu=was.mtu)
+        self._config = replace(now, mtu=was.mtu)
         self._try(self._place_again)
 
     def _is_displaced(self) -> bool:
         """Is its bridge there now, or no more, or another of that name?"""
-        bridge = self._wishes.bridge
+        bridge = self._config.bridge
         if not bridge or not self._name():
             return False
         return tap.index_of(bridge) != self._bridge_index
 
     def _place_again(self) -> None:
-        self._tell_place(self._make_tap(self._wishes))
+        self._tell_place(self._make_tap(self._config))
 
     def _set_mtu(self) -> None:
         """The toolstack may change its mind."""
@@ -227,13 +227,13 @@ class Vif(Device):
             return
         self._mtu_text = self._node("mtu")
         try:
-            mtu = read_wishes(self._node, self.path).mtu
-            wishes = replace(self._wishes, mtu=mtu)
-            self._tell_place(self._make_tap(wishes))
+            mtu = read_config(self._node, self.path).mtu
+            config = replace(self._config, mtu=mtu)
+            self._tell_place(self._make_tap(config))
         except HostError as error:
             self.log.warning("%s: the MTU stays", error)
             return
-        self._wishes = wishes
+        self._config = config
 
     def _link(self) -> tap.Link | None:
         """As the guest should see it: without a backend it is down."""
@@ -314,11 +314,11 @@ class Vif(Device):
 
     def _go_offline(self) -> None:
         try:
-            wishes = self._wishes
-            if not wishes.name:
+            config = self._config
+            if not config.name:
                 # Of a process before us.
-                wishes = read_wishes(self._node, self.path)
-            if wishes.script:
-                run_script(wishes, self.path, "offline")
+                config = read_config(self._node, self.path)
+            if config.script:
+                run_script(config, self.path, "offline")
         except HostError as error:
             self.log.warning("%s", error)

@@ -15,16 +15,16 @@ _BEGIN = """
 import subprocess
 from netbackd import tap
 from netbackd.frontend import Features
-from netbackd.config import Wishes, parse_networks, parse_vlans
+from netbackd.config import VifConfig, parse_networks, parse_vlans
 
 def ip(line):
     subprocess.run(["ip", *line.split()], check=True)
 """
 _IN_A_BRIDGE = """
 ip("link add xenbr0 type bridge vlan_filtering 1")
-wishes = Wishes("vif7.0", bridge="xenbr0", vlans=parse_vlans("10p/20"))
+config = VifConfig("vif7.0", bridge="xenbr0", vlans=parse_vlans("10p/20"))
 for is_new in (True, False):
-    placed = tap.make_tap(wishes, "backend/vif/7/0", lambda path: False)
+    placed = tap.make_tap(config, "backend/vif/7/0", lambda path: False)
     assert placed.is_new == is_new
     assert placed.bridge_index == tap.index_of("xenbr0")
     assert tap.our_taps() == [placed.tap]
@@ -39,9 +39,9 @@ ip("link add lan type bridge")
 ip("addr add 192.0.2.1/24 dev lan")
 ip("addr add 2001:db8::1/64 dev lan nodad")
 networks = parse_networks("192.0.2.7 2001:db8::7")
-wishes = Wishes("vif7.1", gateway="lan", networks=networks)
+config = VifConfig("vif7.1", gateway="lan", networks=networks)
 for _ in range(2):
-    tap.make_tap(wishes, "backend/vif/7/1", lambda path: False)
+    tap.make_tap(config, "backend/vif/7/1", lambda path: False)
 ip("-o addr show dev vif7.1 scope global")
 ip("-4 route show dev vif7.1 metric 2")
 ip("-6 route show dev vif7.1 metric 2")

@@ -25,7 +25,7 @@ class Device(ABC):
     """backend/<kind>/<domid>/<devid>, from its first node to its last."""
 
     logger: ClassVar[logging.Logger]
-    wishes: ClassVar[Sequence[str]]
+    config_nodes: ClassVar[Sequence[str]]
     """The nodes whose change is a reason to try again what was refused."""
     watched: ClassVar[Sequence[str]] = ("state",)
     """What the frontend may change at any time."""
@@ -206,7 +206,9 @@ class Device(ABC):
         )
 
     def _reasons(self) -> tuple[str | None, ...]:
-        return tuple(self._node(name) for name in ("frontend", *self.wishes))
+        return tuple(
+            self._node(name) for name in ("frontend", *self.config_nodes)
+        )
 
     def _set_state(self, state: XenbusState) -> None:
         if state is XenbusState.CLOSED:

@@ -52,7 +52,7 @@ class Record:
     end: str = ""
     ended_s: float = 0.0
     plugged: tuple[str, ...] = ()
-    """Devices, a line for each (plugged.py)."""
+    """Devices, a line for each (hotplug.py)."""
     text: str | None = None
     """None: nobody has written it down; the file is read again."""
     last_words: str = ""

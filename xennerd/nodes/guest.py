@@ -54,7 +54,7 @@ class Guest:
     """
     disks: tuple[Disk, ...] = ()
     vifs: tuple[Vif, ...] = ()
-    """The devices: their nodes are devicenodes.py's."""
+    """The devices: their nodes are device.py's."""
 
 
 def domain_path(domid: Domid) -> str:

@@ -17,10 +17,10 @@ def main() -> None:
     try:
         options = parse_options(sys.argv[1:], version=VERSION)
         # Everything else only now: -help need not wait for it.
-        from xennerd.standalone.host import open_private_host
+        from xennerd.standalone.host import open_standalone_host
         from xennerd.vm.session import run_session
 
-        with open_private_host(options) as options:
+        with open_standalone_host(options) as options:
             status = run_session(options, started_at=_started_at)
     except Help as text:
         print(text, end="")

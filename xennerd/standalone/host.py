@@ -43,12 +43,12 @@ _INTERFACES = Path("/sys/class/net")
 
 
 @contextmanager
-def open_private_host(options: Options) -> Iterator[Options]:
+def open_standalone_host(options: Options) -> Iterator[Options]:
     """The options with what serves the guest, for as long as the block.
 
     HostError: it does not start. As they are where nothing private is wanted.
     """
-    if not options.has_private_host:
+    if not options.is_standalone:
         yield options
         return
     check_files(options.disks)

@@ -95,8 +95,8 @@ class Options:
     runtime_dir: Path | None = None
     evtchnd: Path | None = None
     xenstore: Path | None = None
-    has_private_host: bool = False
-    """Its daemons are to be its own: privatehost.py."""
+    is_standalone: bool = False
+    """The guest gets daemons of its own: standalone/host.py."""
     disks: tuple[Disk, ...] = ()
     vifs: tuple[Vif, ...] = ()
     wait_devices_s: int = 0
@@ -197,7 +197,7 @@ _VALUES: dict[str, Callable[[str], dict[str, object]]] = {
     "runtime-dir": lambda v: {"runtime_dir": Path(v)},
     "evtchnd": lambda v: {"evtchnd": Path(v)},
     "xenstore": lambda v: (
-        {"has_private_host": True} if v == "private" else {"xenstore": Path(v)}
+        {"is_standalone": True} if v == "private" else {"xenstore": Path(v)}
     ),
 }
 
@@ -232,7 +232,7 @@ def parse_options(arguments: list[str], *, version: str) -> Options:
     options = Options(**given)  # type: ignore[arg-type]
     _check_together(options)
     if (options.disks or options.vifs) and options.xenstore is None:
-        options = replace(options, has_private_host=True)
+        options = replace(options, is_standalone=True)
     return options
 
 
@@ -263,7 +263,7 @@ def _check_together(options: Options) -> None:
     has_devices = options.disks or options.vifs
     if options.evtchnd is not None and options.xenstore is None and has_devices:
         raise ConfigError("-evtchnd: disks and interfaces need -xenstore too")
-    if options.evtchnd is not None and options.has_private_host:
+    if options.evtchnd is not None and options.is_standalone:
         raise ConfigError("-xenstore private: it has an evtchnd of its own")
     if options.serial == "xenconsoled" and options.xenstore is None:
         raise ConfigError("-serial xenconsoled: it hears of guests by xenstore")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from blkbackd.image_lock import claim
+from blkbackd.image_lock import lock_image
 
 # What QEMU's guests lock of a raw image: what they do, and what others may not.
 _READS, _WRITES, _NOBODY_WRITES, _NOBODY_RESIZES = 100, 101, 201, 203
@@ -31,7 +31,7 @@ def _lock(fd: int, byte: int) -> None:
 
 def _is_refused(fd: int, *, is_read_only: bool) -> bool:
     try:
-        claim(fd, is_read_only=is_read_only, is_device=False)
+        lock_image(fd, is_read_only=is_read_only, is_device=False)
     except BlockingIOError:
         return True
     return False

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netbackd.config import Vlan, Wishes, parse_vlans, read_wishes
+from netbackd.config import VifConfig, Vlan, parse_vlans, read_config
 from netbackd.engine import Rate, parse_rate
 from netbackd.frontend import Features, read_features, read_rings
 from xenner import xlvif
@@ -25,15 +25,15 @@ ONE = {
 
 def test_a_vif_that_says_nothing() -> None:
     nodes: dict[str, str] = {}
-    assert read_wishes(nodes.get, PATH) == Wishes("vif7.2")
+    assert read_config(nodes.get, PATH) == VifConfig("vif7.2")
 
 
 def test_bridge_route_and_script() -> None:
     nodes = {"script": "/etc/xen/scripts/vif-bridge", "bridge": "b"}
-    assert read_wishes(nodes.get, PATH) == Wishes("vif7.2", bridge="b")
+    assert read_config(nodes.get, PATH) == VifConfig("vif7.2", bridge="b")
     nodes = {"gatewaydev": "eth0", "ip": "10.0.0.1 fd00:7::/64"}
     nodes["mtu"] = "1400"
-    assert read_wishes(nodes.get, PATH) == Wishes(
+    assert read_config(nodes.get, PATH) == VifConfig(
         "vif7.2",
         1400,
         gateway="eth0",
@@ -43,7 +43,7 @@ def test_bridge_route_and_script() -> None:
     nodes = {"script": "/opt/vif-mine", "gatewaydev": "eth0"}
     nodes["bridge"] = "ovsbr0.100:200"
     nodes["vifname"] = "web0"
-    assert read_wishes(nodes.get, PATH) == Wishes(
+    assert read_config(nodes.get, PATH) == VifConfig(
         "vif7.2", script="/opt/vif-mine", netdev="eth0", later_name="web0"
     )
 
@@ -61,7 +61,7 @@ def test_bridge_route_and_script() -> None:
 )
 def test_what_is_no_wish(nodes: dict[str, str]) -> None:
     with pytest.raises(HostError, match=r"is no name|ip: "):
-        read_wishes(nodes.get, PATH)
+        read_config(nodes.get, PATH)
 
 
 def test_vlans() -> None:
@@ -176,8 +176,8 @@ def test_anything_is_refused_in_words(nodes: dict[str, str]) -> None:
 )
 def test_any_wish_is_one_or_refused(nodes: dict[str, str]) -> None:
     try:
-        wishes = read_wishes(nodes.get, PATH)
+        config = read_config(nodes.get, PATH)
     except HostError:
         return
-    assert 1 <= len(wishes.name.encode()) <= 15
-    assert wishes.mtu == 0 or 68 <= wishes.mtu <= 65521
+    assert 1 <= len(config.name.encode()) <= 15
+    assert config.mtu == 0 or 68 <= config.mtu <= 65521

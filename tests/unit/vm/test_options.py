@@ -198,12 +198,12 @@ def test_disks_and_interfaces_in_qemus_words_and_in_xls() -> None:
         (0, "xenbr0"),
         (1, "br1"),
     ]
-    assert options.has_private_host
+    assert options.is_standalone
     # Where there is a store, its backends serve them.
     outside = ("-evtchnd", "/e", "-xenstore", "/x")
-    assert not parse("-hda", "/a", *outside).has_private_host
-    assert parse("-xenstore", "private").has_private_host
-    assert not parse().has_private_host
+    assert not parse("-hda", "/a", *outside).is_standalone
+    assert parse("-xenstore", "private").is_standalone
+    assert not parse().is_standalone
 
 
 @pytest.mark.parametrize(
