@@ -2,11 +2,11 @@
 """A domain's machine, from its start of day until it is closed. running.py
 runs its vCPUs and serves what is beside them."""
 
-import logging
 import os
 import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,11 +38,9 @@ from xennerd.vm.memory.balloon import Balloon
 from xennerd.vm.memory.corefile import Registers
 from xennerd.vm.memory.layout import PAGE_BYTES
 from xennerd.vm.memory.vmcore import Vmcore
-from xennerd.vm.notices import Notices
+from xennerd.vm.notices import EmuLines, Notices
 from xennerd.vm.services import Outside
 from xennerd.vm.store.builtin import OwnStore, RingEnds
-
-_emu_log = logging.getLogger("xenner.emu")
 
 # The domain's ports with an outer end, where there is no evtchnd.
 _LONE_STORE_PORT = Port(1)
@@ -110,6 +108,7 @@ class Machine:
         self.gate = Gate(is_open=not is_stopped)
         self._answering = threading.Lock()
         self.ready_at: float | None = None
+        self._emu_lines = EmuLines()
         self._stack = ExitStack()
         try:
             self._create(kvm, images)
@@ -298,6 +297,13 @@ class Machine:
         self._shared().console.doorbell_bytes = waiting_bytes
         lib.memory_barrier()
 
+    def mark_ready(self, tell: Callable[[], None]) -> None:
+        """The guest begins. Once at each start: emu is the guest's, and may
+        say it for ever."""
+        if self.ready_at is None:
+            self.ready_at = time.monotonic()
+            tell()
+
     def answer(self, nr: int, request: Any) -> None:
         """What emu asks for while the guest runs, in the vCPU's thread.
 
@@ -318,9 +324,7 @@ class Machine:
 
     def _log(self, request: Any) -> None:
         length = min(int(request.length), abi.EMU_REQUEST_DATA_BYTES)
-        text = bytes(ffi.buffer(request.data, length))
-        for line in text.splitlines():
-            _emu_log.info("%s", recorder.printable(line))
+        self._emu_lines.write(bytes(ffi.buffer(request.data, length)))
 
     def notify(self, port: Port) -> None:
         """Raise an event channel from outside."""

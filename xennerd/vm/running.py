@@ -10,7 +10,6 @@ run_machine ─┬─ one thread per vCPU (Vcpu.run)
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -43,9 +42,10 @@ async def run_machine(
 
     def on_request(nr: int, request: Any) -> None:
         if nr == abi.EMU_REQUEST_READY:
-            machine.ready_at = time.monotonic()
             # Not waited for: who pauses this vCPU may have trio's thread.
-            token.run_sync_soon(on_ready, idempotent=True)
+            machine.mark_ready(
+                lambda: token.run_sync_soon(on_ready, idempotent=True)
+            )
         else:
             machine.answer(nr, request)
             if nr == abi.EMU_REQUEST_BALLOON:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The vCPU loop on the real /dev/kvm, with a few bytes of ring-0 code."""
 
+import logging
 import mmap
 import os
 import select
@@ -13,10 +14,12 @@ import pytest
 
 from tests.environments.rules import limit_s
 from xenner import abi
+from xenner.types import ShutdownReason
+from xennerd.vm import recorder
 from xennerd.vm.kvm._vcpu import ffi, lib
 from xennerd.vm.kvm.cpuid import guest_cpuid
 from xennerd.vm.kvm.machine import Kvm, Vm
-from xennerd.vm.kvm.vcpu import Vcpu
+from xennerd.vm.kvm.vcpu import Gate, Vcpu
 
 MEM_BYTES = 8 << 20
 CODE_GPA = abi.EMU_IMAGE_GPA
@@ -185,6 +188,29 @@ def test_a_notification_with_an_eventfd_does_not_reach_us(box: Box) -> None:
         assert os.eventfd_read(eventfd) == 1
     finally:
         os.close(eventfd)
+
+
+def test_suspends_for_ever_do_not_fill_the_log(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    nr_suspends = 1000
+    # mov ecx, nr; again: out; dec ecx; jnz again; then something else.
+    again = mov_eax(abi.EMU_REQUEST_SHUTDOWN) + OUT_REQUEST + b"\xff\xc9"
+    box.start(
+        b"\xb9"
+        + nr_suspends.to_bytes(4, "little")
+        + again
+        + bytes((0x75, 0x100 - len(again) - 2))
+        + mov_eax(abi.EMU_REQUEST_CRASH)
+        + OUT_REQUEST
+    )
+    request = recorder.vcpu_block(box.mem, 0).request
+    request.arg[0] = ShutdownReason.SUSPEND
+    outcome = box.vcpu.run(Gate(is_open=True), lambda nr, request: None)
+    assert outcome is not None
+    assert outcome.reason is ShutdownReason.CRASH
+    assert 0 < len(caplog.records) < nr_suspends // 10
 
 
 def test_another_size_or_port_is_no_request(box: Box) -> None:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is said of a KVM that lacks what the guest wants."""
 
+import logging
+
 import pytest
 
 from xenner import abi
-from xennerd.vm.notices import Notices
+from xennerd.vm.notices import EmuLines, Notices
 
 
 def test_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -27,3 +29,11 @@ def test_each_is_said(caplog: pytest.LogCaptureFixture) -> None:
 def test_unknown_number_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
     Notices().perform(0xFFFFFFFF)
     assert not caplog.records
+
+
+def test_emu_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    lines = EmuLines()
+    for _ in range(100):
+        lines.write(b"x\n" * 100)
+    assert 200 <= len(caplog.records) < 5000

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from xenner import abi
+from xenner.linebudget import LineBudget
 from xenner.types import ShutdownReason
 from xennerd.vm import recorder
 from xennerd.vm.kvm._vcpu import ffi, lib
@@ -106,6 +107,7 @@ class Vcpu:
         """How often a kick made the thread leave the guest."""
         # What the thread had used before: trio's threads are used again.
         self.earlier_cpu_s = 0.0
+        self._lines = LineBudget(burst=20, per_s=0.2)
         self._loop = lib.vcpu_new(fd, run_bytes)
         if self._loop == ffi.NULL:
             raise OSError(ffi.errno, os.strerror(ffi.errno))
@@ -238,7 +240,8 @@ class Vcpu:
                 if reason is ShutdownReason.SUSPEND:
                     # Nobody could wake it up again. 1: called off, which
                     # kernels since SUSPEND_CANCEL (elfnote.h) go on from.
-                    _log.info("the guest cannot be suspended: it goes on")
+                    if self._lines.may_tell():
+                        _log.info("the guest cannot be suspended: it goes on")
                     request.result = 1
                     return None
                 return Outcome(reason, vcpu=self.number)
