@@ -8,11 +8,12 @@ from functools import partial
 
 import trio
 
-from blkbackd.qdisk import Qdisk, Qemus, is_ours
+from blkbackd.qdisk import Qdisk, refuse
 from blkbackd.vbd import Vbd
 from xenner.backend.daemon import Backend, run_backend
 from xenner.backend.devices import Devices, follow_store
 from xenner.backend.status import Form
+from xenner.devicemodel import DeviceModels, is_ours
 from xenner.libxenstore import Store
 
 _LOOK_S = 1.0
@@ -44,13 +45,13 @@ async def _beside(devices: Devices) -> None:
 
 
 async def _serve_qdisks() -> None:
-    with Store() as store, closing(Qemus(store)) as qemus:
+    with Store() as store, closing(DeviceModels(store, refuse)) as models:
         async with trio.open_nursery() as nursery:
-            make = partial(Qdisk, qemus)
+            make = partial(Qdisk, models)
             devices = Devices(store, nursery, "qdisk", make)
             await nursery.start(follow_store, store, devices)
             # What goes from now on is seen.
-            await trio.to_thread.run_sync(qemus.release_stale)
+            await trio.to_thread.run_sync(models.release_stale)
 
 
 async def _watch_sizes(devices: Devices) -> None:

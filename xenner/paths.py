@@ -88,6 +88,10 @@ class Paths:
         """The link that leads to a console's terminal."""
         return self.runtime_dir / f"console.{domid}"
 
+    def device_model_pid(self, domid: Domid) -> Path:
+        """The number of the domain's QEMU."""
+        return self.runtime_dir / f"qdisk.{domid}.pid"
+
     def monitor(self, domid: Domid) -> Path:
         """The socket of a domain's monitor, or the link that leads there."""
         return monitor_path(self.runtime_dir, domid)
