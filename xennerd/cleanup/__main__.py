@@ -17,19 +17,23 @@ from typing import Any
 from xenner.errors import HostError
 from xenner.paths import Paths
 from xenner.types import MAX_DOMID, Domid
-from xennerd.cleanup.classify import LivesError, claimed, find_living
-from xennerd.cleanup.leftovers import Kind, Thing, Verdict, judge
-from xennerd.cleanup.removal import remove
-from xennerd.cleanup.scan import Host, find_things
+from xennerd.cleanup.classify import Classified, Kind, Leftover, classify
+from xennerd.cleanup.liveness import (
+    DomainAliveError,
+    domid_held,
+    find_live_domains,
+)
+from xennerd.cleanup.remove import remove
+from xennerd.cleanup.scan import Host, scan_host
 from xennerd.stats.view import human_bytes
 from xennerd.vm.recorder import printable
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A stale thing and what has become of it: "stale", "removed", "left"."""
+    """A leftover and its state: "stale", "removed", "left" or "failed"."""
 
-    thing: Thing
+    leftover: Leftover
     state: str
     why: str
 
@@ -98,15 +102,15 @@ def _run(options: argparse.Namespace) -> tuple[list[Row], list[str], bool]:
     )
     options.evtchnd = options.evtchnd or paths.evtchnd
     host = Host(paths)
-    verdicts, notes = _look(host, options)
+    found, notes = _look(host, options)
     if not options.force:
         rows = [
-            Row(v.thing, "stale" if v.is_removable else "left", v.why)
-            for v in verdicts
+            Row(v.leftover, "stale" if v.is_removable else "left", v.why)
+            for v in found
         ]
         return rows, notes, False
     rows = []
-    for domid, group in groupby(verdicts, lambda v: v.thing.domid):
+    for domid, group in groupby(found, lambda v: v.leftover.domid):
         rows += _remove_all(host, options, domid, list(group))
     has_failed = any(row.state == "failed" for row in rows)
     return rows, notes, has_failed
@@ -114,77 +118,77 @@ def _run(options: argparse.Namespace) -> tuple[list[Row], list[str], bool]:
 
 def _look(
     host: Host, options: argparse.Namespace
-) -> tuple[list[Verdict], list[str]]:
-    # Things first: what starts in between is among the living then.
-    things, notes = find_things(host)
-    living = find_living(host.paths.runtime_dir, options.evtchnd)
+) -> tuple[list[Classified], list[str]]:
+    # Scan first: a domain that starts in between is found alive then.
+    leftovers, notes = scan_host(host)
+    living = find_live_domains(host.paths.runtime_dir, options.evtchnd)
     if options.only:
-        things = [t for t in things if t.kind in options.only]
+        leftovers = [t for t in leftovers if t.kind in options.only]
     if options.domid:
-        things = [t for t in things if t.domid in options.domid]
-    verdicts = judge(
-        things,
+        leftovers = [t for t in leftovers if t.domid in options.domid]
+    found = classify(
+        leftovers,
         live=living.domids,
         removes_preserved=options.kept,
         doubt=living.doubt,
     )
-    return verdicts, notes
+    return found, notes
 
 
 def _remove_all(
     host: Host,
     options: argparse.Namespace,
     domid: Domid | None,
-    verdicts: Sequence[Verdict],
+    found: Sequence[Classified],
 ) -> Iterator[Row]:
-    """All of one domain, its number held meanwhile; then looked at again,
-    for it may have lived and died since."""
+    """Remove all leftovers of one domain while holding its number. Scans
+    again first: the domain may have run since."""
     if domid is None:
-        yield from _remove_each(host, verdicts)
+        yield from _remove_each(host, found)
         return
     try:
-        with claimed(domid, host.paths.runtime_dir):
-            seen = {v.thing for v in verdicts}
-            things, _ = find_things(host)
-            others = find_living(host.paths.runtime_dir, options.evtchnd)
-            # Its lock is ours now: only its vmcore elsewhere would tell.
+        with domid_held(domid, host.paths.runtime_dir):
+            seen = {v.leftover for v in found}
+            leftovers, _ = scan_host(host)
+            others = find_live_domains(host.paths.runtime_dir, options.evtchnd)
+            # We hold its lock here; only evtchnd knows of a vmcore elsewhere.
             if domid in others.registered:
-                raise LivesError(f"domain {domid} is running")
-            fresh = judge(
-                [t for t in things if t.domid == domid and t in seen],
+                raise DomainAliveError(f"domain {domid} is running")
+            fresh = classify(
+                [t for t in leftovers if t.domid == domid and t in seen],
                 live=frozenset(),
                 removes_preserved=options.kept,
                 doubt=others.doubt,
             )
             yield from _remove_each(host, fresh)
-    except LivesError as error:
-        for verdict in verdicts:
-            yield Row(verdict.thing, "left", str(error))
+    except DomainAliveError as error:
+        for item in found:
+            yield Row(item.leftover, "left", str(error))
 
 
-def _remove_each(host: Host, verdicts: Iterable[Verdict]) -> Iterator[Row]:
-    for verdict in verdicts:
-        thing = verdict.thing
-        if not verdict.is_removable:
-            yield Row(thing, "left", verdict.why)
+def _remove_each(host: Host, found: Iterable[Classified]) -> Iterator[Row]:
+    for item in found:
+        leftover = item.leftover
+        if not item.is_removable:
+            yield Row(leftover, "left", item.why)
             continue
         try:
-            remove(thing, host)
+            remove(leftover, host)
         except (OSError, HostError) as error:
             reason = getattr(error, "strerror", None) or error
-            yield Row(thing, "failed", str(reason))
+            yield Row(leftover, "failed", str(reason))
         else:
-            yield Row(thing, "removed", verdict.why)
+            yield Row(leftover, "removed", item.why)
 
 
 def _as_json(rows: Sequence[Row], notes: Sequence[str]) -> dict[str, Any]:
     return {
         "items": [
             {
-                "kind": str(row.thing.kind),
-                "domid": row.thing.domid,
-                "name": row.thing.name,
-                "size_bytes": row.thing.size_bytes,
+                "kind": str(row.leftover.kind),
+                "domid": row.leftover.domid,
+                "name": row.leftover.name,
+                "size_bytes": row.leftover.size_bytes,
                 "state": row.state,
                 "why": row.why,
             }
@@ -200,14 +204,16 @@ def _table(rows: Sequence[Row], options: argparse.Namespace) -> Iterator[str]:
         return
     cells = [("KIND", "DOMAIN", "SIZE", "STATE", "NAME", "WHY")]
     for row in rows:
-        thing = row.thing
+        leftover = row.leftover
         cells.append(
             (
-                str(thing.kind),
-                "-" if thing.domid is None else str(thing.domid),
-                human_bytes(thing.size_bytes) if thing.size_bytes else "-",
+                str(leftover.kind),
+                "-" if leftover.domid is None else str(leftover.domid),
+                human_bytes(leftover.size_bytes)
+                if leftover.size_bytes
+                else "-",
                 row.state,
-                printable(os.fsencode(thing.name)),
+                printable(os.fsencode(leftover.name)),
                 row.why,
             )
         )
@@ -218,7 +224,7 @@ def _table(rows: Sequence[Row], options: argparse.Namespace) -> Iterator[str]:
         ).rstrip()
     stale = [row for row in rows if row.state == "stale"]
     if stale and not options.force:
-        freed = human_bytes(sum(row.thing.size_bytes for row in stale))
+        freed = human_bytes(sum(row.leftover.size_bytes for row in stale))
         yield f"{len(stale)} to be removed, {freed}: with --force"
 
 

@@ -1,192 +1,132 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which domains live, and the lock that keeps a number from coming to life."""
+"""Which leftovers of killed processes nobody needs. Pure."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from enum import StrEnum
 
-from xenner.errors import HostError
-from xenner.evtchn import Evtchnd
-from xenner.paths import make_runtime_dir, vmcore_path
 from xenner.types import Domid
-from xenner.vmcores import is_locked, list_domids
-
-_KVM_LINK = "anon_inode:kvm-vm"
-# What a guest's process is called: as installed, and as a module.
-_PROGRAMS = frozenset(
-    {b"xenner", b"xennerd.standalone", b"xenner-start", b"xennerd.domain.start"}
-)
 
 
-class LivesError(Exception):
-    """The domain runs, or somebody holds its number as we want to."""
+class Kind(StrEnum):
+    """In the order of removal. The vmcore goes last, because it marks the
+    domain's number as taken."""
+
+    XENSTORE = "xenstore"
+    TAP = "tap"
+    CGROUP = "cgroup"
+    LINK = "link"
+    SOCKET = "socket"
+    RECORD = "record"
+    VMCORE = "vmcore"
+
+
+NOT_IN_RUNTIME_DIR = frozenset({Kind.XENSTORE, Kind.TAP, Kind.CGROUP})
+"""The kinds that are found elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
-class Living:
-    """Domains that run: those whose vmcore here has an owner, and those that
-    evtchnd knows. `doubt` is why there may be others, empty if not."""
+class Leftover:
+    """Something that belongs to a domain, or (`domid` None) to a daemon.
 
-    locked: frozenset[Domid]
-    registered: frozenset[Domid]
-    doubt: str = ""
-
-    @property
-    def domids(self) -> frozenset[Domid]:
-        """All of them."""
-        return self.locked | self.registered
-
-
-def find_living(runtime_dir: Path, evtchnd: Path) -> Living:
-    """By their locks in the runtime directory, and by evtchnd.
-
-    evtchnd also knows those that have their vmcore elsewhere; if it does not
-    answer, a VM process with a vmcore elsewhere is a reason for doubt.
+    `name` is a path, an interface or a node. `holder` is the process that uses
+    it now, empty: none. `is_preserved`: it stays on purpose.
     """
-    locked: dict[Domid, tuple[int, int]] = {}
-    for domid in list_domids(runtime_dir):
-        with suppress(FileNotFoundError):
-            if identity := _locked_identity(vmcore_path(runtime_dir, domid)):
-                locked[domid] = identity
-    known = frozenset(locked)
-    try:
-        with Evtchnd(evtchnd) as connection:
-            return Living(known, frozenset(connection.domids()))
-    except (OSError, HostError):
-        strangers = _strangers(frozenset(locked.values()))
-    doubt = ""
-    if strangers:
-        doubt = (
-            f"evtchnd does not answer, and process {strangers[0]} may be that "
-            "domain"
-        )
-    return Living(known, frozenset(), doubt)
+
+    kind: Kind
+    domid: Domid | None
+    name: str
+    size_bytes: int = 0
+    holder: str = ""
+    is_preserved: bool = False
 
 
-def _locked_identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode of a vmcore that has an owner."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise HostError(
-            f"cannot look at {path}: {error.strerror}", "run as root"
-        ) from error
-    try:
-        status = os.fstat(fd)
-        return (status.st_dev, status.st_ino) if is_locked(fd) else None
-    finally:
-        os.close(fd)
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """A leftover, and whether it may be removed."""
+
+    leftover: Leftover
+    is_removable: bool
+    why: str
 
 
-def _strangers(known: frozenset[tuple[int, int]]) -> list[int]:
-    """VM processes of ours that hold none of the `known` vmcores."""
+def classify(
+    leftovers: Iterable[Leftover],
+    *,
+    live: frozenset[Domid],
+    removes_preserved: bool,
+    doubt: str,
+) -> list[Classified]:
+    """Classify the leftovers of dead domains, sorted by domain and kind.
+
+    `doubt`, if not empty, says why domains with a vmcore outside the runtime
+    directory may be alive.
+    """
     found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit() and _is_vm_process(process):
-            held = set(_held_files(process))
-            if held and not held & known:
-                found.append(int(process.name))
-    return sorted(found)
-
-
-def _is_vm_process(process: Path) -> bool:
-    try:
-        words = (process / "cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    names = {os.path.basename(word) for word in words[:4]}
-    return bool(names & _PROGRAMS)
-
-
-def _held_files(process: Path) -> Iterator[tuple[int, int]]:
-    """Device and inode of all it has open, if it has a virtual machine."""
-    fds = process / "fd"
-    try:
-        links = [fds / name for name in os.listdir(fds)]
-    except OSError:
-        return
-    if any(_link(link).startswith(_KVM_LINK) for link in links):
-        for link in links:
-            with suppress(OSError):
-                status = link.stat()
-                yield status.st_dev, status.st_ino
-
-
-def _link(path: Path) -> str:
-    try:
-        return os.readlink(path)
-    except OSError:
-        return ""
-
-
-@contextmanager
-def claimed(domid: Domid, runtime_dir: Path) -> Iterator[Path]:
-    """Hold a domain's number, as its own VM process would.
-
-    A start of that domain is refused meanwhile, and one that was faster has
-    the number: LivesError. The path is that of its vmcore: the dead one, or
-    an empty file of ours, which is gone after the block in any case.
-    """
-    path = vmcore_path(runtime_dir, domid)
-    make_runtime_dir(runtime_dir)
-    with ExitStack() as stack:
-        fd, is_ours = _lock(path, domid)
-        stack.callback(os.close, fd)
-        if is_ours:
-            stack.callback(_unlink_if_same, fd, path)
-        yield path
-
-
-def _lock(path: Path, domid: Domid) -> tuple[int, bool]:
-    while True:
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            fd = os.open(
-                path.parent, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600
-            )
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            if _publish(fd, path):
-                return fd, True
-            os.close(fd)
+    for leftover in leftovers:
+        if leftover.domid in live or leftover.domid == 0:
             continue
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            raise LivesError(f"domain {domid} is running") from None
-        if is_same(fd, path):
-            return fd, False
-        os.close(fd)
+        if leftover.holder:
+            # Daemons' sockets that are in use are not reported.
+            if leftover.domid is not None:
+                found.append(
+                    Classified(leftover, False, f"in use by {leftover.holder}")
+                )
+        elif leftover.is_preserved and not removes_preserved:
+            found.append(Classified(leftover, False, "kept on purpose"))
+        elif doubt and leftover.kind in NOT_IN_RUNTIME_DIR:
+            found.append(Classified(leftover, False, doubt))
+        else:
+            found.append(Classified(leftover, True, _why(leftover)))
+    order = list(Kind)
+    return sorted(
+        found,
+        key=lambda v: (
+            v.leftover.domid if v.leftover.domid is not None else -1,
+            order.index(v.leftover.kind),
+            v.leftover.name,
+        ),
+    )
 
 
-def _publish(fd: int, path: Path) -> bool:
-    """Give our file the name; False: somebody has it now."""
-    dirfd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.link(f"/proc/self/fd/{fd}", path.name, dst_dir_fd=dirfd)
-    except FileExistsError:
-        return False
-    finally:
-        os.close(dirfd)
-    return True
+def _why(leftover: Leftover) -> str:
+    if leftover.domid is None:
+        return "nobody listens"
+    return f"domain {leftover.domid} is not running"
 
 
-def is_same(fd: int, path: Path) -> bool:
-    """Is the open file still the one of that name?"""
-    try:
-        return os.path.samestat(os.fstat(fd), os.lstat(path))
-    except FileNotFoundError:
-        return False
+_VIF = re.compile(r"vif([1-9][0-9]{0,4})\.[0-9]+")
+_VIF_PATH = re.compile(r"(?:^|/)backend/vif/([1-9][0-9]{0,4})/[0-9]+$")
+_UNIT = re.compile(r"xenner(?:@|-)([1-9][0-9]{0,4})\.(?:service|slice|scope)")
+_LINK = re.compile(r"(?:console|monitor)\.([1-9][0-9]{0,4})")
 
 
-def _unlink_if_same(fd: int, path: Path) -> None:
-    if is_same(fd, path):
-        path.unlink()
+def domid_of_tap(name: str, alias: str) -> Domid | None:
+    """The domain of a tap, by its alias, in which netbackd writes the xenstore
+    path, or by its name, which is Xen's unless the domain's file sets it."""
+    words = alias.split()
+    if len(words) == 2 and words[0] == "xenner":
+        return _number(_VIF_PATH.search(words[1]))
+    return _number(_VIF.fullmatch(name))
+
+
+def domid_of_cgroup(name: str) -> Domid | None:
+    """The domain of xenner@7.service or xenner-7.slice."""
+    return _number(_UNIT.fullmatch(name))
+
+
+def domid_of_link(name: str) -> Domid | None:
+    """The domain of console.7 or monitor.7."""
+    return _number(_LINK.fullmatch(name))
+
+
+def domid_of_node(name: str) -> Domid | None:
+    """The domain of a node that has a number as its name."""
+    return _number(re.fullmatch(r"([1-9][0-9]{0,4})", name))
+
+
+def _number(match: re.Match[str] | None) -> Domid | None:
+    return Domid(int(match[1])) if match else None

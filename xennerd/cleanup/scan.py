@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Everything on this host that has a domain's number on it."""
+"""Find everything on this host that belongs to a domain."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from xenner.paths import Paths, record_path
 from xenner.types import Domid
 from xenner.vmcores import list_domids
 from xenner.xenstore import Xenstore, XenstoreError
-from xennerd.cleanup.leftovers import (
+from xennerd.cleanup.classify import (
     Kind,
-    Thing,
+    Leftover,
     domid_of_cgroup,
     domid_of_link,
     domid_of_node,
@@ -40,22 +40,22 @@ class Host:
     hypervisor: Path = Path("/sys/hypervisor/type")
 
 
-def find_things(host: Host) -> tuple[list[Thing], list[str]]:
-    """All of them, stale or not; and what could not be looked at."""
-    things = [
+def scan_host(host: Host) -> tuple[list[Leftover], list[str]]:
+    """All leftovers, in use or not; and notes on what could not be scanned."""
+    leftovers = [
         *(*_vmcores(host), *_records(host)),
-        *(*_beside(host), *_cgroups(host)),
+        *(*_links_and_sockets(host), *_cgroups(host)),
     ]
     notes = []
     if _is_xen(host):
         notes.append("this host runs Xen: its xenstore and vifs are not ours")
     else:
-        things += _taps(host)
+        leftovers += _taps(host)
         try:
-            things += _nodes(host)
+            leftovers += _nodes(host)
         except (OSError, HostError, XenstoreError) as error:
             notes.append(f"no look at xenstore: {error}")
-    return things, notes
+    return leftovers, notes
 
 
 def _is_xen(host: Host) -> bool:
@@ -64,12 +64,12 @@ def _is_xen(host: Host) -> bool:
     return False
 
 
-def _vmcores(host: Host) -> Iterator[Thing]:
+def _vmcores(host: Host) -> Iterator[Leftover]:
     for domid in list_domids(host.paths.runtime_dir):
         path = host.paths.vmcore(domid)
         with suppress(FileNotFoundError):
             status = path.lstat()
-            yield Thing(
+            yield Leftover(
                 Kind.VMCORE,
                 domid,
                 str(path),
@@ -78,9 +78,9 @@ def _vmcores(host: Host) -> Iterator[Thing]:
             )
 
 
-def _records(host: Host) -> Iterator[Thing]:
+def _records(host: Host) -> Iterator[Leftover]:
     for record in list_records(host.paths.runtime_dir):
-        yield Thing(
+        yield Leftover(
             Kind.RECORD,
             record.domid,
             str(record_path(host.paths.runtime_dir, record.domid)),
@@ -88,8 +88,8 @@ def _records(host: Host) -> Iterator[Thing]:
         )
 
 
-def _beside(host: Host) -> Iterator[Thing]:
-    """Links and sockets of the runtime directory, and what links lead to."""
+def _links_and_sockets(host: Host) -> Iterator[Leftover]:
+    """Links and sockets in the runtime directory, and the links' targets."""
     try:
         paths = sorted(host.paths.runtime_dir.iterdir())
     except OSError:
@@ -98,29 +98,31 @@ def _beside(host: Host) -> Iterator[Thing]:
         if path.is_symlink():
             domid = domid_of_link(path.name)
             if domid is not None:
-                yield Thing(Kind.LINK, domid, str(path))
-                yield from _led_to(path, domid, host)
+                yield Leftover(Kind.LINK, domid, str(path))
+                yield from _link_target(path, domid, host)
         elif path.is_socket():
             # A guest's monitor, or a daemon's.
             domid = domid_of_link(path.name)
-            yield Thing(Kind.SOCKET, domid, str(path), holder=_listener(path))
+            yield Leftover(
+                Kind.SOCKET, domid, str(path), holder=_listener(path)
+            )
 
 
-def _led_to(link: Path, domid: Domid, host: Host) -> Iterator[Thing]:
-    """A monitor's socket that stands elsewhere."""
+def _link_target(link: Path, domid: Domid, host: Host) -> Iterator[Leftover]:
+    """A monitor's socket outside the runtime directory."""
     with suppress(OSError):
         target = Path(os.readlink(link))
         if target.parent != host.paths.runtime_dir and target.is_socket():
-            yield Thing(
+            yield Leftover(
                 Kind.SOCKET, domid, str(target), holder=_listener(target)
             )
 
 
 def _listener(path: Path) -> str:
-    """Who serves a socket; empty: nobody does."""
+    """What serves a socket; empty: nothing."""
     if not is_dead_socket(path):
         return "a process that listens"
-    # Bound, and not listening yet: a daemon that is just starting.
+    # Bound but not listening yet: a daemon that is starting.
     with suppress(OSError):
         for line in Path("/proc/net/unix").read_text().splitlines():
             words = line.split(maxsplit=7)
@@ -130,7 +132,7 @@ def _listener(path: Path) -> str:
 
 
 def is_dead_socket(path: Path) -> bool:
-    """Only a refused connection says so; any other error is no proof."""
+    """Is a connection refused? Any other error is no proof."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:
@@ -145,7 +147,7 @@ def is_dead_socket(path: Path) -> bool:
 # --- cgroups ------------------------------------------------------------------
 
 
-def _cgroups(host: Host) -> Iterator[Thing]:
+def _cgroups(host: Host) -> Iterator[Leftover]:
     root = host.cgroups or _cgroup_mount()
     if root is None:
         return
@@ -154,8 +156,8 @@ def _cgroups(host: Host) -> Iterator[Thing]:
         for path in sorted(root.glob(depth)):
             domid = domid_of_cgroup(path.name)
             if domid is not None and path.is_dir():
-                yield Thing(
-                    Kind.CGROUP, domid, str(path), holder=_inhabitant(path)
+                yield Leftover(
+                    Kind.CGROUP, domid, str(path), holder=_populated(path)
                 )
 
 
@@ -167,7 +169,7 @@ def _cgroup_mount() -> Path | None:
     return None
 
 
-def _inhabitant(path: Path) -> str:
+def _populated(path: Path) -> str:
     """Processes in a cgroup or below it (cgroups(7), cgroup.events)."""
     with suppress(OSError):
         events = (path / "cgroup.events").read_text()
@@ -178,7 +180,7 @@ def _inhabitant(path: Path) -> str:
 # --- taps ---------------------------------------------------------------------
 
 
-def _taps(host: Host) -> Iterator[Thing]:
+def _taps(host: Host) -> Iterator[Leftover]:
     if not host.networks.is_dir():
         return
     holders: dict[str, str] | None = None
@@ -192,7 +194,7 @@ def _taps(host: Host) -> Iterator[Thing]:
                 continue
             if holders is None:
                 holders = tap_holders()
-            yield Thing(
+            yield Leftover(
                 Kind.TAP, domid, path.name, holder=holders.get(path.name, "")
             )
 
@@ -215,7 +217,7 @@ def tap_holders() -> dict[str, str]:
 # --- xenstore -----------------------------------------------------------------
 
 
-def _nodes(host: Host) -> Iterator[Thing]:
+def _nodes(host: Host) -> Iterator[Leftover]:
     with Xenstore(host.paths.xenstore) as store:
         users: dict[str, list[Domid]] = {}
         for name in store.directory("/local/domain"):
@@ -223,20 +225,20 @@ def _nodes(host: Host) -> Iterator[Thing]:
             if domid is None:
                 continue
             top = f"/local/domain/{domid}"
-            yield Thing(Kind.XENSTORE, domid, top)
+            yield Leftover(Kind.XENSTORE, domid, top)
             with suppress(XenstoreError):
                 users.setdefault(store.read(f"{top}/vm"), []).append(domid)
         for vm, domids in users.items():
-            # Not one that a domain shares with its next life.
+            # Not a node that a restarted domain uses too.
             if re.fullmatch(r"/vm/[0-9a-fA-F-]{36}", vm) and len(domids) == 1:
-                yield Thing(Kind.XENSTORE, domids[0], vm)
-        yield from _by_number(store, "/libxl")
+                yield Leftover(Kind.XENSTORE, domids[0], vm)
+        yield from _numbered_nodes(store, "/libxl")
         for kind in store.directory(_BACKENDS):
-            yield from _by_number(store, f"{_BACKENDS}/{kind}")
+            yield from _numbered_nodes(store, f"{_BACKENDS}/{kind}")
 
 
-def _by_number(store: Xenstore, parent: str) -> Iterator[Thing]:
+def _numbered_nodes(store: Xenstore, parent: str) -> Iterator[Leftover]:
     for name in store.directory(parent):
         domid = domid_of_node(name)
         if domid is not None:
-            yield Thing(Kind.XENSTORE, domid, f"{parent}/{name}")
+            yield Leftover(Kind.XENSTORE, domid, f"{parent}/{name}")

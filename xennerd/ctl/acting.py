@@ -21,7 +21,7 @@ from xenner.paths import Paths
 from xenner.xenstore import Xenstore, XenstoreError
 from xenner.xlcfg import check_name
 from xenner.xlsyntax import quoted
-from xennerd.cleanup.classify import LivesError, claimed
+from xennerd.cleanup.liveness import DomainAliveError, domid_held
 from xennerd.ctl.command import Command, own_name, parser_of
 from xennerd.ctl.domains import (
     Domain,
@@ -261,12 +261,12 @@ def _remove_dead(domain: Domain) -> None:
     """One that stays; nothing of it is outside the runtime directory."""
     runtime_dir = _paths().runtime_dir
     try:
-        with claimed(domain.domid, runtime_dir) as vmcore:
+        with domid_held(domain.domid, runtime_dir) as vmcore:
             remove_record(runtime_dir, domain.domid)
             vmcore.unlink(missing_ok=True)
     except OSError as error:
         raise HostError(f"{domain.name}: {error.strerror}") from error
-    except LivesError as error:
+    except DomainAliveError as error:
         raise HostError(str(error)) from error
 
 

@@ -2,7 +2,7 @@
 """Dump a dead domain's memory to a core file, or preserve the domain.
 
 The caller owns the domain's number: it is the domain's own process, or holds
-the lock on the dead vmcore (xennerd.cleanup.classify.claimed()).
+the lock on the dead vmcore (xennerd.cleanup.liveness.domid_held()).
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from xenner.paths import Paths
 from xenner.types import ShutdownReason
 from xenner.xlcfg import Action, DomainConfig
 from xennerd.cleanup import scan
-from xennerd.cleanup.classify import claimed
-from xennerd.cleanup.leftovers import Kind, judge
-from xennerd.cleanup.removal import remove
+from xennerd.cleanup.classify import Kind, classify
+from xennerd.cleanup.liveness import domid_held
+from xennerd.cleanup.remove import remove
 from xennerd.domain.coredump import dump_and_preserve
 from xennerd.domain.file import config_of_record
 from xennerd.domain.policy import Verdict, verdict_for
@@ -36,12 +36,13 @@ class CrashHandler:
         """Log the end, dump and preserve, and remove what is left. The verdict
         says whether to restart the domain.
 
-        `is_stop_requested`: the domain was being stopped. LivesError: another
-        process owns the number now. HostError, OSError: handling failed.
+        `is_stop_requested`: the domain was being stopped. DomainAliveError:
+        another process owns the number now. HostError, OSError: handling
+        failed.
         """
         runtime_dir = self.paths.runtime_dir
         now_s = time.time()
-        with claimed(record.domid, runtime_dir):
+        with domid_held(record.domid, runtime_dir):
             verdict = self._decide(
                 record, now_s=now_s, is_stop_requested=is_stop_requested
             )
@@ -92,20 +93,20 @@ class CrashHandler:
         """Remove its nodes, so that backends close its devices, and its files
         beside the vmcore; systemd removes the cgroup."""
         host = scan.Host(self.paths)
-        things, notes = scan.find_things(host)
+        leftovers, notes = scan.scan_host(host)
         for note in notes:
             _log.warning("%s: %s", record.name, note)
         own = [
-            thing
-            for thing in things
-            if thing.domid == record.domid
-            and thing.kind not in (Kind.CGROUP, Kind.RECORD, Kind.TAP)
+            leftover
+            for leftover in leftovers
+            if leftover.domid == record.domid
+            and leftover.kind not in (Kind.CGROUP, Kind.RECORD, Kind.TAP)
         ]
-        for verdict in judge(
+        for verdict in classify(
             own, live=frozenset(), removes_preserved=False, doubt=""
         ):
             if verdict.is_removable:
-                remove(verdict.thing, host)
+                remove(verdict.leftover, host)
 
 
 def config_at_start(record: Record) -> DomainConfig | None:

@@ -24,7 +24,7 @@ from xenner.libxenstore import Store
 from xenner.paths import vmcore_path
 from xenner.types import Domid
 from xenner.vmcores import is_owned
-from xennerd.cleanup.classify import LivesError
+from xennerd.cleanup.liveness import DomainAliveError
 from xennerd.domain.policy import Verdict
 from xennerd.domain.records import (
     Record,
@@ -185,7 +185,7 @@ class Domains:
         self._handled.add(record.domid)
         try:
             await run_abandonable(self._handle_killed, left)
-        except LivesError:
+        except DomainAliveError:
             # Another process owns the number: a start, or xenner-cleanup.
             await trio.sleep(_TAKEN_RETRY_S)
         except (ConfigError, HostError, OSError):

@@ -20,11 +20,15 @@ from xenner.errors import HostError
 from xenner.paths import Paths
 from xenner.types import Domid
 from xennerd.cleanup.__main__ import main
-from xennerd.cleanup.classify import LivesError, claimed, find_living
-from xennerd.cleanup.leftovers import Kind, Thing
-from xennerd.cleanup.removal import remove
+from xennerd.cleanup.classify import Kind, Leftover
+from xennerd.cleanup.liveness import (
+    DomainAliveError,
+    domid_held,
+    find_live_domains,
+)
+from xennerd.cleanup.remove import remove
 from xennerd.cleanup.scan import Host as ScannedHost
-from xennerd.cleanup.scan import find_things
+from xennerd.cleanup.scan import scan_host
 from xennerd.vm.memory.layout import machine_layout
 from xennerd.vm.memory.vmcore import open_vmcore, preserve
 
@@ -140,7 +144,7 @@ def test_a_socket_that_comes_to_life_is_put_back(host: Host) -> None:
         listener.listen()
         scanned = _scanned(host)
         with pytest.raises(OSError, match="listens"):
-            remove(Thing(Kind.SOCKET, None, str(path)), scanned)
+            remove(Leftover(Kind.SOCKET, None, str(path)), scanned)
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
     assert not [p for p in host.directory.iterdir() if ".live." in p.name]
@@ -219,14 +223,14 @@ def test_a_host_that_runs_xen_is_left_alone(host: Host, tmp_path: Path) -> None:
     host.write_nodes(430, HANDLES[0])
     kind = tmp_path / "type"
     kind.write_text("xen\n")
-    things, notes = find_things(replace(_scanned(host), hypervisor=kind))
-    assert not [t for t in things if t.kind in (Kind.XENSTORE, Kind.TAP)]
+    leftovers, notes = scan_host(replace(_scanned(host), hypervisor=kind))
+    assert not [t for t in leftovers if t.kind in (Kind.XENSTORE, Kind.TAP)]
     assert "runs Xen" in notes[0]
 
 
 def test_without_evtchnd_locks_are_what_is_known(host: Host) -> None:
     host.start_domain(431)
-    living = find_living(host.directory, host.directory / "no.socket")
+    living = find_live_domains(host.directory, host.directory / "no.socket")
     assert living.domids == {Domid(431)}
     assert not living.registered
 
@@ -273,7 +277,7 @@ def test_a_domain_that_starts_meanwhile_keeps_its_memory(host: Host) -> None:
 
 
 def test_a_number_that_is_held_cannot_start(host: Host) -> None:
-    with claimed(Domid(430), host.directory):
+    with domid_held(Domid(430), host.directory):
         refused = subprocess.run(
             [sys.executable, "-c", _RESTARTING_ONCE, host.directory],
             capture_output=True,
@@ -283,7 +287,10 @@ def test_a_number_that_is_held_cannot_start(host: Host) -> None:
         assert "domain 430 is running already" in refused.stderr
     assert not (host.directory / "vmcore.430").exists()
     host.start_domain(430)
-    with pytest.raises(LivesError), claimed(Domid(430), host.directory):
+    with (
+        pytest.raises(DomainAliveError),
+        domid_held(Domid(430), host.directory),
+    ):
         pass
 
 
@@ -301,8 +308,8 @@ _CLAIMING = """
 import sys, time
 from pathlib import Path
 from xenner.types import Domid
-from xennerd.cleanup.classify import claimed
-with claimed(Domid(430), Path(sys.argv[1])):
+from xennerd.cleanup.liveness import domid_held
+with domid_held(Domid(430), Path(sys.argv[1])):
     print("ready", flush=True)
     time.sleep(600)
 """
@@ -372,7 +379,7 @@ def test_a_tap_that_is_opened_meanwhile_is_left(
     name, _ = tap_names
     fd = open_tap(name)
     with pytest.raises(HostError, match="in use by"):
-        remove(Thing(Kind.TAP, Domid(430), name), _scanned(host))
+        remove(Leftover(Kind.TAP, Domid(430), name), _scanned(host))
     os.close(fd)
     assert has_interface(name)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.component.cleanup.host import Host
 from tests.environments import programs
-from xennerd.cleanup.classify import find_living
+from xennerd.cleanup.liveness import find_live_domains
 
 HANDLE = "00000000-0000-4000-8000-000000000007"
 
@@ -72,10 +72,10 @@ def test_a_guest_elsewhere_is_a_reason_for_doubt(
     usable_kvm: None, host: Host, tmp_path: Path
 ) -> None:
     boot(host, 430, "-runtime-dir", str(tmp_path), "-serial", "stdio")
-    living = find_living(host.directory, host.directory / "no.socket")
+    living = find_live_domains(host.directory, host.directory / "no.socket")
     assert "may be that domain" in living.doubt
     # evtchnd, where it answers, knows all that can have nodes or taps.
-    assert find_living(host.directory, host.evtchnd.path).doubt == ""
+    assert find_live_domains(host.directory, host.evtchnd.path).doubt == ""
 
 
 def test_a_guest_of_a_domain_file_is_one(

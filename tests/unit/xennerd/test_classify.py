@@ -1,34 +1,34 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which things are nobody's, and whose they were."""
+"""Which leftovers are nobody's, and whose they were."""
 
 import pytest
 
 from xenner.types import Domid
-from xennerd.cleanup.leftovers import (
+from xennerd.cleanup.classify import (
+    Classified,
     Kind,
-    Thing,
-    Verdict,
+    Leftover,
+    classify,
     domid_of_cgroup,
     domid_of_link,
     domid_of_node,
     domid_of_tap,
-    judge,
 )
 
-CORE = Thing(Kind.VMCORE, Domid(7), "/run/xenner/vmcore.7", size_bytes=4096)
-NODE = Thing(Kind.XENSTORE, Domid(7), "/local/domain/7")
-TAP = Thing(Kind.TAP, Domid(7), "vif7.0")
-SOCKET = Thing(Kind.SOCKET, None, "/run/xenner/x.socket")
+CORE = Leftover(Kind.VMCORE, Domid(7), "/run/xenner/vmcore.7", size_bytes=4096)
+NODE = Leftover(Kind.XENSTORE, Domid(7), "/local/domain/7")
+TAP = Leftover(Kind.TAP, Domid(7), "vif7.0")
+SOCKET = Leftover(Kind.SOCKET, None, "/run/xenner/x.socket")
 
 
 def verdicts(
-    *things: Thing,
+    *leftovers: Leftover,
     live: tuple[int, ...] = (),
     removes_preserved: bool = False,
     doubt: str = "",
-) -> list[Verdict]:
-    return judge(
-        things,
+) -> list[Classified]:
+    return classify(
+        leftovers,
         live=frozenset(map(Domid, live)),
         removes_preserved=removes_preserved,
         doubt=doubt,
@@ -41,34 +41,34 @@ def test_a_living_domains_things_are_not_even_shown() -> None:
 
 def test_a_dead_domains_things_go_and_its_vmcore_goes_last() -> None:
     found = verdicts(CORE, TAP, NODE, live=(8,))
-    assert [v.thing for v in found] == [NODE, TAP, CORE]
+    assert [v.leftover for v in found] == [NODE, TAP, CORE]
     assert {v.why for v in found} == {"domain 7 is not running"}
     assert all(v.is_removable for v in found)
 
 
 def test_domains_stay_together_daemons_come_first() -> None:
-    other = Thing(Kind.LINK, Domid(9), "/run/xenner/console.9")
+    other = Leftover(Kind.LINK, Domid(9), "/run/xenner/console.9")
     found = verdicts(other, CORE, SOCKET, NODE)
-    assert [v.thing for v in found] == [SOCKET, NODE, CORE, other]
+    assert [v.leftover for v in found] == [SOCKET, NODE, CORE, other]
 
 
 def test_domain_0_is_the_host() -> None:
-    assert verdicts(Thing(Kind.XENSTORE, Domid(0), "/local/domain/0")) == []
+    assert verdicts(Leftover(Kind.XENSTORE, Domid(0), "/local/domain/0")) == []
 
 
 def test_what_somebody_holds_is_left() -> None:
-    held = Thing(Kind.TAP, Domid(7), "vif7.0", holder="netbackd (12)")
+    held = Leftover(Kind.TAP, Domid(7), "vif7.0", holder="netbackd (12)")
     (verdict,) = verdicts(held)
     assert (verdict.is_removable, verdict.why) == (
         False,
         "in use by netbackd (12)",
     )
-    served = Thing(Kind.SOCKET, None, "x", holder="a process that listens")
+    served = Leftover(Kind.SOCKET, None, "x", holder="a process that listens")
     assert verdicts(served) == []
 
 
 def test_what_was_kept_on_purpose_needs_to_be_asked_for() -> None:
-    kept = Thing(Kind.VMCORE, Domid(7), "vmcore.7", is_preserved=True)
+    kept = Leftover(Kind.VMCORE, Domid(7), "vmcore.7", is_preserved=True)
     assert [v.is_removable for v in verdicts(kept)] == [False]
     assert [v.is_removable for v in verdicts(kept, removes_preserved=True)] == [
         True
@@ -77,7 +77,7 @@ def test_what_was_kept_on_purpose_needs_to_be_asked_for() -> None:
 
 def test_doubt_spares_what_may_be_a_domains_elsewhere() -> None:
     found = verdicts(CORE, NODE, TAP, SOCKET, doubt="who knows")
-    assert {v.thing.kind for v in found if v.is_removable} == {
+    assert {v.leftover.kind for v in found if v.is_removable} == {
         Kind.VMCORE,
         Kind.SOCKET,
     }

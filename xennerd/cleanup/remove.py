@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Removing one stale thing, each so that a living one survives a mistake."""
+"""Remove one leftover. Each way spares what is in use after all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from xenner.errors import HostError
 from xenner.types import Domid
 from xenner.xenstore import Xenstore, XenstoreError
-from xennerd.cleanup.leftovers import Kind, Thing
+from xennerd.cleanup.classify import Kind, Leftover
 from xennerd.cleanup.scan import Host, is_dead_socket, tap_holders
 
 # linux/if_tun.h
@@ -23,30 +23,30 @@ _TAP_FLAGS = 0x0002 | 0x1000 | 0x4000 | 0x0100
 _IFREQ = struct.Struct("16sH22x")
 
 
-def remove(thing: Thing, host: Host) -> None:
-    """OSError or HostError: it is still there, and why. What is gone already
-    is as good as removed. For a domain's things its number must be held."""
-    match thing.kind:
+def remove(leftover: Leftover, host: Host) -> None:
+    """Remove it; one that is gone already is fine. The caller holds the
+    domain's number. OSError, HostError: it could not be removed."""
+    match leftover.kind:
         case Kind.XENSTORE:
-            _remove_node(thing, host)
+            _remove_node(leftover, host)
         case Kind.TAP:
-            _remove_tap(thing.name, host)
+            _remove_tap(leftover.name, host)
         case Kind.CGROUP:
-            _remove_cgroup(Path(thing.name))
+            _remove_cgroup(Path(leftover.name))
         case Kind.SOCKET:
-            _remove_socket(Path(thing.name))
+            _remove_socket(Path(leftover.name))
         case Kind.LINK | Kind.RECORD | Kind.VMCORE:
-            Path(thing.name).unlink(missing_ok=True)
+            Path(leftover.name).unlink(missing_ok=True)
 
 
-def _remove_node(thing: Thing, host: Host) -> None:
+def _remove_node(leftover: Leftover, host: Host) -> None:
     try:
         with Xenstore(host.paths.xenstore) as store:
-            if thing.name == f"/local/domain/{thing.domid}":
+            if leftover.name == f"/local/domain/{leftover.domid}":
                 # Not known to every store, nor introduced in every case.
                 with suppress(XenstoreError):
-                    store.release(Domid(thing.domid or 0))
-            store.remove(thing.name)
+                    store.release(Domid(leftover.domid or 0))
+            store.remove(leftover.name)
     except XenstoreError as error:
         raise HostError(f"xenstore: {error}") from error
 
@@ -81,7 +81,7 @@ def _remove_cgroup(path: Path) -> None:
 
 
 def _remove_socket(path: Path) -> None:
-    """Taken aside, looked at once more, and put back if somebody has come."""
+    """Rename it, check once more that nobody listens, rename it back if so."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         os.rename(path, aside)
@@ -91,7 +91,7 @@ def _remove_socket(path: Path) -> None:
         aside.unlink()
         return
     try:
-        # Not over another one that has been made since.
+        # Without replacing a socket that was created meanwhile.
         os.link(aside, path)
     except FileExistsError:
         pass
