@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How many lines may be told that somebody else provokes."""
+"""A limit on log lines that somebody else provokes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class LineBudget:
-    """So many at once and so many a second; those beyond are counted."""
+    """A token bucket of log lines. Counts the lines that it refuses."""
 
     def __init__(
         self,
@@ -25,8 +25,9 @@ class LineBudget:
         self._at_s = clock()
         self._nr_dropped = 0
 
-    def may_tell(self) -> bool:
-        """May one more be told? One that may not is counted."""
+    def take(self) -> bool:
+        """Take one line out of the budget; False: it is refused, and
+        counted."""
         now_s = self._clock()
         gained = (now_s - self._at_s) * self._per_s
         self._credit = min(self._burst, self._credit + gained)
@@ -38,6 +39,6 @@ class LineBudget:
         return True
 
     def take_dropped(self) -> int:
-        """How many were left out since this was asked last."""
+        """The number of lines refused since the last call."""
         nr_dropped, self._nr_dropped = self._nr_dropped, 0
         return nr_dropped

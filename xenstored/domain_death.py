@@ -62,7 +62,7 @@ async def await_returns(store: StoreHandle) -> None:
 
 async def _look(guests: Guests, store: StoreHandle) -> None:
     for domid in await store.domids():
-        match await run_abandonable(guests.is_running, domid):
+        match await run_abandonable(guests.query_running, domid):
             case False:
                 await store.shut_down(domid)
             case None if guests.is_gone(domid):

@@ -28,13 +28,14 @@ class Guests:
     def __init__(self, evtchnd: Evtchnd, runtime_dir: Path) -> None:
         self.evtchnd = evtchnd
         self._runtime_dir = runtime_dir
-        # Which evtchnd has known a domain last: a restarted one knows a
-        # domain again when that one's process comes back to it.
+        # Which evtchnd knew a domain last: a restarted one learns of a domain
+        # again when that domain's process reconnects.
         self._known: dict[int, int] = {}
 
-    def is_running(self, domid: Domid) -> bool | None:
-        """False: it has shut down. None: evtchnd does not know it.
+    def query_running(self, domid: Domid) -> bool | None:
+        """Ask evtchnd for the domain's state, and note that it knows it.
 
+        False: the domain has shut down. None: evtchnd does not know it.
         OSError: evtchnd is not there.
         """
         nr_reconnects = self.evtchnd.nr_reconnects
@@ -46,7 +47,7 @@ class Guests:
 
     def is_gone(self, domid: Domid) -> bool:
         """Has it ended, and is not just unknown to a restarted evtchnd? Asked
-        after is_running() said None."""
+        after query_running() returned None."""
         was_known = self._known.get(domid) == self.evtchnd.nr_reconnects
         return was_known or not is_owned(self._vmcore(domid))
 

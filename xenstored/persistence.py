@@ -51,11 +51,11 @@ def restore(data: bytes) -> tuple[Store, int]:
     if not read or read[0][1][0][0] is not Record.START:
         return Store(handle), 0
     nr_starts = int(read[0][1][0][1][0]) + 1
-    store = Store(handle, nr_starts=nr_starts, is_planted=False)
+    store = Store(handle, nr_starts=nr_starts, creates_nodes=False)
     for _, batch in read[1:]:
         _apply(store, batch)
     # Without the special nodes nobody could be told of domains.
-    store.plant(SPECIAL_NODES)
+    store.create_nodes(SPECIAL_NODES)
     for domain in store.domains.values():
         domain.connection.is_restored = True
         for watch in domain.connection.watches.values():

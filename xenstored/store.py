@@ -68,12 +68,12 @@ class Store:
         *,
         journal: Journal | None = None,
         nr_starts: int = 0,
-        is_planted: bool = True,
+        creates_nodes: bool = True,
     ) -> None:
         self.handle = handle
         self.journal = journal or Journal()
         self.nr_starts = nr_starts
-        self.tree = Tree.sprout(
+        self.tree = Tree.with_root(
             first_generation=nr_starts * _GENERATIONS_PER_START + 1,
             perms=_FIRST_PERMS,
         )
@@ -87,10 +87,10 @@ class Store:
         self.attach: Callable[[Domain], None] = _nothing
         self.detach: Callable[[Domain], None] = _nothing
         self.wanted: Callable[[Connection], None] = _nothing
-        if is_planted:
-            self.plant((*SPECIAL_NODES, *_FIRST_NODES))
+        if creates_nodes:
+            self.create_nodes((*SPECIAL_NODES, *_FIRST_NODES))
 
-    def plant(self, paths: Iterable[bytes]) -> None:
+    def create_nodes(self, paths: Iterable[bytes]) -> None:
         """Make those nodes that do not exist, for domain 0."""
         for path in paths:
             parts = resolve(path, b"")

@@ -57,7 +57,7 @@ class Tree:
     epoch: object = field(default_factory=object)
 
     @classmethod
-    def sprout(cls, *, first_generation: int, perms: Perms) -> "Tree":
+    def with_root(cls, *, first_generation: int, perms: Perms) -> "Tree":
         """A tree with the node `/` and nothing else."""
         generations = count(first_generation)
         top = Node(b"", perms, {}, 0, 0, 0, object())

@@ -64,7 +64,7 @@ class DeviceLog(logging.LoggerAdapter[logging.Logger]):
 
     def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
         """Tell it unless there were too many; then tell how many."""
-        if not self.isEnabledFor(level) or not self._budget.may_tell():
+        if not self.isEnabledFor(level) or not self._budget.take():
             return
         if nr_dropped := self._budget.take_dropped():
             self._tell(level, f"({nr_dropped} lines too many are left out)")

@@ -87,7 +87,7 @@ class Connections:
             self._budgets.pop(device, None)
             return
         budget = self._budgets.setdefault(device, device_budget())
-        if budget.may_tell():
+        if budget.take():
             state = "connected" if is_connected else "disconnected"
             name = nodes.read(f"{device}/dev") or f"{kind} {devid}"
             text = f"{name} is {state}"

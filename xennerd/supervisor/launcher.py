@@ -106,7 +106,7 @@ class ProcessLauncher:
                 stderr=output,
                 start_new_session=True,
             )
-            if _is_ready(ready, child):
+            if _wait_ready(ready, child):
                 self._children.append(child)
                 return
         with log.open("rb") as file:
@@ -149,7 +149,7 @@ class ProcessLauncher:
         return [] if request.text is None else ["--stdin"]
 
 
-def _is_ready(ready: socket.socket, child: subprocess.Popen[bytes]) -> bool:
+def _wait_ready(ready: socket.socket, child: subprocess.Popen[bytes]) -> bool:
     """Wait for READY=1, or for the end of the child."""
     pidfd = os.pidfd_open(child.pid)
     try:

@@ -58,6 +58,6 @@ def test_a_budget_is_never_more_than_its_burst() -> None:
     clock = Clock()
     budget = LineBudget(burst=3, per_s=1.0, clock=clock)
     clock.now_s = 1000.0
-    assert [budget.may_tell() for _ in range(5)] == [True] * 3 + [False] * 2
+    assert [budget.take() for _ in range(5)] == [True] * 3 + [False] * 2
     assert budget.take_dropped() == 2
     assert budget.take_dropped() == 0

@@ -62,7 +62,7 @@ class ConsoleLines:
         line = line.strip("\r")
         for start in range(0, len(line), MAX_CHARACTERS):
             part = printable(line[start : start + MAX_CHARACTERS])
-            if self._budget.may_tell():
+            if self._budget.take():
                 self._tell_dropped()
                 self._tell(part)
 
