@@ -45,7 +45,7 @@ class EmuLines:
     def write(self, text: bytes) -> None:
         """EMU_REQUEST_CONSOLE."""
         for line in text.splitlines():
-            if not self._budget.may_tell():
+            if not self._budget.take():
                 continue
             if nr_dropped := self._budget.take_dropped():
                 _emu_log.info("(%d lines too many are left out)", nr_dropped)

@@ -240,7 +240,7 @@ class Vcpu:
                 if reason is ShutdownReason.SUSPEND:
                     # Nobody could wake it up again. 1: called off, which
                     # kernels since SUSPEND_CANCEL (elfnote.h) go on from.
-                    if self._lines.may_tell():
+                    if self._lines.take():
                         _log.info("the guest cannot be suspended: it goes on")
                     request.result = 1
                     return None
