@@ -17,8 +17,8 @@ from bench.machines import KERNEL
 from bench.results import AbsentError
 from tests.support.debianguest import CMDLINE, FILES, make_debian_root
 from tests.support.diskguest import WANTS_DISKS, make_initrd, serving
-from tests.support.outside import Guest, open_host
 from tests.support.qmp import qmp
+from tests.support.services import Guest, open_host
 
 _ROOT_BYTES = 1 << 30
 _XVDA, _XVDB = 51712, 51728

@@ -26,8 +26,8 @@ from tests.support.network import (
     make_network_disk,
     open_network,
 )
-from tests.support.outside import Guest
 from tests.support.qmp import qmp
+from tests.support.services import Guest
 
 _DOMIDS = (323, 324)
 _ROUNDS = 3

@@ -9,7 +9,7 @@ import sys
 
 from tests.environments.rules import limit_s
 from tests.support.evtchnd import TOP
-from tests.support.outside import Host
+from tests.support.services import Host
 
 
 class Ctl:

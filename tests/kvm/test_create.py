@@ -11,7 +11,7 @@ import pytest
 from tests.guests.build import guest_path
 from tests.kvm.ctl import Ctl
 from tests.kvm.supervisor import open_xennerd
-from tests.support.outside import open_host
+from tests.support.services import open_host
 
 pytestmark = [
     pytest.mark.kvm,

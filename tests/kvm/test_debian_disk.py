@@ -27,7 +27,7 @@ from tests.support.diskguest import (
     make_initrd,
     serving,
 )
-from tests.support.outside import DOMID, Guest, Host, open_host
+from tests.support.services import DOMID, Guest, Host, open_host
 
 # What it is made with, mmdebstrap, is only here.
 pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]

@@ -34,7 +34,7 @@ from tests.support.network import (
     open_network,
     programs,
 )
-from tests.support.outside import DOMID, Guest
+from tests.support.services import DOMID, Guest
 
 # What Debian is made with, mmdebstrap, is only here.
 pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]

@@ -26,7 +26,7 @@ from tests.support.diskguest import (
     make_root,
     serving,
 )
-from tests.support.outside import DOMID, Guest, Host, open_host
+from tests.support.services import DOMID, Guest, Host, open_host
 
 # What the store is asked with, xenstore-utils, the lab's root has not.
 pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]

@@ -17,7 +17,7 @@ from tests.support.diskguest import (
     make_initrd,
     make_root,
 )
-from tests.support.outside import open_host
+from tests.support.services import open_host
 
 pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]
 

@@ -17,7 +17,7 @@ from tests.kvm.ctl import Ctl
 from tests.kvm.supervisor import open_xennerd
 from tests.support.diskguest import file_in, is_clean, make_initrd, make_root
 from tests.support.evtchnd import TOP
-from tests.support.outside import open_host
+from tests.support.services import open_host
 
 pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]
 

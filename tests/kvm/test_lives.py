@@ -20,7 +20,7 @@ from tests.environments.rules import limit_s
 from tests.guests.build import guest_path
 from tests.kvm.ctl import Ctl
 from tests.support.evtchnd import TOP
-from tests.support.outside import open_host
+from tests.support.services import open_host
 from xennerd.domain.records import Record, list_records
 from xennerd.qmp.client import QmpClient
 from xennerd.vm import stopping

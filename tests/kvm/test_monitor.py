@@ -15,7 +15,7 @@ import pytest
 from qemu.qmp import EventListener, QMPClient
 
 from tests.environments.rules import limit_s
-from tests.support.outside import Host, make_disk, open_host
+from tests.support.services import Host, make_disk, open_host
 
 # As tests/kvm/test_xenstore.py: the lab's root has no xenstore clients.
 pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]

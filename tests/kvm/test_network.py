@@ -24,7 +24,7 @@ from tests.support.network import (
     open_network,
     ping,
 )
-from tests.support.outside import Guest
+from tests.support.services import Guest
 
 # Two guests at a time take too long under emulation.
 pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]

@@ -24,7 +24,7 @@ from tests.kvm.ctl import Ctl
 from tests.kvm.supervisor import Xennerd, open_xennerd
 from tests.support.net.namespace import Namespace, open_namespace
 from tests.support.network import NETFRONT
-from tests.support.outside import open_host
+from tests.support.services import open_host
 
 pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]
 

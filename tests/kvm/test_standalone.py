@@ -17,7 +17,7 @@ import pytest
 from tests.environments.rules import limit_s
 from tests.support.diskguest import file_in, is_clean, make_initrd, make_root
 from tests.support.evtchnd import TOP
-from tests.support.outside import Guest
+from tests.support.services import Guest
 from xenner.listening import listener_of
 
 pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]

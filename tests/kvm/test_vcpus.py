@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.outside import Guest, Host, make_disk, open_host
 from tests.support.qmp import qmp
+from tests.support.services import Guest, Host, make_disk, open_host
 
 # The lab's root has no xenstore clients; what vCPUs do to each other there
 # is the small kernel smp's.

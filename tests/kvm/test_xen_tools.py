@@ -28,14 +28,14 @@ from tests.kvm.xentools import (
     program,
 )
 from tests.support.evtchnd import TOP, open_daemon
-from tests.support.outside import (
+from tests.support.qmp import qmp
+from tests.support.services import (
     DOMID,
     HANDLE,
     INIT,
     POWEROFF,
     xenstore_tools,
 )
-from tests.support.qmp import qmp
 
 # The lab's root has none of the programs.
 pytestmark = [pytest.mark.kvm, pytest.mark.environments("host")]

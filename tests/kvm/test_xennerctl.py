@@ -17,7 +17,7 @@ from tests.environments.rules import limit_s
 from tests.kvm.ctl import Ctl
 from tests.kvm.supervisor import open_xennerd
 from tests.support.evtchnd import TOP
-from tests.support.outside import INIT, POWEROFF, open_host
+from tests.support.services import INIT, POWEROFF, open_host
 from xenner.listening import listener_of
 from xenner.types import Domid
 from xenner.xenstore import Xenstore

@@ -18,7 +18,7 @@ import pytest
 
 from tests.environments.rules import limit_s
 from tests.support.evtchnd import TOP, library
-from tests.support.outside import (
+from tests.support.services import (
     DOMID,
     HANDLE,
     Guest,

@@ -20,7 +20,7 @@ import pytest
 
 from tests.environments.rules import limit_s
 from tests.support.evtchnd import TOP, library
-from tests.support.outside import DOMID, Guest, Host
+from tests.support.services import DOMID, Guest, Host
 from xenner.xenstore import Xenstore
 
 _UNPACKED = TOP / "build/xen-utils"

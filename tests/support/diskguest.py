@@ -24,7 +24,7 @@ from demo.initramfs import BUSYBOX, make_initramfs
 from tests.environments.rules import limit_s
 from tests.support.blk.xenqemu import qemu_environment
 from tests.support.evtchnd import TOP
-from tests.support.outside import DOMID, Host
+from tests.support.services import DOMID, Host
 from xenner.listening import listener_of
 from xenner.types import Domid
 from xenner.xenstore import Xenstore

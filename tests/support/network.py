@@ -22,7 +22,7 @@ from demo.initramfs import make_initramfs
 from tests.environments.rules import limit_s
 from tests.support.evtchnd import TOP, library, open_daemon
 from tests.support.net.namespace import Namespace, open_namespace
-from tests.support.outside import INIT, POWEROFF, Guest, Host
+from tests.support.services import INIT, POWEROFF, Guest, Host
 from xenner.xenstore import Xenstore
 
 NETFRONT = TOP / "build/debian/modules/xen-netfront.ko"

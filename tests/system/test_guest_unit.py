@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from demo.initramfs import make_initramfs
-from tests.support.outside import INIT, POWEROFF
+from tests.support.services import INIT, POWEROFF
 from tests.system.commands import output_of, run, status_of
 from tests.system.guestterminal import Terminal
 

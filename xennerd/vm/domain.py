@@ -39,7 +39,7 @@ from xennerd.vm.memory.corefile import Registers
 from xennerd.vm.memory.layout import PAGE_BYTES
 from xennerd.vm.memory.vmcore import Vmcore
 from xennerd.vm.notices import EmuLines, Notices
-from xennerd.vm.services import Outside
+from xennerd.vm.services import DomainServices
 from xennerd.vm.store.builtin import OwnStore, RingEnds
 
 # The domain's ports with an outer end, where there is no evtchnd.
@@ -94,11 +94,11 @@ class Machine:
         vmcore: Vmcore,
         kvm: Kvm,
         is_stopped: bool,
-        outside: Outside | None = None,
+        services: DomainServices | None = None,
         own_store: OwnStore | None = None,
     ) -> None:
         self.plan = plan
-        self._outside = outside
+        self._services = services
         self._own_store = own_store
         self.channels: GuestChannels | None = None
         self.vmcore = vmcore
@@ -171,8 +171,8 @@ class Machine:
                 notify=lambda: self.notify(self.store_port),
             )
             self._stack.enter_context(self._own_store.introduced(guest, ends))
-        elif self._outside is not None:
-            self._stack.enter_context(self._outside.introduced(guest))
+        elif self._services is not None:
+            self._stack.enter_context(self._services.introduced(guest))
 
     async def serve_store(self) -> None:
         """Answer the guest where its xenstore is our own, until cancelled."""
@@ -202,13 +202,13 @@ class Machine:
         """xenstore's and the console's: start_info names them.
 
         Ours are the other ends, as domain 0, of what is served here."""
-        if self._outside is None:
+        if self._services is None:
             self.store_port = _LONE_STORE_PORT
             self.console_port = _LONE_CONSOLE_PORT
             self._store_kick_fd = self._lone_doorbell(self.store_port)
             self.console_out_fd = self._lone_doorbell(self.console_port)
             return
-        self.channels = self._outside.start_channels(
+        self.channels = self._services.start_channels(
             self.vm, vmcore_fd=self.vmcore.fd, event_fd=self._event_fd
         )
         self._stack.callback(self.channels.close)
@@ -227,8 +227,8 @@ class Machine:
 
     def _outer_doorbell(self, port: Port) -> int:
         """The same, of a port that evtchnd has made."""
-        assert self._outside is not None
-        host = self._outside.host
+        assert self._services is not None
+        host = self._services.host
         channel = host.bind_interdomain(self.plan.domid, port)
         self._stack.callback(host.drop_port, channel.port)
         self._stack.callback(channel.close)
@@ -327,7 +327,7 @@ class Machine:
         self._emu_lines.write(bytes(ffi.buffer(request.data, length)))
 
     def notify(self, port: Port) -> None:
-        """Raise an event channel from outside."""
+        """Raise an event channel from outside the guest."""
         self._pending.notify(port)
 
     def pause(self) -> None:
@@ -395,7 +395,7 @@ def open_machine(
     vmcore: Vmcore,
     kvm: Kvm,
     is_stopped: bool,
-    outside: Outside | None = None,
+    services: DomainServices | None = None,
     own_store: OwnStore | None = None,
 ) -> Iterator[Machine]:
     """A machine at its start of day; all of it is gone after the block."""
@@ -405,7 +405,7 @@ def open_machine(
         vmcore=vmcore,
         kvm=kvm,
         is_stopped=is_stopped,
-        outside=outside,
+        services=services,
         own_store=own_store,
     )
     del images  # copied into the guest; the cache's mapping can go

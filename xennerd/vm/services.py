@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A domain's place among others: known to evtchnd, to xenstore."""
+"""The services that a domain uses: evtchnd and xenstore."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _SHUTDOWN = "control/shutdown"
 
 
 @dataclass(slots=True)
-class Outside:
-    """Two connections: `host` acts for domain 0, `guest` for the domain.
+class DomainServices:
+    """Two connections to evtchnd: `host` acts for domain 0, `guest` for the
+    domain.
 
-    `store` is xenstore's socket. There is no connection between the calls: a
-    store that was restarted meanwhile is as good as the one before, and to
-    watch the guest is for others. Of these calls, gueststore.py.
+    `store` is xenstore's socket. Each call connects to it anew, so that the
+    store may restart between calls. The calls are those of store/guest.py.
     """
 
     domid: Domid
@@ -53,7 +53,8 @@ class Outside:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     async def keep_connected(self) -> None:
-        """Tell an evtchnd that was restarted of the guest, until cancelled."""
+        """Register the guest again whenever evtchnd restarts, until
+        cancelled."""
         async with trio.open_nursery() as nursery:
             for handle in (self.host, self.guest):
                 nursery.start_soon(keep_connected, handle)
@@ -61,9 +62,9 @@ class Outside:
     def start_channels(
         self, vm: Notifier, *, vmcore_fd: int, event_fd: int
     ) -> GuestChannels:
-        """The guest's ports from a start of day on: none yet."""
-        # Opened anew (proc_pid_fd(5)): ours has the lock which says that we
-        # live, and others keep what they get for as long as they like.
+        """Attach the guest's memory. The guest starts without ports."""
+        # A new open file (proc_pid_fd(5)) without our lock: evtchnd may keep it
+        # longer than we live, and the lock says that we live.
         fd = os.open(f"/proc/self/fd/{vmcore_fd}", os.O_RDWR | os.O_CLOEXEC)
         try:
             self.guest.attach(
@@ -77,7 +78,8 @@ class Outside:
 
     @contextmanager
     def introduced(self, guest: Guest) -> Iterator[None]:
-        """The guest has its nodes in xenstore and its ring is served."""
+        """Write the guest's nodes and introduce it; undo both after the
+        block."""
         path = self.store
         if path is None:
             yield
@@ -96,7 +98,7 @@ class Outside:
             store.write(self._node(_SHUTDOWN), request)
 
     def is_heard(self) -> bool:
-        """Nobody but the store knows who watches."""
+        """Unknown here, so yes: only the store knows the watches."""
         return True
 
     def is_taken(self) -> bool:
@@ -134,12 +136,13 @@ class Outside:
             raise HostError(f"xenstore: {error}") from error
 
     def tell_end(self, reason: ShutdownReason) -> None:
-        """The domain has ended by itself; who watches domains hears of it."""
+        """Tell evtchnd that the domain ended; watchers of domains learn of
+        it."""
         self.host.shut_down(self.domid, reason)
 
 
 def _read_all(store: Xenstore, backend: str) -> dict[str, str]:
-    """What a vbd's backend says; a node that is missing is left out."""
+    """A vbd's nodes of its backend, without those that are missing."""
     nodes = {}
     for name in NODES:
         with suppress(XenstoreError):
@@ -168,7 +171,7 @@ def _forget(path: Path, guest: Guest) -> None:
 
 
 def _unregister(host: Evtchnd, domid: Domid) -> None:
-    """An evtchnd that is not there has nothing to forget."""
+    """Unregister; without an evtchnd there is nothing to do."""
     try:
         host.unregister(domid)
     except OSError as error:
@@ -182,7 +185,7 @@ def _devices(guest: Guest) -> Iterator[Node]:
 
 
 @contextmanager
-def enter_outside(
+def open_domain_services(
     path: Path,
     domid: Domid,
     *,
@@ -190,10 +193,10 @@ def enter_outside(
     nr_vcpus: int,
     nr_pages: int,
     handle: bytes,
-) -> Iterator[Outside]:
-    """Make the domain known to the evtchnd at `path`, this process its own.
+) -> Iterator[DomainServices]:
+    """Register the domain, with this process, at the evtchnd at `path`.
 
-    Raises HostError if evtchnd or xenstore is not there or does not let us.
+    HostError: evtchnd or xenstore does not answer, or refuses.
     """
     with ExitStack() as stack:
         host = stack.enter_context(Evtchnd(path))
@@ -215,6 +218,6 @@ def enter_outside(
         stack.callback(_unregister, host, domid)
         if xenstore is not None:
             with Xenstore(xenstore):
-                pass  # It is there: better told now than halfway.
+                pass  # Fail now, not halfway.
         guest = stack.enter_context(Evtchnd(path, launcher=host))
-        yield Outside(domid, host, guest, xenstore)
+        yield DomainServices(domid, host, guest, xenstore)

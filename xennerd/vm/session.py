@@ -60,7 +60,7 @@ from xennerd.vm.monitor.commands import Controls
 from xennerd.vm.monitor.server import serve_monitor
 from xennerd.vm.options import Options
 from xennerd.vm.running import run_machine
-from xennerd.vm.services import Outside, enter_outside
+from xennerd.vm.services import DomainServices, open_domain_services
 from xennerd.vm.store.builtin import OwnStore
 from xennerd.vm.store.guest import GuestStore
 
@@ -105,10 +105,10 @@ def run_session(
             stack.enter_context(daemon.pidfile(options.pidfile))
         plan = _plan(options, kvm, domid=domid)
         _check(lib.vcpu_signals_init())
-        outside = None
+        services = None
         if options.evtchnd is not None:
-            outside = stack.enter_context(
-                enter_outside(
+            services = stack.enter_context(
+                open_domain_services(
                     options.evtchnd,
                     domid,
                     xenstore=options.xenstore,
@@ -122,7 +122,7 @@ def run_session(
             plan,
             vmcore=vmcore,
             kvm=kvm,
-            outside=outside,
+            services=services,
             images=images,
             started_at=started_at,
             lifecycle=lifecycle,
@@ -177,7 +177,7 @@ class Session:
         *,
         vmcore: Vmcore,
         kvm: Kvm,
-        outside: Outside | None,
+        services: DomainServices | None,
         images: Images,
         started_at: float,
         lifecycle: LifecyclePolicy,
@@ -187,10 +187,10 @@ class Session:
         self._plan = plan
         self._vmcore = vmcore
         self._kvm = kvm
-        self._outside = outside
+        self._services = services
         self._own_store: OwnStore | None = None
-        if outside is not None and outside.store is not None:
-            self._store: GuestStore = outside
+        if services is not None and services.store is not None:
+            self._store: GuestStore = services
         else:
             self._store = self._own_store = OwnStore()
         self._status = 0
@@ -242,8 +242,8 @@ class Session:
                 self._options.monitor,
                 self.controls,
             )
-            if self._outside is not None:
-                nursery.start_soon(self._outside.keep_connected)
+            if self._services is not None:
+                nursery.start_soon(self._services.keep_connected)
             nursery.start_soon(feed_watchdog, self._check_health)
             await self._run_guest(sink)
             await self.controls.wait_told()
@@ -262,7 +262,7 @@ class Session:
                 vmcore=self._vmcore,
                 kvm=self._kvm,
                 is_stopped=is_stopped,
-                outside=self._outside,
+                services=self._services,
                 own_store=self._own_store,
             ) as machine:
                 del images
@@ -291,8 +291,8 @@ class Session:
                     )
                     is_next = self._lifecycle.decide_restart(end)
                     self.controls.ended(outcome.reason, reboots=is_next)
-                    if self._outside is not None:
-                        self._outside.tell_end(outcome.reason)
+                    if self._services is not None:
+                        self._services.tell_end(outcome.reason)
             last_words = sink.take_said()
             if outcome is not None:
                 # The guest is at rest, and its memory as it ended.
@@ -324,7 +324,7 @@ class Session:
         if self._is_ready:
             return
         self._is_ready = True
-        xenstore = self._outside.store if self._outside else None
+        xenstore = self._services.store if self._services else None
         devices = wanted_devices(
             self._plan.domid, disks=self._plan.disks, vifs=self._plan.vifs
         )

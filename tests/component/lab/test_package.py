@@ -12,7 +12,7 @@ import pytest
 
 from demo.initramfs import make_initramfs
 from lab.container import start_container
-from tests.support.outside import POWEROFF
+from tests.support.services import POWEROFF
 
 pytestmark = pytest.mark.kvm
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A domain's outside, with the real evtchnd and the real store.
+"""A domain's services, with the real evtchnd and the real store.
 
 This process is the VM process, its memory a file, and KVM a list of what it
 was told.
@@ -30,7 +30,7 @@ from xenner.types import Domid, Mfn, Port, ShutdownReason
 from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.nodes.guest import Guest
 from xennerd.vm.channels import GuestChannels
-from xennerd.vm.services import Outside, enter_outside
+from xennerd.vm.services import DomainServices, open_domain_services
 from xenstored.guests import Guests
 
 DOMID = Domid(5)
@@ -65,7 +65,7 @@ class FakeVm:
 @dataclass
 class Rig:
     daemon: Daemon
-    outside: Outside
+    services: DomainServices
     vm: FakeVm
     channels: GuestChannels
     vmcore: Path
@@ -114,16 +114,18 @@ class Rig:
 
 
 @contextmanager
-def entered(daemon: Daemon, xenstore: Path | None = None) -> Iterator[Outside]:
-    with enter_outside(
+def entered(
+    daemon: Daemon, xenstore: Path | None = None
+) -> Iterator[DomainServices]:
+    with open_domain_services(
         daemon.path,
         DOMID,
         xenstore=xenstore,
         nr_vcpus=1,
         nr_pages=VMCORE_PAGES,
         handle=HANDLE.bytes,
-    ) as outside:
-        yield outside
+    ) as services:
+        yield services
 
 
 @pytest.fixture
@@ -142,11 +144,11 @@ def rig(daemon: Daemon, tmp_path: Path) -> Iterator[Rig]:
     vmcore_fd = os.open(vmcore, os.O_RDWR)
     event_fd = os.eventfd(0, os.EFD_NONBLOCK)
     vm = FakeVm()
-    with entered(daemon) as outside:
-        channels = outside.start_channels(
+    with entered(daemon) as services:
+        channels = services.start_channels(
             vm, vmcore_fd=vmcore_fd, event_fd=event_fd
         )
-        yield Rig(daemon, outside, vm, channels, vmcore, event_fd)
+        yield Rig(daemon, services, vm, channels, vmcore, event_fd)
         channels.close()
         assert vm.rung == {}
     os.close(vmcore_fd)
@@ -164,18 +166,18 @@ def restart(daemon: Daemon) -> None:
 
 def test_channels_outlive_evtchnd(rig: Rig) -> None:
     port = rig.alloc()
-    theirs = rig.outside.host.bind_interdomain(DOMID, port)
+    theirs = rig.services.host.bind_interdomain(DOMID, port)
     rig.daemon.stop(signal.SIGKILL)
     # Nobody passes events on, and so they go on.
     os.eventfd_write(rig.vm.rung[port], 1)
     assert os.eventfd_read(theirs.in_fd) >= 1
     rig.daemon.start()
     assert rig.status(port) == (INTERDOMAIN, 0, HOST, theirs.port)
-    assert rig.outside.host.domids() == [DOMID]
-    rig.outside.host.close_port(theirs.port)
+    assert rig.services.host.domids() == [DOMID]
+    rig.services.host.close_port(theirs.port)
     assert rig.status(port) == (UNBOUND, 0, HOST, 0)
     theirs.close()
-    again = rig.outside.host.bind_interdomain(DOMID, port)
+    again = rig.services.host.bind_interdomain(DOMID, port)
     os.eventfd_write(rig.vm.rung[port], 1)
     assert os.eventfd_read(again.in_fd) >= 1
     again.close()
@@ -199,7 +201,7 @@ async def test_evtchnd_is_told_without_being_asked(rig: Rig) -> None:
     port = rig.alloc()
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(rig.outside.keep_connected)
+            nursery.start_soon(rig.services.keep_connected)
             restart(rig.daemon)
             with Evtchnd(rig.daemon.path) as other:
                 # It is another process, which tells nobody.
@@ -221,15 +223,15 @@ def test_without_evtchnd_a_request_is_refused_in_the_end(rig: Rig) -> None:
 
 def test_what_was_dropped_without_evtchnd_does_not_come_back(rig: Rig) -> None:
     port = rig.alloc()
-    theirs = rig.outside.host.bind_interdomain(DOMID, port)
+    theirs = rig.services.host.bind_interdomain(DOMID, port)
     rig.daemon.stop(signal.SIGKILL)
     rig.daemon.listener.close()
-    rig.outside.host.drop_port(theirs.port)
+    rig.services.host.drop_port(theirs.port)
     theirs.close()
     rig.daemon.listen()
     rig.daemon.start()
-    rig.outside.host.reconnect_if_lost()
-    assert rig.outside.host.domids() == [DOMID]
+    rig.services.host.reconnect_if_lost()
+    assert rig.services.host.domids() == [DOMID]
     assert rig.status(port) == (UNBOUND, 0, HOST, 0)
 
 
@@ -239,7 +241,7 @@ def test_what_was_dropped_without_evtchnd_does_not_come_back(rig: Rig) -> None:
 def test_guest_rings_the_host(rig: Rig) -> None:
     port = rig.alloc()
     assert rig.status(port) == (UNBOUND, 0, HOST, 0)
-    theirs = rig.outside.host.bind_interdomain(DOMID, port)
+    theirs = rig.services.host.bind_interdomain(DOMID, port)
     assert rig.status(port) == (INTERDOMAIN, 0, HOST, theirs.port)
     os.eventfd_write(rig.vm.rung[port], 1)
     assert os.eventfd_read(theirs.in_fd) >= 1
@@ -251,7 +253,7 @@ def test_guest_rings_the_host(rig: Rig) -> None:
 
 def test_host_notifies_the_guest_through_its_page(rig: Rig) -> None:
     port = rig.channels.open_unbound()
-    theirs = rig.outside.host.bind_interdomain(DOMID, port)
+    theirs = rig.services.host.bind_interdomain(DOMID, port)
     pending = MappedPending(
         os.dup(theirs.page_fd), theirs.page_offset, os.dup(theirs.doorbell_fd)
     )
@@ -266,7 +268,7 @@ def test_host_notifies_the_guest_through_its_page(rig: Rig) -> None:
 
 async def test_doorbells_of_other_guests_are_passed_on(rig: Rig) -> None:
     port = rig.alloc()
-    theirs = rig.outside.host.bind_interdomain(DOMID, port)
+    theirs = rig.services.host.bind_interdomain(DOMID, port)
     heard: list[Port] = []
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
@@ -293,7 +295,7 @@ def test_virq_and_ipi(rig: Rig) -> None:
 
 
 def test_guest_binds_what_the_host_offers(rig: Rig) -> None:
-    offered = rig.outside.host.alloc_unbound(DOMID)
+    offered = rig.services.host.alloc_unbound(DOMID)
     result, (_, _, port) = rig.ask(
         BIND_INTERDOMAIN, "16 32 32", HOST, offered.port, 0
     )
@@ -353,7 +355,7 @@ def test_ring_of_a_guest(rig: Rig) -> None:
     store = new_store()
     store.introduce(DOMID, 700, port)
     before = len(os.listdir("/proc/self/fd"))
-    link = Guests(rig.outside.host, rig.vmcore.parent).open_ring(
+    link = Guests(rig.services.host, rig.vmcore.parent).open_ring(
         store.domains[DOMID]
     )
     link.page[:5] = b"hello"
@@ -381,7 +383,7 @@ def test_rings_that_cannot_be_had(
     store = new_store()
     store.introduce(domid, gfn, port)
     before = len(os.listdir("/proc/self/fd"))
-    guests = Guests(rig.outside.host, rig.vmcore.parent)
+    guests = Guests(rig.services.host, rig.vmcore.parent)
     with pytest.raises(OSError):
         guests.open_ring(store.domains[domid])
     assert len(os.listdir("/proc/self/fd")) == before
@@ -408,12 +410,12 @@ def read(store: StoreProcess, path: str) -> str:
 
 
 def test_nodes_from_start_to_end(daemon: Daemon, store: StoreProcess) -> None:
-    with entered(daemon, store.socket_path) as outside:
-        with outside.introduced(GUEST):
+    with entered(daemon, store.socket_path) as services:
+        with services.introduced(GUEST):
             assert read(store, "/local/domain/5/name") == "web"
-            outside.ask("poweroff")
+            services.ask("poweroff")
             assert read(store, "/local/domain/5/control/shutdown") == "poweroff"
-            outside.tell_end(ShutdownReason.POWEROFF)
+            services.tell_end(ShutdownReason.POWEROFF)
         for path in ("/local/domain/5", f"/vm/{HANDLE}", "/libxl/5"):
             with pytest.raises(XenstoreError, match="ENOENT"):
                 read(store, path)
@@ -421,7 +423,7 @@ def test_nodes_from_start_to_end(daemon: Daemon, store: StoreProcess) -> None:
         with Xenstore(store.socket_path) as client:
             client.write("/local/domain/5/data/old", "x")
         with (
-            outside.introduced(GUEST),
+            services.introduced(GUEST),
             pytest.raises(XenstoreError, match="ENOENT"),
         ):
             read(store, "/local/domain/5/data/old")
@@ -430,15 +432,15 @@ def test_nodes_from_start_to_end(daemon: Daemon, store: StoreProcess) -> None:
 def test_nodes_need_not_be_text(daemon: Daemon, store: StoreProcess) -> None:
     guest = replace(GUEST, cmdline=os.fsdecode(b"a=\xff"))
     with (
-        entered(daemon, store.socket_path) as outside,
-        outside.introduced(guest),
+        entered(daemon, store.socket_path) as services,
+        services.introduced(guest),
     ):
         cmdline = read(store, f"/vm/{HANDLE}/image/cmdline")
         assert os.fsencode(cmdline) == b"a=\xff"
         # As a guest may, in a node of its own.
         with Xenstore(store.socket_path) as client:
             client.write("/local/domain/5/control/shutdown", "\udcff")
-        assert not outside.is_taken()
+        assert not services.is_taken()
 
 
 def test_a_guest_does_not_say_which_disks_it_has(
@@ -449,7 +451,7 @@ def test_a_guest_does_not_say_which_disks_it_has(
     own = f"/local/domain/0/backend/qdisk/{DOMID}/51728"
     device = f"/local/domain/{DOMID}/device/vbd"
     with (
-        entered(daemon, store.socket_path) as outside,
+        entered(daemon, store.socket_path) as services,
         Xenstore(store.socket_path) as client,
     ):
         client.write(f"{others}/params", "/dev/vg/secret")
@@ -457,19 +459,19 @@ def test_a_guest_does_not_say_which_disks_it_has(
         client.write(f"{device}/51712/backend", others)
         client.write(f"{device}/51728/backend", "\udcff\0")
         client.write(f"{device}/51744/backend", "/local/domain/" + "x" * 3000)
-        assert outside.vbd_nodes() == {51728: {"params": "own.img"}}
+        assert services.vbd_nodes() == {51728: {"params": "own.img"}}
 
 
 def test_a_store_that_was_restarted_is_as_good(
     daemon: Daemon, store: StoreProcess
 ) -> None:
-    with entered(daemon, store.socket_path) as outside:
-        with outside.introduced(GUEST):
+    with entered(daemon, store.socket_path) as services:
+        with services.introduced(GUEST):
             store.kill()
             with pytest.raises(HostError, match="is it running"):
-                outside.ask("poweroff")
+                services.ask("poweroff")
             store.start()
-            outside.ask("reboot")
+            services.ask("reboot")
             assert read(store, "/local/domain/5/control/shutdown") == "reboot"
         with pytest.raises(XenstoreError, match="ENOENT"):
             read(store, "/local/domain/5")
@@ -480,8 +482,8 @@ def test_a_store_that_is_gone_at_the_end_is_told(
 ) -> None:
     with (
         caplog.at_level(logging.WARNING, "xenner"),
-        entered(daemon, store.socket_path) as outside,
-        outside.introduced(GUEST),
+        entered(daemon, store.socket_path) as services,
+        services.introduced(GUEST),
     ):
         store.kill()
     assert [r.getMessage()[:34] for r in caplog.records] == [
@@ -496,8 +498,8 @@ def test_no_store(daemon: Daemon, tmp_path: Path) -> None:
     ):
         pass
     with (
-        entered(daemon) as outside,
-        outside.introduced(GUEST),
+        entered(daemon) as services,
+        services.introduced(GUEST),
         pytest.raises(HostError, match="no xenstore"),
     ):
-        outside.ask("poweroff")
+        services.ask("poweroff")
