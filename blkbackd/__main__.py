@@ -22,7 +22,7 @@ _FORM = Form(
     kind="vbd",
     columns=(
         *("reads", "read_bytes", "writes", "write_bytes", "flushes"),
-        *("discards", "errors", "refused", "throttled", "depth"),
+        *("discards", "errors", "refused", "throttled", "shortages", "depth"),
         *("read_latency", "write_latency"),
     ),
     gauges=("depth", "max_depth"),

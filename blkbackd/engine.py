@@ -165,6 +165,10 @@ class Engine:
                 text = f"sector {out.sector}: {os.strerror(out.error)}"
                 self._on_event(Trouble(text, is_end=False))
                 continue
+            elif out.why == lib.BLK_EXIT_SHORTAGE:
+                text = "the host is short of memory or threads: requests wait"
+                self._on_event(Trouble(text, is_end=False))
+                continue
             elif out.why == lib.BLK_EXIT_BROKEN_RING:
                 text = "the frontend's ring claims more than it can hold"
             else:

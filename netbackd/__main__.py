@@ -25,7 +25,7 @@ _FORM = Form(
     columns=(
         *("tx_packets", "tx_bytes", "rx_packets", "rx_bytes"),
         *("tx_refused", "tx_dropped", "rx_dropped", "rx_starved"),
-        "tx_throttled",
+        *("tx_throttled", "shortages"),
     ),
 )
 

@@ -84,25 +84,26 @@ void discard_detach(struct blk_engine *e)
     pthread_mutex_destroy(&d->lock);
 }
 
-int discard_begin(struct blk_engine *e, struct work *work)
+bool discard_prepare(struct blk_engine *e)
 {
     struct discarder *d = &e->discarder;
-    int error;
 
     /* Most disks never see one. */
-    if (!d->is_started) {
-        error = pthread_create(&d->thread, NULL, serve, e);
-        if (error)
-            return error;
-        d->is_started = true;
-    }
+    if (!d->is_started)
+        d->is_started = !pthread_create(&d->thread, NULL, serve, e);
+    return d->is_started;
+}
+
+void discard_begin(struct blk_engine *e, struct work *work)
+{
+    struct discarder *d = &e->discarder;
+
     pthread_mutex_lock(&d->lock);
     work->next = NULL;
     *d->todo_end = work;
     d->todo_end = &work->next;
     pthread_cond_signal(&d->is_wanted);
     pthread_mutex_unlock(&d->lock);
-    return 0;
 }
 
 struct work *discard_take_done(struct blk_engine *e)

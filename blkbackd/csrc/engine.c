@@ -101,9 +101,10 @@ int blk_attach(struct blk_engine *e, const struct blk_ring *ring,
     e->held = NULL;
     e->is_barrier_busy = false;
     e->nr_busy = e->nr_batch = e->nr_submitted = 0;
-    e->throttled_ns = e->resume_ns = 0;
+    e->throttled_ns = e->resume_ns = e->retry_ns = e->resubmit_ns = 0;
     memset(&e->exit, 0, sizeof(e->exit));
     memset(e->told, 0, sizeof(e->told));
+    e->is_shortage_told = false;
     return 0;
 fail_io:
     io_detach(e);
@@ -116,7 +117,8 @@ void blk_quiesce(struct blk_engine *e)
 {
     if (!e->sring)
         return;
-    while (e->nr_busy || e->held || e->nr_redo) {
+    /* What the host is too short of anything to begin stays on record. */
+    while (e->nr_busy || e->held || (e->nr_redo && !e->retry_ns)) {
         take_redo(e);
         io_submit_batch(e);
         io_wait(e);
@@ -144,16 +146,23 @@ static int take_event(struct blk_engine *e)
     return 0;
 }
 
+/* The earlier of two moments; 0: there is none. */
+static int64_t first_of(int64_t a, int64_t b)
+{
+    return a && (!b || a < b) ? a : b;
+}
+
 /* How long to sleep at most; NULL: until something comes. */
 static struct timespec *timeout(const struct blk_engine *e, bool may_sleep,
                                 struct timespec *out)
 {
-    int64_t left = 0;
+    int64_t left = 0, until = first_of(e->resume_ns, e->retry_ns);
 
+    until = first_of(until, e->resubmit_ns);
     if (may_sleep) {
-        if (!e->resume_ns)
+        if (!until)
             return NULL;
-        left = e->resume_ns - clock_ns();
+        left = until - clock_ns();
         left = left < 0 ? 0 : left < THROTTLE_NS ? left : THROTTLE_NS;
     }
     *out = (struct timespec){.tv_nsec = left};

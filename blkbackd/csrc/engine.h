@@ -31,6 +31,8 @@
 #define BLK_EXIT_BROKEN_RING 2
 /* The volume failed in a new way; the request was answered with an error. */
 #define BLK_EXIT_VOLUME_ERROR 3
+/* The host is short of memory, locks or threads: requests wait. Told once. */
+#define BLK_EXIT_SHORTAGE 4
 
 struct blk_limiter;
 
@@ -80,7 +82,8 @@ struct blk_statistics {
     uint64_t wakes;            /* blk_run() slept and was woken */
     uint64_t notifies;         /* events sent */
     uint64_t depth, max_depth; /* begun and not answered */
-    uint64_t throttled, throttled_us;     /* times that a limit bit, how long */
+    uint64_t throttled, throttled_us; /* times that a limit bit, how long */
+    uint64_t shortages; /* times that the host lacked what a request takes */
     uint64_t read_us, write_us, flush_us; /* from taken to answered */
     /* Of these the number below 2^i us; the last: all others. */
     uint64_t read_latency[BLK_LATENCY_BUCKETS];

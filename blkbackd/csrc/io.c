@@ -199,6 +199,12 @@ static void finish(struct blk_engine *e, struct work *work, int error)
 
 static void complete(struct blk_engine *e, struct work *work, int64_t result)
 {
+    /* What it needs in the kernel, not what the disk says. */
+    if (result == -ENOMEM || result == -EAGAIN) {
+        enqueue(e, work);
+        e->resubmit_ns = e->now_ns + GRANTED_RETRY_NS;
+        return;
+    }
     if (result < 0) {
         finish(e, work, (int)-result);
         return;
@@ -239,6 +245,9 @@ static void submit(struct blk_engine *e)
 {
     uint32_t done = 0;
 
+    if (e->resubmit_ns && clock_ns() < e->resubmit_ns)
+        return;
+    e->resubmit_ns = 0;
     while (done < e->nr_batch) {
         uint32_t left = e->nr_batch - done, most = at_once(e->batch[done]);
         long n = syscall(SYS_io_submit, e->aio,
@@ -249,9 +258,12 @@ static void submit(struct blk_engine *e)
             e->nr_submitted += (uint32_t)n;
             continue;
         }
-        /* The kernel has no room: when something has ended, again. */
-        if (errno == EAGAIN && e->nr_submitted)
+        /* The kernel has no room: when something has ended, or later, again. */
+        if (errno == EAGAIN || errno == ENOMEM) {
+            if (!e->nr_submitted)
+                e->resubmit_ns = clock_ns() + GRANTED_RETRY_NS;
             break;
+        }
         finish(e, (struct work *)(uintptr_t)e->batch[done]->aio_data, errno);
         done++;
     }
@@ -266,7 +278,8 @@ static bool must_hold(const struct blk_engine *e, const struct work *work)
 {
     if (work->request.op == BLKIF_OP_WRITE_BARRIER && e->nr_busy)
         return true;
-    return work->pages && !e->free_bounces && memory_needs_bounce(e, work);
+    return granted_is_mapped(&work->granted) && !e->free_bounces &&
+           memory_needs_bounce(e, work);
 }
 
 /* A discard moves none, whatever its length. */
@@ -278,7 +291,6 @@ static uint64_t limited_bytes(const struct work *work)
 static void begin(struct blk_engine *e, struct work *work)
 {
     const struct blk_request *request = &work->request;
-    int error;
 
     e->nr_busy++;
     COUNT(e, depth, 1);
@@ -286,13 +298,11 @@ static void begin(struct blk_engine *e, struct work *work)
         COUNT(e, max_depth, 1);
     if (e->volume.limiter)
         limit_draw_bytes(e->volume.limiter, e->now_ns, limited_bytes(work));
-    if (work->pages && memory_needs_bounce(e, work))
+    if (granted_is_mapped(&work->granted) && memory_needs_bounce(e, work))
         memory_take_bounce(e, work);
     switch (request->op) {
     case BLKIF_OP_DISCARD:
-        error = discard_begin(e, work);
-        if (error)
-            finish(e, work, error);
+        discard_begin(e, work);
         return;
     case BLKIF_OP_WRITE_BARRIER:
         e->is_barrier_busy = true;
@@ -307,32 +317,32 @@ static void begin(struct blk_engine *e, struct work *work)
     enqueue(e, work);
 }
 
-static int16_t prepare(struct blk_engine *e, struct work *work)
+bool io_prepare(struct blk_engine *e, struct work *work, int16_t *status)
 {
     struct blk_request *request = &work->request;
-    int16_t status;
+    int rc = 0;
 
-    if (request->is_indirect && !memory_fetch_segments(e, request))
-        return BLKIF_RSP_ERROR;
-    status = blk_request_check(request, &e->volume);
-    if (status != BLKIF_RSP_OKAY || request->op == BLKIF_OP_DISCARD ||
-        !request->nr_segments)
-        return status;
-    return memory_map(e, work) ? BLKIF_RSP_OKAY : BLKIF_RSP_ERROR;
+    if (request->is_indirect)
+        rc = memory_fetch_segments(e, request);
+    *status = rc ? BLKIF_RSP_ERROR : blk_request_check(request, &e->volume);
+    if (*status != BLKIF_RSP_OKAY)
+        return rc != -EAGAIN;
+    if (request->op == BLKIF_OP_DISCARD)
+        return discard_prepare(e);
+    if (!request->nr_segments)
+        return true;
+    rc = memory_map(e, work);
+    if (rc)
+        *status = BLKIF_RSP_ERROR;
+    return rc != -EAGAIN;
 }
 
 void io_begin(struct blk_engine *e, struct work *work)
 {
-    int16_t status = prepare(e, work);
-
-    if (status != BLKIF_RSP_OKAY) {
-        COUNT(e, refused, 1);
-        ring_answer(e, work, status);
-    } else if (must_hold(e, work)) {
+    if (must_hold(e, work))
         e->held = work;
-    } else {
+    else
         begin(e, work);
-    }
 }
 
 void io_submit_batch(struct blk_engine *e)
@@ -387,7 +397,7 @@ void io_wait(struct blk_engine *e)
 
     eventfd_read(e->completions, &count);
     if (e->nr_busy && !io_has_ended(e))
-        poll(&fd, 1, -1);
+        poll(&fd, 1, e->resubmit_ns ? GRANTED_RETRY_NS / 1000000 : -1);
     io_reap(e);
 }
 

@@ -3,7 +3,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "libs/gnttab/batch.h"
 #include "state.h"
 
 #define NR_BOUNCES 4
@@ -43,18 +42,27 @@ void memory_detach(struct blk_engine *e)
     munmap(e->bounces, nr_bounces() * BOUNCE_BYTES);
 }
 
-bool memory_fetch_segments(struct blk_engine *e, struct blk_request *request)
+int memory_fetch_segments(struct blk_engine *e, struct blk_request *request)
 {
     uint32_t nr_pages = blk_indirect_pages(request);
-    char *pages = xengnttab_map_domain_grant_refs(
-        e->xgt, nr_pages, e->ring.domid, request->indirect_gref, PROT_READ);
+    char *to = (char *)request->segment;
+    size_t left = request->nr_segments * sizeof(request->segment[0]);
+    void *page[BLK_MAX_INDIRECT_PAGES];
+    struct granted granted;
+    int rc = granted_map(e->xgt, e->ring.domid, request->indirect_gref,
+                         nr_pages, PROT_READ, &granted, page);
 
-    if (!pages)
-        return false;
-    memcpy(request->segment, pages,
-           request->nr_segments * sizeof(request->segment[0]));
-    xengnttab_unmap(e->xgt, pages, nr_pages);
-    return true;
+    if (rc)
+        return rc;
+    for (uint32_t i = 0; i < nr_pages; i++) {
+        size_t bytes = left < BLK_PAGE_BYTES ? left : BLK_PAGE_BYTES;
+
+        memcpy(to, page[i], bytes);
+        to += bytes;
+        left -= bytes;
+    }
+    granted_unmap(e->xgt, &granted);
+    return 0;
 }
 
 /* Neighbours are one vector: a page's end and the next one's beginning. */
@@ -71,30 +79,31 @@ static void add_vector(struct work *work, char *base, size_t bytes)
     work->iov[work->nr_iov++] = (struct iovec){base, bytes};
 }
 
-bool memory_map(struct blk_engine *e, struct work *work)
+int memory_map(struct blk_engine *e, struct work *work)
 {
     const struct blk_request *request = &work->request;
     bool is_read = request->op == BLKIF_OP_READ;
     uint32_t refs[BLK_MAX_SEGMENTS];
+    void *page[BLK_MAX_SEGMENTS];
+    int rc;
 
     for (uint32_t i = 0; i < request->nr_segments; i++)
         refs[i] = request->segment[i].gref;
-    work->pages = xengnttab_map_domain_grant_refs(
-        e->xgt, request->nr_segments, e->ring.domid, refs,
-        is_read ? PROT_READ | PROT_WRITE : PROT_READ);
-    if (!work->pages)
-        return false;
+    rc = granted_map(e->xgt, e->ring.domid, refs, request->nr_segments,
+                     is_read ? PROT_READ | PROT_WRITE : PROT_READ,
+                     &work->granted, page);
+    if (rc)
+        return rc;
     work->nr_iov = 0;
     for (uint32_t i = 0; i < request->nr_segments; i++) {
         const struct blk_segment *segment = &request->segment[i];
         uint32_t nr_sectors = segment->last_sect - segment->first_sect + 1U;
 
         add_vector(work,
-                   work->pages + (size_t)i * BLK_PAGE_BYTES +
-                       segment->first_sect * BLK_SECTOR_BYTES,
+                   (char *)page[i] + segment->first_sect * BLK_SECTOR_BYTES,
                    (size_t)nr_sectors * BLK_SECTOR_BYTES);
     }
-    return true;
+    return 0;
 }
 
 bool memory_needs_bounce(const struct blk_engine *e, const struct work *work)
@@ -143,7 +152,5 @@ void memory_let_go(struct blk_engine *e, struct work *work)
         e->free_bounces |=
             1U << ((size_t)(work->bounce - e->bounces) / BOUNCE_BYTES);
     work->bounce = NULL;
-    if (work->pages)
-        xengnttab_unmap(e->xgt, work->pages, work->request.nr_segments);
-    work->pages = NULL;
+    granted_unmap(e->xgt, &work->granted);
 }

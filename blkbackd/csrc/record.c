@@ -136,8 +136,9 @@ void record_detach(struct blk_engine *e)
 {
     if (!e->record)
         return;
-    /* All is answered. */
-    STORE(e->record->key, 0);
+    /* All is answered, or what is not is left to the next one. */
+    if (!e->nr_redo)
+        STORE(e->record->key, 0);
     munmap(e->record, BLK_RECORD_BYTES);
     e->record = NULL;
 }
@@ -164,4 +165,10 @@ struct work *record_redo(struct blk_engine *e, void *slot)
     oldest->is_redo = false;
     e->nr_redo--;
     return oldest;
+}
+
+void record_redo_later(struct blk_engine *e, struct work *work)
+{
+    work->is_redo = true;
+    e->nr_redo++;
 }

@@ -18,6 +18,7 @@
 #include <xengnttab.h>
 
 #include "engine.h"
+#include "libs/gnttab/granted.h"
 #include "limit.h"
 #include "request.h"
 
@@ -36,7 +37,7 @@ struct work {
     enum stage stage;
     int64_t began_ns;
     bool is_redo; /* taken by one that was killed, and not begun again yet */
-    char *pages;  /* the segments' pages, mapped; NULL: none */
+    struct granted granted; /* the segments' pages */
     char *bounce;
     uint32_t nr_iov;
     struct iovec iov[BLK_MAX_SEGMENTS];
@@ -78,6 +79,7 @@ struct blk_engine {
     int max_looking;      /* of all engines, at once for long */
     struct blk_exit exit; /* what blk_run() is to come back with */
     uint64_t told[4];     /* errnos that were told, a bit for each */
+    bool is_shortage_told;
     struct blk_statistics statistics;
 
     /* As long as it is attached. */
@@ -98,6 +100,11 @@ struct blk_engine {
      * Requests wait in the ring for a limit, since and until about; 0: none.
      */
     int64_t throttled_ns, resume_ns;
+    /*
+     * The host is short of something that the next request takes, which stays
+     * where it is, or of what io_submit(2) takes: until about then; 0: it is not.
+     */
+    int64_t retry_ns, resubmit_ns;
     struct record *record;
     uint32_t nr_redo; /* works that are to be begun again */
     /*
@@ -158,14 +165,17 @@ void record_take(struct blk_engine *e, const struct work *work,
 void record_answer(struct blk_engine *e, const struct work *work);
 /* The oldest that is to be begun again, and its slot's copy; NULL: none. */
 struct work *record_redo(struct blk_engine *e, void *slot);
+/* It cannot be begun now: it is the oldest again. */
+void record_redo_later(struct blk_engine *e, struct work *work);
 
 /* memory.c */
 bool memory_attach(struct blk_engine *e);
 void memory_detach(struct blk_engine *e);
-/* Copy, once, the segments of an indirect request; false: a bad grant. */
-bool memory_fetch_segments(struct blk_engine *e, struct blk_request *request);
-/* Map what a request reads or writes; false: a bad grant. */
-bool memory_map(struct blk_engine *e, struct work *work);
+/* Of these two: 0, -EINVAL: a bad grant, -EAGAIN: the host is short of memory. */
+/* Copy, once, the segments of an indirect request. */
+int memory_fetch_segments(struct blk_engine *e, struct blk_request *request);
+/* Map what a request reads or writes. */
+int memory_map(struct blk_engine *e, struct work *work);
 /* Is there a part that the disk cannot read or write where it is? */
 bool memory_needs_bounce(const struct blk_engine *e, const struct work *work);
 /* There is one free. What is to be written is in it afterwards. */
@@ -176,8 +186,10 @@ void memory_let_go(struct blk_engine *e, struct work *work);
 /* discard.c */
 void discard_attach(struct blk_engine *e);
 void discard_detach(struct blk_engine *e);
-/* Have it done in its own time; an errno if it cannot be begun. */
-int discard_begin(struct blk_engine *e, struct work *work);
+/* There is a thread for them; false: the host has none now. */
+bool discard_prepare(struct blk_engine *e);
+/* Have it done in its own time. */
+void discard_begin(struct blk_engine *e, struct work *work);
 /* All that have ended since, linked; their errors are in discard_error. */
 struct work *discard_take_done(struct blk_engine *e);
 bool discard_has_ended(const struct blk_engine *e);
@@ -185,7 +197,13 @@ bool discard_has_ended(const struct blk_engine *e);
 /* io.c */
 int io_attach(struct blk_engine *e);
 void io_detach(struct blk_engine *e);
-/* A new request: it is begun, held, or answered at once. */
+/*
+ * Check a request that was decoded and map what it takes; *status is what to
+ * answer if that is not OKAY. False: the host is short of something, and the
+ * request is as if it had not been looked at.
+ */
+bool io_prepare(struct blk_engine *e, struct work *work, int16_t *status);
+/* One that was prepared: it is begun or held. */
 void io_begin(struct blk_engine *e, struct work *work);
 /* Begin what was held if it can be now, and hand the batch to the kernel. */
 void io_submit_batch(struct blk_engine *e);

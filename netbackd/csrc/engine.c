@@ -155,7 +155,8 @@ static bool is_quiet(struct net_engine *e)
 static struct timespec *sleep_limit(struct net_engine *e,
                                     struct timespec *limit)
 {
-    bool must_look = e->is_starved && !e->link.has_rx_notify;
+    bool must_look =
+        e->is_starved && (!e->link.has_rx_notify || e->is_rx_short);
     int64_t left_ns = LOOK_NS;
 
     if (!e->is_throttled && !must_look)

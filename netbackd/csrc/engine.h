@@ -67,6 +67,7 @@ struct net_statistics {
     uint64_t rx_filtered; /* multicast that the guest does not want */
     uint64_t rx_dropped;  /* too large for this frontend, or bad grants */
     uint64_t rx_starved;  /* times that the guest had no buffers */
+    uint64_t shortages;   /* times that the host lacked what a packet takes */
     uint64_t wakes;       /* net_run() slept and was woken */
     uint64_t notifies;    /* events sent */
 };

@@ -89,3 +89,12 @@ bool limit_take(struct net_limit *limit, uint32_t bytes, int64_t *retry_ns)
     pthread_mutex_unlock(&limit->lock);
     return may_go;
 }
+
+void limit_give_back(struct net_limit *limit, uint32_t bytes)
+{
+    if (!__atomic_load_n(&limit->is_set, __ATOMIC_RELAXED))
+        return;
+    pthread_mutex_lock(&limit->lock);
+    limit->left_bytes += bytes;
+    pthread_mutex_unlock(&limit->lock);
+}

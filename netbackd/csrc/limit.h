@@ -15,5 +15,7 @@ int64_t now_ns(void);
  * *retry_ns is when there is more, on now_ns()'s clock.
  */
 bool limit_take(struct net_limit *limit, uint32_t bytes, int64_t *retry_ns);
+/* They did not go after all. */
+void limit_give_back(struct net_limit *limit, uint32_t bytes);
 
 #endif

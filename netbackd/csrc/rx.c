@@ -21,29 +21,50 @@ static uint32_t nr_buffers(const struct net_engine *e)
     return e->rx.req_cons - e->rx.rsp_prod;
 }
 
+/* As granted_map(). */
+static int map(struct net_engine *e, uint32_t ref, struct buffer *buffer)
+{
+    void *page;
+    int rc = -EINVAL;
+
+    buffer->page = NULL;
+    /* Nobody receives into the pages of console and store. */
+    if (ref >= GNTTAB_NR_RESERVED_ENTRIES)
+        rc = granted_map(e->xgt, e->ids.domid, &ref, 1, PROT_READ | PROT_WRITE,
+                         &buffer->granted, &page);
+    if (!rc)
+        buffer->page = page;
+    return rc;
+}
+
+static void unmap(struct net_engine *e, struct buffer *buffer)
+{
+    if (buffer->page)
+        granted_unmap(e->xgt, &buffer->granted);
+    buffer->page = NULL;
+}
+
 /* Take and map buffers until there is room for any packet; -EPROTO. */
 static int top_up(struct net_engine *e)
 {
     struct netif_rx_request request;
     uint32_t prod;
 
+    e->is_rx_short = false;
     if (nr_buffers(e) >= e->max_rx_slots)
         return 0;
     if (ring_producer(&e->rx, &prod))
         return -EPROTO;
     while (nr_buffers(e) < e->max_rx_slots && e->rx.req_cons != prod) {
         struct buffer *buffer = &e->window[e->rx.req_cons % WINDOW];
-        uint32_t ref;
 
         memcpy(&request, ring_slot(&e->rx, e->rx.req_cons), sizeof(request));
+        e->is_rx_short = map(e, request.gref, buffer) == -EAGAIN;
+        /* It stays in the ring, and is looked at again. */
+        if (e->is_rx_short)
+            break;
         e->rx.req_cons++;
-        ref = request.gref;
         buffer->id = request.id;
-        buffer->page = NULL;
-        /* Nobody receives into the pages of console and store. */
-        if (ref >= GNTTAB_NR_RESERVED_ENTRIES)
-            buffer->page = xengnttab_map_domain_grant_refs(
-                e->xgt, 1, e->ids.domid, &ref, PROT_READ | PROT_WRITE);
     }
     return 0;
 }
@@ -56,9 +77,7 @@ static void answer(struct net_engine *e, uint16_t flags, int16_t status,
     struct netif_rx_response response = {buffer->id, 0, flags, status};
     char *slot = ring_slot(&e->rx, e->rx.rsp_prod++);
 
-    if (buffer->page)
-        xengnttab_unmap(e->xgt, buffer->page, 1);
-    buffer->page = NULL;
+    unmap(e, buffer);
     if (extra)
         memcpy(slot, extra, sizeof(*extra));
     else
@@ -69,18 +88,13 @@ void rx_attach(struct net_engine *e)
 {
     e->max_rx_slots = e->link.can_sg ? MAX_RX_SLOTS : 1;
     e->held_bytes = 0;
-    e->is_starved = e->has_read_all = false;
+    e->is_starved = e->is_rx_short = e->has_read_all = false;
 }
 
 void rx_detach(struct net_engine *e)
 {
-    for (uint32_t i = 0; i < nr_buffers(e); i++) {
-        struct buffer *buffer = buffer_at(e, i);
-
-        if (buffer->page)
-            xengnttab_unmap(e->xgt, buffer->page, 1);
-        buffer->page = NULL;
-    }
+    for (uint32_t i = 0; i < nr_buffers(e); i++)
+        unmap(e, buffer_at(e, i));
 }
 
 /* --- packets ----------------------------------------------------------------- */
@@ -287,10 +301,12 @@ int rx_take(struct net_engine *e)
     e->is_starved |= e->held_bytes != 0;
     if (e->is_starved && !was_starved)
         COUNT(e, rx_starved, 1);
+    if (e->is_rx_short)
+        COUNT(e, shortages, 1);
     return 0;
 }
 
 bool rx_is_starved(struct net_engine *e)
 {
-    return e->is_starved && ring_is_quiet(&e->rx);
+    return e->is_starved && (e->is_rx_short || ring_is_quiet(&e->rx));
 }

@@ -14,6 +14,7 @@
 #include <xengnttab.h>
 
 #include "engine.h"
+#include "libs/gnttab/granted.h"
 #include "ring.h"
 
 #define PAGE_BYTES 4096U
@@ -32,6 +33,7 @@
 /* A buffer of the guest's that has been taken from its ring. */
 struct buffer {
     char *page; /* NULL: its grant is bad */
+    struct granted granted;
     uint16_t id;
 };
 
@@ -50,9 +52,11 @@ struct net_engine {
     struct ring tx, rx;
     bool is_split; /* each ring has a channel of its own */
     uint32_t why;  /* of net_exit */
-    bool is_throttled;
+    bool
+        is_throttled; /* by its limit, or because the host is short of memory */
     int64_t retry_ns; /* if so, when it may send again */
-    bool is_starved;  /* the guest has no buffers for what comes next */
+    bool is_starved;  /* the guest has no buffers for what comes next, */
+    bool is_rx_short; /* or has, and the host is short of memory for them */
     bool has_read_all;
 
     uint32_t max_rx_slots; /* that a packet can take */
@@ -86,7 +90,7 @@ void rx_attach(struct net_engine *e);
 void rx_detach(struct net_engine *e);
 /* Give the guest what has come, BUDGET packets at most; -EPROTO. */
 int rx_take(struct net_engine *e);
-/* Are there enough buffers again? If not, an event will come. */
+/* Are there enough buffers again? If not, an event or the clock will tell. */
 bool rx_is_starved(struct net_engine *e);
 
 #endif

@@ -8,7 +8,6 @@
 #include <sys/uio.h>
 
 #include "filter.h"
-#include "libs/gnttab/batch.h"
 #include "limit.h"
 #include "packet.h"
 #include "state.h"
@@ -26,12 +25,6 @@ struct slots {
     uint32_t nr_data, nr_extras;
     uint32_t extra_types; /* a bit for each that is there */
     uint32_t total_bytes;
-};
-
-struct mapped {
-    void *page[MAX_SLOTS];
-    uint32_t nr_pages;
-    struct xenner_gnttab_batch *batch; /* if the library can */
 };
 
 /* --- the slots --------------------------------------------------------------- */
@@ -174,40 +167,9 @@ static bool has_sane_sizes(struct slots *slots)
 
 /* --- the packet -------------------------------------------------------------- */
 
-static void unmap(struct net_engine *e, struct mapped *mapped)
-{
-    if (mapped->batch)
-        xenner_gnttab_unmap_batch(e->xgt, mapped->batch);
-    while (mapped->nr_pages)
-        xengnttab_unmap(e->xgt, mapped->page[--mapped->nr_pages], 1);
-}
-
-/* All or none. */
-static bool map_refs(struct net_engine *e, uint32_t *refs, uint32_t nr,
-                     struct mapped *mapped)
-{
-    mapped->nr_pages = 0;
-    mapped->batch = NULL;
-    if (xenner_gnttab_map_batch) {
-        mapped->batch = xenner_gnttab_map_batch(e->xgt, nr, e->ids.domid, refs,
-                                                PROT_READ, mapped->page);
-        return mapped->batch;
-    }
-    for (uint32_t i = 0; i < nr; i++) {
-        void *page = xengnttab_map_domain_grant_refs(e->xgt, 1, e->ids.domid,
-                                                     &refs[i], PROT_READ);
-
-        if (!page) {
-            unmap(e, mapped);
-            return false;
-        }
-        mapped->page[mapped->nr_pages++] = page;
-    }
-    return true;
-}
-
-static bool map(struct net_engine *e, const struct slots *slots,
-                struct mapped *mapped)
+/* As granted_map(). */
+static int map(struct net_engine *e, const struct slots *slots,
+               struct granted *granted, void **page)
 {
     uint32_t refs[MAX_SLOTS];
 
@@ -215,23 +177,24 @@ static bool map(struct net_engine *e, const struct slots *slots,
         refs[i] = slots->data[i].gref;
         /* Nobody sends from the pages of console and store. */
         if (refs[i] < GNTTAB_NR_RESERVED_ENTRIES)
-            return false;
+            return -EINVAL;
     }
-    return map_refs(e, refs, slots->nr_data, mapped);
+    return granted_map(e->xgt, e->ids.domid, refs, slots->nr_data, PROT_READ,
+                       granted, page);
 }
 
 /*
  * Headers are copied, once, and are what is checked and sent; the rest is
  * written from where it is. Fills iov[] from 2 on; how many there are.
  */
-static int split(const struct slots *slots, const struct mapped *mapped,
+static int split(const struct slots *slots, void *const *page,
                  struct packet *packet, struct iovec *iov)
 {
     int nr_iov = 0;
 
     packet->head_bytes = 0;
     for (uint32_t i = 0; i < slots->nr_data; i++) {
-        char *from = (char *)mapped->page[i] + slots->data[i].offset;
+        char *from = (char *)page[i] + slots->data[i].offset;
         uint32_t bytes = slots->data[i].size;
         uint32_t fit = PACKET_HEAD_BYTES - packet->head_bytes;
 
@@ -269,19 +232,25 @@ static int16_t write_packet(struct net_engine *e, struct packet *packet,
     return NETIF_RSP_OKAY;
 }
 
-static int16_t send_packet(struct net_engine *e, struct slots *slots)
+/* False: the host is short of memory for it, and nothing was done. */
+static bool send_packet(struct net_engine *e, struct slots *slots,
+                        int16_t *status)
 {
     const struct netif_extra_info *gso =
         &slots->extra[XEN_NETIF_EXTRA_TYPE_GSO];
     struct packet packet; /* no initialiser: it would clear head[] each time */
     struct iovec iov[2 + MAX_SLOTS];
     struct virtio_net_hdr header;
-    struct mapped mapped;
-    int16_t status = NETIF_RSP_ERROR;
-    int nr_iov;
+    struct granted granted;
+    void *page[MAX_SLOTS];
+    int nr_iov, rc;
 
-    if (!has_sane_sizes(slots) || !map(e, slots, &mapped))
-        return NETIF_RSP_ERROR;
+    *status = NETIF_RSP_ERROR;
+    if (!has_sane_sizes(slots))
+        return true;
+    rc = map(e, slots, &granted, page);
+    if (rc)
+        return rc != -EAGAIN;
     packet.total_bytes = slots->total_bytes;
     packet.is_csum_blank = slots->data[0].flags & NETTXF_csum_blank;
     packet.gso_type = XEN_NETIF_GSO_TYPE_NONE;
@@ -290,11 +259,11 @@ static int16_t send_packet(struct net_engine *e, struct slots *slots)
         packet.gso_type = gso->u.gso.type;
         packet.gso_size = gso->u.gso.size;
     }
-    nr_iov = split(slots, &mapped, &packet, iov + 2);
+    nr_iov = split(slots, page, &packet, iov + 2);
     if (packet_offload(&packet, &header))
-        status = write_packet(e, &packet, &header, iov, nr_iov);
-    unmap(e, &mapped);
-    return status;
+        *status = write_packet(e, &packet, &header, iov, nr_iov);
+    granted_unmap(e->xgt, &granted);
+    return true;
 }
 
 /* A request that only changes the filter sends nothing. */
@@ -333,8 +302,14 @@ int tx_take(struct net_engine *e)
             e->is_throttled = true;
             break;
         }
-        if (!changes_filter(e, &slots, &status))
-            status = send_packet(e, &slots);
+        if (!changes_filter(e, &slots, &status) &&
+            !send_packet(e, &slots, &status)) {
+            limit_give_back(e->limit, slots.total_bytes);
+            COUNT(e, shortages, 1);
+            e->retry_ns = now_ns() + GRANTED_RETRY_NS;
+            e->is_throttled = true;
+            break;
+        }
         if (status == NETIF_RSP_ERROR)
             COUNT(e, tx_refused, 1);
         answer(e, &slots, status);

@@ -300,6 +300,121 @@ TEST(a_slow_discard_keeps_no_other_waiting)
     end();
 }
 
+static struct blk_statistics counted(void)
+{
+    struct blk_statistics statistics;
+
+    blk_statistics(engine, &statistics);
+    return statistics;
+}
+
+/* A request that the host has no memory for stays in the ring. */
+TEST(a_shortage_of_the_hosts_waits)
+{
+    begin(512, 0);
+    memset(page(DATA), 'a', 4096);
+    fake_nr_short = 3;
+    put(io(BLKIF_OP_WRITE, 1, 8, DATA, 0, 7));
+    put(io(BLKIF_OP_WRITE_BARRIER, 2, 16, DATA, 0, 7));
+    CHECK_EQ(turn().why, BLK_EXIT_SHORTAGE);
+    CHECK_EQ(turn().why, BLK_EXIT_KICKED); /* told once */
+    CHECK_EQ(sring->rsp_prod, 0);
+    CHECK_EQ(counted().depth, 0);
+    CHECK_EQ(answer(1), BLKIF_RSP_OKAY);
+    CHECK_EQ(answer(2), BLKIF_RSP_OKAY);
+    CHECK_EQ(counted().shortages, 3);
+    /* And of an indirect request's segments. */
+    fake_nr_short = 1;
+    *(struct blkif_request_segment *)(void *)page(SEGMENTS) =
+        (struct blkif_request_segment){DATA + 1, 0, 7};
+    put((struct blkif_request){0});
+    *(struct blkif_request_indirect *)(void *)&sring->ring[2] =
+        (struct blkif_request_indirect){
+            BLKIF_OP_INDIRECT, BLKIF_OP_READ, 1, 3, 8, 0, {SEGMENTS}};
+    CHECK_EQ(answer(3), BLKIF_RSP_OKAY);
+    CHECK(page(DATA + 1)[0] == 'a' && page(DATA + 1)[4095] == 'a');
+    CHECK_EQ(counted().shortages, 4);
+    CHECK(!counted().refused && !counted().errors);
+    end();
+}
+
+static void *run(void *out)
+{
+    CHECK_EQ(blk_run(engine, out), 0);
+    return NULL;
+}
+
+/* Nobody sends an event for it: the engine looks again by itself. */
+TEST(what_waits_for_the_host_is_looked_at_again)
+{
+    struct blk_exit out;
+    pthread_t thread;
+
+    begin(512, 0);
+    fake_nr_short = 4;
+    put(io(BLKIF_OP_READ, 1, 8, DATA, 0, 7));
+    CHECK_EQ(turn().why, BLK_EXIT_SHORTAGE);
+    CHECK_EQ(turn().why, BLK_EXIT_KICKED);
+    CHECK_EQ(sring->rsp_prod, 0);
+    CHECK(!pthread_create(&thread, NULL, run, &out));
+    while (!__atomic_load_n(&sring->rsp_prod, __ATOMIC_ACQUIRE))
+        usleep(1000);
+    blk_kick(engine);
+    pthread_join(thread, NULL);
+    CHECK_EQ(answer(1), BLKIF_RSP_OKAY);
+    end();
+}
+
+/* io_submit(2) and what ends with -ENOMEM have not failed yet. */
+TEST(a_shortage_of_the_kernels_is_no_error)
+{
+    struct blkif_request_discard discard = {BLKIF_OP_DISCARD, 0, 0, 7, 8, 16};
+    struct blkif_request slot = {0};
+
+    begin(512, 0);
+    memset(page(DATA), 'b', 4096);
+    for (int i = 0; i < 2; i++) {
+        fake_submit_errno = i ? ENOMEM : EAGAIN;
+        fake_nr_unsubmitted = 2;
+        CHECK_EQ(ask(io(BLKIF_OP_WRITE, 1, 8, DATA, 0, 7)), BLKIF_RSP_OKAY);
+        CHECK_EQ(fake_nr_unsubmitted, 0);
+        CHECK(has(8, 'b'));
+    }
+    fake_nr_results_lost = 2;
+    CHECK_EQ(ask(io(BLKIF_OP_READ, 2, 8, DATA + 1, 0, 7)), BLKIF_RSP_OKAY);
+    CHECK_EQ(fake_nr_results_lost, 0);
+    CHECK_EQ(page(DATA + 1)[0], 'b');
+    fake_nr_threads_refused = 2;
+    memcpy(&slot, &discard, sizeof(discard));
+    CHECK_EQ(ask(slot), BLKIF_RSP_OKAY);
+    CHECK_EQ(fake_nr_threads_refused, 0);
+    CHECK(has(8, 0));
+    CHECK(!counted().refused && !counted().errors);
+    /* One that waits to be submitted is answered before the ring is let go. */
+    fake_nr_unsubmitted = 1;
+    put(io(BLKIF_OP_READ, 3, 8, DATA, 0, 7));
+    turn();
+    blk_quiesce(engine);
+    CHECK_EQ(fake_nr_unsubmitted, 0);
+    end();
+}
+
+/* With Xen's library the disk gets buffers of ours: see memory.c. */
+#ifndef WITH_LIBRARIES_OF_XEN
+/* The view that a read-only grant is in cannot be written, by nobody. */
+TEST(a_write_gives_the_disk_what_cannot_be_written)
+{
+    begin(512, 0);
+    memset(page(DATA), 'c', 4096);
+    memset(fake_submitted, 0, sizeof(fake_submitted));
+    CHECK_EQ(ask(io(BLKIF_OP_WRITE, 1, 8, DATA, 0, 7)), BLKIF_RSP_OKAY);
+    CHECK(!fake_may_write(fake_buffer));
+    CHECK_EQ(ask(io(BLKIF_OP_READ, 1, 8, DATA, 0, 7)), BLKIF_RSP_OKAY);
+    CHECK(fake_may_write(fake_buffer));
+    end();
+}
+#endif
+
 TEST(a_failing_volume_is_told_once)
 {
     struct blk_exit out;

@@ -14,10 +14,14 @@
 #include <xenevtchn.h>
 #include <xengnttab.h>
 
+#include "libs/gnttab/batch.h"
+
 char *fake_memory;
 bool fake_is_slow;
-unsigned int fake_nr_granted, fake_nr_mapped, fake_nr_notified;
+unsigned int fake_nr_granted, fake_nr_mapped, fake_nr_notified, fake_nr_short;
 static int memory_fd = -1, doorbell = -1;
+/* All of it as the library maps it: to be read, and to be written. */
+static char *view[2];
 
 void fake_domain_new(void)
 {
@@ -28,13 +32,19 @@ void fake_domain_new(void)
                        MAP_SHARED, memory_fd, 0);
     if (fake_memory == MAP_FAILED)
         exit(1);
+    for (int i = 0; i < 2; i++)
+        view[i] = mmap(NULL, FAKE_PAGES * 4096L,
+                       i ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED,
+                       memory_fd, 0);
     fake_nr_granted = FAKE_PAGES;
-    fake_nr_mapped = fake_nr_notified = 0;
+    fake_nr_mapped = fake_nr_notified = fake_nr_short = 0;
 }
 
 void fake_domain_free(void)
 {
     munmap(fake_memory, FAKE_PAGES * 4096L);
+    for (int i = 0; i < 2; i++)
+        munmap(view[i], FAKE_PAGES * 4096L);
     close(memory_fd);
 }
 
@@ -123,18 +133,30 @@ int xengnttab_close(xengnttab_handle *xgt)
     return 0;
 }
 
+/* May they be mapped, as far as the guest and the host are concerned? */
+static bool may_map(const uint32_t *refs, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (refs[i] >= __atomic_load_n(&fake_nr_granted, __ATOMIC_RELAXED)) {
+            errno = EINVAL;
+            return false;
+        }
+    }
+    if (!__atomic_load_n(&fake_nr_short, __ATOMIC_RELAXED))
+        return true;
+    __atomic_fetch_sub(&fake_nr_short, 1, __ATOMIC_RELEASE);
+    errno = ENOMEM;
+    return false;
+}
+
 void *xengnttab_map_domain_grant_refs(xengnttab_handle *xgt, uint32_t count,
                                       uint32_t domid, uint32_t *refs, int prot)
 {
     char *at;
 
     (void)xgt, (void)domid;
-    for (uint32_t i = 0; i < count; i++) {
-        if (refs[i] >= __atomic_load_n(&fake_nr_granted, __ATOMIC_RELAXED)) {
-            errno = EINVAL;
-            return NULL;
-        }
-    }
+    if (!may_map(refs, count))
+        return NULL;
     at = mmap(NULL, count * 4096L, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
               0);
     for (uint32_t i = 0; i < count; i++)
@@ -150,3 +172,35 @@ int xengnttab_unmap(xengnttab_handle *xgt, void *at, uint32_t count)
     __atomic_fetch_sub(&fake_nr_mapped, count, __ATOMIC_RELAXED);
     return munmap(at, count * 4096L);
 }
+
+/* Not in Xen's library: it is what tells the two apart. */
+#ifndef WITH_LIBRARIES_OF_XEN
+struct xenner_gnttab_batch {
+    uint32_t count;
+};
+
+struct xenner_gnttab_batch *
+xenner_gnttab_map_batch(xengnttab_handle *xgt, uint32_t count, uint32_t domid,
+                        const uint32_t *refs, int prot, void **addresses)
+{
+    struct xenner_gnttab_batch *batch;
+
+    (void)xgt, (void)domid;
+    if (!may_map(refs, count))
+        return NULL;
+    batch = malloc(sizeof(*batch));
+    batch->count = count;
+    for (uint32_t i = 0; i < count; i++)
+        addresses[i] = view[prot & PROT_WRITE ? 1 : 0] + refs[i] * 4096L;
+    __atomic_fetch_add(&fake_nr_mapped, count, __ATOMIC_RELAXED);
+    return batch;
+}
+
+void xenner_gnttab_unmap_batch(xengnttab_handle *xgt,
+                               struct xenner_gnttab_batch *batch)
+{
+    (void)xgt;
+    __atomic_fetch_sub(&fake_nr_mapped, batch->count, __ATOMIC_RELAXED);
+    free(batch);
+}
+#endif

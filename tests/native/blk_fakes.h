@@ -19,6 +19,8 @@ extern unsigned int fake_nr_granted; /* FAKE_PAGES at first */
 extern bool fake_is_slow;
 extern unsigned int fake_nr_mapped; /* pages that the engine has mapped */
 extern unsigned int fake_nr_notified;
+/* So often from now on the host has no memory to map anything. */
+extern unsigned int fake_nr_short;
 
 void fake_domain_new(void);
 void fake_domain_free(void);

@@ -14,6 +14,7 @@
 
 #include "blkbackd/csrc/engine.h"
 #include "tests/native/blk_fakes.h"
+#include "tests/native/blk_submitted.h"
 
 #define RING 20
 #define NR_SECTORS 2048
@@ -33,19 +34,31 @@ static int open_file(const char *name, off_t bytes)
     return fd;
 }
 
-/* An engine that comes, and takes what is in the ring if it is to run. */
-static void come(uint64_t key, bool is_to_run)
+static void run(void)
 {
     struct blk_exit out;
 
+    blk_kick(engine);
+    CHECK_EQ(blk_run(engine, &out), 0);
+}
+
+/* An engine that comes, and takes what is in the ring if it is to run. */
+static void come(uint64_t key, bool is_to_run)
+{
     ring.record_key = key;
     engine = blk_new();
     CHECK(engine != NULL);
     CHECK_EQ(blk_attach(engine, &ring, &volume), 0);
-    if (!is_to_run)
-        return;
-    blk_kick(engine);
-    CHECK_EQ(blk_run(engine, &out), 0);
+    if (is_to_run)
+        run();
+}
+
+/* Of the sectors that are discarded. */
+static void put_read(void)
+{
+    sring->ring[1].req =
+        (struct blkif_request){BLKIF_OP_READ, 1, 0, 8, 8, {{22, 0, 7}}};
+    sring->req_prod = 2;
 }
 
 /* Sectors with something in them, and one that dies while it discards them. */
@@ -158,5 +171,29 @@ TEST(nor_after_another_ring_was_there)
     blk_quiesce(engine);
     CHECK_EQ(sring->rsp_prod, 0);
     CHECK(!is_discarded());
+    leave();
+}
+
+/* What the host has no room for is left to the next one, and done once. */
+TEST(what_cannot_be_begun_stays_on_record)
+{
+    begin();
+    fake_nr_threads_refused = ~0U;
+    come(KEY, true);
+    put_read();
+    /* Nor is anything taken that is newer. */
+    CHECK_EQ(sring->rsp_prod, 0);
+    blk_quiesce(engine);
+    CHECK_EQ(sring->rsp_prod, 0);
+    blk_free(engine);
+    fake_nr_threads_refused = 1;
+    come(KEY, false);
+    while (sring->rsp_prod != 2)
+        run();
+    blk_quiesce(engine);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(sring->ring[i].rsp.status, BLKIF_RSP_OKAY);
+    CHECK_EQ(sring->ring[0].rsp.id + sring->ring[1].rsp.id, 7 + 8);
+    CHECK(is_discarded());
     leave();
 }

@@ -275,6 +275,73 @@ TEST(a_guest_without_buffers_still_sends)
     end();
 }
 
+static struct net_statistics counted(void)
+{
+    struct net_statistics counters;
+
+    net_statistics(engine, &counters);
+    return counters;
+}
+
+/* What a packet waits for is no error: it goes when the host has it. */
+TEST(a_shortage_of_the_hosts_waits)
+{
+    begin();
+    net_limit_set(limit, 100, 1000000000);
+    memset(page(TX_DATA), 'x', 60);
+    fake_nr_short = 2;
+    put(TX_DATA, 0, 0, 60);
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQ(turn(), NET_EXIT_KICKED);
+        CHECK_EQ(tx->rsp_prod, 0);
+    }
+    /* It has cost nothing yet. */
+    CHECK_EQ(turn(), NET_EXIT_KICKED);
+    CHECK_EQ(tx->rsp_prod, 1);
+    CHECK_EQ(tx->ring[0].rsp.status, NETIF_RSP_OKAY);
+    CHECK_EQ(recv(wire, came, sizeof(came), 0), HEADER_BYTES + 60);
+    CHECK_EQ(counted().shortages, 2);
+    CHECK(!counted().tx_refused && !counted().tx_throttled);
+    end();
+}
+
+static void *run(void *out)
+{
+    CHECK_EQ(net_run(engine, out), 0);
+    return NULL;
+}
+
+/* Of buffers likewise; nobody sends an event, and it has rx-notify. */
+TEST(buffers_that_the_host_is_short_of)
+{
+    static unsigned char frame[10 + 60];
+    struct net_ring ring = {5, TX_RING, RX_RING, FAKE_PORT, FAKE_PORT};
+    struct net_link link = {.can_sg = true, .has_rx_notify = true};
+    struct net_exit out;
+    pthread_t thread;
+
+    begin();
+    detach();
+    link.fd = tap();
+    fresh_rings();
+    CHECK_EQ(net_attach(engine, &ring, &link), 0);
+    fake_nr_short = 3;
+    give(2);
+    CHECK_EQ(send(wire, frame, sizeof(frame), 0), (long)sizeof(frame));
+    CHECK_EQ(turn(), NET_EXIT_KICKED);
+    CHECK_EQ(rx->rsp_prod, 0);
+    CHECK(!pthread_create(&thread, NULL, run, &out));
+    while (!__atomic_load_n(&rx->rsp_prod, __ATOMIC_ACQUIRE))
+        usleep(1000);
+    net_kick(engine);
+    pthread_join(thread, NULL);
+    CHECK_EQ(rx->ring[0].rsp.status, 60);
+    CHECK_EQ(counted().shortages, 3);
+    CHECK(!counted().rx_dropped);
+    close(link.fd);
+    end();
+}
+
 TEST(so_much_in_an_interval)
 {
     struct net_statistics counters;

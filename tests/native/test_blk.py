@@ -19,7 +19,7 @@ FLAGS = [
     "-D__XEN_INTERFACE_VERSION__=__XEN_LATEST_INTERFACE_VERSION__",
     f"-I{TOP}",
     # For blk_submitted.c.
-    "-Wl,--wrap=syscall",
+    "-Wl,--wrap=syscall,--wrap=pthread_create",
 ]
 ENVIRONMENT = {
     "UBSAN_OPTIONS": "print_stacktrace=1",

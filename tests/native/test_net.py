@@ -19,19 +19,23 @@ FLAGS = [
     "-D__XEN_INTERFACE_VERSION__=__XEN_LATEST_INTERFACE_VERSION__",
     f"-I{TOP}",
 ]
+# A domain is a domain: the block engine's.
+_ENGINE = [HERE / "blk_fakes.c", *sorted(CSRC.glob("*.c"))]
 SOURCES = {
     "net_packet": [CSRC / "packet.c"],
-    # A domain is a domain: the block engine's.
-    "net_engine": [HERE / "blk_fakes.c", *sorted(CSRC.glob("*.c"))],
+    "net_engine": _ENGINE,
+    "net_engine WITH_LIBRARIES_OF_XEN": _ENGINE,
 }
 
 
 @pytest.mark.parametrize("program", sorted(SOURCES))
 def test_program(program: str, tmp_path: Path) -> None:
-    binary = tmp_path / program
-    sources = [HERE / f"{program}.c", *SOURCES[program]]
+    name, *defines = program.split()
+    binary = tmp_path / name
+    sources = [HERE / f"{name}.c", *SOURCES[program]]
+    flags = [*FLAGS, *(f"-D{define}" for define in defines)]
     built = subprocess.run(
-        ["gcc", *FLAGS, *map(str, sources), "-o", str(binary)],
+        ["gcc", *flags, *map(str, sources), "-o", str(binary)],
         capture_output=True,
         text=True,
         check=False,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A frontend that lies: it is answered, and nobody else notices."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from xenner.xenbus import XenbusState
 
 GOOD_REF = 8 + 160
 OK = "status=0 same=1"
+NR_SLOTS = 512  # of a ring of 16 pages
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,41 @@ def test_a_flood_leaves_others_alone(rig: Rig, frontend: Frontend) -> None:
         pass
     assert line == "answers=4000 wrong=0"
     frontend.end()
+
+
+def test_scattered_pages_take_no_mapping_each(rig: Rig, disk: Path) -> None:
+    """One ring full of 1 MiB reads into two pages by turns asks for 131072
+    pages at once; a process may have 65530 mappings (vm.max_map_count). Those
+    of another guest, which has a disk of its own, all succeed."""
+    attacker = rig.start_frontend(7)
+    attacker.plug(disk)
+    attacker.connect(nr_pages=16)
+    other_disk = rig.directory / "another"
+    other_disk.write_bytes(bytes(1 << 20))
+    other = rig.start_frontend(8)
+    other.plug(other_disk)
+    other.connect()
+    for frontend in (attacker, other):
+        assert frontend.ask("alternate 1") == "answers=1 errors=0"
+    before = _nr_mappings(rig)
+    attacker.tell("alternate 2000")
+    other.tell("alternate 1000")
+    most = max(_nr_mappings(rig) for _ in range(50))
+    assert other.hear() == "answers=1000 errors=0"
+    assert attacker.hear() == "answers=2000 errors=0"
+    assert _counter(rig, 7, "max_depth") == NR_SLOTS
+    assert most < before + 100
+
+
+def _nr_mappings(rig: Rig) -> int:
+    assert rig.backend is not None
+    maps = Path(f"/proc/{rig.backend.pid}/maps")
+    return maps.read_bytes().count(b"\n")
+
+
+def _counter(rig: Rig, domid: int, name: str) -> int:
+    rows = json.loads(rig.status("--json"))
+    return int(rows[f"backend/vbd/{domid}/{DEVICE}"][name])
 
 
 def test_requests_that_change_while_they_are_served(frontend: Frontend) -> None:

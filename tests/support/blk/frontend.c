@@ -14,7 +14,6 @@
 
 #define PAGE_BYTES 4096
 #define FIRST_FRAME 2048
-#define SECTORS_PER_PAGE 8
 
 void must(bool is_true, const char *what)
 {

@@ -21,6 +21,8 @@
 #define SEGMENT_PAGE 16
 #define DATA_PAGE 160
 #define MAX_DEPTH 128
+#define MAX_SEGMENTS 256
+#define SECTORS_PER_PAGE 8
 #define PAGES_PER_REQUEST 32
 #define MAX_QUEUES 4
 

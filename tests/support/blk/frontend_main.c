@@ -15,6 +15,8 @@
  * indirect OP NR GREF         anything indirect: "status=N"
  * ids COUNT                   so many reads with one id: "answers=N"
  * flood COUNT                 requests that cannot be, as fast as answers come
+ * alternate COUNT             reads of 1 MiB into two pages by turns:
+ *                             "answers=N errors=N"
  * scribble COUNT              requests that change while they are served
  * index STEP                  move the index so far, and ring
  * later SECTOR                a read whose answer is for later
@@ -114,12 +116,15 @@ static void do_discard(struct frontend *f, const char *line)
     printf("status=%d\n", ask(f, &request));
 }
 
-/* Keep the ring full of what put_one() puts, until so many are answered. */
-static void keep_full(struct frontend *f, uint32_t count,
-                      void (*put_one)(struct frontend *f, uint32_t number))
+/*
+ * Keep the ring full of what put_one() puts, until so many are answered; how
+ * many of them by an error.
+ */
+static uint32_t keep_full(struct frontend *f, uint32_t count,
+                          void (*put_one)(struct frontend *f, uint32_t number))
 {
     struct blkif_response response;
-    uint32_t asked = 0, answered = 0;
+    uint32_t asked = 0, answered = 0, errors = 0;
 
     while (answered < count) {
         while (asked < count && asked - answered < f->nr_slots)
@@ -128,9 +133,18 @@ static void keep_full(struct frontend *f, uint32_t count,
         take_wait(f, &response);
         do {
             answered++;
+            errors += response.status != BLKIF_RSP_OKAY;
         } while (take(f, &response));
     }
-    printf("answers=%u\n", answered);
+    printf("answers=%u", answered);
+    return errors;
+}
+
+static void answer_all(struct frontend *f, uint32_t count,
+                       void (*put_one)(struct frontend *f, uint32_t number))
+{
+    keep_full(f, count, put_one);
+    puts("");
 }
 
 static void put_same_id(struct frontend *f, uint32_t number)
@@ -166,6 +180,22 @@ static void put_unsteady(struct frontend *f, uint32_t number)
         ((volatile uint8_t *)slot)[value % f->slot_bytes] =
             (uint8_t)(value >> 32) % FIRST_REF;
     }
+}
+
+/* As many mappings as there can be, for whom each page is one of its own. */
+static void put_alternating(struct frontend *f, uint32_t number)
+{
+    struct blkif_request_segment *segment = (void *)page_at(f, SEGMENT_PAGE);
+    struct blkif_request request = {.id = 0};
+    struct blkif_request_indirect indirect = {
+        BLKIF_OP_INDIRECT,         BLKIF_OP_READ, MAX_SEGMENTS, number, 0, 0,
+        {FIRST_REF + SEGMENT_PAGE}};
+
+    for (uint32_t i = 0; i < MAX_SEGMENTS; i++)
+        segment[i] = (struct blkif_request_segment){
+            FIRST_REF + DATA_PAGE + i % 2 * 2, 0, SECTORS_PER_PAGE - 1};
+    memcpy(&request, &indirect, sizeof(indirect));
+    put(f, &request);
 }
 
 static double now_s(void)
@@ -247,13 +277,15 @@ static void obey(struct frontend *f, const char *line)
     } else if (!strncmp(line, "indirect ", 9)) {
         do_indirect(f, line);
     } else if (sscanf(line, "ids %u", &a) == 1) {
-        keep_full(f, a, put_same_id);
+        answer_all(f, a, put_same_id);
     } else if (sscanf(line, "verify %u %u %u", &a, &b, &c) >= 2) {
         verify(f - f->number, a, b, c);
     } else if (sscanf(line, "flood %u", &a) == 1) {
-        keep_full(f, a, put_impossible);
+        answer_all(f, a, put_impossible);
+    } else if (sscanf(line, "alternate %u", &a) == 1) {
+        printf(" errors=%u\n", keep_full(f, a, put_alternating));
     } else if (sscanf(line, "scribble %u", &a) == 1) {
-        keep_full(f, a, put_unsteady);
+        answer_all(f, a, put_unsteady);
     } else if (sscanf(line, "index %u", &a) == 1) {
         f->sring->req_prod += a;
         ring_backend(f);
