@@ -58,6 +58,7 @@ async def _watch_sizes(devices: Devices) -> None:
     """Nobody says of all kinds of volumes when they grow: look."""
     while True:
         await trio.sleep(_LOOK_S)
+        devices.try_again()
         # A file system that does not answer keeps only this waiting.
         await trio.to_thread.run_sync(devices.host_changed)
 

@@ -11,7 +11,7 @@ from blkbackd._engine import ffi, lib
 from blkbackd.record import Record
 from blkbackd.volume import Volume
 from xenner.backend.status import Value
-from xenner.errors import HostError
+from xenner.errors import host_error
 from xenner.types import Domid, GrantRef, Port
 
 MAX_RING_ORDER: int = lib.BLK_MAX_RING_ORDER
@@ -75,9 +75,8 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._engine = lib.blk_new()
         if self._engine == ffi.NULL:
-            raise HostError(
-                f"cannot have event channels: {os.strerror(ffi.errno)}",
-                "is evtchnd running?",
+            raise host_error(
+                ffi.errno, "cannot have event channels", "is evtchnd running?"
             )
 
     def attach(
@@ -121,14 +120,15 @@ class Engine:
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
         self._thread = thread
 
-    def detach(self) -> None:
-        """Answer what was taken, and let go. Blocks for the disk."""
+    def detach(self) -> bool:
+        """Answer what was taken, and let go. Blocks for the disk. True: all
+        of it; False: the rest is on record, for the next one."""
         if self._thread is None:
-            return
+            return True
         lib.blk_kick(self._engine)
         self._thread.join()
         self._thread = None
-        lib.blk_quiesce(self._engine)
+        return not lib.blk_quiesce(self._engine)
 
     def close(self) -> None:
         self.detach()

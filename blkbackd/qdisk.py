@@ -105,6 +105,9 @@ class Qdisk:
     def host_changed(self) -> None:
         """Nothing that it waits for."""
 
+    def try_again(self) -> None:
+        """It does so by itself."""
+
 
 def refuse(store: Store, path: str, text: str) -> None:
     """As vbds that are refused."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-from xenner.errors import HostError
+from xenner.errors import host_error
 from xenner.paths import Paths
 
 
@@ -51,7 +51,7 @@ def open_record(
             os.posix_fallocate(fd, 0, size_bytes)
             on_fail.pop_all()
     except OSError as error:
-        raise HostError(f"{path}: {error.strerror}") from error
+        raise host_error(error.errno or 0, str(path)) from error
     digest = blake2b(str(ring).encode(), digest_size=8).digest()
     return Record(path, fd, int.from_bytes(digest, "little") | 1)
 

@@ -4,7 +4,6 @@
 Calls block (xenstore, disk): the caller has a thread for them.
 """
 
-import errno
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -34,16 +33,18 @@ from blkbackd.volume import Volume, open_volume
 from xenner.backend.device import Device
 from xenner.backend.lines import reason_of
 from xenner.backend.status import Value
-from xenner.errors import GuestError, HostError
+from xenner.errors import (
+    SHORTAGES,
+    GuestError,
+    HostError,
+    host_error,
+)
 from xenner.libxenstore import Store
 from xenner.types import Domid
 from xenner.xenbus import XenbusState
 
 # io/blkif.h
 _VDISK_CDROM, _VDISK_REMOVABLE, _VDISK_READONLY = 1, 2, 4
-
-# What this host has too little of: io_setup(2), mmap(2), descriptors.
-_SCARCE = frozenset((errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE))
 
 
 class Vbd(Device):
@@ -229,15 +230,16 @@ class Vbd(Device):
         self._records.clear()
 
     def _detach(self) -> None:
-        for engine in self._engines:
-            engine.detach()
-        for record in self._records:
-            record.close()
+        # Those that are attached have a record.
+        for engine, record in zip(self._engines, self._records, strict=False):
+            if engine.detach():
+                record.close()
+            else:
+                record.keep()
         self._records.clear()
         self._is_attached = False
 
     def host_changed(self) -> None:
-        self._try_again()
         volume = self._volume
         # Its thread may be about to close it.
         with suppress(OSError):
@@ -312,9 +314,10 @@ class Vbd(Device):
 
 def attach_error(domid: Domid, error: OSError) -> GuestError | HostError:
     """Whose fault it is that a ring is not served."""
-    if error.errno in _SCARCE:
-        return HostError(
-            f"its ring cannot be served: {error.strerror}",
+    if error.errno in SHORTAGES:
+        return host_error(
+            error.errno,
+            "its ring cannot be served",
             "are fs.aio-max-nr, LimitNOFILE and TasksMax large enough?",
         )
     return GuestError(domid, f"its ring cannot be had: {error.strerror}")

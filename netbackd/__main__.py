@@ -19,6 +19,7 @@ from xenner.libxenstore import Store
 _log = logging.getLogger("netbackd")
 _RTMGRP_LINK = 1  # linux/rtnetlink.h
 _MESSAGE_BYTES = 65536
+_LOOK_S = 1
 _FORM = Form(
     daemon="netbackd",
     kind="vif",
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         form=_FORM,
         make_device=Vif,
         begin=_remove_stale,
-        beside=_watch_links,
+        beside=_beside,
     )
     return run_backend(backend, arguments)
 
@@ -61,6 +62,19 @@ async def _watch_links(devices: Devices) -> None:
             with suppress(OSError):
                 await links.recv(_MESSAGE_BYTES)
             devices.host_changed()
+
+
+async def _look_again(devices: Devices) -> None:
+    """What the host was short of it may have now."""
+    while True:
+        await trio.sleep(_LOOK_S)
+        devices.try_again()
+
+
+async def _beside(devices: Devices) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_watch_links, devices)
+        nursery.start_soon(_look_again, devices)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """csrc/engine.h for Python: one queue, served in a thread of its own."""
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 
 from netbackd._engine import ffi, lib
 from netbackd.frontend import Features, Ring
-from xenner.errors import HostError
+from xenner.errors import HostError, host_error
 
 _BROKEN = "the frontend's ring holds what no ring can hold"
 _LOST = "the tap has been removed"
@@ -53,14 +54,14 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._engine = lib.net_new(filter_.handle, limit.handle)
         if self._engine == ffi.NULL:
-            raise HostError(
-                f"cannot have event channels: {os.strerror(ffi.errno)}",
-                "is evtchnd running?",
+            raise host_error(
+                ffi.errno, "cannot have event channels", "is evtchnd running?"
             )
 
     def attach(self, ring: Ring, features: Features, tap_fd: int) -> None:
         """Map the rings and serve them until detach(). OSError: the frontend's
-        rings or channels are not as it says."""
+        rings or channels are not as it says, or the host has no more of what
+        it takes."""
         c_ring = ffi.new("struct net_ring *")
         c_ring.domid = ring.domid
         c_ring.tx_ref, c_ring.rx_ref = ring.tx_ref, ring.rx_ref
@@ -76,10 +77,14 @@ class Engine:
         rc = lib.net_attach(self._engine, c_ring, c_link)
         if rc < 0:
             raise OSError(-rc, os.strerror(-rc))
-        self._thread = threading.Thread(
-            target=self._serve, name=f"vif-{ring.domid}"
-        )
-        self._thread.start()
+        thread = threading.Thread(target=self._serve, name=f"vif-{ring.domid}")
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # Python's word for pthread_create(3)'s EAGAIN.
+            lib.net_quiesce(self._engine)
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
+        self._thread = thread
 
     def look(self) -> None:
         """The limit is another one now."""

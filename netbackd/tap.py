@@ -23,7 +23,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from netbackd.config import VifConfig, Vlan
 from netbackd.frontend import Features
-from xenner.errors import HostError
+from xenner.errors import HostError, host_error
 
 # linux/if_tun.h
 _TUNSETIFF = 0x400454CA
@@ -264,7 +264,7 @@ def _errors(name: str) -> Iterator[None]:
             raise HostError(
                 f"{name}: /dev/net/tun is not ours to open"
             ) from error
-        raise HostError(f"{name}: {error.strerror}") from error
+        raise host_error(error.errno or 0, name) from error
 
 
 def _index(route: Any, name: str) -> int | None:

@@ -23,7 +23,7 @@ from netbackd.frontend import (
 )
 from netbackd.hotplug import run_script
 from xenner.backend.device import Device
-from xenner.errors import GuestError, HostError
+from xenner.errors import SHORTAGES, GuestError, HostError, host_error
 from xenner.libxenstore import Store
 from xenner.types import Domid
 
@@ -171,9 +171,7 @@ class Vif(Device):
                 engine.attach(ring, features, fd)
         except OSError as error:
             self._detach()
-            raise GuestError(
-                self._domid, f"its rings cannot be had: {error.strerror}"
-            ) from error
+            raise attach_error(self._domid, error) from error
         return f"to {name}, {len(rings)} queues"
 
     def _follow(self) -> None:
@@ -322,3 +320,14 @@ class Vif(Device):
                 run_script(config, self.path, "offline")
         except HostError as error:
             self.log.warning("%s", error)
+
+
+def attach_error(domid: Domid, error: OSError) -> GuestError | HostError:
+    """Whose fault it is that rings are not served."""
+    if error.errno in SHORTAGES:
+        return host_error(
+            error.errno,
+            "its rings cannot be served",
+            "are LimitNOFILE and TasksMax large enough?",
+        )
+    return GuestError(domid, f"its rings cannot be had: {error.strerror}")

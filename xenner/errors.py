@@ -51,6 +51,25 @@ class HostError(Exception):
         return f"{self.text} ({self.hint})" if self.hint else self.text
 
 
+class ShortageError(HostError):
+    """It has too little of something now: the same may be asked again later."""
+
+
+SHORTAGES = frozenset(
+    (
+        *(errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.ENOLCK),
+        *(errno.EMFILE, errno.ENFILE),
+    )
+)
+"""Their errnos, of what processes ask the kernel for."""
+
+
+def host_error(number: int, text: str, hint: str = "") -> HostError:
+    """`text` and what an errno says."""
+    kind = ShortageError if number in SHORTAGES else HostError
+    return kind(f"{text}: {os.strerror(number)}", hint)
+
+
 class ConfigError(Exception):
     """What the operator asked for is wrong: exit status 2.
 

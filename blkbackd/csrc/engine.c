@@ -113,11 +113,10 @@ fail_ring:
     return rc;
 }
 
-void blk_quiesce(struct blk_engine *e)
+uint32_t blk_quiesce(struct blk_engine *e)
 {
     if (!e->sring)
-        return;
-    /* What the host is too short of anything to begin stays on record. */
+        return 0;
     while (e->nr_busy || e->held || (e->nr_redo && !e->retry_ns)) {
         take_redo(e);
         io_submit_batch(e);
@@ -127,6 +126,7 @@ void blk_quiesce(struct blk_engine *e)
     record_detach(e);
     io_detach(e);
     ring_detach(e);
+    return e->nr_redo;
 }
 
 void blk_kick(struct blk_engine *e)

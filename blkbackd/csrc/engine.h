@@ -111,9 +111,10 @@ int blk_run(struct blk_engine *e, struct blk_exit *out);
 void blk_kick(struct blk_engine *e);
 /*
  * Finish and answer what has been taken from the ring, then let go of ring,
- * channel and volume. The engine can be attached again.
+ * channel and volume. The engine can be attached again. How many requests are
+ * left on record, because the host is short of what they take.
  */
-void blk_quiesce(struct blk_engine *e);
+uint32_t blk_quiesce(struct blk_engine *e);
 /* The volume has become larger or smaller. */
 void blk_resize(struct blk_engine *e, uint64_t nr_sectors);
 void blk_statistics(const struct blk_engine *e, struct blk_statistics *out);

@@ -183,7 +183,7 @@ TEST(what_cannot_be_begun_stays_on_record)
     put_read();
     /* Nor is anything taken that is newer. */
     CHECK_EQ(sring->rsp_prod, 0);
-    blk_quiesce(engine);
+    CHECK_EQ(blk_quiesce(engine), 1);
     CHECK_EQ(sring->rsp_prod, 0);
     blk_free(engine);
     fake_nr_threads_refused = 1;

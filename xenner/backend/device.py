@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from xenner.backend.lines import DeviceLog, reason_of
 from xenner.backend.status import Value
-from xenner.errors import GuestError, HostError
+from xenner.errors import GuestError, HostError, ShortageError
 from xenner.libxenstore import Store
 from xenner.types import Domid
 from xenner.xenbus import Act, Seen, XenbusState, next_move, parse_state
@@ -32,9 +32,8 @@ class Device(ABC):
     counted: ClassVar[Sequence[str]]
     """The counters that are told when it disconnects."""
     waits: ClassVar[bool] = False
-    """Does it call _try_again() every now and then? Then a frontend that was
-    connected to a process before us is not closed because we cannot serve it
-    yet: its requests wait, as while nobody was here."""
+    """Is a frontend that was connected to a process before us not closed when
+    we cannot serve it yet? Its requests wait, as while nobody was here."""
 
     def __init__(
         self, store: Store, path: str, domid: Domid, wake: Callable[[], None]
@@ -234,15 +233,18 @@ class Device(ABC):
                 self._offer()
             said = self._attach()
         except (HostError, GuestError) as error:
-            if (
-                not self.waits
-                or self._seen.backend is not XenbusState.CONNECTED
-            ):
+            if not self._may_wait(error):
                 raise
             self._wait(str(error))
             return
         self._missing = ""
         self.log.info("connected, %s", said)
+
+    def _may_wait(self, error: HostError | GuestError) -> bool:
+        """What the host is short of now is no end of a device."""
+        return isinstance(error, ShortageError) or (
+            self.waits and self._seen.backend is XenbusState.CONNECTED
+        )
 
     def _wait(self, text: str) -> None:
         """Also what seems to be the frontend's fault may be the host's, who
@@ -255,8 +257,8 @@ class Device(ABC):
             self.log.warning("%s", text)
             self._store.write(f"error/{self.path}", {"error": text})
 
-    def _try_again(self) -> None:
-        """If it waits. In any thread."""
+    def try_again(self) -> None:
+        """If it waits: every now and then, in any thread."""
         if self._is_waiting:
             self._is_waiting = False
             self._wake()

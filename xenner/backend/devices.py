@@ -28,6 +28,8 @@ class Served(Protocol):
 
     def host_changed(self) -> None: ...
 
+    def try_again(self) -> None: ...
+
 
 MakeDevice = Callable[[Store, str, Domid, Callable[[], None]], Served]
 """Of store, path, domid and what wakes its task, from any thread."""
@@ -75,6 +77,11 @@ class Devices:
         """Something has changed that is in no node. In any thread."""
         for device in [*self._served.values()]:
             device.host_changed()
+
+    def try_again(self) -> None:
+        """What the host was short of it may have now. In any thread."""
+        for device in [*self._served.values()]:
+            device.try_again()
 
     def statistics(self) -> Counters:
         """The counters of each device, by its path."""

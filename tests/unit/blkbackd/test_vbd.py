@@ -4,6 +4,7 @@
 import errno
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -11,7 +12,7 @@ import pytest
 
 from blkbackd.vbd import Vbd, attach_error
 from blkbackd.volume import Volume
-from xenner.errors import GuestError, HostError
+from xenner.errors import GuestError, HostError, ShortageError
 from xenner.libxenstore import Store
 from xenner.types import Domid
 from xenner.xenbus import XenbusState
@@ -32,13 +33,67 @@ def test_the_frontends(number: int) -> None:
 def test_this_hosts(number: int) -> None:
     """That of fs.aio-max-nr is EAGAIN."""
     error = _error(number)
-    assert isinstance(error, HostError)
+    assert isinstance(error, ShortageError)
     assert "aio-max-nr" in error.hint
 
 
-def test_a_volume_that_has_gone(tmp_path: Path) -> None:
-    """Between its being opened and the frontend's connecting."""
-    nodes = {
+def test_a_shortage_is_waited_for(tmp_path: Path) -> None:
+    """Also by a frontend that connects: it is no end of its disk."""
+    nodes, path = _nodes(tmp_path), "backend/vbd/7/51712"
+    woken: list[None] = []
+    vbd = Vbd(
+        cast("Store", _Store(nodes)),
+        path,
+        Domid(7),
+        partial(woken.append, None),
+    )
+
+    class AttachedError(Exception):
+        """It came so far."""
+
+    def attach(*_: object) -> None:
+        raise (
+            OSError(attempts.pop(0), "none left") if attempts else AttachedError
+        )
+
+    attempts = [errno.EMFILE, errno.EAGAIN]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XENNER_RUNTIME_DIR", str(tmp_path))
+        patch.setattr("blkbackd.vbd.Engine", _NoEngine)
+        patch.setattr(_NoEngine, "attach", attach)
+        for left in (1, 0):
+            assert vbd.step()
+            assert len(attempts) == left
+            assert "tried again" in nodes[f"error/{path}/error"]
+            assert nodes[f"{path}/state"] == str(int(XenbusState.INIT_WAIT))
+            # Not before somebody says so.
+            assert vbd.step()
+            assert len(attempts) == left
+            vbd.try_again()
+        assert len(woken) == 2
+        with pytest.raises(AttachedError):
+            vbd.step()
+    vbd.close()
+
+
+class _NoEngine:
+    def __init__(self, _on_event: object) -> None:
+        pass
+
+    def attach(self, *_: object) -> None:
+        """One that a test says."""
+
+    def detach(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+def _nodes(tmp_path: Path) -> dict[str, str]:
+    """A disk whose frontend is about to connect."""
+    (tmp_path / "disk").write_bytes(bytes(4096))
+    return {
         "backend/vbd/7/51712/state": "2",
         "backend/vbd/7/51712/frontend": "/f",
         "backend/vbd/7/51712/mode": "w",
@@ -48,7 +103,11 @@ def test_a_volume_that_has_gone(tmp_path: Path) -> None:
         "/f/ring-ref": "8",
         "/f/event-channel": "3",
     }
-    (tmp_path / "disk").write_bytes(bytes(4096))
+
+
+def test_a_volume_that_has_gone(tmp_path: Path) -> None:
+    """Between its being opened and the frontend's connecting."""
+    nodes = _nodes(tmp_path)
     store = _Store(nodes)
     path = "backend/vbd/7/51712"
     vbd = Vbd(cast("Store", store), path, Domid(7), lambda: None)
