@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -45,6 +46,7 @@ _LIMIT_S = 30.0
 # How long a call waits for an evtchnd that is being restarted.
 _PATIENCE_S = 3.0
 _RETRY_S = 0.05
+_tags = count(1)
 
 
 class EvtchndError(OSError):
@@ -359,15 +361,31 @@ class Evtchnd:
 def _exchange(
     to: socket.socket, kind: int, fds: Sequence[int], fields: dict[str, Any]
 ) -> tuple[Any, list[int]]:
-    """One request and its reply, with its descriptors."""
+    """One request and its reply, with its descriptors.
+
+    TimeoutError: there is none for _LIMIT_S. It may come yet: then the next
+    call finds it by its tag, and lets go of it.
+    """
     request = ffi.new("struct evtchnd_request *")
     request.type = kind
+    request.tag = next(_tags) & 0xFFFFFFFF
     request.dom = abi.EVTCHND_SELF
     for name, value in fields.items():
         setattr(request, name, value)
     socket.send_fds(to, [bytes(ffi.buffer(request))], fds)
+    reply, got = _receive(to)
+    while reply.tag != request.tag:
+        for fd in got:
+            os.close(fd)
+        reply, got = _receive(to)
+    if reply.error:
+        raise EvtchndError(reply.error, os.strerror(reply.error))
+    return reply, got
+
+
+def _receive(from_: socket.socket) -> tuple[Any, list[int]]:
     space = socket.CMSG_SPACE(abi.EVTCHND_MAX_FDS * 4)
-    data, ancillary, _, _ = to.recvmsg(
+    data, ancillary, _, _ = from_.recvmsg(
         _REPLY_BYTES, space, socket.MSG_CMSG_CLOEXEC
     )
     got = _descriptors(ancillary)
@@ -377,16 +395,22 @@ def _exchange(
         raise ConnectionResetError("evtchnd closed the connection")
     reply = ffi.new("struct evtchnd_reply *")
     ffi.memmove(reply, data, _REPLY_BYTES)
-    if reply.error:
-        raise EvtchndError(reply.error, os.strerror(reply.error))
     return reply, got
 
 
 def _is_at_end(connection: socket.socket) -> bool:
-    """Nobody is on the other side. No reply may be on its way."""
+    """Nobody is on the other side. No reply may be waited for: one that came
+    too late is let go of."""
     ready = select.poll()
     ready.register(connection, select.POLLIN)
-    return bool(ready.poll(0))
+    while ready.poll(0):
+        try:
+            _reply, got = _receive(connection)
+        except OSError:
+            return True
+        for fd in got:
+            os.close(fd)
+    return False
 
 
 def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
