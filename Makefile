@@ -19,6 +19,9 @@ check: setup
 test: setup
 	@tools/check -q tests/style tests/unit tests/native
 
+coverage: setup
+	@$(PYTHON) -m tests.environments.coverage
+
 bench: setup
 	@$(PYTHON) -m bench $(BENCH)
 
@@ -39,4 +42,4 @@ install:
 deb:
 	@tools/deb
 
-.PHONY: help setup demo check test bench soak lab lab-run install deb
+.PHONY: help setup demo check test coverage bench soak lab lab-run install deb

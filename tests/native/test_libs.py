@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.native.compiling import EXTRA_FLAGS
 from tests.support.evtchnd import open_daemon
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 
 FLAGS = [
+    *EXTRA_FLAGS,
     *"-std=gnu11 -O1 -g -Wall -Wextra -Werror -pthread".split(),
     *"-fsanitize=address,undefined -fno-sanitize-recover=all".split(),
     "-D__XEN_INTERFACE_VERSION__=__XEN_LATEST_INTERFACE_VERSION__",

@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.environments.programs import emu_sources
+from tests.native.compiling import EXTRA_FLAGS
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 
 FLAGS = [
+    *EXTRA_FLAGS,
     *"-std=gnu11 -O1 -g -Wall -Wextra -Werror -Wno-unused-parameter".split(),
     *"-fsanitize=address,undefined -fno-sanitize-recover=all".split(),
     # ABI structures stand at the addresses that a guest chose.

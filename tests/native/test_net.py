@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.native.compiling import EXTRA_FLAGS
+
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 CSRC = TOP / "netbackd/csrc"
 
 FLAGS = [
+    *EXTRA_FLAGS,
     *"-std=gnu11 -O1 -g -Wall -Wextra -Werror -pthread".split(),
     *"-fsanitize=address,undefined -fno-sanitize-recover=all".split(),
     "-D__XEN_INTERFACE_VERSION__=__XEN_LATEST_INTERFACE_VERSION__",

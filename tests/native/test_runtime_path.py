@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.native.compiling import EXTRA_FLAGS
 from tests.support.runtimedirs import without_run
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 FLAGS = [
+    *EXTRA_FLAGS,
     *"-std=gnu11 -O1 -g -Wall -Wextra -Werror -D_GNU_SOURCE".split(),
     *"-fsanitize=address,undefined -fno-sanitize-recover=all".split(),
 ]
