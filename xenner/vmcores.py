@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import mmap
 import os
 import re
@@ -17,6 +16,7 @@ from typing import Any
 from xenner import abi
 from xenner.errors import HostError
 from xenner.types import Domid
+from xenner.vmcorelocks import is_locked
 
 _NAME = re.compile(r"vmcore\.(0|[1-9][0-9]{0,4})")
 
@@ -51,50 +51,6 @@ def list_domids(runtime_dir: Path) -> list[Domid]:
         ) from error
     found = (_NAME.fullmatch(name) for name in names)
     return sorted(Domid(int(match[1])) for match in found if match)
-
-
-def is_locked(fd: int) -> bool:
-    """Has the file's owner its lock? It is as it was afterwards."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    fcntl.flock(fd, fcntl.LOCK_UN)
-    return False
-
-
-class LockOwners:
-    """The processes that have files' locks at one moment, by the kernel's word,
-    proc_locks(5): what a process says itself may be anything, and one that
-    hangs says nothing.
-
-    It is read once: guests' pages in use are locks too, by the thousand.
-    """
-
-    def __init__(self) -> None:
-        self._pids: dict[str, int] = {}
-        for line in Path("/proc/locks").read_text().splitlines():
-            match line.split()[1:6]:
-                case ["FLOCK", _, "WRITE", pid, place]:
-                    self._pids[place] = max(0, int(pid))
-
-    def of(self, status: os.stat_result) -> int:
-        """0: none that this process may see."""
-        device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
-        return self._pids.get(f"{device}:{status.st_ino}", 0)
-
-
-def is_owned(path: Path) -> bool:
-    """Is there such a vmcore, and does its owner live? One that is not ours
-    to read has none that we know of."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        return is_locked(fd)
-    finally:
-        os.close(fd)
 
 
 @contextmanager

@@ -12,11 +12,10 @@ from pathlib import Path
 
 from xenner import abi
 from xenner.evtchn import Evtchnd
-from xenner.pagelocks import hold_pages
 from xenner.paths import vmcore_path
 from xenner.pending import MappedPending
 from xenner.types import Domid, Port
-from xenner.vmcores import is_owned
+from xenner.vmcorelocks import hold_pages, is_owned
 from xenstored.ports import RingAbsentError, RingLink
 from xenstored.ringpage import PAGE_BYTES
 from xenstored.store import Domain

@@ -31,9 +31,9 @@ bool vmcore_has_frame(const struct vmcore *core, uint64_t mfn);
 /*
  * Keep the guest from giving frames back to the host, which would make a touch
  * of them allocate, and a signal of it where there is no room. It is a lock of
- * the open file (fcntl_locking(2), F_OFD_SETLK) that the VM process respects:
- * it lasts until vmcore_unpin(), or as long as the descriptor and all that
- * is mapped through it. 0, or -1 and errno.
+ * the open file that the VM process respects (xenner/vmcorelocks.py has the
+ * rules): it lasts until vmcore_unpin(), or as long as the descriptor and all
+ * that is mapped through it. 0, or -1 and errno.
  */
 int vmcore_pin(const struct vmcore *core, uint64_t frame, uint64_t nr_pages);
 void vmcore_unpin(const struct vmcore *core, uint64_t frame, uint64_t nr_pages);

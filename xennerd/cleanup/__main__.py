@@ -17,12 +17,9 @@ from typing import Any
 from xenner.errors import HostError
 from xenner.paths import Paths
 from xenner.types import MAX_DOMID, Domid
+from xenner.vmcorelocks import DomainAliveError, domid_held
 from xennerd.cleanup.classify import Classified, Kind, Leftover, classify
-from xennerd.cleanup.liveness import (
-    DomainAliveError,
-    domid_held,
-    find_live_domains,
-)
+from xennerd.cleanup.liveness import find_live_domains
 from xennerd.cleanup.remove import remove
 from xennerd.cleanup.scan import Host, scan_host
 from xennerd.stats.view import human_bytes

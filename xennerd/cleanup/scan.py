@@ -14,6 +14,7 @@ from pathlib import Path
 from xenner.errors import HostError
 from xenner.paths import Paths, record_path
 from xenner.types import Domid
+from xenner.vmcorelocks import is_preserved
 from xenner.vmcores import list_domids
 from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.cleanup.classify import (
@@ -25,7 +26,6 @@ from xennerd.cleanup.classify import (
     domid_of_tap,
 )
 from xennerd.domain.records import list_records
-from xennerd.vm.memory.vmcore import is_preserved
 
 _BACKENDS = "/local/domain/0/backend"
 

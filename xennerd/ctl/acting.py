@@ -18,10 +18,10 @@ from typing import BinaryIO, TextIO
 from xenner.errors import ConfigError, HostError
 from xenner.journal import Subject, asked, tell_unit
 from xenner.paths import Paths
+from xenner.vmcorelocks import DomainAliveError, domid_held
 from xenner.xenstore import Xenstore, XenstoreError
 from xenner.xlcfg import check_name
 from xenner.xlsyntax import quoted
-from xennerd.cleanup.liveness import DomainAliveError, domid_held
 from xennerd.ctl.command import Command, own_name, parser_of
 from xennerd.ctl.domains import (
     Domain,

@@ -19,7 +19,7 @@ from pathlib import Path
 from xenner.errors import HostError
 from xenner.paths import Paths
 from xenner.types import Domid
-from xenner.vmcores import is_owned
+from xenner.vmcorelocks import is_owned
 from xenner.xenstore import Xenstore, XenstoreError
 from xenner.xlcfg import DomainConfig
 from xenner.xlsyntax import quoted

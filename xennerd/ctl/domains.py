@@ -21,13 +21,13 @@ from xenner.errors import HostError
 from xenner.listening import listener_of
 from xenner.paths import Paths
 from xenner.types import Domid
-from xenner.vmcores import LockOwners, is_locked, list_domids
+from xenner.vmcorelocks import LockOwners, is_locked, is_preserved
+from xenner.vmcores import list_domids
 from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.domain.records import Record, read_record
 from xennerd.nodes.guest import domain_path
 from xennerd.qmp.client import QmpClient, QmpSilentError
 from xennerd.vm.memory.layout import PAGE_BYTES, machine_layout
-from xennerd.vm.memory.vmcore import is_preserved
 
 CRASHES = ("crash", "watchdog")
 """The ends that are none of the guest's own."""

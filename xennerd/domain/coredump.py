@@ -18,9 +18,9 @@ from pathlib import Path
 from xenner.errors import HostError
 from xenner.paths import vmcore_path
 from xenner.types import Domid
+from xenner.vmcorelocks import preserve
 from xennerd.domain.policy import Verdict
 from xennerd.domain.records import Record, write_record
-from xennerd.vm.memory.vmcore import preserve
 from xennerd.vm.monitor.dump import Dump, copy_core
 
 _log = logging.getLogger("xenner")

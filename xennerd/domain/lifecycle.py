@@ -13,7 +13,7 @@ from pathlib import Path
 from xenner.journal import Event, Subject, set_up_logging, tell
 from xenner.paths import vmcore_path
 from xenner.types import Domid, ShutdownReason
-from xenner.vmcores import is_owned
+from xenner.vmcorelocks import is_owned
 from xenner.xlcfg import DomainConfig
 from xennerd.domain.coredump import dump_and_preserve
 from xennerd.domain.policy import Verdict, last_starts, verdict_for

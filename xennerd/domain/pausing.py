@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from xenner.paths import written_config_dir
-from xenner.vmcores import is_owned
+from xenner.vmcorelocks import is_owned
 
 
 def pause_path(runtime_dir: Path, instance: str) -> Path:

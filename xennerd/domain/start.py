@@ -30,6 +30,7 @@ from xenner.paths import (
 )
 from xenner.settings import Console, GuestSettings, load_settings
 from xenner.types import MAX_DOMID, Domid
+from xenner.vmcorelocks import find_free_domid
 from xenner.xlcfg import DomainConfig
 from xenner.xlcpus import HostCpus, parse_cpus
 from xenner.xlsyntax import quoted
@@ -46,7 +47,6 @@ from xennerd.domain.pausing import is_pause_requested, pause_path
 from xennerd.domain.records import Record, read_record
 from xennerd.domain.resources import limit_properties, without_limits
 from xennerd.units.manager import instance_of, unit_of
-from xennerd.vm.memory.vmcore import find_free_domid
 from xennerd.vm.options import Options
 from xennerd.vm.session import run_session
 

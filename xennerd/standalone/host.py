@@ -30,10 +30,9 @@ from xenner.paths import (
     runtime_dir_of,
 )
 from xenner.types import Domid
-from xenner.vmcores import is_owned
+from xenner.vmcorelocks import find_free_domid, is_owned
 from xenner.xldisk import Disk
 from xennerd.supervisor.programs import programs
-from xennerd.vm.memory.vmcore import find_free_domid
 from xennerd.vm.options import Options
 
 _READY_LIMIT_S = 60.0

@@ -11,10 +11,10 @@ from xenner.errors import ConfigError
 from xenner.journal import Event, Line
 from xenner.paths import Paths
 from xenner.types import ShutdownReason
+from xenner.vmcorelocks import domid_held
 from xenner.xlcfg import Action, DomainConfig
 from xennerd.cleanup import scan
 from xennerd.cleanup.classify import Kind, classify
-from xennerd.cleanup.liveness import domid_held
 from xennerd.cleanup.remove import remove
 from xennerd.domain.coredump import dump_and_preserve
 from xennerd.domain.file import config_of_record

@@ -23,8 +23,7 @@ from xenner.journal import Line
 from xenner.libxenstore import Store
 from xenner.paths import vmcore_path
 from xenner.types import Domid
-from xenner.vmcores import is_owned
-from xennerd.cleanup.liveness import DomainAliveError
+from xenner.vmcorelocks import DomainAliveError, is_owned
 from xennerd.domain.policy import Verdict
 from xennerd.domain.records import (
     Record,

@@ -20,6 +20,7 @@ from xenner.concurrency import run_abandonable
 from xenner.errors import ConfigError, HostError, why_unread
 from xenner.paths import check_runtime_dir, runtime_dir_of
 from xenner.types import Domid
+from xenner.vmcorelocks import find_free_domid
 from xenner.watchdog import feed_watchdog
 from xennerd.vm import background as daemon
 from xennerd.vm import stopping
@@ -50,12 +51,7 @@ from xennerd.vm.kvm.host import cpuid_for, detect_quirks
 from xennerd.vm.kvm.machine import Kvm
 from xennerd.vm.lifecycle import End, LifecyclePolicy, OptionsLifecyclePolicy
 from xennerd.vm.memory.layout import MachineLayout, machine_layout
-from xennerd.vm.memory.vmcore import (
-    DomidTakenError,
-    Vmcore,
-    find_free_domid,
-    open_vmcore,
-)
+from xennerd.vm.memory.vmcore import DomidTakenError, Vmcore, open_vmcore
 from xennerd.vm.monitor.commands import Controls
 from xennerd.vm.monitor.server import serve_monitor
 from xennerd.vm.options import Options

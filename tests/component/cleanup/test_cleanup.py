@@ -19,18 +19,15 @@ from tests.component.cleanup.host import Host
 from xenner.errors import HostError
 from xenner.paths import Paths
 from xenner.types import Domid
+from xenner.vmcorelocks import DomainAliveError, domid_held, preserve
 from xennerd.cleanup.__main__ import main
 from xennerd.cleanup.classify import Kind, Leftover
-from xennerd.cleanup.liveness import (
-    DomainAliveError,
-    domid_held,
-    find_live_domains,
-)
+from xennerd.cleanup.liveness import find_live_domains
 from xennerd.cleanup.remove import remove
 from xennerd.cleanup.scan import Host as ScannedHost
 from xennerd.cleanup.scan import scan_host
 from xennerd.vm.memory.layout import machine_layout
-from xennerd.vm.memory.vmcore import open_vmcore, preserve
+from xennerd.vm.memory.vmcore import open_vmcore
 
 HANDLES = tuple(f"00000000-0000-4000-8000-00000000000{n}" for n in range(3))
 
@@ -245,7 +242,8 @@ from pathlib import Path
 from xenner.errors import HostError
 from xenner.types import Domid
 from xennerd.vm.memory.layout import machine_layout
-from xennerd.vm.memory.vmcore import open_vmcore, preserve
+from xenner.vmcorelocks import preserve
+from xennerd.vm.memory.vmcore import open_vmcore
 layout, starts, end_s = machine_layout(1), 0, time.monotonic() + 60
 print("ready", flush=True)
 while starts < 60 and time.monotonic() < end_s:
@@ -308,7 +306,7 @@ _CLAIMING = """
 import sys, time
 from pathlib import Path
 from xenner.types import Domid
-from xennerd.cleanup.liveness import domid_held
+from xenner.vmcorelocks import domid_held
 with domid_held(Domid(430), Path(sys.argv[1])):
     print("ready", flush=True)
     time.sleep(600)

@@ -20,15 +20,11 @@ import pytest
 from xenner import abi
 from xenner.errors import HostError
 from xenner.types import Domid
+from xenner.vmcorelocks import find_free_domid, preserve
 from xennerd.vm.memory import vmcore as vmcore_module
 from xennerd.vm.memory.corefile import KernelView, Registers
 from xennerd.vm.memory.layout import PAGE_BYTES, machine_layout
-from xennerd.vm.memory.vmcore import (
-    DomidTakenError,
-    find_free_domid,
-    open_vmcore,
-    preserve,
-)
+from xennerd.vm.memory.vmcore import DomidTakenError, open_vmcore
 
 LAYOUT = machine_layout(256)
 DOMID = Domid(7)
@@ -267,7 +263,7 @@ def test_a_runtime_directory_that_is_none(tmp_path: Path) -> None:
 def test_no_domid_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xennerd.vm.memory.vmcore.MAX_DOMID", 2)
+    monkeypatch.setattr("xenner.vmcorelocks.MAX_DOMID", 2)
     for domid in (1, 2):
         keep_by_hand = tmp_path / f"vmcore.{domid}"
         keep_by_hand.touch()

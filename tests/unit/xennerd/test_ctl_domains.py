@@ -16,6 +16,7 @@ import pytest
 from tests.unit.xennerd.samples import RECORD
 from xenner.paths import Paths
 from xenner.types import Domid
+from xenner.vmcorelocks import preserve
 from xennerd.ctl.domains import (
     NoDomainError,
     find_domain,
@@ -24,7 +25,6 @@ from xennerd.ctl.domains import (
 )
 from xennerd.domain.records import write_record
 from xennerd.vm.memory.layout import PAGE_BYTES, machine_layout
-from xennerd.vm.memory.vmcore import preserve
 
 
 class Rig:

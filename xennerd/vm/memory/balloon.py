@@ -4,7 +4,7 @@
 The guest's page numbers stay its own: what is given back is what is behind
 them. The vmcore gets holes, which read as zeros, and the tmpfs that it lies
 on has so much more room. A page that another process has mapped stays until
-that process lets go (xenner/pagelocks.py) and goes with a later request.
+that process lets go (xenner/vmcorelocks.py) and goes with a later request.
 """
 
 from __future__ import annotations

@@ -1,28 +1,35 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The file that is a guest's memory: made, locked, mapped and removed here.
+"""The file that is a guest's memory: made, mapped and removed here.
 
 At any moment the file is a valid ELF core (corefile.py). Its name appears
-only when it is complete and disappears with its owner; an flock on it says
-that the owner lives, so what a killed process left is recognised and removed
+only when it is complete and disappears with its owner, who has its lock
+(xenner/vmcorelocks.py): what a killed process left is recognised and removed
 by the next start of that domain.
 """
 
 import errno
-import fcntl
 import logging
 import mmap
 import os
 import resource
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from xenner import abi
 from xenner.errors import HostError
-from xenner.pagelocks import taken_pages
 from xenner.paths import filesystem_of, make_runtime_dir, vmcore_path
-from xenner.types import MAX_DOMID, Domid
+from xenner.types import Domid
+from xenner.vmcorelocks import (
+    PreservedError,
+    is_preserved,
+    open_nameless,
+    publish,
+    remove_dead,
+    taken_pages,
+    unlink_if_named,
+)
 from xennerd.vm.memory.corefile import (
     NOTE_BYTES,
     KernelView,
@@ -115,16 +122,6 @@ class Vmcore:
             os.pwrite(self.fd, bytes(length), at)
 
 
-def preserve(path: Path) -> None:
-    """Let a dead domain's file stay, with its number, until it is removed."""
-    path.chmod(0o400)
-
-
-def is_preserved(status: os.stat_result) -> bool:
-    """Does it stay? Then nobody writes to it."""
-    return not status.st_mode & stat.S_IWUSR
-
-
 @contextmanager
 def open_vmcore(
     domid: Domid,
@@ -141,13 +138,11 @@ def open_vmcore(
     """
     path = vmcore_path(runtime_dir, domid)
     with ExitStack() as always:
-        dirfd = _open_directory(runtime_dir)
-        always.callback(os.close, dirfd)
+        _make_directory(runtime_dir)
         # First, because a dead process's memory may be the room we need.
         _remove_dead(path, domid)
         fd = _open_nameless(runtime_dir)
         always.callback(os.close, fd)
-        fcntl.flock(fd, fcntl.LOCK_EX)
         _check_room(runtime_dir, fd, layout=layout)
         _reserve(fd, runtime_dir, layout)
         mem = always.enter_context(mmap.mmap(fd, layout.size_bytes))
@@ -157,44 +152,14 @@ def open_vmcore(
         vmcore.set_view(None)
         for vcpu in range(nr_vcpus):
             vmcore.set_registers(vcpu, Registers())
-        _publish(fd, dirfd, path=path, domid=domid)
-        always.callback(_unlink_unless_kept, vmcore)
+        _publish(fd, path=path, domid=domid)
+        always.callback(_unlink_unless_preserved, vmcore)
         yield vmcore
 
 
-def find_free_domid(runtime_dir: Path) -> Domid:
-    """The lowest domid from 1 that has no vmcore of a living process, nor of
-    a dead one that stays.
-
-    Only a hint: open_vmcore() decides, and may lose a race for it. HostError:
-    there is none.
-    """
-    for domid in range(1, MAX_DOMID + 1):
-        if not _is_taken(vmcore_path(runtime_dir, Domid(domid))):
-            return Domid(domid)
-    raise HostError(f"no domid is free in {runtime_dir}")
-
-
-def _is_taken(path: Path) -> bool:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True  # Not ours to read: somebody's, so not free.
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return is_preserved(os.fstat(fd))
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-
-
-def _open_directory(runtime_dir: Path) -> int:
+def _make_directory(runtime_dir: Path) -> None:
     try:
         make_runtime_dir(runtime_dir)
-        return os.open(runtime_dir, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise HostError(
             f"cannot use the runtime directory {runtime_dir}: {error.strerror}",
@@ -203,11 +168,8 @@ def _open_directory(runtime_dir: Path) -> int:
 
 
 def _open_nameless(runtime_dir: Path) -> int:
-    """A file that vanishes with us unless it is given a name (O_TMPFILE)."""
     try:
-        fd = os.open(
-            runtime_dir, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600
-        )
+        fd = open_nameless(runtime_dir)
         # The directory's group serves domains: its set-group-ID bit says so.
         if runtime_dir.stat().st_mode & stat.S_ISGID:
             os.fchmod(fd, 0o660)
@@ -225,66 +187,33 @@ def _remove_dead(path: Path, domid: Domid) -> None:
     """Remove a vmcore whose process is gone; HostError if it is not, or if
     the domain stays."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise HostError(
-            f"cannot look at {path}: {error.strerror}", "remove it by hand"
-        ) from error
-    try:
-        _lock_dead(fd)
-        if is_preserved(os.fstat(fd)):
-            raise DomidTakenError(
-                f"domain {domid} has ended and stays ({path})",
-                f"xennerctl destroy {domid} removes it",
-            )
-        # Somebody else may have replaced it since: then it is not dead.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(fd), os.lstat(path)):
-                path.unlink()
-                _log.info("removed %s of a process that is gone", path)
+        if remove_dead(path):
+            _log.info("removed %s of a process that is gone", path)
     except BlockingIOError as error:
         raise DomidTakenError(
             f"domain {domid} is running already ({path} is in use)",
             "choose another domid or end that domain",
         ) from error
-    finally:
-        os.close(fd)
+    except PreservedError as error:
+        raise DomidTakenError(
+            f"domain {domid} has ended and stays ({path})",
+            f"xennerctl destroy {domid} removes it",
+        ) from error
+    except OSError as error:
+        raise HostError(
+            f"cannot look at {path}: {error.strerror}", "remove it by hand"
+        ) from error
 
 
-def _lock_dead(fd: int) -> None:
-    """Lock a vmcore without an owner; BlockingIOError if it has one.
-
-    An owner's lock is exclusive. A shared one is somebody's who only looks
-    (find_free_domid(), xenner-stats), and is gone in a moment.
-    """
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        fcntl.flock(fd, fcntl.LOCK_EX)
-
-
-def _publish(fd: int, dirfd: int, *, path: Path, domid: Domid) -> None:
+def _publish(fd: int, *, path: Path, domid: Domid) -> None:
     """Give the finished file its name, unless a living one has it."""
-    while True:
-        try:
-            # linkat(2) with a directory: plain link(2) would link the link.
-            os.link(f"/proc/self/fd/{fd}", path.name, dst_dir_fd=dirfd)
-        except FileExistsError:
-            _remove_dead(path, domid)
-        else:
-            return
+    while not publish(fd, path):
+        _remove_dead(path, domid)
 
 
-def _unlink_unless_kept(vmcore: Vmcore) -> None:
-    if is_preserved(os.fstat(vmcore.fd)):
-        return
-    # Removed by hand meanwhile, or even replaced: then it is not ours.
-    with suppress(FileNotFoundError):
-        if os.path.samestat(os.fstat(vmcore.fd), os.lstat(vmcore.path)):
-            vmcore.path.unlink()
+def _unlink_unless_preserved(vmcore: Vmcore) -> None:
+    if not is_preserved(os.fstat(vmcore.fd)):
+        unlink_if_named(vmcore.fd, vmcore.path)
 
 
 def _check_room(runtime_dir: Path, fd: int, *, layout: MachineLayout) -> None:
