@@ -27,27 +27,29 @@ _PRIORITY_INFO = 6
 class Event(StrEnum):
     """Message ids; units/xenner.catalog has a text for each."""
 
-    ASKED = "8d0c9f6b2a714e43b1c6f50e7a3d9b28"
+    SHUTDOWN_REQUESTED = "8d0c9f6b2a714e43b1c6f50e7a3d9b28"
     CREATED = "e0f2ab9c0cbd4a14b4d3a6f1c37c9d58"
     RUNNING = "6fd80cbf5b0e4cb4b3f4b64bb2f0b2f1"
     ENDED = "2f1c5f52bf3b4a2c8c7c6a5e0a8b3d42"
-    AGAIN = "5b0b41fbf8e44e4d9b0f5c5f6d0d7c11"
-    LEFT = "c0d3b5c2f6c2485f8f9d2f7a7f9f1e52"
+    RESTARTED = "5b0b41fbf8e44e4d9b0f5c5f6d0d7c11"
+    START_LIMIT_HIT = "c0d3b5c2f6c2485f8f9d2f7a7f9f1e52"
     CRASHED = "a97cf3c8a9e84c60b80c8f0b2f5f6f0d"
     DEVICE = "4b7d0c3f6a1e4f0f9d52c8e1b6a09374"
 
 
-ASKED = {
+REQUESTS = {
     "shutdown": "is asked to shut down",
     "reboot": "is asked to reboot",
     "destroy": "is destroyed",
 }
-"""What a person does to a domain, by xl's words for it."""
+"""What a user can request, by xl's command."""
 
 
-def asked(what: str, user: str) -> Line:
-    """The line of a domain that a user has done one of ASKED to."""
-    return Line(Event.ASKED, f"{ASKED[what]} by {user}, with xennerctl")
+def request_line(what: str, user: str) -> Line:
+    """The line that names the user of one of REQUESTS."""
+    return Line(
+        Event.SHUTDOWN_REQUESTED, f"{REQUESTS[what]} by {user}, with xennerctl"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +76,13 @@ class Line(NamedTuple):
     reason: str = ""
 
     def fields(self) -> dict[str, str]:
-        """Those that it has."""
+        """The fields that are set."""
         fields = {"XENNER_DEVICE": self.device, "XENNER_REASON": self.reason}
         return {name: value for name, value in fields.items() if value}
 
 
-def tell(event: Event, text: str, subject: Subject, **fields: str) -> None:
-    """One line about a domain's life."""
+def log_event(event: Event, text: str, subject: Subject, **fields: str) -> None:
+    """Log one event of a domain."""
     journal = find_journal()
     if journal is None:
         print(f"xenner: {subject.name}: {text}", file=sys.stderr, flush=True)
@@ -88,9 +90,11 @@ def tell(event: Event, text: str, subject: Subject, **fields: str) -> None:
     _send(journal, event, text, subject, fields)
 
 
-def tell_unit(unit: str, event: Event, text: str, subject: Subject) -> None:
-    """One line in the story of a unit that we are not in, which is root's to
-    tell (journalctl(1), --unit). Nothing where there is no systemd-python."""
+def log_unit_event(
+    unit: str, event: Event, text: str, subject: Subject
+) -> None:
+    """Log one event of another process's unit, which only root can do
+    (journalctl(1), --unit). Nothing where there is no systemd-python."""
     journal = import_journal()
     if journal is not None:
         _send(journal, event, text, subject, {"OBJECT_SYSTEMD_UNIT": unit})
@@ -103,7 +107,7 @@ def _send(
     subject: Subject,
     fields: Mapping[str, str],
 ) -> None:
-    is_bad = event in (Event.CRASHED, Event.LEFT)
+    is_bad = event in (Event.CRASHED, Event.START_LIMIT_HIT)
     journal.send(
         f"{subject.name}: {text}",
         MESSAGE_ID=event.value,

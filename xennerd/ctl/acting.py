@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from xenner.errors import ConfigError, HostError
-from xenner.journal import Subject, asked, tell_unit
+from xenner.journal import Subject, log_unit_event, request_line
 from xenner.paths import Paths
 from xenner.vmcorelocks import DomainAliveError, domid_held
 from xenner.xenstore import Xenstore, XenstoreError
@@ -76,9 +76,9 @@ def _write(domain: Domain, node: str, value: str) -> None:
         raise HostError(f"xenstore: {error}") from error
 
 
-def _tell(domain: Domain, what: str) -> None:
-    """In the story of its unit, if it has one: who has done it. For who is
-    not root xennerd tells it, if it runs."""
+def _log_request(domain: Domain, what: str) -> None:
+    """Log as an event of the domain's unit, if it has one, who requested what.
+    Only root can do that; for other users xennerd does, if it runs."""
     record = read_record(_paths().runtime_dir, domain.domid)
     if record is None or not record.unit:
         return
@@ -89,8 +89,8 @@ def _tell(domain: Domain, what: str) -> None:
         ):
             daemon.execute("domain-asked", domid=domain.domid, what=what)
         return
-    line = asked(what, os.environ.get("SUDO_USER") or "root")
-    tell_unit(
+    line = request_line(what, os.environ.get("SUDO_USER") or "root")
+    log_unit_event(
         record.unit,
         line.event,
         line.text,
@@ -171,7 +171,7 @@ def _ask_to_end(name: str, request: str, words: Sequence[str]) -> int:
         starts_s = [_starts_s(domain) for domain in chosen]
         for domain in chosen:
             _write(domain, "control/shutdown", request)
-            _tell(domain, name)
+            _log_request(domain, name)
         if arguments.wait:
             left = [domain.name for domain in chosen]
             with patience(left, sys.stderr):
@@ -222,7 +222,7 @@ def _destroy(words: Sequence[str]) -> int:
     if domain.end:
         _remove_dead(domain)
         return 0
-    _tell(domain, "destroy")
+    _log_request(domain, "destroy")
     try:
         if domain.is_silent:
             _kill(domain)

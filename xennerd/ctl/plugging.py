@@ -22,7 +22,7 @@ from xenner.xldisk import parse_disk, vdev_number
 from xenner.xlvif import parse_vif
 from xennerd.ctl.command import Command, parser_of
 from xennerd.ctl.domains import Domain, find_domain
-from xennerd.domain.hotplug import remember
+from xennerd.domain.hotplug import record_hotplug
 from xennerd.nodes.device import (
     backend_path,
     device_paths,
@@ -151,7 +151,9 @@ def _find(word: str) -> Domain:
 
 
 def _remember(domain: Domain, kind: str, devid: int, spec: str = "") -> None:
-    remember(Paths.of(os.environ).runtime_dir, domain.domid, kind, devid, spec)
+    record_hotplug(
+        Paths.of(os.environ).runtime_dir, domain.domid, kind, devid, spec
+    )
 
 
 def _block_attach(words: Sequence[str]) -> int:

@@ -33,7 +33,7 @@ from xennerd.ctl.domains import (
     named,
 )
 from xennerd.domain.file import config_of_record
-from xennerd.domain.hotplug import with_plugged
+from xennerd.domain.hotplug import with_hotplug
 from xennerd.domain.records import read_record
 from xennerd.nodes.device import device_paths
 
@@ -116,7 +116,7 @@ def _configs(domids: Iterable[Domid]) -> Iterator[tuple[Domid, DomainConfig]]:
         if record is not None:
             with suppress(ConfigError):
                 config = config_of_record(record)
-                yield domid, with_plugged(config, record.plugged)
+                yield domid, with_hotplug(config, record.plugged)
 
 
 def _only_word(name: str, words: Sequence[str]) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A domain's file, as everybody reads it."""
+"""Read a domain file."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from xenner.xlcfg import DomainConfig, parse_config
 from xennerd.domain.records import Record
 
 MAX_BYTES = 256 << 10
-"""Of a domain file; xennerd takes requests that have one within."""
+"""The limit of a domain file; requests to xennerd may contain one."""
 
 NO_FILE = Path(os.devnull)
-"""All that counts is given beside it."""
+"""Stands for no file: the settings are given separately."""
 
 
 def read_config(path: Path, *, extra: str = "") -> DomainConfig:
-    """The domain of a file, with settings that win over it; ConfigError also
-    if it cannot be read."""
+    """Read a file's domain; `extra` settings override the file. ConfigError
+    also if the file cannot be read."""
     return config_of(read_text(path), path, extra=extra)
 
 
 def config_of(text: str, path: Path, *, extra: str = "") -> DomainConfig:
-    """The same where it is known what stands in the file."""
-    # /dev/null is a file as good as any, of no name.
+    """The same, with the file's content given."""
+    # /dev/null names no domain.
     name = "" if path == NO_FILE else path.stem
     return parse_config(text, file=str(path), extra=extra, default_name=name)
 
 
 def config_of_record(record: Record) -> DomainConfig:
-    """What a domain is started from again: its file as it was when it was
-    created, whatever stands there now. ConfigError."""
+    """The configuration for a restart: the file's content at the domain's
+    creation, whatever the file contains now. ConfigError."""
     path, text = Path(record.file), record.text
     if text is None:
         text = read_text(path)
@@ -41,11 +41,11 @@ def config_of_record(record: Record) -> DomainConfig:
 
 
 def read_text(path: Path) -> str:
-    """What stands in it. ConfigError: it cannot be read."""
+    """The content of a file. ConfigError: it cannot be read."""
     if path == NO_FILE:
         return ""
     try:
-        # open(2): nobody may ever write into a pipe.
+        # O_NONBLOCK, open(2): a pipe may never have a writer.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with os.fdopen(fd, "rb") as file:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -57,6 +57,6 @@ def read_text(path: Path) -> str:
         raise ConfigError(
             f"more than {MAX_BYTES >> 10} KiB: no domain file", file=path
         )
-    # As xl has it, and the kernel in paths, bytes are bytes.
+    # Keep bytes as they are, as xl does, and as paths require.
     text = data.decode(errors="surrogateescape")
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Devices that were plugged in or out while a guest ran.
 
-They stand in its record, and are those of the guest when it is started again;
-one that has ended for good takes them along, as libxl's do with its userdata.
+The domain's record lists them, so a restarted guest has them again. They are
+lost when the domain ends for good, as with libxl's userdata.
 """
 
 from __future__ import annotations
@@ -18,37 +18,39 @@ from xenner.xlvif import parse_vif
 from xennerd.domain.records import change_record
 
 
-def remember(
+def record_hotplug(
     runtime_dir: Path, domid: Domid, kind: str, devid: int, spec: str = ""
 ) -> None:
-    """A device was plugged in, spelled as in a domain file, or out: no `spec`.
+    """Record a device that was plugged in, with `spec` as in a domain file, or
+    out, without `spec`.
 
-    Nothing is written down of a guest without a record: it has no file that
-    it is started again from. HostError: it could not be written.
+    Does nothing for a guest without a record: it does not restart from a file.
+    HostError: the record could not be written.
     """
     change_record(
         runtime_dir,
         domid,
         lambda record: replace(
-            record, plugged=with_device(record.plugged, kind, devid, spec)
+            record,
+            plugged=record_with_device(record.plugged, kind, devid, spec),
         ),
     )
 
 
-def with_device(
+def record_with_device(
     plugged: tuple[str, ...], kind: str, devid: int, spec: str = ""
 ) -> tuple[str, ...]:
-    """A record's `plugged` with what became of one more. Pure."""
+    """A record's `plugged` with one more change. Pure."""
     name = f"{kind} {devid}"
     kept = (word for word in plugged if word.split(" ")[:2] != name.split())
     return (*kept, f"{name} {spec}")
 
 
-def with_plugged(
+def with_hotplug(
     config: DomainConfig, plugged: tuple[str, ...]
 ) -> DomainConfig:
-    """The domain of a file with the devices that it has by now. Pure.
-    ConfigError: the record has what nobody could have plugged in."""
+    """A file's domain with the devices that the record lists. Pure.
+    ConfigError: the record lists an invalid device."""
     disks = {disk.devid: disk for disk in config.disks}
     vifs = {vif.devid: vif for vif in config.vifs}
     for word in plugged:

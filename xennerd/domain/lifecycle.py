@@ -10,7 +10,7 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 
-from xenner.journal import Event, Subject, set_up_logging, tell
+from xenner.journal import Event, Subject, log_event, set_up_logging
 from xenner.paths import vmcore_path
 from xenner.types import Domid, ShutdownReason
 from xenner.vmcorelocks import is_owned
@@ -73,7 +73,7 @@ class FileLifecyclePolicy:
             self._write_start()
         self._is_owner = True
         vcpus = f"{record.nr_vcpus} vCPU{'s' if record.nr_vcpus > 1 else ''}"
-        tell(
+        log_event(
             Event.CREATED,
             f"is created as domain {domid}: {record.memory_mib} MiB, "
             f"{vcpus}, from {record.file}",
@@ -82,11 +82,15 @@ class FileLifecyclePolicy:
 
     def on_running(self) -> None:
         """Log that the guest runs."""
-        tell(Event.RUNNING, "is running", self._subject)
+        log_event(Event.RUNNING, "is running", self._subject)
 
     def on_shutdown_request(self, by: str) -> None:
         """Log the request."""
-        tell(Event.ASKED, f"is asked to shut down by {by}", self._subject)
+        log_event(
+            Event.SHUTDOWN_REQUESTED,
+            f"is asked to shut down by {by}",
+            self._subject,
+        )
 
     def decide_restart(self, end: End) -> bool:
         """By the file; a requested end is final."""
@@ -105,7 +109,7 @@ class FileLifecyclePolicy:
             verdict.preserves or is_updated
         )
         is_crash = end.reason in (ShutdownReason.CRASH, ShutdownReason.WATCHDOG)
-        tell(
+        log_event(
             Event.CRASHED if is_crash else Event.ENDED,
             f"has ended: {word}, which means {verdict.action}",
             self._subject,
@@ -113,12 +117,16 @@ class FileLifecyclePolicy:
         )
         self.hits_start_limit = verdict.hits_start_limit
         if self.hits_start_limit:
-            tell(Event.LEFT, "ends too often, is left alone", self._subject)
+            log_event(
+                Event.START_LIMIT_HIT,
+                "ends too often, is left alone",
+                self._subject,
+            )
         return verdict.restarts and not self.needs_reexec
 
     def on_reset(self) -> bool:
         """By the current record. A reset is no end: no start limit applies."""
-        tell(Event.AGAIN, "is reset", self._subject)
+        log_event(Event.RESTARTED, "is reset", self._subject)
         self.needs_reexec = self._take_updates()
         if self.needs_reexec:
             write_record(self._runtime_dir, self._record)
@@ -139,7 +147,7 @@ class FileLifecyclePolicy:
             # The record is the preserved domain's now.
             self._is_owner = False
         if verdict.restarts:
-            tell(Event.AGAIN, "is started again", self._subject)
+            log_event(Event.RESTARTED, "is started again", self._subject)
             self._record = replace(self._record, end="", ended_s=0.0)
             if self.needs_reexec:
                 # Its next process counts the start.

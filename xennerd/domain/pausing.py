@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`create -p` of a guest that is a unit: systemd starts it, and passes on
-nothing of who asked.
+"""`create -p` for a guest that is a unit: systemd starts it without arguments.
 
-Who asks has a file locked for as long as it waits for the start; the start
-looks whether it is locked. So it is asked of that start alone, and of none
-when who asked was killed, whatever file it left.
+xennerd holds a lock on a file while it waits for the start, and the start tests
+the lock. So the request holds for that start only, and for none after xennerd
+was killed, even if the file is left.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from xenner.vmcorelocks import is_owned
 
 
 def pause_path(runtime_dir: Path, instance: str) -> Path:
-    """The file of a unit's instance."""
+    """The lock file of a unit's instance."""
     return written_config_dir(runtime_dir) / f"{instance}.paused"
 
 
 @contextmanager
 def pause_requested(path: Path) -> Iterator[None]:
-    """Ask it of what is started within the block. OSError."""
+    """Request it of the start that happens in the block. OSError."""
     path.parent.mkdir(mode=0o755, exist_ok=True)
-    # Another's is that of a start that was killed.
+    # A file that is there is left from a killed start.
     path.unlink(missing_ok=True)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     fd = os.open(path, flags, 0o644)
@@ -41,5 +40,5 @@ def pause_requested(path: Path) -> Iterator[None]:
 
 
 def is_pause_requested(path: Path) -> bool:
-    """Is it asked of this start?"""
+    """Is it requested of this start?"""
     return is_owned(path)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is written down of a domain, beside its vmcore: domain.<domid>.
+"""A domain's record, a file beside its vmcore: domain.<domid>.
 
-The domain's own process writes it when the number is its own, and removes it
-when it ends. A record whose domain does not live is that of one that was
-killed, or, with an `end`, of one that stays until somebody destroys it.
+The domain's own process writes it once it owns the number, and removes it when
+it ends. If no process owns the vmcore, the domain's process was killed; or the
+record has an `end`, and the domain is preserved until somebody destroys it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _MAX_BYTES = 2 << 20
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A domain as its file had it. Times are of the wall clock, seconds.
+    """A domain. Times are wall clock seconds.
 
-    `file`, what stood in it when the domain was created (`text`), and
-    `settings` are what it is started from, `unit` is the service manager's that
-    it runs in, empty: none. `end`: why it is dead, and stays.
+    The domain starts from `file`, the file's content at the creation (`text`),
+    and `settings`. `unit` is the systemd unit that it runs in, empty: none.
+    `end`: why a preserved domain ended.
     """
 
     domid: Domid
@@ -46,7 +46,7 @@ class Record:
     pid: int = 0
     memory_mib: int = 0
     max_memory_mib: int = 0
-    """What it can have at most; 0: what it was started with."""
+    """The maximum; 0: the same as memory_mib."""
     nr_vcpus: int = 1
     starts_s: tuple[float, ...] = ()
     end: str = ""
@@ -54,21 +54,21 @@ class Record:
     plugged: tuple[str, ...] = ()
     """Devices, a line for each (hotplug.py)."""
     text: str | None = None
-    """None: nobody has written it down; the file is read again."""
+    """None: not recorded; a restart reads the file again."""
     last_words: str = ""
-    """The end of what a dead one wrote on its console, a byte a character."""
+    """The end of a dead domain's console output, one character per byte."""
     is_unwanted: bool = False
-    """Whoever runs it ends its process, which does not answer."""
+    """`xennerctl destroy` kills its process, which does not answer."""
 
 
 def write_record(runtime_dir: Path, record: Record) -> None:
-    """Whole or not at all. HostError: it could not be written."""
+    """Write atomically. HostError: it could not be written."""
     path = record_path(runtime_dir, record.domid)
     unready = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        # Its process, xennerd and who calls xennerctl are several users,
-        # whatever their umask; the set-group-ID bit says whose group it is.
-        # Nobody else reads what stands in somebody's domain file.
+        # The VM process, xennerd and callers of xennerctl may be different
+        # users of one group, with any umask; the set-group-ID bit says so.
+        # Others must not read the content of a domain file.
         is_shared = runtime_dir.stat().st_mode & stat.S_ISGID
         unready.touch(mode=0o600)
         unready.chmod(0o660 if is_shared else 0o600)
@@ -83,8 +83,8 @@ def write_record(runtime_dir: Path, record: Record) -> None:
 def change_record(
     runtime_dir: Path, domid: Domid, change: Callable[[Record], Record]
 ) -> Record | None:
-    """Write what `change` makes of it; None: there is none, and none is
-    made. Two commands at a time would lose one's change, so one waits."""
+    """Replace the record with `change(record)`; None: there is no record. Holds
+    the lock, so that concurrent changes do not overwrite each other."""
     with records_locked(runtime_dir):
         record = read_record(runtime_dir, domid)
         if record is not None:
@@ -95,7 +95,7 @@ def change_record(
 
 @contextmanager
 def records_locked(runtime_dir: Path) -> Iterator[None]:
-    """Nobody else who asks for that changes records meanwhile."""
+    """Hold the lock under which records change."""
     fd = os.open(runtime_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -105,12 +105,12 @@ def records_locked(runtime_dir: Path) -> Iterator[None]:
 
 
 def remove_record(runtime_dir: Path, domid: Domid) -> None:
-    """One that is gone already is fine."""
+    """Remove the record if it exists."""
     record_path(runtime_dir, domid).unlink(missing_ok=True)
 
 
 def read_record(runtime_dir: Path, domid: Domid) -> Record | None:
-    """None: there is none, or none that can be read."""
+    """None: there is no record, or it cannot be read."""
     try:
         with record_path(runtime_dir, domid).open("rb") as file:
             value = json.loads(file.read(_MAX_BYTES))
@@ -122,8 +122,8 @@ def read_record(runtime_dir: Path, domid: Domid) -> Record | None:
 def check_unique(
     records: Iterable[Record], *, name: str, handle: str = ""
 ) -> None:
-    """HostError, as xl's: a name is one domain's, and a UUID is. `records`:
-    those of the others; `handle` empty: it will be its own. Pure."""
+    """HostError, as xl's: another domain has the name or the UUID. `records`
+    are the other domains'; an empty `handle` is unique. Pure."""
     for record in records:
         if record.name == name:
             raise HostError(
@@ -139,7 +139,7 @@ def check_unique(
 
 
 def list_records(runtime_dir: Path) -> list[Record]:
-    """In the order of domains."""
+    """All records, sorted by domid."""
     return sorted(_records(runtime_dir), key=lambda record: record.domid)
 
 
@@ -156,7 +156,7 @@ def _records(runtime_dir: Path) -> Iterator[Record]:
 
 
 def _checked(value: Any, domid: Domid) -> Record | None:
-    """What stands in a file may be anybody's, and of any version."""
+    """Check a record: any process, of any version, may have written it."""
     if not isinstance(value, dict) or value.get("domid") != domid:
         return None
     starts = value.get("starts_s", [])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A domain file's limits as properties of its unit. Pure.
 
-systemd.resource-control(5). Without a key in the file there is no limit, and
-a limit that the file has no longer is taken back.
+systemd.resource-control(5). A key that the file does not have, or no longer
+has, means no limit.
 """
 
 from xenner.xlcfg import DomainConfig
@@ -18,7 +18,7 @@ _TABLES_PER_GUEST = 32
 
 
 def keys_of_units(config: DomainConfig) -> list[str]:
-    """Those of the file that limit nothing where its guest is no unit."""
+    """The keys of the file that only work for a guest that is a unit."""
     are_set = {
         "cpu_weight": config.cpu_weight != _XEN_WEIGHT,
         "cap": config.cap_percent,
@@ -29,7 +29,7 @@ def keys_of_units(config: DomainConfig) -> list[str]:
 
 
 def without_limits(config: DomainConfig) -> str:
-    """A line for the person who runs it as no unit; empty: nothing is lost."""
+    """A warning for a guest that is no unit; empty: the file has no limits."""
     if not (keys := keys_of_units(config)):
         return ""
     verb = "limits" if len(keys) == 1 else "limit"
@@ -40,8 +40,8 @@ def without_limits(config: DomainConfig) -> str:
 
 
 def limit_properties(config: DomainConfig, host: HostCpus) -> dict[str, str]:
-    """NAME=VALUE for `systemctl set-property`; empty is no limit. ValueError:
-    the host has none of the CPUs."""
+    """NAME=VALUE for `systemctl set-property`; an empty value is no limit.
+    ValueError: the host has none of the CPUs."""
     weight = config.cpu_weight * _SYSTEMD_WEIGHT // _XEN_WEIGHT
     memory_mib = config.maxmem_mib
     most_mib = memory_mib + memory_mib // _TABLES_PER_GUEST + _PROCESS_MIB

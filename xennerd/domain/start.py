@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`xenner-start`: the guest of a domain file, in this process.
+"""`xenner-start`: run the guest of a domain file in this process.
 
-What a unit runs, and xennerd: the process is the VM process, and its end is
-the guest's. The status says what the file wants next.
+Units and xennerd run this program. The process is the VM process and ends with
+the guest. The exit status says whether to start again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from xenner.xlcfg import DomainConfig
 from xenner.xlcpus import HostCpus, parse_cpus
 from xenner.xlsyntax import quoted
 from xennerd.domain.file import config_of, read_text
-from xennerd.domain.hotplug import with_plugged
+from xennerd.domain.hotplug import with_hotplug
 from xennerd.domain.lifecycle import (
     FileLifecyclePolicy,
     check_others,
@@ -55,8 +55,8 @@ _DEFAULT = GuestSettings()
 
 
 def config_path(instance: str, *, runtime_dir: Path) -> Path:
-    """The file of a unit's instance: the operator's, or one that xennerd has
-    written for it. What has a slash is a path itself."""
+    """The file of a unit's instance: the operator's, or the one that xennerd
+    wrote. An instance with a slash is a path itself."""
     if "/" in instance:
         return Path(instance)
     path = CONFIG_DIR / f"{instance}.cfg"
@@ -133,9 +133,9 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
     extra, text = arguments.set, None
     if arguments.unit and not instance_of(arguments.unit):
         raise ConfigError(f"--unit {arguments.unit}: no unit of a guest")
-    before = _earlier(arguments)
+    before = _restarted_record(arguments)
     if before is not None and before.pid == os.getpid():
-        # Also where what ran in this process until now knew no --unit.
+        # An older version may have executed us without --unit.
         arguments.unit = before.unit
     if before is not None:
         path, extra, text = Path(before.file), before.settings, before.text
@@ -166,13 +166,13 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
     )
     check_others(arguments.runtime_dir, record)
     options = options_for(
-        with_plugged(config, record.plugged),
+        with_hotplug(config, record.plugged),
         domid,
         runtime_dir=arguments.runtime_dir,
         evtchnd=arguments.evtchnd,
         xenstore=arguments.xenstore,
         handle=uuid.UUID(record.handle),
-        is_stopped=_is_to_be_paused(arguments),
+        is_stopped=_starts_paused(arguments),
         guests=load_settings().guests,
     )
     lifecycle = FileLifecyclePolicy(
@@ -192,9 +192,9 @@ def run(words: Sequence[str] | None, *, started_at: float) -> int:
     return 1 if lifecycle.hits_start_limit else status
 
 
-def _earlier(arguments: argparse.Namespace) -> Record | None:
-    """The domain that goes on, as it was created or updated since. HostError:
-    there should be one."""
+def _restarted_record(arguments: argparse.Namespace) -> Record | None:
+    """The record of the domain that this start restarts; None: a new domain.
+    HostError: --again without a record."""
     runtime_dir = arguments.runtime_dir
     if not arguments.again:
         if arguments.domid is not None:
@@ -206,8 +206,8 @@ def _earlier(arguments: argparse.Namespace) -> Record | None:
     return record
 
 
-def _is_to_be_paused(arguments: argparse.Namespace) -> bool:
-    """By an option, or of a unit, as xennerd asks for it."""
+def _starts_paused(arguments: argparse.Namespace) -> bool:
+    """By the option; for a unit, by xennerd's lock file."""
     instance = arguments.instance
     return bool(arguments.paused) or (
         "/" not in instance
@@ -226,14 +226,14 @@ def _choose_domid(arguments: argparse.Namespace, name: str) -> Domid:
 
 
 def _checked_domid(number: int) -> Domid:
-    """ConfigError: no domain can have it."""
+    """ConfigError: no domain can have that number."""
     if not 1 <= number <= MAX_DOMID:
         raise ConfigError(f"domid {number}: must be 1 to {MAX_DOMID}")
     return Domid(number)
 
 
 def _make_runtime_dir(path: Path) -> None:
-    """HostError: it is none, and cannot be made."""
+    """HostError: there is none, and it cannot be created."""
     try:
         make_runtime_dir(path, with_parents=True)
     except OSError as error:
@@ -243,8 +243,8 @@ def _make_runtime_dir(path: Path) -> None:
 
 
 def _reexec(arguments: argparse.Namespace, record: Record) -> None:
-    """The same program in the same process: the service manager's is still
-    the one that it started."""
+    """Execute this program again. The process stays the same, so it stays the
+    service manager's main process."""
     options = {
         "--domid": record.domid,
         "--runtime-dir": arguments.runtime_dir,
@@ -264,7 +264,7 @@ def _host_cpus() -> HostCpus:
     nodes = {}
     for path in Path("/sys/devices/system/node").glob("node[0-9]*"):
         text = (path / "cpulist").read_text().strip()
-        # The kernel's list is one of a domain file; a node may have none.
+        # The kernel's format is that of a domain file; a node may have no CPU.
         steps = parse_cpus(text) if text else ()
         cpus = frozenset(n for step in steps for n in step.numbers or ())
         nodes[int(path.name.removeprefix("node"))] = cpus
@@ -275,11 +275,11 @@ def _host_cpus() -> HostCpus:
 
 
 def _set_limits(instance: str, config: DomainConfig) -> None:
-    """Have the service manager limit the instance's unit, until it boots
-    again. HostError: it refuses.
+    """Set the limits of the instance's unit until the host reboots. HostError:
+    systemd refuses.
 
-    Not a slice of its own: that of web-2 would be a part of that of web
-    (systemd.slice(5)), and have its limits.
+    The unit has no slice of its own: web-2's would be inside web's
+    (systemd.slice(5)) and share its limits.
     """
     try:
         properties = limit_properties(config, _host_cpus())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xenner.errors import ConfigError, HostError
-from xenner.journal import ASKED, asked
+from xenner.journal import REQUESTS, request_line
 from xenner.types import MAX_DOMID, Domid
 from xennerd.domain.file import MAX_BYTES, config_of, read_text
 from xennerd.domain.records import Record, check_unique
@@ -130,11 +130,13 @@ class Control(Commands):
         have xennerd do it, under the user name of the socket's peer."""
         domains = self._ready()
         what = arguments["what"]
-        if what not in ASKED:
-            raise QmpError(f"what {what!r}: one of {', '.join(ASKED)}")
+        if what not in REQUESTS:
+            raise QmpError(f"what {what!r}: one of {', '.join(REQUESTS)}")
         for record in domains.records():
             if record.domid == arguments["domid"]:
-                await domains.log_event(record, asked(what, _user(caller.uid)))
+                await domains.log_event(
+                    record, request_line(what, _user(caller.uid))
+                )
                 return {}
         raise QmpError(f"domid {arguments['domid']}: no such domain")
 

@@ -71,9 +71,9 @@ class CrashHandler:
         self.log_event(record, Line(Event.CRASHED, text, reason="killed"))
         if verdict.hits_start_limit:
             text = "ends too often, is left alone"
-            self.log_event(record, Line(Event.LEFT, text))
+            self.log_event(record, Line(Event.START_LIMIT_HIT, text))
         elif verdict.restarts:
-            self.log_event(record, Line(Event.AGAIN, "is started again"))
+            self.log_event(record, Line(Event.RESTARTED, "is started again"))
 
     def _decide(
         self, record: Record, *, now_s: float, is_stop_requested: bool

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from xenner.journal import Line, Subject, tell
+from xenner.journal import Line, Subject
+from xenner.journal import log_event as journal_event
 from xennerd.domain.records import Record
 from xennerd.units.manager import Units, instance_of
 
@@ -18,4 +19,4 @@ def log_event(units: Units, record: Record, line: Line) -> None:
     if instance := instance_of(record.unit):
         units.log_event(instance, subject, line)
     else:
-        tell(line.event, line.text, subject, **line.fields())
+        journal_event(line.event, line.text, subject, **line.fields())

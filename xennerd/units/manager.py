@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The service manager, asked about guests' units, and their story."""
+"""Start and query guests' units, and log their events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 from typing import NamedTuple, Protocol
 
 from xenner.errors import HostError
-from xenner.journal import Line, Subject, tell
+from xenner.journal import Line, Subject, log_event
 
 # systemd.unit(5); all else is escaped (unitname.py).
 _ESCAPED = r"\\x[0-9a-f]{2}"
@@ -29,18 +29,18 @@ class Units(Protocol):
     """Calls block, and may be made in several threads."""
 
     def start(self, instance: str) -> None:
-        """Return when the guest is up. HostError: it is not, and why."""
+        """Return when the guest runs. HostError: the start failed."""
 
     def outcome(self, instance: str) -> Outcome:
-        """How it is with a unit. HostError: it cannot be asked for."""
+        """A unit's state and result. HostError: the query failed."""
 
     def log_event(self, instance: str, subject: Subject, line: Line) -> None:
-        """One line in the story of that unit, which journald takes from root
-        alone where it is another's (journalctl(1), --unit)."""
+        """Log an event of that unit, which journald accepts from root only
+        (journalctl(1), --unit)."""
 
 
 class Systemd:
-    """Units of this host's own; for root."""
+    """systemd itself; requires root."""
 
     def start(self, instance: str) -> None:
         done = _systemctl("start", unit_of(instance))
@@ -52,7 +52,7 @@ class Systemd:
 
     def outcome(self, instance: str) -> Outcome:
         done = _systemctl("show", "-pActiveState,Result", unit_of(instance))
-        # In an order of systemd's own, so by name.
+        # systemd chooses the order.
         shown = dict(
             line.split("=", 1)
             for line in done.stdout.splitlines()
@@ -62,7 +62,7 @@ class Systemd:
 
     def log_event(self, instance: str, subject: Subject, line: Line) -> None:
         unit = {"OBJECT_SYSTEMD_UNIT": unit_of(instance)}
-        tell(line.event, line.text, subject, **unit, **line.fields())
+        log_event(line.event, line.text, subject, **unit, **line.fields())
 
 
 def is_instance(text: str) -> bool:
@@ -75,7 +75,7 @@ def unit_of(instance: str) -> str:
 
 
 def instance_of(unit: str) -> str:
-    """Of a unit of ours; of any other, nothing."""
+    """The instance of a xenner@ unit; empty for any other unit."""
     instance = unit.removeprefix(_PREFIX).removesuffix(_SUFFIX)
     return instance if unit == unit_of(instance) else ""
 

@@ -64,7 +64,7 @@ async def test_who_has_done_it_is_the_kernels_word(tmp_path: Path) -> None:
             "domain-asked", Caller(uid=uid), domid=RECORD.domid, what=what
         )
     assert rig.told == [
-        (RECORD.name, Line(Event.ASKED, f"{text}, with xennerctl"))
+        (RECORD.name, Line(Event.SHUTDOWN_REQUESTED, f"{text}, with xennerctl"))
         for text in (
             "is asked to reboot by root",
             "is destroyed by user 4000000",

@@ -11,7 +11,11 @@ import pytest
 from xenner.errors import ConfigError
 from xenner.types import Domid
 from xenner.xlcfg import parse_config
-from xennerd.domain.hotplug import remember, with_device, with_plugged
+from xennerd.domain.hotplug import (
+    record_hotplug,
+    record_with_device,
+    with_hotplug,
+)
 from xennerd.domain.lifecycle import planned_record
 from xennerd.domain.records import Record, read_record, write_record
 
@@ -24,13 +28,13 @@ CONFIG = parse_config(
 
 
 def test_nothing_was_plugged() -> None:
-    assert with_plugged(CONFIG, ()) == CONFIG
+    assert with_hotplug(CONFIG, ()) == CONFIG
 
 
 def test_in() -> None:
-    plugged = with_device((), "vbd", XVDB, "/dev/vg/data,raw,xvdb,r")
-    plugged = with_device(plugged, "vif", 1, "bridge=b")
-    config = with_plugged(CONFIG, plugged)
+    plugged = record_with_device((), "vbd", XVDB, "/dev/vg/data,raw,xvdb,r")
+    plugged = record_with_device(plugged, "vif", 1, "bridge=b")
+    config = with_hotplug(CONFIG, plugged)
     assert [disk.vdev for disk in config.disks] == ["xvda", "xvdb"]
     assert config.disks[1].target == "/dev/vg/data"
     assert not config.disks[1].is_writable
@@ -40,20 +44,20 @@ def test_in() -> None:
 
 
 def test_out() -> None:
-    plugged = with_device((), "vbd", XVDA)
-    config = with_plugged(CONFIG, with_device(plugged, "vif", 0))
+    plugged = record_with_device((), "vbd", XVDA)
+    config = with_hotplug(CONFIG, record_with_device(plugged, "vif", 0))
     assert (config.disks, config.vifs) == ((), ())
 
 
 def test_the_last_word_counts() -> None:
     plugged: tuple[str, ...] = ()
     for spec in ("/one,raw,xvdb,w", "", "/a file,raw,xvdb,w"):
-        plugged = with_device(plugged, "vbd", XVDB, spec)
-    plugged = with_device(plugged, "vbd", XVDB + 16, "/c,raw,xvdc,w")
+        plugged = record_with_device(plugged, "vbd", XVDB, spec)
+    plugged = record_with_device(plugged, "vbd", XVDB + 16, "/c,raw,xvdc,w")
     assert len(plugged) == 2
-    assert with_plugged(CONFIG, plugged).disks[1].target == "/a file"
-    out = with_device(plugged, "vbd", XVDB)
-    assert len(with_plugged(CONFIG, out).disks) == 2
+    assert with_hotplug(CONFIG, plugged).disks[1].target == "/a file"
+    out = record_with_device(plugged, "vbd", XVDB)
+    assert len(with_hotplug(CONFIG, out).disks) == 2
 
 
 @pytest.mark.parametrize(
@@ -61,18 +65,18 @@ def test_the_last_word_counts() -> None:
 )
 def test_what_nobody_can_have_plugged_in(word: str) -> None:
     with pytest.raises(ConfigError, match="plugged in"):
-        with_plugged(CONFIG, (word,))
+        with_hotplug(CONFIG, (word,))
 
 
 def test_remembered(tmp_path: Path) -> None:
     record = Record(Domid(7), "web", "", "/etc/xenner/7.cfg")
     write_record(tmp_path, record)
-    remember(tmp_path, Domid(7), "vbd", XVDB, "/a,raw,xvdb,w")
-    remember(tmp_path, Domid(7), "vif", 0)
+    record_hotplug(tmp_path, Domid(7), "vbd", XVDB, "/a,raw,xvdb,w")
+    record_hotplug(tmp_path, Domid(7), "vif", 0)
     wanted = ("vbd 51728 /a,raw,xvdb,w", "vif 0 ")
     assert read_record(tmp_path, Domid(7)) == replace(record, plugged=wanted)
     # A guest without a file is not started again.
-    remember(tmp_path, Domid(8), "vif", 0)
+    record_hotplug(tmp_path, Domid(8), "vif", 0)
     assert read_record(tmp_path, Domid(8)) is None
 
 

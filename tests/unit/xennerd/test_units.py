@@ -30,7 +30,7 @@ TOLD = {
     "reason": "",
 }
 SUBJECT = Subject(Domid(7), "web")
-LINE = Line(Event.AGAIN, "is started again", reason="x")
+LINE = Line(Event.RESTARTED, "is started again", reason="x")
 
 
 class Units:
