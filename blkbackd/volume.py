@@ -15,14 +15,10 @@ from pathlib import Path
 
 from blkbackd.image_lock import lock_image
 from blkbackd.sysfs import DEVICES, read_facts, sector_bytes
+from xenner import abi
 from xenner.errors import HostError
 
 SECTOR_BYTES = 512
-# linux/fs.h; they take pointers to int and, for the last, to 64 bits.
-_BLKSSZGET = 0x1268
-_BLKPBSZGET = 0x127B
-_BLKGETSIZE64 = 0x80081272
-_BLKSECDISCARD = 0x127D  # of a first byte and a number of bytes
 _BUFFER_BYTES = 4096
 
 
@@ -158,14 +154,16 @@ def _ask(fd: int, request: int, kind: str) -> int:
 
 
 def _size_bytes(fd: int, is_device: bool) -> int:
-    return _ask(fd, _BLKGETSIZE64, "Q") if is_device else os.fstat(fd).st_size
+    return (
+        _ask(fd, abi.BLKGETSIZE64, "Q") if is_device else os.fstat(fd).st_size
+    )
 
 
 def _can_erase_securely(fd: int) -> bool:
     """Has the device secure discard? Linux has no node for that, but says so
     (block/ioctl.c) before it refuses a range that is not aligned."""
     try:
-        fcntl.ioctl(fd, _BLKSECDISCARD, array.array("Q", [1, 1]))
+        fcntl.ioctl(fd, abi.BLKSECDISCARD, array.array("Q", [1, 1]))
     except OSError as error:
         return error.errno == errno.EINVAL
     return False
@@ -174,7 +172,7 @@ def _can_erase_securely(fd: int) -> bool:
 def _device(
     path: Path, fd: int, status: os.stat_result, reason: str, is_read_only: bool
 ) -> Volume:
-    block = _ask(fd, _BLKSSZGET, "i")
+    block = _ask(fd, abi.BLKSSZGET, "i")
     major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
     facts = read_facts(_sysfs_of(status.st_rdev))
     return Volume(
@@ -182,7 +180,7 @@ def _device(
         fd=fd,
         nr_sectors=_size_bytes(fd, True) // SECTOR_BYTES,
         block_bytes=block,
-        physical_block_bytes=max(block, _ask(fd, _BLKPBSZGET, "I")),
+        physical_block_bytes=max(block, _ask(fd, abi.BLKPBSZGET, "I")),
         memory_align=1 if reason else block,
         is_device=True,
         is_read_only=is_read_only,

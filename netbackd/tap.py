@@ -23,17 +23,11 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from netbackd.config import VifConfig, Vlan
 from netbackd.frontend import Features
+from xenner import abi
 from xenner.errors import HostError, host_error
 
-# linux/if_tun.h
-_TUNSETIFF = 0x400454CA
-_TUNSETPERSIST = 0x400454CB
-_TUNSETOFFLOAD = 0x400454D0
-_TAP, _NO_PI, _VNET_HDR, _MULTI_QUEUE = 0x0002, 0x1000, 0x4000, 0x0100
-_FLAGS = _TAP | _NO_PI | _VNET_HDR | _MULTI_QUEUE
-_CSUM, _TSO4, _TSO6, _TSO_ECN = 1, 2, 4, 8
-# net/if.h
-_SIOCGIFFLAGS, _SIOCGIFMTU, _IFF_UP = 0x8913, 0x8921, 1
+_FLAGS = abi.IFF_TAP | abi.IFF_NO_PI | abi.IFF_VNET_HDR | abi.IFF_MULTI_QUEUE
+# struct ifreq of net/if.h: the name, and flags in what is a union.
 _IFREQ, _NAME_BYTES = struct.Struct("16sH22x"), 16
 
 # As Xen's scripts: a bridge has the address of its lowest member, and that is
@@ -101,7 +95,7 @@ def make_tap(
         opened.callback(os.close, fd)
         tap = _adopt(route, config.name, path)
         placed = _place(route, config, tap, is_new=True)
-        fcntl.ioctl(fd, _TUNSETPERSIST, 1)
+        fcntl.ioctl(fd, abi.TUNSETPERSIST, 1)
     return placed
 
 
@@ -118,13 +112,13 @@ def look_at(name: str) -> Link | None:
     request = _IFREQ.pack(name.encode(), 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as link:
         try:
-            flags = fcntl.ioctl(link, _SIOCGIFFLAGS, request)
-            mtu = fcntl.ioctl(link, _SIOCGIFMTU, request)
+            flags = fcntl.ioctl(link, abi.SIOCGIFFLAGS, request)
+            mtu = fcntl.ioctl(link, abi.SIOCGIFMTU, request)
         except OSError as error:
             if error.errno != errno.ENODEV:
                 raise
             return None
-    is_up = bool(_IFREQ.unpack(flags)[1] & _IFF_UP)
+    is_up = bool(_IFREQ.unpack(flags)[1] & abi.IFF_UP)
     return Link(is_up, struct.unpack_from("i", mtu, _NAME_BYTES)[0])
 
 
@@ -170,7 +164,7 @@ def open_queues(name: str, count: int, features: Features) -> list[int]:
             fd = _open(name)
             on_fail.callback(os.close, fd)
             fds.append(fd)
-        fcntl.ioctl(fds[0], _TUNSETOFFLOAD, _offloads(features))
+        fcntl.ioctl(fds[0], abi.TUNSETOFFLOAD, _offloads(features))
         on_fail.pop_all()
         return fds
 
@@ -178,11 +172,11 @@ def open_queues(name: str, count: int, features: Features) -> list[int]:
 def _offloads(features: Features) -> int:
     if not features.has_csum:
         return 0
-    offloads = _CSUM
+    offloads = abi.TUN_F_CSUM
     if features.gso_tcpv4:
-        offloads |= _TSO4 | _TSO_ECN
+        offloads |= abi.TUN_F_TSO4 | abi.TUN_F_TSO_ECN
     if features.gso_tcpv6:
-        offloads |= _TSO6 | _TSO_ECN
+        offloads |= abi.TUN_F_TSO6 | abi.TUN_F_TSO_ECN
     return offloads
 
 
@@ -190,7 +184,7 @@ def _open(name: str) -> int:
     with ExitStack() as on_fail:
         fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
         on_fail.callback(os.close, fd)
-        fcntl.ioctl(fd, _TUNSETIFF, _IFREQ.pack(name.encode(), _FLAGS))
+        fcntl.ioctl(fd, abi.TUNSETIFF, _IFREQ.pack(name.encode(), _FLAGS))
         on_fail.pop_all()
         return fd
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""abi/*.h, and what we use of Xen's headers, for Python: constants, and
-structures in place.
+"""abi/*.h, and what we use of Xen's and Linux' headers, for Python: constants,
+and structures in place.
 
-Every integer #define of abi/*.h and of csrc/xen.h is a name of this module
+Every integer #define of abi/*.h and csrc/*.h is a name of this module
 (`abi.EMU_SHARED_GPA`). `view()` gives a structure that lives in a buffer.
 """
 

@@ -10,16 +10,16 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
+from xenner import abi
 from xenner.errors import HostError
 from xenner.types import Domid
 from xenner.xenstore import Xenstore, XenstoreError
 from xennerd.cleanup.classify import Kind, Leftover
 from xennerd.cleanup.scan import Host, is_dead_socket, tap_holders
 
-# linux/if_tun.h
-_TUNSETIFF = 0x400454CA
-_TUNSETPERSIST = 0x400454CB
-_TAP_FLAGS = 0x0002 | 0x1000 | 0x4000 | 0x0100
+_TAP_FLAGS = (
+    abi.IFF_TAP | abi.IFF_NO_PI | abi.IFF_VNET_HDR | abi.IFF_MULTI_QUEUE
+)
 _IFREQ = struct.Struct("16sH22x")
 
 
@@ -63,8 +63,8 @@ def _remove_tap(name: str, host: Host) -> None:
     flags = int(text, 16) & _TAP_FLAGS
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
     try:
-        fcntl.ioctl(fd, _TUNSETIFF, _IFREQ.pack(name.encode(), flags))
-        fcntl.ioctl(fd, _TUNSETPERSIST, 0)
+        fcntl.ioctl(fd, abi.TUNSETIFF, _IFREQ.pack(name.encode(), flags))
+        fcntl.ioctl(fd, abi.TUNSETPERSIST, 0)
     finally:
         os.close(fd)
 

@@ -41,3 +41,10 @@ def test_constants_are_the_compilers() -> None:
     assert abi.EMU_NR_EVTCHN == lib.EMU_NR_EVTCHN == 4096
     assert abi.GDT_WINDOW_VIRT == 0xFFFF8180_0000_0000
     assert abi.EVTCHND_SELF == 0x7FF0
+
+
+def test_linuxs_numbers_are_the_kernels() -> None:
+    assert (abi.BLKSSZGET, abi.BLKGETSIZE64) == (0x1268, 0x80081272)
+    assert (abi.TUNSETIFF, abi.TUNSETOFFLOAD) == (0x400454CA, 0x400454D0)
+    assert (abi.IFF_TAP, abi.IFF_MULTI_QUEUE) == (0x0002, 0x0100)
+    assert (abi.SIOCGIFFLAGS, abi.IFF_UP) == (0x8913, 1)
