@@ -7,14 +7,12 @@ each watch are kept beyond a limit. Such an event has the watch's own path,
 which says as much to a client: look again.
 """
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from time import monotonic_ns
-from typing import TYPE_CHECKING
+from typing import Any
 
-from xenstored import permissions
-from xenstored.paths import Parts, home
-from xenstored.permissions import OWNER, READ, WRITE, Perms
-from xenstored.transactions import Transaction
+from xenstored.paths import Parts
+from xenstored.quotas import Quotas
 from xenstored.watches import Watch
 from xenstored.wire import (
     HEADER,
@@ -25,56 +23,29 @@ from xenstored.wire import (
     message,
 )
 
-if TYPE_CHECKING:
-    from xenstored.store import Store
-
 _HEADER_BYTES = HEADER.size
 _SOCKET_UNSENT_MAX = 256 << 10
 # A domain's share of one turn; a single request may cost several times that.
 _SHARE_NS = 1_000_000
 _EVENT = MessageType.WATCH_EVENT
 
-Handle = Callable[["Connection", int, int, int, bytes], None]
 
-
-class Connection:
-    """A client: whose it is, what it holds, what it has not taken yet.
+class Connection(ABC):
+    """What a client has sent, and what it has not taken yet.
 
     The transport gives it what arrives (`receive`) and sends what it is given
-    (`take_output`); the store's `wanted` says when there is something.
+    (`take_output`). What its requests do, and to what, is its heir's.
     """
 
-    def __init__(
-        self, store: "Store", domid: int, *, is_privileged: bool
-    ) -> None:
-        self.store = store
-        self.domid = domid
+    def __init__(self, quotas: Quotas, *, is_privileged: bool) -> None:
         self.is_privileged = is_privileged
-        self.base = home(domid)
-        self.target: int | None = None
-        """The domain that SET_TARGET lets it stand for."""
-        self.is_ring = False
-        """A domain's own connection, which outlives the store's process."""
-        self.is_restored = False
-        """It was there before a restart, and may name transactions of then."""
-        self.is_open = True
-        self.watches: dict[tuple[Parts, bytes], Watch[Connection]] = {}
-        self.transactions: dict[int, Transaction] = {}
-        self.held_bytes = 0
-        """What they remember, about, where it is a domain's."""
-        self.next_tx_id = 1
+        self._quotas = quotas
         self._input = b""
         self._output: list[bytes] = []
         self._events: set[bytes] = set()
         self._event_bytes = 0
         self._reply_bytes = 0
         self._nr_replies = 0
-
-    def access(self, perms: Perms) -> int:
-        """What it may do with a node of these permissions."""
-        if self.is_privileged:
-            return READ | WRITE | OWNER
-        return permissions.access(perms, self.domid, self.target)
 
     def receive(self, data: bytes, *, most: int = 64) -> bool:
         """Handle up to `most` requests, those left from earlier calls first;
@@ -85,7 +56,7 @@ class Connection:
         """
         if self._input:
             data = self._input + data
-        handle = self.store.handle
+        handle = self._handle
         until_ns = 0
         at, end = 0, len(data)
         has_more = False
@@ -100,7 +71,7 @@ class Connection:
                 has_more = True
                 break
             most -= 1
-            handle(self, kind, req_id, tx_id, data[at + _HEADER_BYTES : after])
+            handle(kind, req_id, tx_id, data[at + _HEADER_BYTES : after])
             at = after
             if at < end and not self.is_privileged:
                 # Most send one at a time: no clock for those.
@@ -133,7 +104,7 @@ class Connection:
         """Must it take replies before its requests are taken?"""
         if self.is_privileged:
             return self._reply_bytes >= _SOCKET_UNSENT_MAX
-        return self._nr_replies >= self.store.quotas.outstanding
+        return self._nr_replies >= self._quotas.outstanding
 
     @property
     def has_output(self) -> bool:
@@ -148,14 +119,14 @@ class Connection:
         """Queue the reply to a request; at most PAYLOAD_MAX bytes."""
         data = HEADER.pack(kind, req_id, tx_id, len(payload)) + payload
         if not self._output:
-            self.store.wanted(self)
+            self._has_first_output()
         self._output.append(data)
         self._reply_bytes += len(data)
         self._nr_replies += 1
 
-    def send_event(self, watch: Watch["Connection"], parts: Parts) -> None:
+    def send_event(self, watch: Watch[Any], parts: Parts) -> None:
         """Queue a WATCH_EVENT, unless the same one is waiting already."""
-        limit = self.store.quotas.event_bytes
+        limit = self._quotas.event_bytes
         path = watch.path
         if self._event_bytes < limit:
             path = watch.event_path(parts)
@@ -167,7 +138,7 @@ class Connection:
         if not is_special and data in self._events:
             return
         if not self._output:
-            self.store.wanted(self)
+            self._has_first_output()
         self._output.append(data)
         self._events.add(data)
         self._event_bytes += len(data)
@@ -179,18 +150,18 @@ class Connection:
         self._event_bytes = self._reply_bytes = self._nr_replies = 0
         return taken
 
-    def drop_held(self) -> None:
-        """Its watches and transactions are gone."""
-        for watch in self.watches.values():
-            self.store.watches.remove(watch)
-        self.watches.clear()
-        for tx in self.transactions.values():
-            self.store.aging.pop(tx, None)
-        self.held_bytes = 0
-        self.transactions.clear()
-
     def reset(self) -> None:
-        """As if it had just connected: nothing held, nothing half-received."""
-        self.drop_held()
+        """As if it had just connected: nothing half-received, nothing to be
+        taken."""
         self._input = b""
         self.take_output()
+
+    @abstractmethod
+    def _handle(
+        self, kind: int, req_id: int, tx_id: int, payload: bytes
+    ) -> None:
+        """Do what a request asks, and queue the reply."""
+
+    @abstractmethod
+    def _has_first_output(self) -> None:
+        """There is something to be taken, and there was nothing."""

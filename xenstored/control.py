@@ -9,10 +9,9 @@ import errno
 import logging
 from collections.abc import Callable
 
-from xenstored.connection import Connection
 from xenstored.paths import joined
 from xenstored.quotas import Quotas
-from xenstored.store import Store
+from xenstored.store import Client, Store
 from xenstored.transactions import Transaction
 from xenstored.tree import walk
 from xenstored.wire import OK, StoreError, number, strings
@@ -23,7 +22,7 @@ _QUOTA_MAX = (1 << 31) - 1
 
 
 def control(
-    connection: Connection, tx: Transaction | None, payload: bytes
+    connection: Client, tx: Transaction | None, payload: bytes
 ) -> bytes:
     """Run one command; EINVAL for an unknown one or a wrong parameter."""
     name, *words = strings(payload) or [b""]

@@ -3,9 +3,8 @@
 
 import errno
 
-from xenstored.connection import Connection
 from xenstored.paths import home
-from xenstored.store import Domain
+from xenstored.store import Client, Domain
 from xenstored.transactions import Transaction
 from xenstored.wire import OK, StoreError, number, one_string, strings
 
@@ -26,7 +25,7 @@ def _words(payload: bytes, *, least: int) -> list[bytes]:
     return words
 
 
-def _introduced(connection: Connection, domid: int) -> Domain:
+def _introduced(connection: Client, domid: int) -> Domain:
     domain = connection.store.domains.get(domid)
     if domain is None:
         raise StoreError(errno.ENOENT)
@@ -34,7 +33,7 @@ def _introduced(connection: Connection, domid: int) -> Domain:
 
 
 def introduce(
-    connection: Connection, tx: Transaction | None, payload: bytes
+    connection: Client, tx: Transaction | None, payload: bytes
 ) -> bytes:
     words = _words(payload, least=3)
     domid = domid_of(words[0])
@@ -52,7 +51,7 @@ def introduce(
     return OK
 
 
-def _one_guest(connection: Connection, payload: bytes) -> Domain:
+def _one_guest(connection: Client, payload: bytes) -> Domain:
     domid = domid_of(one_string(payload))
     if domid == 0:
         raise StoreError(errno.EINVAL)
@@ -60,21 +59,19 @@ def _one_guest(connection: Connection, payload: bytes) -> Domain:
 
 
 def release(
-    connection: Connection, tx: Transaction | None, payload: bytes
+    connection: Client, tx: Transaction | None, payload: bytes
 ) -> bytes:
     connection.store.release(_one_guest(connection, payload).domid)
     return OK
 
 
-def resume(
-    connection: Connection, tx: Transaction | None, payload: bytes
-) -> bytes:
+def resume(connection: Client, tx: Transaction | None, payload: bytes) -> bytes:
     _one_guest(connection, payload).is_shutdown = False
     return OK
 
 
 def set_target(
-    connection: Connection, tx: Transaction | None, payload: bytes
+    connection: Client, tx: Transaction | None, payload: bytes
 ) -> bytes:
     words = _words(payload, least=2)
     domid, target = domid_of(words[0]), domid_of(words[1])
@@ -85,7 +82,7 @@ def set_target(
 
 
 def is_domain_introduced(
-    connection: Connection, tx: Transaction | None, payload: bytes
+    connection: Client, tx: Transaction | None, payload: bytes
 ) -> bytes:
     domid = domid_of(one_string(payload))
     # Domain 0 is where the store itself runs.
@@ -94,6 +91,6 @@ def is_domain_introduced(
 
 
 def get_domain_path(
-    connection: Connection, tx: Transaction | None, payload: bytes
+    connection: Client, tx: Transaction | None, payload: bytes
 ) -> bytes:
     return home(domid_of(one_string(payload))) + b"\0"

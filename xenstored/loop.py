@@ -18,7 +18,6 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from xenstored.connection import Connection
 from xenstored.ports import (
     RingAbsentError,
     RingLink,
@@ -26,7 +25,7 @@ from xenstored.ports import (
     SocketPort,
 )
 from xenstored.statefile import StateFile
-from xenstored.store import Domain, Store
+from xenstored.store import Client, Domain, Store
 
 _log = logging.getLogger("xenner.store")
 
@@ -68,8 +67,8 @@ class StoreLoop:
         self._state = state
         self._open_ring = open_ring
         self._ports: dict[int, Port] = {}
-        self._port_of: dict[Connection, Port] = {}
-        self._dirty: list[Connection] = []
+        self._port_of: dict[Client, Port] = {}
+        self._dirty: list[Client] = []
         self._busy: dict[Port, None] = {}
         self._is_stopping = False
         self._is_crowded = False

@@ -9,7 +9,6 @@ errno is what xenstored answers (tools/xenstored of xen.git).
 import errno
 
 from xenstored import permissions
-from xenstored.connection import Connection
 from xenstored.paths import ROOT, Parts, resolve
 from xenstored.permissions import OWNER, READ, WRITE, Perms
 from xenstored.quotas import (
@@ -18,6 +17,7 @@ from xenstored.quotas import (
     PERM_BYTES,
     check,
 )
+from xenstored.store import Client
 from xenstored.transactions import Aspect, Transaction
 from xenstored.tree import Node
 from xenstored.watches import Watch
@@ -35,7 +35,7 @@ _NUMBER_MAX = (1 << 63) - 1
 
 
 def _path(
-    connection: Connection, path: bytes, *, may_be_special: bool = False
+    connection: Client, path: bytes, *, may_be_special: bool = False
 ) -> Parts:
     if not connection.is_privileged:
         # Before it is looked at: a long one costs time, and is remembered.
@@ -49,7 +49,7 @@ def _path(
 
 
 def _find(
-    connection: Connection,
+    connection: Client,
     tx: Transaction | None,
     parts: Parts,
     need: int,
@@ -71,7 +71,7 @@ def _find(
 
 
 def _permitted(
-    connection: Connection,
+    connection: Client,
     tx: Transaction | None,
     parts: Parts,
     need: int,
@@ -92,7 +92,7 @@ def _permitted(
 
 
 def _note(
-    connection: Connection, tx: Transaction, parts: Parts, aspect: int
+    connection: Client, tx: Transaction, parts: Parts, aspect: int
 ) -> None:
     if not connection.is_privileged and parts not in tx.reads:
         limit = connection.store.quotas.transaction_nodes
@@ -101,7 +101,7 @@ def _note(
     tx.note(parts, aspect)
 
 
-def _hold(connection: Connection, tx: Transaction, nr_bytes: int) -> None:
+def _hold(connection: Client, tx: Transaction, nr_bytes: int) -> None:
     """A transaction of a domain's is to remember so much more."""
     held_bytes = connection.held_bytes + nr_bytes
     if held_bytes > connection.store.quotas.transaction_bytes:
@@ -111,7 +111,7 @@ def _hold(connection: Connection, tx: Transaction, nr_bytes: int) -> None:
 
 
 def _existing(
-    connection: Connection,
+    connection: Client,
     tx: Transaction | None,
     parts: Parts,
     need: int,
@@ -126,15 +126,13 @@ def _existing(
 # Nodes
 
 
-def read(
-    connection: Connection, tx: Transaction | None, payload: bytes
-) -> bytes:
+def read(connection: Client, tx: Transaction | None, payload: bytes) -> bytes:
     parts = _path(connection, one_string(payload))
     return _existing(connection, tx, parts, READ, Aspect.VALUE).value
 
 
 def directory(
-    connection: Connection, tx: Transaction | None, payload: bytes
+    connection: Client, tx: Transaction | None, payload: bytes
 ) -> bytes:
     parts = _path(connection, one_string(payload))
     node = _existing(connection, tx, parts, READ, Aspect.CHILDREN)
@@ -146,7 +144,7 @@ def _names(node: Node) -> bytes:
 
 
 def directory_part(
-    connection: Connection, tx: Transaction | None, payload: bytes
+    connection: Client, tx: Transaction | None, payload: bytes
 ) -> bytes:
     """Part of the list, from an offset, with the node's generation."""
     words = strings(payload)
@@ -166,16 +164,14 @@ def directory_part(
 
 
 def get_perms(
-    connection: Connection, tx: Transaction | None, payload: bytes
+    connection: Client, tx: Transaction | None, payload: bytes
 ) -> bytes:
     parts = _path(connection, one_string(payload), may_be_special=True)
     node = _existing(connection, tx, parts, READ, Aspect.PERMS)
     return permissions.unparse(node.perms)
 
 
-def write(
-    connection: Connection, tx: Transaction | None, payload: bytes
-) -> bytes:
+def write(connection: Client, tx: Transaction | None, payload: bytes) -> bytes:
     path, nul, value = payload.partition(b"\0")
     if not nul:
         raise StoreError(errno.EINVAL)
@@ -192,9 +188,7 @@ def write(
     return OK
 
 
-def mkdir(
-    connection: Connection, tx: Transaction | None, payload: bytes
-) -> bytes:
+def mkdir(connection: Client, tx: Transaction | None, payload: bytes) -> bytes:
     parts = _path(connection, one_string(payload))
     if _find(connection, tx, parts, WRITE, Aspect.EXISTS) is None:
         _create(connection, tx, parts, b"")
@@ -202,7 +196,7 @@ def mkdir(
 
 
 def _create(
-    connection: Connection,
+    connection: Client,
     tx: Transaction | None,
     parts: Parts,
     value: bytes,
@@ -234,13 +228,13 @@ def _create(
 
 
 def _check_size(
-    connection: Connection, value: bytes, perms: Perms, names_bytes: int
+    connection: Client, value: bytes, perms: Perms, names_bytes: int
 ) -> None:
     size = len(value) + PERM_BYTES * len(perms) + names_bytes
     check(size, connection.store.quotas.node_size)
 
 
-def rm(connection: Connection, tx: Transaction | None, payload: bytes) -> bytes:
+def rm(connection: Client, tx: Transaction | None, payload: bytes) -> bytes:
     parts = _path(connection, one_string(payload))
     node = _find(connection, tx, parts, WRITE, Aspect.SUBTREE)
     if node is None:
@@ -257,7 +251,7 @@ def rm(connection: Connection, tx: Transaction | None, payload: bytes) -> bytes:
 
 
 def set_perms(
-    connection: Connection, tx: Transaction | None, payload: bytes
+    connection: Client, tx: Transaction | None, payload: bytes
 ) -> bytes:
     words = strings(payload)
     if len(words) < 2:
@@ -277,9 +271,7 @@ def set_perms(
 # Watches
 
 
-def watch(
-    connection: Connection, tx: Transaction | None, payload: bytes
-) -> bytes:
+def watch(connection: Client, tx: Transaction | None, payload: bytes) -> bytes:
     path, token, *more = _watch_words(payload, most=3)
     parts = _path(connection, path, may_be_special=True)
     depth = number(more[0], most=_NUMBER_MAX) if more else None
@@ -303,7 +295,7 @@ def _watch_words(payload: bytes, *, most: int) -> list[bytes]:
 
 
 def unwatch(
-    connection: Connection, tx: Transaction | None, payload: bytes
+    connection: Client, tx: Transaction | None, payload: bytes
 ) -> bytes:
     path, token = _watch_words(payload, most=2)
     parts = _path(connection, path, may_be_special=True)
@@ -315,7 +307,7 @@ def unwatch(
 
 
 def reset_watches(
-    connection: Connection, tx: Transaction | None, payload: bytes
+    connection: Client, tx: Transaction | None, payload: bytes
 ) -> bytes:
     connection.store.reset(connection)
     return OK
@@ -325,7 +317,7 @@ def reset_watches(
 
 
 def transaction_start(
-    connection: Connection, tx: Transaction | None, payload: bytes
+    connection: Client, tx: Transaction | None, payload: bytes
 ) -> bytes:
     if tx is not None:
         raise StoreError(errno.EBUSY)
@@ -343,7 +335,7 @@ def transaction_start(
 
 
 def transaction_end(
-    connection: Connection, tx: Transaction | None, payload: bytes
+    connection: Client, tx: Transaction | None, payload: bytes
 ) -> bytes:
     if payload not in (b"T\0", b"F\0"):
         raise StoreError(errno.EINVAL)

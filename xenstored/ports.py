@@ -15,8 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from xenstored.connection import Connection
 from xenstored.ring import Ring
+from xenstored.store import Client
 from xenstored.wire import ProtocolError, whole_bytes
 
 _log = logging.getLogger("xenner.store")
@@ -45,7 +45,7 @@ class SocketPort:
     """A client on a stream socket, which the port owns."""
 
     def __init__(
-        self, owner: Owner, sock: socket.socket, connection: Connection
+        self, owner: Owner, sock: socket.socket, connection: Client
     ) -> None:
         sock.setblocking(False)
         self.fd = sock.fileno()
@@ -160,7 +160,7 @@ class RingPort:
         self,
         owner: Owner,
         link: RingLink,
-        connection: Connection,
+        connection: Client,
         *,
         is_new: bool,
     ) -> None:

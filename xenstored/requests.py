@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from xenstored import domain_operations as domains
 from xenstored import operations as nodes
-from xenstored.connection import Connection
 from xenstored.control import control
+from xenstored.store import Client
 from xenstored.transactions import Transaction
 from xenstored.wire import PAYLOAD_MAX, MessageType, StoreError
 
 _log = logging.getLogger("xenner.store")
 
-Operation = Callable[[Connection, Transaction | None, bytes], bytes]
+Operation = Callable[[Client, Transaction | None, bytes], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ _ERROR = int(MessageType.ERROR)
 
 
 def handle(
-    connection: Connection, kind: int, req_id: int, tx_id: int, payload: bytes
+    connection: Client, kind: int, req_id: int, tx_id: int, payload: bytes
 ) -> None:
     """Do what a request asks, and queue the reply: a store's `handle`."""
     if connection.store.is_traced:
@@ -91,7 +91,7 @@ def handle(
         connection.send_event(newest, newest.parts)
 
 
-def _transaction(connection: Connection, tx_id: int) -> Transaction:
+def _transaction(connection: Client, tx_id: int) -> Transaction:
     tx = connection.transactions.get(tx_id)
     if tx is None:
         # A guest that was there before a restart is told to try again.

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from xenstored import permissions
-from xenstored.connection import Connection, Handle
+from xenstored.connection import Connection
 from xenstored.journal import Journal, Record
-from xenstored.paths import ROOT, Parts, joined, resolve
-from xenstored.permissions import READ, Perms
+from xenstored.paths import ROOT, Parts, home, joined, resolve
+from xenstored.permissions import OWNER, READ, WRITE, Perms
 from xenstored.quotas import Quotas
 from xenstored.transactions import Change, Transaction
 from xenstored.tree import Node, Tree, walk
@@ -39,6 +39,62 @@ _TX_IDS_PER_START = 1 << 16
 _TX_ID_MAX = (1 << 32) - 1
 
 
+Handle = Callable[["Client", int, int, int, bytes], None]
+
+
+class Client(Connection):
+    """A connection to this store: whose it is, and what it holds there."""
+
+    def __init__(
+        self, store: "Store", domid: int, *, is_privileged: bool
+    ) -> None:
+        super().__init__(store.quotas, is_privileged=is_privileged)
+        self.store = store
+        self.domid = domid
+        self.base = home(domid)
+        self.target: int | None = None
+        """The domain that SET_TARGET lets it stand for."""
+        self.is_ring = False
+        """A domain's own connection, which outlives the store's process."""
+        self.is_restored = False
+        """It was there before a restart, and may name transactions of then."""
+        self.is_open = True
+        self.watches: dict[tuple[Parts, bytes], Watch[Client]] = {}
+        self.transactions: dict[int, Transaction] = {}
+        self.held_bytes = 0
+        """What they remember, about, where it is a domain's."""
+        self.next_tx_id = 1
+
+    def access(self, perms: Perms) -> int:
+        """What it may do with a node of these permissions."""
+        if self.is_privileged:
+            return READ | WRITE | OWNER
+        return permissions.access(perms, self.domid, self.target)
+
+    def drop_held(self) -> None:
+        """Its watches and transactions are gone."""
+        for watch in self.watches.values():
+            self.store.watches.remove(watch)
+        self.watches.clear()
+        for tx in self.transactions.values():
+            self.store.aging.pop(tx, None)
+        self.held_bytes = 0
+        self.transactions.clear()
+
+    def reset(self) -> None:
+        """As if it had just connected: nothing held, nothing half-received."""
+        self.drop_held()
+        super().reset()
+
+    def _handle(
+        self, kind: int, req_id: int, tx_id: int, payload: bytes
+    ) -> None:
+        self.store.handle(self, kind, req_id, tx_id, payload)
+
+    def _has_first_output(self) -> None:
+        self.store.wanted(self)
+
+
 @dataclass(slots=True, eq=False)
 class Domain:
     """A domain that was introduced: a guest that talks through its ring."""
@@ -46,7 +102,7 @@ class Domain:
     domid: int
     gfn: int
     port: int
-    connection: Connection
+    connection: Client
     is_shutdown: bool = False
 
 
@@ -77,7 +133,7 @@ class Store:
             first_generation=nr_starts * _GENERATIONS_PER_START + 1,
             perms=_FIRST_PERMS,
         )
-        self.watches: WatchTable[Connection] = WatchTable()
+        self.watches: WatchTable[Client] = WatchTable()
         self.domains: dict[int, Domain] = {}
         self.quotas = Quotas()
         self.aging: dict[Transaction, None] = {}
@@ -86,7 +142,7 @@ class Store:
         """Is each request to be logged?"""
         self.attach: Callable[[Domain], None] = _nothing
         self.detach: Callable[[Domain], None] = _nothing
-        self.wanted: Callable[[Connection], None] = _nothing
+        self.wanted: Callable[[Client], None] = _nothing
         if creates_nodes:
             self.create_nodes((*SPECIAL_NODES, *_FIRST_NODES))
 
@@ -107,13 +163,13 @@ class Store:
 
     # Connections
 
-    def connect(self, domid: int, *, is_privileged: bool) -> Connection:
+    def connect(self, domid: int, *, is_privileged: bool) -> Client:
         """A new client; `disconnect` it when its transport has ended."""
-        connection = Connection(self, domid, is_privileged=is_privileged)
+        connection = Client(self, domid, is_privileged=is_privileged)
         connection.next_tx_id += self.nr_starts * _TX_IDS_PER_START % _TX_ID_MAX
         return connection
 
-    def disconnect(self, connection: Connection) -> None:
+    def disconnect(self, connection: Client) -> None:
         """A client is gone, and what it held with it."""
         connection.reset()
         connection.is_open = False
@@ -239,7 +295,7 @@ class Store:
 
     # Watches
 
-    def add_watch(self, watch: Watch[Connection]) -> None:
+    def add_watch(self, watch: Watch[Client]) -> None:
         holder = watch.holder
         self.watches.add(watch)
         holder.watches[watch.parts, watch.token] = watch
@@ -247,7 +303,7 @@ class Store:
             self.journal.note_watch(holder.domid, watch)
             self.journal.seal()
 
-    def remove_watch(self, watch: Watch[Connection]) -> None:
+    def remove_watch(self, watch: Watch[Client]) -> None:
         holder = watch.holder
         self.watches.remove(watch)
         del holder.watches[watch.parts, watch.token]
@@ -257,7 +313,7 @@ class Store:
             self.journal.note(Record.UNWATCH, domid, path, watch.token)
             self.journal.seal()
 
-    def reset(self, connection: Connection) -> None:
+    def reset(self, connection: Client) -> None:
         """A client's watches and transactions are dropped at its wish."""
         connection.drop_held()
         if connection.is_ring:
@@ -274,7 +330,7 @@ class Store:
 
     def _notify(
         self,
-        watches: Iterable[Watch[Connection]],
+        watches: Iterable[Watch[Client]],
         parts: Parts,
         perms: tuple[Perms, ...],
     ) -> None:
