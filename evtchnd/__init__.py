@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Event channels: who may bind what. See docs/evtchn.md."""
+"""The daemon that owns all event channels. See docs/evtchn.md."""

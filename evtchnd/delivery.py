@@ -2,7 +2,7 @@
 """The descriptors behind the tables: doorbells, handles' pages, guests' pages.
 
 A doorbell is an eventfd; both ends of a channel hold the two of it and evtchnd
-keeps them for whoever binds next.
+keeps them for the next end that binds.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class Doorbells:
                 os.close(self._fds.pop(doorbell))
 
     def ring(self, end: End) -> None:
-        """Tell who holds this end. Only for ends of the host's handles: a
-        VM process could make its doorbells block."""
+        """Notify the holder of this end. Only for ends of the host's handles:
+        a VM process could make its doorbells block."""
         # 2**64 - 2 unread rings are as good as one more.
         with suppress(BlockingIOError):
             os.eventfd_write(self._fds[end.doorbell_in], 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who a connection is: the kernel's word for it, and what a launcher said.
+"""Which domain a connection acts for, by the kernel and by its launcher.
 
 A launcher registers a domain with a pidfd of its VM process. As long as that
 process is not reaped its number is nobody else's, so a connection whose
@@ -50,7 +50,7 @@ class Domain:
         return bool(poll.poll(0))
 
     def close(self) -> None:
-        """Let go of its descriptors."""
+        """Close its descriptors."""
         os.close(self.pidfd)
         if self.page is not None:
             self.page.close()
@@ -76,8 +76,8 @@ CREDENTIALS_BYTES = struct.calcsize("iII")
 
 @dataclass(frozen=True, slots=True)
 class Trusted:
-    """Who acts for the host besides root, each process of theirs.
-    `launcher_uids` are users whose processes register themselves."""
+    """Users and groups whose processes act for the host, besides root.
+    `launcher_uids` are users whose processes may register themselves."""
 
     uids: frozenset[int] = frozenset()
     gids: frozenset[int] = frozenset()
@@ -85,7 +85,7 @@ class Trusted:
 
 
 NOBODY = Trusted()
-"""Root alone."""
+"""Root only."""
 
 
 def identify(

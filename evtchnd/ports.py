@@ -240,7 +240,7 @@ class Ports:
         end.vcpu = vcpu
 
     def send(self, domid: Domid, port: int) -> End | None:
-        """The end that becomes pending; None: nobody is there to be told."""
+        """The end that becomes pending; None: the port has no peer."""
         end = self._table(domid).end(port)
         if end.state is State.IPI:
             return end
@@ -249,7 +249,7 @@ class Ports:
         return end.peer
 
     def unmask(self, domid: Domid, port: int) -> None:
-        """Check only: masks are with who receives, as in shared_info."""
+        """Check only: the receiver has the masks, as in shared_info."""
         self._table(domid).check_port(port)
 
     def status(self, domid: Domid, port: int) -> Status:
@@ -285,7 +285,8 @@ class Ports:
         return peer
 
     def reset(self, domid: Domid) -> list[End]:
-        """Close all ports of a domain; returns who lost a peer."""
+        """Close all ports of a domain; returns the ends that lost their
+        peer."""
         return self.close_all(list(self._table(domid).ends.values()))
 
     def close_all(self, ends: Iterable[End]) -> list[End]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Each request: who may make it, what it does, what goes back."""
+"""Each request: the rights that it needs, its effect, its reply."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def _channel(call: _Call, end: End) -> Answer:
     reply = Reply(
         dom=end.domid,
         port=end.port,
-        # Whoever was restored first goes on as if the peer were there too.
+        # The end that is restored first works as if its peer were there too.
         status=State.INTERDOMAIN if end.awaited else end.state,
         vcpu=end.vcpu,
         remote_dom=end.remote_domid,
@@ -262,7 +262,7 @@ def _bind_vcpu(call: _Call) -> Answer:
 
 
 def _send(call: _Call) -> Answer:
-    """For who has no descriptors at hand; only between the host's handles."""
+    """Notify for a client without descriptors; only between host handles."""
     end = call.own_end()
     target = call.board.ports.send(call.domid, end.port)
     if target is not None:
@@ -311,7 +311,7 @@ def _register(call: _Call) -> Answer:
         raise PortError(errno.EINVAL)
     _check_launches(call, pid_of(call.fds[0]))
     call.board.register(call.request.domain, call.fds[0])
-    # It is the domain's now.
+    # The domain owns it now.
     call.fds.clear()
     return Answer()
 

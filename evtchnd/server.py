@@ -122,7 +122,7 @@ class Server:
         )
         if peer is None:
             refusal = Reply(type=abi.EVTCHND_HELLO, error=errno.EACCES)
-            # Whoever does not wait for it is not to end us.
+            # A client that disconnects before the reply must not end us.
             with suppress(OSError):
                 await _send(sock, Answer(refusal))
             return

@@ -26,7 +26,7 @@ _KERNEL = object()
 
 
 class Handle:
-    """One connection: who it is, its page if it is the host's."""
+    """One connection: its identity, and its page if it is the host's."""
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
@@ -125,7 +125,7 @@ class Switchboard:
             raise PortError(errno.ENOSPC)
 
     def close_ends(self, ends: Iterable[End]) -> None:
-        """Close ports and tell those who lost their peer."""
+        """Close ports and notify the ends that lost their peer."""
         for end in list(ends):
             if end.state is State.CLOSED:
                 continue
@@ -218,7 +218,7 @@ class Switchboard:
         return self.domains[min(later)].record
 
     def close(self) -> None:
-        """Let go of all descriptors."""
+        """Close all descriptors."""
         for domain in self.domains.values():
             domain.close()
         self.domains.clear()

@@ -76,15 +76,15 @@ class FakeStore:
         self._check()
         return self.vbds
 
-    def ask(self, request: str) -> None:
+    def request_shutdown(self, request: str) -> None:
         self._check()
         self.asked.append(request)
 
-    def is_heard(self) -> bool:
+    def is_request_watched(self) -> bool:
         self._check()
         return self.hears
 
-    def is_taken(self) -> bool:
+    def is_request_taken(self) -> bool:
         self._check()
         return self.takes
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`xenner` with devices and nothing beside it: an xennerd of its own.
+"""`xenner` with devices but without running daemons: an xennerd of its own.
 
-It runs by hand, as any, in a runtime directory that nobody else has, with the
-daemons that this guest needs. It ends when its standard input does, which
-whoever runs the guest holds open: also one that is killed leaves nothing.
+That xennerd runs in a runtime directory of its own, with the daemons that this
+guest needs. It ends when its standard input closes. The guest's process holds
+the other end, so nothing is left even if that process is killed.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ _INTERFACES = Path("/sys/class/net")
 
 @contextmanager
 def open_standalone_host(options: Options) -> Iterator[Options]:
-    """The options with what serves the guest, for as long as the block.
+    """Run the daemons for the block; yields the options with their sockets.
 
-    HostError: it does not start. As they are where nothing private is wanted.
+    HostError: they do not start. Without is_standalone, yields the options
+    unchanged.
     """
     if not options.is_standalone:
         yield options

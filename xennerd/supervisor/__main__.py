@@ -53,7 +53,7 @@ from xennerd.units.client import UnitsByHelper
 from xennerd.units.manager import Systemd, Units
 
 GROUP = "xenner"
-"""Its members may ask us, besides root."""
+"""Its members may use the control socket, besides root."""
 
 _BACKLOG = 16
 
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log_dir=options.log_dir,
         dump_dir=options.dump_dir,
     )
-    # Xen's libraries in this process look there.
+    # For Xen's libraries in this process.
     os.environ["XENSTORED_PATH"] = str(paths.xenstore)
     error: BaseException | None = None
     try:
@@ -149,8 +149,8 @@ def _daemon_names(text: str) -> tuple[str, ...]:
 
 
 async def _serve(paths: Paths, options: argparse.Namespace) -> None:
-    """Until told to end. Guests live on, and by hand the daemons with them
-    if there are any."""
+    """Serve until a signal. Guests run on; without systemd the daemons run on
+    too while there is a guest."""
     control = Control()
     daemons: list[Daemon] = []
     units: Units = UnitsByHelper() if options.units else Systemd()
@@ -176,7 +176,7 @@ async def _serve(paths: Paths, options: argparse.Namespace) -> None:
         emit=control.emit,
     )
     path = paths.xennerd
-    # To the end: who is told twice still ends its daemons.
+    # Open to the end: a second signal must not kill us before the daemons.
     receiver = trio.open_signal_receiver(
         signal.SIGTERM, signal.SIGINT, signal.SIGHUP
     )
@@ -205,7 +205,7 @@ async def _serve(paths: Paths, options: argparse.Namespace) -> None:
 
 
 async def _wait_end(scope: trio.CancelScope) -> None:
-    """Until nobody holds the other end of standard input."""
+    """Cancel when the other end of standard input is closed."""
     while True:
         await trio.lowlevel.wait_readable(0)
         if not os.read(0, 4096):
@@ -213,7 +213,7 @@ async def _wait_end(scope: trio.CancelScope) -> None:
 
 
 async def _pass_over(signals: AsyncIterator[int]) -> None:
-    """Those that nobody has taken would end us after all."""
+    """Consume signals: when the receiver closes, pending ones would kill us."""
     async for _number in signals:
         pass
 
@@ -235,8 +235,8 @@ async def _serve_until_told(
             await nursery.start(daemon.keep_running)
         control.serve(domains)
         if ends_with_stdin:
-            # Not earlier: what an earlier one left running is found by now,
-            # and ends with us.
+            # Not earlier: the daemons that an earlier xennerd left are found by
+            # now, and end with us.
             nursery.start_soon(_wait_end, nursery.cancel_scope)
         nursery.start_soon(domains.watch)
         service.notify("READY=1")
@@ -248,7 +248,7 @@ async def _serve_until_told(
 
 
 def _request_once(path: Path) -> None:
-    """What a client of ours does; that of the watchdog is one."""
+    """A health check: send one request as a client."""
     with QmpClient(path, server="xennerd") as client:
         client.execute("query-protocol")
 
@@ -265,8 +265,8 @@ async def _leave(daemons: Sequence[Daemon], domains: Domains) -> None:
 
 @asynccontextmanager
 async def _listening(path: Path) -> AsyncIterator[trio.SocketListener]:
-    """The control socket, for root and our group. HostError: somebody has
-    it."""
+    """The control socket, for root and our group. HostError: another process
+    listens on it."""
     try:
         listener = listen_at(path, mode=0o600, backlog=_BACKLOG)
     except OSError as error:
@@ -283,7 +283,8 @@ async def _listening(path: Path) -> AsyncIterator[trio.SocketListener]:
 
 
 def _let_group_in(path: Path) -> None:
-    """Where there is no such group, or it is not ours to give, root alone."""
+    """Give the socket to our group; without it, or the right to, to root
+    only."""
     try:
         give_to(path, GROUP)
     except (HostError, PermissionError):

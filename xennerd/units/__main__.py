@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """xenner-units: the part of xennerd that has to be root.
 
-It starts units of guests, says how they are, and writes lines about guests
-into their units' story. All that comes in is checked: whoever asks is xennerd,
-which others ask.
+It starts guests' units, queries them, and logs their events. It checks every
+request: xennerd, its only client, passes on requests of others.
 """
 
 from __future__ import annotations

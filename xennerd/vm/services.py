@@ -93,15 +93,15 @@ class DomainServices:
             except (OSError, HostError, XenstoreError) as error:
                 _log.warning("xenstore has nodes of a guest left: %s", error)
 
-    def ask(self, request: str) -> None:
+    def request_shutdown(self, request: str) -> None:
         with self._connected() as store:
             store.write(self._node(_SHUTDOWN), request)
 
-    def is_heard(self) -> bool:
+    def is_request_watched(self) -> bool:
         """Unknown here, so yes: only the store knows the watches."""
         return True
 
-    def is_taken(self) -> bool:
+    def is_request_taken(self) -> bool:
         with self._connected() as store:
             return not store.find(self._node(_SHUTDOWN))
 
@@ -135,7 +135,7 @@ class DomainServices:
         except (OSError, XenstoreError) as error:
             raise HostError(f"xenstore: {error}") from error
 
-    def tell_end(self, reason: ShutdownReason) -> None:
+    def notify_shutdown(self, reason: ShutdownReason) -> None:
         """Tell evtchnd that the domain ended; watchers of domains learn of
         it."""
         self.host.shut_down(self.domid, reason)

@@ -72,7 +72,7 @@ def run_session(
     started_at: float,
     lifecycle: LifecyclePolicy | None = None,
 ) -> int:
-    """Run the guest that was asked for; raises ConfigError, HostError.
+    """Run the guest of the options; raises ConfigError, HostError.
 
     `lifecycle` decides what happens when it ends; without one the options do.
     """
@@ -138,7 +138,7 @@ def _enter_vmcore(
     layout: MachineLayout,
     runtime_dir: Path,
 ) -> tuple[Domid, Vmcore]:
-    """The wanted domain's memory, or that of the lowest free number."""
+    """Create the memory of the domain, or of the lowest free number."""
     while True:
         domid = Domid(options.domid or find_free_domid(runtime_dir))
         try:
@@ -156,7 +156,7 @@ def _enter_vmcore(
 
 
 def _blame(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The person's error inside trio's groups; all else stays as it is."""
+    """The ConfigError or HostError inside trio's groups; else the group."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
@@ -164,7 +164,7 @@ def _blame(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 class Session:
-    """The guest through its reboots, its console and its monitor."""
+    """One guest through its reboots, with its console and monitor."""
 
     def __init__(
         self,
@@ -197,7 +197,7 @@ class Session:
         self._is_ready = False
         self._started_at = started_at
         self.when_ready = [lifecycle.on_running]
-        """Called once, when the guest runs."""
+        """Functions to call once, when the guest runs."""
         self.controls = Controls(
             name=plan.name,
             domid=plan.domid,
@@ -215,7 +215,7 @@ class Session:
         )
 
     async def run(self) -> int:
-        """The whole life; the exit status."""
+        """Run to the end; returns the exit status."""
         link = self._beside("console")
         try:
             async with open_console(self._options.serial, link=link) as sink:
@@ -225,7 +225,7 @@ class Session:
         return self._status
 
     def _beside(self, name: str) -> Path:
-        """The path of what stands beside the vmcore for this domain."""
+        """The path of a file of this domain beside the vmcore."""
         return self._vmcore.path.with_name(f"{name}.{self._plan.domid}")
 
     async def _serve(self, sink: RememberingSink) -> None:
@@ -249,7 +249,7 @@ class Session:
         is_stopped = self._options.is_stopped
         while True:
             self._is_reset = False
-            # Loaded once a start and not kept: they are in the guest then.
+            # Loaded for each start, and dropped once they are in the guest.
             images = self._images or load_images(self._options)
             self._images = None
             with open_machine(
@@ -264,7 +264,7 @@ class Session:
                 del images
                 self._machine = machine
                 if is_stopped:
-                    # Who waits for the guest waits for the monitor's "cont".
+                    # Ready now: the guest waits for the monitor's "cont".
                     self._ready()
                 try:
                     outcome = await run_machine(
@@ -288,10 +288,10 @@ class Session:
                     is_next = self._lifecycle.decide_restart(end)
                     self.controls.ended(outcome.reason, reboots=is_next)
                     if self._services is not None:
-                        self._services.tell_end(outcome.reason)
+                        self._services.notify_shutdown(outcome.reason)
             last_words = sink.take_said()
             if outcome is not None:
-                # The guest is at rest, and its memory as it ended.
+                # The guest has stopped: its memory does not change any more.
                 await trio.to_thread.run_sync(
                     self._lifecycle.carry_out, self._vmcore, last_words
                 )
@@ -312,7 +312,7 @@ class Session:
                 await trio.sleep(_HEALTH_POLL_S)
 
     def _ready(self) -> None:
-        """The guest runs; at each of its starts."""
+        """Called at each start of the guest."""
         service.notify(f"STATUS={self._status_line()}")
         for tell in self.when_ready:
             tell()
@@ -332,10 +332,10 @@ class Session:
     async def _await_devices(
         self, xenstore: Path, devices: list[Wanted]
     ) -> None:
-        """A start that cannot have them is none, as with libxl."""
+        """Without its devices a start fails, as with libxl."""
         options = self._options
         wait = partial(wait_offered, xenstore, devices)
-        # A guest that is paused connects nothing.
+        # A paused guest connects to no device.
         if options.wait_devices_s and not options.is_stopped:
             wait = partial(
                 wait_connected,
@@ -347,7 +347,7 @@ class Session:
         service.notify("READY=1")
 
     def _status_line(self) -> str:
-        """For the service manager: as true in an hour as it is now."""
+        """For the service manager. Contains nothing that changes with time."""
         vcpus = (
             "1 vCPU"
             if self._plan.nr_vcpus == 1
@@ -393,7 +393,8 @@ class Session:
     async def _serve_signals(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """The first asks a guest that listens; the next one ends it."""
+        """Request a shutdown at the first signal; end at the second, or if the
+        guest does not run."""
         with trio.open_signal_receiver(
             signal.SIGTERM, signal.SIGINT, signal.SIGHUP
         ) as signals:
@@ -407,25 +408,25 @@ class Session:
                     continue
                 _log.info("%s: ending", name)
                 self._tasks.start_soon(self._end_by_signal)
-                # One more ends us whatever we are waiting for.
+                # A third one kills us, whatever we are waiting for.
                 signal.signal(number, signal.SIG_DFL)
 
     def _runs(self) -> bool:
-        """Who is paused hears nothing."""
+        """Does the guest run? A paused guest sees no request."""
         machine = self._machine
         return machine is not None and machine.gate.is_open
 
     def _powerdown(self) -> None:
         self._lifecycle.on_shutdown_request("the monitor")
-        self._tasks.start_soon(stopping.ask, self._store)
+        self._tasks.start_soon(stopping.request_poweroff, self._store)
 
     async def _ask_or_end(self, name: str) -> None:
-        await stopping.ask_and_wait(
+        await stopping.request_and_wait(
             self._store,
             limit_s=stopping.ALONE_LIMIT_S
             if self._own_store
             else stopping.STOP_LIMIT_S,
-            on_asking=lambda: self._lifecycle.on_shutdown_request(name),
+            on_request=lambda: self._lifecycle.on_shutdown_request(name),
         )
         await self._end_by_signal()
 
@@ -475,7 +476,7 @@ def load_images(options: Options) -> Images:
 
 
 def _check_fits(images: Images, options: Options) -> None:
-    """Before anything is created: can this memory hold the guest at all?"""
+    """Fail before anything is created if the guest does not fit."""
     plan_start_of_day(
         images.kernel,
         nr_pages=options.memory_bytes // 4096,

@@ -16,51 +16,51 @@ from xennerd.vm.store.guest import GuestStore
 _log = logging.getLogger("xenner")
 
 STOP_LIMIT_S = 75.0
-"""How long a guest that was asked to power off may take before it is ended.
+"""The time limit for a guest to power off on request.
 
-Less than TimeoutStopSec= of units/xenner@.service: whoever is killed leaves
-its nodes, and who serves them, behind.
+Less than TimeoutStopSec= of units/xenner@.service: a process that systemd kills
+leaves its nodes, and the backends' devices, behind.
 """
 
 ALONE_LIMIT_S = 5.0
-"""The same of one whose store is its own: without a disk it has nothing to
-lose."""
+"""The time limit for a guest with a store of its own: it has no disk, so it
+loses nothing."""
 
 HEARD_LIMIT_S = 15.0
-"""How long it may take to hear of it. One that does not is not at work, or
-has not come to its disks yet."""
+"""The time limit to take the request. A guest that does not take it hangs, or
+has not mounted its disks yet."""
 
 _LOOK_S = 0.25
 
 
-async def ask(store: GuestStore) -> bool:
-    """Ask the guest to power off. False: xenstore is not there."""
+async def request_poweroff(store: GuestStore) -> bool:
+    """Request the guest to power off. False: xenstore does not answer."""
     try:
-        # A store that hangs must not keep us from ending.
-        await run_abandonable(store.ask, "poweroff")
+        # In a thread of its own: a store that hangs must not block our end.
+        await run_abandonable(store.request_shutdown, "poweroff")
     except HostError as error:
         _log.warning("cannot ask the guest to power off: %s", error)
         return False
     return True
 
 
-async def ask_and_wait(
-    store: GuestStore, *, limit_s: float, on_asking: Callable[[], None]
+async def request_and_wait(
+    store: GuestStore, *, limit_s: float, on_request: Callable[[], None]
 ) -> None:
-    """Ask the guest to power off; returns when there is no more to wait for.
+    """Request the guest to power off; return when waiting is pointless.
 
-    At once where nobody in the guest listens, soon where it does not take
-    what it was asked. Who powers off in time has this cancelled.
+    Returns at once if the guest has no watch on the node, and soon if it does
+    not take the request. When the guest powers off, the caller cancels this.
     """
     try:
-        is_heard = await run_abandonable(store.is_heard)
+        is_request_watched = await run_abandonable(store.is_request_watched)
     except HostError:
-        is_heard = False
-    if not is_heard:
+        is_request_watched = False
+    if not is_request_watched:
         _log.info("nobody in the guest listens: it is ended")
         return
-    on_asking()
-    if not await ask(store):
+    on_request()
+    if not await request_poweroff(store):
         return
     with trio.move_on_after(limit_s):
         with trio.move_on_after(HEARD_LIMIT_S) as hearing:
@@ -74,8 +74,8 @@ async def ask_and_wait(
 
 async def _wait_taken(store: GuestStore) -> None:
     while True:
-        # A store that is restarted meanwhile has the node again.
+        # A store that restarts meanwhile restores the node.
         with suppress(HostError):
-            if await run_abandonable(store.is_taken):
+            if await run_abandonable(store.is_request_taken):
                 return
         await trio.sleep(_LOOK_S)

@@ -413,9 +413,9 @@ def test_nodes_from_start_to_end(daemon: Daemon, store: StoreProcess) -> None:
     with entered(daemon, store.socket_path) as services:
         with services.introduced(GUEST):
             assert read(store, "/local/domain/5/name") == "web"
-            services.ask("poweroff")
+            services.request_shutdown("poweroff")
             assert read(store, "/local/domain/5/control/shutdown") == "poweroff"
-            services.tell_end(ShutdownReason.POWEROFF)
+            services.notify_shutdown(ShutdownReason.POWEROFF)
         for path in ("/local/domain/5", f"/vm/{HANDLE}", "/libxl/5"):
             with pytest.raises(XenstoreError, match="ENOENT"):
                 read(store, path)
@@ -440,7 +440,7 @@ def test_nodes_need_not_be_text(daemon: Daemon, store: StoreProcess) -> None:
         # As a guest may, in a node of its own.
         with Xenstore(store.socket_path) as client:
             client.write("/local/domain/5/control/shutdown", "\udcff")
-        assert not services.is_taken()
+        assert not services.is_request_taken()
 
 
 def test_a_guest_does_not_say_which_disks_it_has(
@@ -469,9 +469,9 @@ def test_a_store_that_was_restarted_is_as_good(
         with services.introduced(GUEST):
             store.kill()
             with pytest.raises(HostError, match="is it running"):
-                services.ask("poweroff")
+                services.request_shutdown("poweroff")
             store.start()
-            services.ask("reboot")
+            services.request_shutdown("reboot")
             assert read(store, "/local/domain/5/control/shutdown") == "reboot"
         with pytest.raises(XenstoreError, match="ENOENT"):
             read(store, "/local/domain/5")
@@ -502,4 +502,4 @@ def test_no_store(daemon: Daemon, tmp_path: Path) -> None:
         services.introduced(GUEST),
         pytest.raises(HostError, match="no xenstore"),
     ):
-        services.ask("poweroff")
+        services.request_shutdown("poweroff")

@@ -16,8 +16,8 @@ _DEAF = "it does not hear that it is to power off: ended"
 async def wait(store: FakeStore, limit_s: float = 30) -> None:
     """Returns when the guest is to be ended."""
     with trio.fail_after(60):
-        await stopping.ask_and_wait(
-            store, limit_s=limit_s, on_asking=lambda: None
+        await stopping.request_and_wait(
+            store, limit_s=limit_s, on_request=lambda: None
         )
 
 

@@ -65,14 +65,14 @@ class OwnStore:
         if self._life is not None:
             await self._life.serve()
 
-    def ask(self, request: str) -> None:
+    def request_shutdown(self, request: str) -> None:
         self._current().write(_SHUTDOWN, request)
 
-    def is_heard(self) -> bool:
+    def is_request_watched(self) -> bool:
         life = self._current()
         return life.is_open and life.is_watched(_SHUTDOWN)
 
-    def is_taken(self) -> bool:
+    def is_request_taken(self) -> bool:
         return not self._current().read(_SHUTDOWN)
 
     def set_memory_target(self, kib: int) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a guest's process asks of the guest's xenstore, whoever serves it."""
+"""What a guest's process does in the guest's xenstore: ours or another's."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from typing import Protocol
 
 
 class GuestStore(Protocol):
-    """The guest's nodes. Calls block; HostError: the store is gone."""
+    """The guest's nodes. Calls block; HostError: the store does not answer."""
 
-    def ask(self, request: str) -> None:
+    def request_shutdown(self, request: str) -> None:
         """Write control/shutdown: "poweroff", "reboot" or "suspend".
 
-        The guest's kernel takes it from there, in its own time; one that has
-        not come so far yet finds it when it does.
+        The guest's kernel takes the request when it has booted far enough.
         """
 
-    def is_heard(self) -> bool:
-        """Does the guest watch for what is asked? True: as far as is known."""
+    def is_request_watched(self) -> bool:
+        """Does the guest watch the node? True also if that is unknown."""
 
-    def is_taken(self) -> bool:
-        """Has the guest taken what was asked? Its kernel empties the node."""
+    def is_request_taken(self) -> bool:
+        """Has the guest taken the request? Its kernel empties the node then."""
 
     def set_memory_target(self, kib: int) -> None:
         """Write memory/target, which the guest follows."""
 
     def vbd_nodes(self) -> dict[int, dict[str, str]]:
-        """By device number, what each vbd's backend says of it."""
+        """By device number, nodes of each vbd's backend."""
