@@ -9,7 +9,14 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from soak import boots, hypercalls, kernels, targets, userfuzz
+from soak import (
+    boots,
+    hypercalls,
+    kernels,
+    targets,
+    userfuzz,
+    versions,
+)
 from soak.results import ROW_HEADING, Result, report
 
 _MINUTES = 10.0
@@ -26,6 +33,7 @@ _PARTS: Mapping[str, Mapping[str, Callable[[float], Result]]] = {
     },
     kernels.PART: {"host": kernels.on_host},
     boots.PART: {"host": boots.on_host, "lab": boots.in_machine},
+    versions.PART: versions.CASES,
     targets.PART: {name: partial(targets.run, name) for name in targets.CASES},
 }
 

@@ -9,7 +9,7 @@ from collections import deque
 
 import pytest
 
-from soak import boots, hypercalls, running, userfuzz
+from soak import boots, hypercalls, running, userfuzz, versions
 from soak.__main__ import minutes_of
 from soak.results import Result, cpu_facts, parse, report
 from soak.running import Ended, run_guest
@@ -132,3 +132,9 @@ def test_nothing_stays_of_a_guest_that_is_interrupted(
     assert set(threading.enumerate()) == before
     with pytest.raises(ProcessLookupError):
         os.kill(int(str(interrupted.value)), 0)
+
+
+def test_the_oldest_trio_is_pyprojects() -> None:
+    assert versions.oldest("trio") == "0.22"
+    with pytest.raises(LookupError):
+        versions.oldest("no-such-package")
