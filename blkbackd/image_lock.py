@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A volume has one writer or any number of readers: who keeps whom out.
+"""Lock an image: one writer, or any number of readers.
 
-flock(2) says it, which udev and partitioning tools mind, and so do the locks
-of QEMU's programs (block/file-posix.c), who mind only those: of a file's bytes
-100 and on one stands for each thing that somebody does, of those from 200 on
-for each that nobody else is to do. All are shared locks of open files; each
-locks its own, and then looks for the others'. Calls block.
+With flock(2), which udev and partitioning tools respect, and with the byte
+locks of QEMU's programs (block/file-posix.c), which respect only those. Byte
+100 + n says that the holder uses permission n, byte 200 + n that it does not
+share n. All are shared locks of open files: a program takes its own, then tests
+for conflicting ones of others. Calls block.
 """
 
 import errno
@@ -17,7 +17,7 @@ from enum import IntEnum
 
 _UDEV_S = 1.0
 _FLOCK = struct.Struct("@hhqqi0q")
-_DONE, _NOT_FOR_OTHERS = 100, 200
+_USED, _UNSHARED = 100, 200
 
 
 class _Right(IntEnum):
@@ -30,20 +30,20 @@ class _Right(IntEnum):
 
 _READER = (_Right.CONSISTENT_READ,)
 _WRITER = (_Right.CONSISTENT_READ, _Right.WRITE)
-_KEPT = (_Right.WRITE, _Right.RESIZE)
+_NEVER_SHARED = (_Right.WRITE, _Right.RESIZE)
 
 
 def lock_image(fd: int, *, is_read_only: bool, is_device: bool) -> None:
-    """For as long as the open file lives. BlockingIOError: somebody has it."""
+    """Lock while the file is open. BlockingIOError: another process has it."""
     kind = fcntl.LOCK_SH if is_read_only else fcntl.LOCK_EX
     _flock(fd, kind, limit_s=_UDEV_S if is_device else 0)
-    done = [_DONE + right for right in (_READER if is_read_only else _WRITER)]
-    kept = [_NOT_FOR_OTHERS + right for right in _KEPT]
-    for byte in done + kept:
+    used = [_USED + right for right in (_READER if is_read_only else _WRITER)]
+    unshared = [_UNSHARED + right for right in _NEVER_SHARED]
+    for byte in used + unshared:
         _lock(fd, byte)
-    # What they do and we keep, and what they keep and we do.
-    theirs = [byte + _DONE - _NOT_FOR_OTHERS for byte in kept]
-    theirs += [byte + _NOT_FOR_OTHERS - _DONE for byte in done]
+    # Theirs that conflict: uses that we do not share, and the reverse.
+    theirs = [byte + _USED - _UNSHARED for byte in unshared]
+    theirs += [byte + _UNSHARED - _USED for byte in used]
     if any(_is_locked(fd, byte) for byte in theirs):
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
@@ -54,7 +54,7 @@ def _flock(fd: int, kind: int, *, limit_s: float) -> None:
         try:
             fcntl.flock(fd, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            # udev locks a device for as long as it looks what is on it.
+            # udev locks a device while it probes it.
             if time.monotonic() >= end_s:
                 raise
             time.sleep(_UDEV_S / 20)

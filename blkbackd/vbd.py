@@ -63,7 +63,7 @@ class Vbd(Device):
         self._volume: Volume | None = None
         # One for each queue there has been, in order.
         self._engines: list[Engine] = []
-        # Who asks for counters does so in another thread than step()'s.
+        # Counters are read in another thread than step()'s.
         self._counting = threading.Lock()
         self._records: list[Record] = []
         self._is_attached = False
@@ -177,10 +177,10 @@ class Vbd(Device):
                 self._engines.append(engine)
 
     def _open_records(self, rings: list[Ring]) -> None:
-        """One for each queue: what is in flight is its own."""
-        # A domain's number comes again, its uuid does not. One that has booted
-        # anew, or whose driver has, is not connected yet: nothing that was in
-        # flight is of its ring, though grants and port may be the same.
+        """Open a record of requests in flight for each queue."""
+        # Domain numbers are reused, UUIDs are not. A guest that rebooted or
+        # reloaded its driver is not connected yet: nothing in flight belongs to
+        # its ring, though grants and port may be the same.
         uuid = self._store.read(f"/local/domain/{self._domid}/vm")
         seen = self._seen
         is_kept = seen.backend is seen.frontend is XenbusState.CONNECTED
@@ -293,7 +293,7 @@ class Vbd(Device):
         self._warn_of_cut(now)
 
     def _warn_of_cut(self, volume: Volume) -> None:
-        # Who reads it hears of a volume that has gone.
+        # Its reader learns of a volume that is gone.
         with suppress(OSError):
             if cut := volume.cut():
                 self.log.warning("%s", cut)

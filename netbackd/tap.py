@@ -123,7 +123,7 @@ def look_at(name: str) -> Link | None:
 
 
 def index_of(name: str) -> int:
-    """An interface's, which is another's when it was made anew; 0: there is
+    """An interface's index, which changes when it is recreated; 0: there is
     none. Does not block."""
     try:
         return socket.if_nametoindex(name)

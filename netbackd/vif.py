@@ -65,19 +65,19 @@ class Vif(Device):
         super().__init__(store, path, domid, wake)
         self._config = VifConfig("")
         self._tap: tap.Tap | None = None
-        # Or one of the process before us, or what is left of a failure.
+        # Or an earlier process's, or one left by a failure.
         self._may_have_tap = True
         self._lacking = ""  # the bridge that it waits for
         # Its nodes when they were followed last.
         self._texts: tuple[str | None, ...] = ()
         self._bridge_index = 0  # of the one that the tap was put in
         self._filter = Filter()
-        # Whoever connects anew has no more for it.
+        # Kept across connections: a reconnect must not renew the allowance.
         self._limit = Limit()
         self._engines: list[Engine] = []
         self._fds: list[int] = []
         self._past: Counter[str] = Counter()  # of engines that are no more
-        # Who asks for counters does so in another thread than step()'s.
+        # Counters are read in another thread than step()'s.
         self._counting = threading.Lock()
         self._rate_text: str | None = None  # as the limit has it
         self._mtu_text: str | None = None  # as the tap has it
@@ -188,10 +188,10 @@ class Vif(Device):
         self._set_rate()
 
     def _apply_config_changes(self) -> None:
-        """One that waits for its bridge may be told another, or none."""
+        """Apply changes of the configuration nodes: another bridge, or none."""
         self._texts = self._reasons()
         if not self._engines:
-            # Nobody has anything of the tap yet: it is made as it is wished.
+            # The tap is not in use yet: create it again as configured.
             self._take_away()
             self._lacking = ""
             self._try(self._offer)
@@ -210,7 +210,7 @@ class Vif(Device):
         self._try(self._place_again)
 
     def _is_displaced(self) -> bool:
-        """Is its bridge there now, or no more, or another of that name?"""
+        """Did its bridge appear, vanish, or get replaced?"""
         bridge = self._config.bridge
         if not bridge or not self._name():
             return False
@@ -220,7 +220,7 @@ class Vif(Device):
         self._tell_place(self._make_tap(self._config))
 
     def _set_mtu(self) -> None:
-        """The toolstack may change its mind."""
+        """Follow a change of the node `mtu`."""
         if not self._name() or self._node("mtu") == self._mtu_text:
             return
         self._mtu_text = self._node("mtu")
@@ -234,7 +234,7 @@ class Vif(Device):
         self._config = config
 
     def _link(self) -> tap.Link | None:
-        """As the guest should see it: without a backend it is down."""
+        """The link as the guest should see it: down without a backend."""
         name = self._name()
         link = tap.look_at(name) if name else None
         if link and not self._engines:
@@ -295,7 +295,7 @@ class Vif(Device):
         self._take_away()
 
     def _take_away(self) -> None:
-        """Leave no tap behind, whoever has made it."""
+        """Leave no tap behind, even an earlier process's."""
         if not self._may_have_tap:
             return
         try:

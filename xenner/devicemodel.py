@@ -2,8 +2,8 @@
 """Device models: an unmodified QEMU, Xen's build of it, one process for each
 domain that has devices which it serves, as xl has it.
 
-The processes outlive us: a guest's disk is not to go because its keeper was
-restarted. Calls block.
+The processes outlive blkbackd: a guest keeps its disk when blkbackd restarts.
+Calls block.
 """
 
 from __future__ import annotations

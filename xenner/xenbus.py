@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The life of a backend's device: io/xenbus.h's states, as Linux' backends and
-libxl go through them. Pure: what is seen goes in, what is to be done comes out.
+libxl go through them. Pure: what is seen goes in, what to do comes out.
 """
 
 from dataclasses import dataclass
@@ -133,7 +133,7 @@ def _wanted_state(seen: Seen) -> XenbusState:
     if not seen.is_online:
         return backend
     if backend in (XenbusState.CLOSED, XenbusState.CONNECTED):
-        # A frontend that begins anew: a reboot, or its driver loaded again.
+        # The frontend starts over: a reboot, or its driver was reloaded.
         if frontend is XenbusState.INITIALISING:
             return XenbusState.INIT_WAIT
         if backend is XenbusState.CLOSED:

@@ -198,8 +198,7 @@ class Device(ABC):
         self._refused = self._end = None
 
     def _may_retry(self, frontend: XenbusState) -> bool:
-        """Has the toolstack written something else, or the guest booted
-        anew?"""
+        """Did the toolstack change a node, or the guest reboot?"""
         return self._refused != self._reasons() or (
             frontend is XenbusState.INITIALISING is not self._seen.frontend
         )

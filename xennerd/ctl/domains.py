@@ -301,7 +301,7 @@ def _ask(domid: Domid, name: str, monitor: QmpClient, pid: int) -> Domain:
         max_memory_mib=most,
         is_paused=status["status"] in ("paused", "prelaunch"),
         is_ending=status["status"] == "shutdown",
-        # As xl's, the guest's own: after a reboot it begins anew.
+        # The guest's time, as xl shows it: a reboot resets it.
         cpu_s=sum(vcpu.cpu_s for vcpu in vcpus),
         uptime_s=_uptime_s(pid),
         pid=pid,

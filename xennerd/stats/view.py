@@ -163,7 +163,7 @@ def _amount(value: float, unit: str) -> str:
 
 
 def _per_second(delta: float, elapsed_s: float, unit: str = "") -> str:
-    """A rate; a counter that went back began anew: the guest rebooted."""
+    """A rate; a counter that went back started at 0: the guest rebooted."""
     if elapsed_s <= 0 or delta <= 0:
         return ""
     rate = delta / elapsed_s

@@ -69,7 +69,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """What is loaded anew for each start of day, and dropped after it."""
+    """The files that are loaded for each start of day, and dropped after it."""
 
     kernel: Kernel
     initrd: bytes | None

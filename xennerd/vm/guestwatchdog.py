@@ -45,8 +45,8 @@ class Watchdogs:
         self._tell()
 
     def set(self, number: int, timeout_s: int) -> int:
-        """0: a new one, whose number is returned. Else it is set anew, or
-        removed by a timeout of 0. Negative: one of Xen's errors."""
+        """Number 0 creates a watchdog and returns its number; others set it
+        again, or remove it with a timeout of 0. Negative: Xen's errno."""
         with self._lock:
             if number == 0:
                 if None not in self._deadlines_s:
@@ -89,7 +89,7 @@ class Watchdogs:
         self._tell()
 
     async def wait_expired(self) -> None:
-        """Until the guest is to be ended."""
+        """Wait until a watchdog ends the guest."""
         self._token = trio.lowlevel.current_trio_token()
         while True:
             self._changed = trio.Event()

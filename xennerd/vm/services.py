@@ -42,7 +42,7 @@ class DomainServices:
     """Two connections to evtchnd: `host` acts for domain 0, `guest` for the
     domain.
 
-    `store` is xenstore's socket. Each call connects to it anew, so that the
+    `store` is xenstore's socket. Each call makes a connection, so that the
     store may restart between calls. The calls are those of store/guest.py.
     """
 

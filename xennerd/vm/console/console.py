@@ -108,24 +108,26 @@ class FdSink:
 
 @dataclass(slots=True)
 class Pty:
-    """Both ends: with none at `theirs` ours would be hung up."""
+    """Both ends of a pty: without an open `theirs`, `ours` would hang up."""
 
     name: str
     ours: int
     theirs: int
 
     def close(self) -> None:
-        """Whatever nobody has read is lost."""
+        """Close both ends; unread output is lost."""
         for fd in (self.theirs, self.ours):
             if fd >= 0:
                 os.close(fd)
         self.ours = self.theirs = -1
 
-    def is_unread(self) -> bool:
-        """Does somebody have it open who has not read all of it yet?"""
+    def find_unread(self) -> bool:
+        """Find out whether a reader has it open and has not read all of it yet.
+
+        Hangs up, by closing `theirs`, if nobody else has it open."""
         if not _has_event(self.theirs, select.POLLIN):
             return False
-        # One that nobody else has open hangs up as we let go of it.
+        # If nobody else has it open, closing our own end hangs it up.
         os.close(self.theirs)
         self.theirs = -1
         if _has_event(self.ours, select.POLLHUP):
@@ -149,11 +151,11 @@ class PtySink:
         self._is_read = True
 
     async def wait_read(self) -> None:
-        """Until whoever reads has it all: the terminal is hung up after this,
-        and with it goes what is still in it (pty(7))."""
+        """Wait until the reader has read all output: the terminal is hung up
+        after this, which discards the rest (pty(7))."""
         with trio.move_on_after(LAST_WORDS_S):
             # pty(7) has no event for "all is read".
-            while self._pty.is_unread():  # noqa: ASYNC110
+            while self._pty.find_unread():  # noqa: ASYNC110
                 await trio.sleep(_UNREAD_LOOK_S)
 
     async def send(self, data: bytes) -> None:

@@ -245,7 +245,7 @@ class Controls(Commands):
         return {"actual": self.machine().memory_bytes()}
 
     def _limit_memory(self, arguments: dict[str, Any], _: Caller) -> Any:
-        """What the guest takes from now on, until it starts anew."""
+        """The guest's balloon target until it restarts."""
         if not 0 < arguments["value"] <= self.max_memory_bytes:
             raise QmpError("Parameter 'value' expects a size")
         self.machine().balloon.limit_bytes = arguments["value"]
