@@ -103,6 +103,19 @@ def test_the_map_of_rooms_is_true() -> None:
         assert [file for file in files if not (TOP / file).exists()] == []
 
 
+_FILE = re.compile(r"\b[A-Za-z_0-9]+\.(?:py|c|h|S)\b")
+_GENERATED = {"_constants.py"}
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in project_files() if p.name == "README.md"], ids=str
+)
+def test_readmes_name_files_that_exist(path: Path) -> None:
+    names = {file.name for file in project_files()} | _GENERATED
+    named = set(_FILE.findall((TOP / path).read_text()))
+    assert sorted(named - names) == []
+
+
 def readme(room: Path) -> Path:
     return TOP / room / "README.md"
 
