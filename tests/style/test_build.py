@@ -52,8 +52,15 @@ def test_installation_is_whole(tmp_path: Path) -> None:
     # The ninja that has built it: another version's log has all built again.
     path = f"{meson.parent}:{os.environ['PATH']}"
     for words in (
-        ["setup", "--reconfigure", TOP, build],
-        ["install", "-C", build, "--no-rebuild", "--destdir", tmp_path],
+        ["setup", "--reconfigure", str(TOP), str(build)],
+        [
+            "install",
+            "-C",
+            str(build),
+            "--no-rebuild",
+            "--destdir",
+            str(tmp_path),
+        ],
     ):
         subprocess.run(
             [meson, *words],
