@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from xenner.errors import ConfigError
+from xenner.paths import CONFIG_DIR
 
-PATH = Path("/etc/xenner/xenner.toml")
+PATH = CONFIG_DIR / "xenner.toml"
 VARIABLE = "XENNER_CONFIG"
 """The environment's word for another file."""
 
