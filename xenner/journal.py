@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A guest's life in the journal: lines with fields and message ids.
 
-systemd-python carries them; without it, or without a journal at the other end
-of standard error, they are lines there.
+Without a journal at the other end of standard error they are lines there.
+systemd's module is imported where it is used: it takes a command that tells
+nothing, or a guest started by hand, 20 ms.
 """
 
 from __future__ import annotations
@@ -10,18 +11,16 @@ from __future__ import annotations
 import io
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
-from xenner.journallog import find_journal, import_journal
+from xenner.journallog import is_read_by_journal
 from xenner.types import Domid
 
-# sd-daemon(3).
-_PRIORITY_ERROR = 3
-_PRIORITY_NOTICE = 5
-_PRIORITY_INFO = 6
+_IDENTIFIER = "xenner"
 
 
 class Event(StrEnum):
@@ -83,36 +82,31 @@ class Line(NamedTuple):
 
 def log_event(event: Event, text: str, subject: Subject, **fields: str) -> None:
     """Log one event of a domain."""
-    journal = find_journal()
-    if journal is None:
+    if is_read_by_journal():
+        _send(event, text, subject, fields)
+    else:
         print(f"xenner: {subject.name}: {text}", file=sys.stderr, flush=True)
-        return
-    _send(journal, event, text, subject, fields)
 
 
 def log_unit_event(
     unit: str, event: Event, text: str, subject: Subject
 ) -> None:
     """Log one event of another process's unit, which only root can do
-    (journalctl(1), --unit). Nothing where there is no systemd-python."""
-    journal = import_journal()
-    if journal is not None:
-        _send(journal, event, text, subject, {"OBJECT_SYSTEMD_UNIT": unit})
+    (journalctl(1), --unit). Nothing where there is no journal."""
+    _send(event, text, subject, {"OBJECT_SYSTEMD_UNIT": unit})
 
 
 def _send(
-    journal: Any,
-    event: Event,
-    text: str,
-    subject: Subject,
-    fields: Mapping[str, str],
+    event: Event, text: str, subject: Subject, fields: Mapping[str, str]
 ) -> None:
+    from systemd import journal
+
     is_bad = event in (Event.CRASHED, Event.START_LIMIT_HIT)
     journal.send(
         f"{subject.name}: {text}",
         MESSAGE_ID=event.value,
-        PRIORITY=_PRIORITY_ERROR if is_bad else _PRIORITY_NOTICE,
-        SYSLOG_IDENTIFIER="xenner",
+        PRIORITY=journal.LOG_ERR if is_bad else journal.LOG_NOTICE,
+        SYSLOG_IDENTIFIER=_IDENTIFIER,
         **subject.fields(),
         **fields,
     )
@@ -122,23 +116,31 @@ def set_up_logging(subject: Subject) -> None:
     """Every record of this process, and what it prints on standard error, goes
     to the journal with the domain's fields; where there is none, all stays as
     it is."""
-    journal = find_journal()
-    if journal is None:
+    if not is_read_by_journal():
         return
-    handler: logging.Handler = journal.JournalHandler(
-        SYSLOG_IDENTIFIER="xenner", **subject.fields()
+    from systemd import journal
+
+    handler = journal.JournalHandler(
+        SYSLOG_IDENTIFIER=_IDENTIFIER, **subject.fields()
     )
     handler.setFormatter(logging.Formatter(f"{subject.name}: %(message)s"))
     logging.getLogger().handlers[:] = [handler]
-    sys.stderr = _Printed(journal, subject)
+    sys.stderr = _Printed(
+        partial(
+            journal.send,
+            PRIORITY=journal.LOG_INFO,
+            SYSLOG_IDENTIFIER=_IDENTIFIER,
+            **subject.fields(),
+        )
+    )
 
 
 class _Printed(io.TextIOBase):
-    """Standard error, a line at a time: what a crash left, a traceback."""
+    """Standard error, a line at a time: what a crash left, a traceback.
+    journal.stream() is one without the domain's fields."""
 
-    def __init__(self, journal: Any, subject: Subject) -> None:
-        self._journal = journal
-        self._subject = subject
+    def __init__(self, send: Callable[[str], object]) -> None:
+        self._send = send
         self._rest = ""
 
     def writable(self) -> bool:
@@ -147,10 +149,5 @@ class _Printed(io.TextIOBase):
     def write(self, text: str) -> int:
         *lines, self._rest = (self._rest + text).split("\n")
         for line in filter(None, lines):
-            self._journal.send(
-                line,
-                PRIORITY=_PRIORITY_INFO,
-                SYSLOG_IDENTIFIER="xenner",
-                **self._subject.fields(),
-            )
+            self._send(line)
         return len(text)

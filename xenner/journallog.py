@@ -2,33 +2,30 @@
 """Where a daemon's log goes: the journal, with what records have of its
 fields, or standard error."""
 
-from __future__ import annotations
-
-import importlib
 import logging
 import os
-from typing import Any
 
 
 def set_up_logging(name: str, level: int) -> None:
-    """To the journal if that reads standard error, and systemd-python is
-    there; then `extra`, in capitals, are fields."""
-    journal = find_journal()
-    if journal is None:
+    """To the journal if that reads standard error; then `extra`, in capitals,
+    are fields."""
+    if not is_read_by_journal():
         logging.basicConfig(format=f"{name}: %(message)s", level=level)
         return
+    from systemd import journal
+
     handler = journal.JournalHandler(SYSLOG_IDENTIFIER=name)
     logging.basicConfig(format="%(message)s", level=level, handlers=[handler])
 
 
-def find_journal() -> Any | None:
-    """The module systemd.journal, where the journal is what reads us."""
-    return import_journal() if "JOURNAL_STREAM" in os.environ else None
-
-
-def import_journal() -> Any | None:
-    """The module, if it is installed."""
+def is_read_by_journal() -> bool:
+    """Is the journal at the other end of standard error? systemd.exec(5),
+    JOURNAL_STREAM: who redirects it leaves the variable as it is."""
+    stream = os.environ.get("JOURNAL_STREAM")
+    if not stream:
+        return False
     try:
-        return importlib.import_module("systemd.journal")
-    except ImportError:
-        return None
+        status = os.fstat(2)
+    except OSError:
+        return False
+    return stream == f"{status.st_dev}:{status.st_ino}"

@@ -16,7 +16,6 @@ from xenner.errors import HostError
 # unix(7): sun_path without its last zero.
 _PATH_MAX_BYTES = 107
 _UCRED = struct.Struct("3i")
-_FIRST_FD = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
 _KIND_NAMES = {
     socket.SOCK_STREAM: "SOCK_STREAM",
     socket.SOCK_SEQPACKET: "SOCK_SEQPACKET",
@@ -66,24 +65,27 @@ def open_listener(
 
 
 def _handed_over(kind: socket.SocketKind) -> socket.socket | None:
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+    if "LISTEN_FDS" not in os.environ:
         return None
-    if os.environ.get("LISTEN_FDS") != "1":
-        raise HostError("one socket is expected from the service manager")
+    from systemd import daemon
+
     try:
-        sock = socket.socket(fileno=_FIRST_FD)
+        fds = daemon.listen_fds(unset_environment=False)
+        if not fds:
+            # Another process is meant: LISTEN_PID.
+            return None
+        if len(fds) != 1:
+            raise HostError("one socket is expected from the service manager")
+        if not daemon.is_socket_unix(fds[0], kind):
+            reason = f"is no Unix socket of {_KIND_NAMES[kind]}"
+        elif not daemon.is_socket_unix(fds[0], kind, listening=1):
+            reason = "does not listen"
+        else:
+            return socket.socket(fileno=fds[0])
     except OSError as error:
         raise HostError(
             f"the service manager's descriptor: {error.strerror}"
         ) from error
-    sock.set_inheritable(False)
-    if sock.family != socket.AF_UNIX or sock.type != kind:
-        reason = f"is no Unix socket of {_KIND_NAMES[kind]}"
-    elif not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        reason = "does not listen"
-    else:
-        return sock
-    sock.detach()
     raise HostError(f"the service manager's socket {reason}")
 
 

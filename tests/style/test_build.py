@@ -92,3 +92,19 @@ def test_installation_is_whole(tmp_path: Path) -> None:
         *("_abi.pyi", "_constants.py", "_engine.pyi", "_vcpu.pyi"),
         "_xenstore.pyi",
     }
+
+
+def test_debian_has_what_python_asks_for() -> None:
+    """The package and the lab's root, by Debian's names for it."""
+    project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
+    wanted = {
+        "python3-" + re.split("[^a-z0-9_-]", each)[0].removesuffix("-python")
+        for each in project["dependencies"]
+    }
+    control = (TOP / "debian/control").read_text()
+    depends = re.search(
+        r"^Package: xenner\n.*?^Depends: (.*?)^\S", control, re.M | re.S
+    )
+    assert depends is not None
+    assert wanted <= set(re.findall(r"[a-z0-9-]+", depends[1]))
+    assert wanted <= set((TOP / "lab/packages.txt").read_text().splitlines())

@@ -17,8 +17,8 @@ from xenstored.wire import MessageType
 
 STORE = (sys.executable, "-m", "xenstored")
 EVTCHND = (sys.executable, "-m", "evtchnd")
-# Its standard input becomes the socket; $$ is the daemon's own number.
-HAND_OVER = 'LISTEN_FDS={nr} LISTEN_PID=$$ exec "$@" 3<&0 </dev/null'
+# Its standard input becomes the sockets; $$ is the daemon's own number.
+HAND_OVER = 'LISTEN_FDS={nr} LISTEN_PID=$$ exec "$@" 3<&0 4<&0 </dev/null'
 
 
 def start(

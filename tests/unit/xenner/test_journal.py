@@ -2,16 +2,22 @@
 """What a guest's process says, as the journal gets it."""
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+import systemd.journal
 
-from xenner import journal
-from xenner.journal import Event, Subject, set_up_logging
+from xenner.journal import (
+    Event,
+    Subject,
+    log_event,
+    log_unit_event,
+    set_up_logging,
+)
 from xenner.types import Domid
 
 SUBJECT = Subject(Domid(7), "web", "4766cf5a-0e85-42df-96d6-c3614a39da33")
@@ -37,34 +43,31 @@ def test_each_event_has_its_text_in_the_catalogue() -> None:
         assert fields <= own
 
 
-class Journal:
-    """systemd.journal, as far as it is used."""
-
-    def __init__(self) -> None:
-        self.entries: list[tuple[str, dict[str, Any]]] = []
-
-    def send(self, message: str, **fields: Any) -> None:
-        self.entries.append((message, fields))
-
-    def JournalHandler(self, **fields: str) -> logging.Handler:  # noqa: N802
-        handler = logging.Handler()
-        handler.emit = lambda record: self.send(  # type: ignore[method-assign]
-            handler.format(record), **fields
-        )
-        return handler
+Entries = list[dict[str, str]]
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Journal:
-    fake = Journal()
-    monkeypatch.setattr(journal, "find_journal", lambda: fake)
+def entries(monkeypatch: pytest.MonkeyPatch) -> Entries:
+    """What the journal gets; it reads standard error."""
+    entries: Entries = []
+
+    def sendv(*fields: str) -> None:
+        entries.append(dict(field.split("=", 1) for field in fields))
+
+    monkeypatch.setattr(systemd.journal, "sendv", sendv)
+    monkeypatch.setenv("JOURNAL_STREAM", stream_of(2))
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    return fake
+    return entries
+
+
+def stream_of(fd: int) -> str:
+    status = os.fstat(fd)
+    return f"{status.st_dev}:{status.st_ino}"
 
 
 @pytest.fixture
 def set_up(
-    fake: Journal, monkeypatch: pytest.MonkeyPatch
+    entries: Entries, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], None]:
     """To be called in the test: each of its phases has another stderr."""
 
@@ -76,24 +79,61 @@ def set_up(
 
 
 def test_records_and_printed_lines_have_its_fields(
-    fake: Journal, set_up: Callable[[], None]
+    entries: Entries, set_up: Callable[[], None]
 ) -> None:
     set_up()
     logging.getLogger("xenner").error("is ill")
     print("rip: 0", "rsp: 1", sep="\n", file=sys.stderr)
-    assert [message for message, _fields in fake.entries] == [
+    assert [entry["MESSAGE"] for entry in entries] == [
         *("web: is ill", "rip: 0", "rsp: 1")
     ]
-    for _message, fields in fake.entries:
-        assert fields.items() >= SUBJECT.fields().items()
-        assert fields["SYSLOG_IDENTIFIER"] == "xenner"
+    assert [entry["PRIORITY"] for entry in entries] == ["3", "6", "6"]
+    for entry in entries:
+        assert entry.items() >= SUBJECT.fields().items()
+        assert entry["SYSLOG_IDENTIFIER"] == "xenner"
 
 
 def test_a_line_is_told_when_it_ends(
-    fake: Journal, set_up: Callable[[], None]
+    entries: Entries, set_up: Callable[[], None]
 ) -> None:
     set_up()
     sys.stderr.write("half")
-    assert fake.entries == []
+    assert entries == []
     sys.stderr.write(" a line\n\n")
-    assert [message for message, _fields in fake.entries] == ["half a line"]
+    assert [entry["MESSAGE"] for entry in entries] == ["half a line"]
+
+
+def test_an_event_is_told(
+    entries: Entries, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_event(Event.CRASHED, "has ended", SUBJECT, XENNER_REASON="crash")
+    log_unit_event(
+        "xenner@7.service", Event.SHUTDOWN_REQUESTED, "is asked", SUBJECT
+    )
+    first, second = entries
+    assert first["MESSAGE"] == "web: has ended"
+    assert first["MESSAGE_ID"] == Event.CRASHED
+    assert (first["PRIORITY"], second["PRIORITY"]) == ("3", "5")
+    assert first["XENNER_REASON"] == "crash"
+    assert second["OBJECT_SYSTEMD_UNIT"] == "xenner@7.service"
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("stream", [None, "", "1", "0:0"])
+def test_standard_error_that_nobody_else_reads(
+    stream: str | None,
+    entries: Entries,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """JOURNAL_STREAM is still there where it was redirected."""
+    if stream is None:
+        monkeypatch.delenv("JOURNAL_STREAM")
+    else:
+        monkeypatch.setenv("JOURNAL_STREAM", stream)
+    before = sys.stderr
+    set_up_logging(SUBJECT)
+    assert sys.stderr is before
+    log_event(Event.RUNNING, "is running", SUBJECT)
+    assert capsys.readouterr().err == "xenner: web: is running\n"
+    assert entries == []
