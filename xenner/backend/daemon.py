@@ -19,7 +19,6 @@ from xenner.backend.status import (
     Form,
     fetch_status,
     socket_path,
-    to_prometheus,
     to_table,
 )
 from xenner.backend.statusserver import serve_status
@@ -86,8 +85,11 @@ def _status(form: Form, options: argparse.Namespace) -> str:
     counters = fetch_status(form.daemon)
     if options.json:
         return json.dumps(counters)
-    show = to_prometheus if options.prometheus else to_table
-    return show(counters, form)
+    if options.prometheus:
+        from xenner.backend.prometheus import to_prometheus
+
+        return to_prometheus(counters, form)
+    return to_table(counters, form)
 
 
 def _serve(backend: Backend) -> None:

@@ -21,7 +21,7 @@ from xenner.paths import (
 )
 from xenner.types import Domid
 from xenner.vmcores import VmcoreView, list_domids, open_view
-from xennerd.stats.export import as_json, as_prometheus
+from xennerd.stats.export import as_json
 from xennerd.stats.reading import (
     Reading,
     domain_name,
@@ -189,6 +189,8 @@ def _show(
     options: argparse.Namespace,
 ) -> None:
     if options.prometheus:
+        from xennerd.stats.prometheus import as_prometheus
+
         text = as_prometheus(readings)
     elif options.json:
         domains = [as_json(r, before.get(r.domid)) for r in readings]

@@ -143,8 +143,8 @@ def test_status(rig: Rig, frontend: Frontend) -> None:
     row = json.loads(rig.status("--json"))["backend/vif/320/0"]
     assert (row["tx_packets"], row["tx_bytes"]) == (3, 300)
     assert "vif320.0" in rig.status()
-    labels = '{domid="320",devid="0"}'
-    assert f"\nnetbackd_tx_bytes_total{labels} 300\n" in rig.status(
+    labels = '{devid="0",domid="320"}'
+    assert f"\nnetbackd_tx_bytes_total{labels} 300.0\n" in rig.status(
         "--prometheus"
     )
 

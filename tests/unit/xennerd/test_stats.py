@@ -6,10 +6,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from xenner.types import Domid
 from xennerd.stats.__main__ import main
-from xennerd.stats.export import as_json, as_prometheus
+from xennerd.stats.export import as_json
+from xennerd.stats.prometheus import as_prometheus
 from xennerd.stats.reading import KvmStat, Reading
 from xennerd.stats.view import format_reading, human_bytes, shares, totals
 
@@ -136,18 +138,35 @@ def test_json() -> None:
 
 def test_prometheus() -> None:
     other = replace(READING, domid=Domid(8), name='we"b\\\n')
-    lines = as_prometheus([READING, other]).splitlines()
-    own = 'domid="7",domain="web",vcpu="0"'
-    name = "xenner_vcpu_hypercalls_total"
-    assert f'{name}{{{own},hypercall="sched_op"}} 1' in lines
-    assert f"xenner_kvm_vcpu_halt_wait_seconds_total{{{own}}} 0.5" in lines
-    assert f"xenner_kvm_vcpu_max_depth{{{own}}} 7" in lines
-    assert 'domid="8",domain="we\\"b\\\\\\n"' in "".join(lines)
-    # Each metric is described once, and its samples stand together.
-    described = [line.split()[2] for line in lines if line.startswith("# TYPE")]
-    assert len(described) == len(set(described))
-    order = [line.split("{")[0] for line in lines if not line.startswith("#")]
-    assert [n for i, n in enumerate(order) if order[i - 1] != n] == described
+    found = {
+        # Each metric is described once, and its samples stand together.
+        metric.name: metric
+        for metric in text_string_to_metric_families(
+            as_prometheus([READING, other])
+        )
+    }
+    own = {"domid": "7", "domain": "web", "vcpu": "0"}
+    calls = found["xenner_vcpu_hypercalls"]
+    assert (calls.type, calls.documentation) == (
+        *("counter", "Hypercalls of the guest."),
+    )
+    first = calls.samples[0]
+    assert first.name == "xenner_vcpu_hypercalls_total"
+    assert first.labels == {**own, "hypercall": "sched_op"}
+    assert first.value == 1
+    assert calls.samples[-1].labels["domain"] == other.name
+    waited = found["xenner_kvm_vcpu_halt_wait_seconds"]
+    assert waited.type == "counter"
+    assert waited.samples[0].name == f"{waited.name}_total"
+    assert (waited.samples[0].labels, waited.samples[0].value) == (own, 0.5)
+    depth = found["xenner_kvm_vcpu_max_depth"]
+    assert (depth.type, depth.samples[0].value) == ("gauge", 7)
+    assert found.keys() >= {
+        *("xenner_domain_info", "xenner_domain_guest_memory_bytes"),
+        *("xenner_domain_resident_memory_bytes", "xenner_vcpu_time_ratio"),
+        *("xenner_vcpu_traps", "xenner_vcpu_emu_events"),
+        "xenner_vcpu_cpu_seconds",
+    }
 
 
 def test_shares_and_totals_of_nothing() -> None:
