@@ -90,14 +90,15 @@ def _run(words: Sequence[str], *, name: str) -> int:
         return 1
     if words[0] in ("help", "-h", "--help"):
         return _help(words[1:], name=name)
-    return _find(words[0]).run(words[1:])
+    command = _find(words[0])
+    return COMMANDS[command](command, words[1:])
 
 
-def _find(word: str) -> Command:
+def _find(word: str) -> str:
     name = find_command(word, {**COMMANDS, **absent.REASONS})
     if name not in COMMANDS:
         raise HostError(f"{name}: {absent.REASONS[name]}")
-    return COMMANDS[name]
+    return name
 
 
 def _help(words: Sequence[str], *, name: str) -> int:
@@ -105,7 +106,7 @@ def _help(words: Sequence[str], *, name: str) -> int:
         print(help_text(COMMANDS, name=name), end="")
         return 0
     command = _find(words[0])
-    print(f"Usage: {name} {command.usage}\n\n{command.summary}.")
+    print(COMMANDS[command].parser(command).format_help(), end="")
     return 0
 
 

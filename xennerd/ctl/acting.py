@@ -9,9 +9,11 @@ import shlex
 import signal
 import sys
 import threading
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -22,7 +24,7 @@ from xenner.vmcorelocks import DomainAliveError, domid_held
 from xenner.xenstore import Xenstore, XenstoreError
 from xenner.xlcfg import check_name
 from xenner.xlsyntax import quoted
-from xennerd.ctl.command import Command, own_name, parser_of
+from xennerd.ctl.command import DOMAIN, Add, Command, add_domain, own_name
 from xennerd.ctl.domains import (
     Domain,
     find_domain,
@@ -44,15 +46,8 @@ def _paths() -> Paths:
     return Paths.of(os.environ)
 
 
-def _one(
-    name: str, words: Sequence[str], *more: str
-) -> tuple[Domain, list[str]]:
-    """The domain that the first word names, and the values of `more`."""
-    parser = parser_of(name)
-    for argument in ("domain", *more):
-        parser.add_argument(argument)
-    values = list(vars(parser.parse_args(words)).values())
-    return find_domain(_paths(), values[0]), values[1:]
+def _named(arguments: Namespace) -> Domain:
+    return find_domain(_paths(), arguments.domain)
 
 
 def _check_lives(domain: Domain) -> None:
@@ -144,17 +139,22 @@ def _open_monitor(domain: Domain, stack: ExitStack) -> QmpClient | None:
     return None
 
 
-def _ask_to_end(name: str, request: str, words: Sequence[str]) -> int:
-    parser = parser_of(name)
-    add = parser.add_argument
-    add("-a", "--all", action="store_true")
-    add("-w", "--wait", action="count", default=0)
+def _declare_end(add: Add) -> None:
+    add("-a", "--all", action="store_true", help="every guest")
+    add(
+        *("-w", "--wait"),
+        action="count",
+        default=0,
+        help="until it has ended; twice: until its last restart has",
+    )
     add("-F", action="store_true", help="no effect: for HVM guests")
-    add("domain", nargs="*")
-    arguments = parser.parse_args(words)
+    add(DOMAIN, nargs="*", metavar="Domain")
+
+
+def _ask_to_end(arguments: Namespace, what: str, request: str) -> int:
     paths = _paths()
     if not arguments.all and not arguments.domain:
-        raise ConfigError(f"{name}: which domain?")
+        raise ConfigError(f"{what}: which domain?")
     chosen = (
         list_domains(paths)
         if arguments.all
@@ -171,7 +171,7 @@ def _ask_to_end(name: str, request: str, words: Sequence[str]) -> int:
         starts_s = [_starts_s(domain) for domain in chosen]
         for domain in chosen:
             _write(domain, "control/shutdown", request)
-            _log_request(domain, name)
+            _log_request(domain, what)
         if arguments.wait:
             left = [domain.name for domain in chosen]
             with patience(left, sys.stderr):
@@ -206,19 +206,13 @@ def patience(
         timer.cancel()
 
 
-def _shutdown(words: Sequence[str]) -> int:
-    return _ask_to_end("shutdown", "poweroff", words)
+def _declare_destroy(add: Add) -> None:
+    add("-f", action="store_true", help="no effect")
+    add_domain(add)
 
 
-def _reboot(words: Sequence[str]) -> int:
-    return _ask_to_end("reboot", "reboot", words)
-
-
-def _destroy(words: Sequence[str]) -> int:
-    parser = parser_of("destroy")
-    parser.add_argument("-f", action="store_true")
-    parser.add_argument("domain")
-    domain = find_domain(_paths(), parser.parse_args(words).domain)
+def _destroy(arguments: Namespace) -> int:
+    domain = _named(arguments)
     if domain.end:
         _remove_dead(domain)
         return 0
@@ -270,20 +264,23 @@ def _remove_dead(domain: Domain) -> None:
         raise HostError(str(error)) from error
 
 
-def _pause(words: Sequence[str]) -> int:
-    domain, _ = _one("pause", words)
-    _execute(domain, "stop")
+def _pause(arguments: Namespace) -> int:
+    _execute(_named(arguments), "stop")
     return 0
 
 
-def _unpause(words: Sequence[str]) -> int:
-    domain, _ = _one("unpause", words)
-    _execute(domain, "cont")
+def _unpause(arguments: Namespace) -> int:
+    _execute(_named(arguments), "cont")
     return 0
 
 
-def _sysrq(words: Sequence[str]) -> int:
-    domain, (letter,) = _one("sysrq", words, "letter")
+def _declare_sysrq(add: Add) -> None:
+    add_domain(add)
+    add("letter")
+
+
+def _sysrq(arguments: Namespace) -> int:
+    domain, letter = _named(arguments), arguments.letter
     if len(letter) != 1:
         raise ConfigError(f"sysrq {letter!r}: one letter")
     _write(domain, "control/sysrq", letter)
@@ -302,9 +299,14 @@ def parse_mib(text: str) -> int:
     return size << shift if shift >= 0 else size >> -shift
 
 
-def _mem_set(words: Sequence[str]) -> int:
-    domain, (size,) = _one("mem-set", words, "size")
-    size_mib = parse_mib(size)
+def declare_size(add: Add) -> None:
+    """A domain, and an amount of memory that parse_mib() takes."""
+    add_domain(add)
+    add("size", metavar="MemMB", help="or with b, k, m, g or t behind it")
+
+
+def _mem_set(arguments: Namespace) -> int:
+    domain, size_mib = _named(arguments), parse_mib(arguments.size)
     most_mib = domain.max_memory_mib
     with (
         suppress(OSError, XenstoreError),
@@ -319,13 +321,14 @@ def _mem_set(words: Sequence[str]) -> int:
     return 0
 
 
-def _vcpu_set(words: Sequence[str]) -> int:
-    parser = parser_of("vcpu-set")
-    parser.add_argument("-i", "--ignore-host", action="store_true")
-    parser.add_argument("domain")
-    parser.add_argument("number", type=int)
-    arguments = parser.parse_args(words)
-    domain = find_domain(_paths(), arguments.domain)
+def _declare_vcpu_set(add: Add) -> None:
+    add("-i", "--ignore-host", action="store_true", help="no effect")
+    add_domain(add)
+    add("number", type=int, metavar="vCPUs")
+
+
+def _vcpu_set(arguments: Namespace) -> int:
+    domain = _named(arguments)
     _check_lives(domain)
     most = len(domain.vcpus)
     if not 1 <= arguments.number <= most:
@@ -337,8 +340,13 @@ def _vcpu_set(words: Sequence[str]) -> int:
     return 0
 
 
-def _rename(words: Sequence[str]) -> int:
-    domain, (name,) = _one("rename", words, "name")
+def _declare_rename(add: Add) -> None:
+    add_domain(add)
+    add("name", metavar="NewDomainName")
+
+
+def _rename(arguments: Namespace) -> int:
+    domain, name = _named(arguments), arguments.name
     paths = _paths()
     try:
         check_name(name)
@@ -366,9 +374,14 @@ def _rename(words: Sequence[str]) -> int:
     return 0
 
 
-def _dump_core(words: Sequence[str]) -> int:
-    domain, (file,) = _one("dump-core", words, "file")
-    with _written(Path(file)) as target:
+def _declare_dump_core(add: Add) -> None:
+    add_domain(add)
+    add("file", type=Path, metavar="filename")
+
+
+def _dump_core(arguments: Namespace) -> int:
+    domain = _named(arguments)
+    with _written(arguments.file) as target:
         if domain.end or domain.is_silent:
             # A guest's memory is a core as it is: a dead one's, and that of
             # one whose process does not answer.
@@ -407,37 +420,31 @@ def _written(path: Path) -> Iterator[BinaryIO]:
 
 COMMANDS = {
     "shutdown": Command(
-        _shutdown,
-        "shutdown [-w[w]] [-F] <-a|Domain>",
+        partial(_ask_to_end, what="shutdown", request="poweroff"),
+        _declare_end,
         "Issue a shutdown signal to a domain",
     ),
     "reboot": Command(
-        _reboot,
-        "reboot [-w] [-F] <-a|Domain>",
+        partial(_ask_to_end, what="reboot", request="reboot"),
+        _declare_end,
         "Issue a reboot signal to a domain",
     ),
     "destroy": Command(
-        _destroy, "destroy [-f] <Domain>", "Terminate a domain immediately"
+        _destroy, _declare_destroy, "Terminate a domain immediately"
     ),
-    "pause": Command(_pause, "pause <Domain>", "Pause execution of a domain"),
-    "unpause": Command(_unpause, "unpause <Domain>", "Unpause a paused domain"),
-    "sysrq": Command(
-        _sysrq, "sysrq <Domain> <letter>", "Send a sysrq to a domain"
-    ),
+    "pause": Command(_pause, add_domain, "Pause execution of a domain"),
+    "unpause": Command(_unpause, add_domain, "Unpause a paused domain"),
+    "sysrq": Command(_sysrq, _declare_sysrq, "Send a sysrq to a domain"),
     "mem-set": Command(
         _mem_set,
-        "mem-set <Domain> <MemMB['b'[bytes]|'k'|'m'|'g'|'t']>",
+        declare_size,
         "Set the current memory usage for a domain",
     ),
     "vcpu-set": Command(
         _vcpu_set,
-        "vcpu-set [-i] <Domain> <vCPUs>",
+        _declare_vcpu_set,
         "Set the number of active VCPUs allowed for the domain",
     ),
-    "rename": Command(
-        _rename, "rename <Domain> <NewDomainName>", "Rename a domain"
-    ),
-    "dump-core": Command(
-        _dump_core, "dump-core <Domain> <filename>", "Core dump a domain"
-    ),
+    "rename": Command(_rename, _declare_rename, "Rename a domain"),
+    "dump-core": Command(_dump_core, _declare_dump_core, "Core dump a domain"),
 }

@@ -12,14 +12,46 @@ from typing import Any
 
 from xenner.errors import ConfigError
 
+Add = Callable[..., argparse.Action]
+"""argparse's add_argument()."""
+DOMAIN = "domain"
+"""The destination of words that name domains: a shell offers their names."""
+
+
+class UsageError(ConfigError):
+    """What was typed is wrong in a way that argparse cannot know."""
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`run` gets the words after the name and returns the exit status."""
+    """`run` gets what was typed and returns the exit status. `declare` says
+    once which options and words there are: what is taken, the help and a
+    shell's completion follow from it. Without it `run` gets the words as they
+    are, as `words`."""
 
-    run: Callable[[Sequence[str]], int]
-    usage: str
+    run: Callable[[argparse.Namespace], int]
+    declare: Callable[[Add], object] | None
     summary: str
+
+    def parser(self, name: str) -> Parser:
+        """For the words after `name`, which is the command's."""
+        parser = Parser(f"{own_name()} {name}", description=f"{self.summary}.")
+        if self.declare is None:
+            parser.add_argument("words", nargs="*", metavar="word")
+        else:
+            self.declare(parser.add_argument)
+        return parser
+
+    def __call__(self, name: str, words: Sequence[str]) -> int:
+        """Parse the words and run; argparse ends the program, with status 2,
+        where they are wrong."""
+        if self.declare is None:
+            return self.run(argparse.Namespace(words=words))
+        parser = self.parser(name)
+        try:
+            return self.run(parser.parse_args(words))
+        except UsageError as error:
+            parser.error(str(error))
 
 
 def own_name() -> str:
@@ -27,16 +59,31 @@ def own_name() -> str:
     return "xl" if Path(sys.argv[0]).name == "xl" else "xennerctl"
 
 
-class _Parser(argparse.ArgumentParser):
-    """Takes options between the words too, as xl's getopt_long(3) does."""
+class Parser(argparse.ArgumentParser):
+    """Takes options between the words too, as xl's getopt_long(3) does, and
+    knows what was declared."""
+
+    def __init__(self, prog: str, *, description: str) -> None:
+        self.declared: list[argparse.Action] = []
+        super().__init__(prog, description=description)
+
+    def add_argument(self, *args: Any, **settings: Any) -> argparse.Action:
+        action = super().add_argument(*args, **settings)
+        self.declared.append(action)
+        return action
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         return self.parse_intermixed_args(args, namespace)
 
 
-def parser_of(command: str) -> argparse.ArgumentParser:
-    """For the words after a command's name; it says whose they are."""
-    return _Parser(f"{own_name()} {command}")
+def add_domain(add: Add) -> None:
+    """A word that names a domain."""
+    add(DOMAIN, metavar="Domain")
+
+
+def add_json(add: Add) -> None:
+    """--json."""
+    add("--json", action="store_true", help="for programs")
 
 
 class NoCommandError(ConfigError):

@@ -7,25 +7,40 @@ import os
 import select
 import termios
 import tty
-from collections.abc import Callable, Sequence
+from argparse import Namespace
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
 from xenner.errors import ConfigError, HostError
 from xenner.paths import Paths
-from xennerd.ctl.command import Command, parser_of
+from xennerd.ctl.command import Add, Command, add_domain
 from xennerd.ctl.domains import Domain, find_domain
 from xennerd.domain.records import read_record
 from xennerd.vm.console.escape import LEAVE
 
 
-def _console(words: Sequence[str]) -> int:
-    parser = parser_of("console")
-    parser.add_argument("-t", dest="kind", choices=["pv"], default="pv")
-    parser.add_argument("-n", dest="number", type=int, default=0)
-    parser.add_argument("-e", dest="leave", default="^]", help="to leave it")
-    parser.add_argument("domain")
+def _declare(add: Add) -> None:
+    add(
+        "-t",
+        dest="kind",
+        choices=["pv"],
+        default="pv",
+        help="the kind of console",
+    )
+    add(
+        "-n",
+        dest="number",
+        type=int,
+        default=0,
+        metavar="0",
+        help="its number; there is one",
+    )
+    add("-e", dest="leave", default="^]", metavar="escape", help="to leave it")
+    add_domain(add)
+
+
+def _console(arguments: Namespace) -> int:
     paths = Paths.of(os.environ)
-    arguments = parser.parse_args(words)
     leave = _key(arguments.leave)
     attach(paths, find_domain(paths, arguments.domain), leave=leave)
     return 0
@@ -101,7 +116,7 @@ def pump(fd: int, leave: bytes) -> None:
 COMMANDS = {
     "console": Command(
         _console,
-        "console [-t pv] [-n 0] [-e escape] <Domain>",
+        _declare,
         "Attach to domain's console",
     ),
 }

@@ -24,7 +24,7 @@ from xenner.xenstore import Xenstore, XenstoreError
 from xenner.xlcfg import DomainConfig
 from xenner.xlsyntax import quoted
 from xennerd.ctl import formats
-from xennerd.ctl.command import Command, parser_of
+from xennerd.ctl.command import Add, Command, UsageError
 from xennerd.ctl.console import attach
 from xennerd.ctl.domains import (
     WHO_MAY,
@@ -46,23 +46,33 @@ _AGAIN_LIMIT_S = 30.0
 _LOOK_S = 0.2
 
 
-def _parser() -> argparse.ArgumentParser:
+def _declare(add: Add) -> None:
     """xl's options; those that are for what is not here say so."""
-    parser = parser_of("create")
-    add = parser.add_argument
     add("-p", dest="is_paused", action="store_true", help="leave it paused")
     add("-c", dest="console", action="store_true", help="go to its console")
     add("-n", "--dryrun", action="store_true", help="start nothing")
     add("-d", dest="debug", action="store_true", help="show what is read")
-    add("-q", "--quiet", action="store_true")
-    add("-f", "--defconfig", help="the file, not as a word of its own")
+    add(
+        "-q",
+        "--quiet",
+        action="store_true",
+        help="do not say which file is read",
+    )
     add("-F", dest="stays", action="store_true", help="until it has ended")
-    add("-e", dest="is_left", action="store_true", help="no effect")
-    for short, long in (("-V", "vncviewer"), ("-A", "vncviewer-autopass")):
-        add(short, f"--{long}", dest="viewer", action="store_true")
-    add("-i", "--ignore-global-affinity-masks", action="store_true")
+    add("-e", action="store_true", help="no effect")
+    for short, long, why in (
+        ("-i", "ignore-global-affinity-masks", "no effect: there are none"),
+        ("-V", "vncviewer", "no effect: there is no screen"),
+        ("-A", "vncviewer-autopass", "no effect: there is no screen"),
+    ):
+        add(short, f"--{long}", action="store_true", help=why)
+    add_source(add)
+
+
+def add_source(add: Add) -> None:
+    """What source_of() makes of it."""
+    add("-f", "--defconfig", metavar="FILE", help="the file, by an option")
     add("words", nargs="*", metavar="file | key=value")
-    return parser
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,31 +83,23 @@ class Source:
     settings: str
 
 
-def source_of(
-    words: Sequence[str],
-    *,
-    defconfig: str | None,
-    parser: argparse.ArgumentParser,
-) -> Source:
+def source_of(words: Sequence[str], *, defconfig: str | None) -> Source:
     """As xl: what has "=" in it is a setting, wherever it stands, and one
-    word has none. Without a file, or with /dev/null, settings are all."""
+    word has none. Without a file, or with /dev/null, settings are all.
+    UsageError."""
     settings = [word for word in words if "=" in word]
     files = [word for word in words if "=" not in word]
     if defconfig is not None:
         files.insert(0, defconfig)
     if len(files) > 1:
-        parser.error(f"{files[1]}: a file is given already, {files[0]}")
+        raise UsageError(f"{files[1]}: a file is given already, {files[0]}")
     if not files and not settings:
-        parser.error("which file?")
+        raise UsageError("which file?")
     return Source(Path(files[0]) if files else NO_FILE, "\n".join(settings))
 
 
-def _create(words: Sequence[str]) -> int:
-    parser = _parser()
-    arguments = parser.parse_args(words)
-    source = source_of(
-        arguments.words, defconfig=arguments.defconfig, parser=parser
-    )
+def _create(arguments: argparse.Namespace) -> int:
+    source = source_of(arguments.words, defconfig=arguments.defconfig)
     path, extra = source.file, source.settings
     if not arguments.quiet:
         print(f"Parsing config from {path}", file=sys.stderr)
@@ -111,7 +113,7 @@ def _create(words: Sequence[str]) -> int:
         print(json.dumps(shown, indent=4), file=stream)
     if arguments.dryrun:
         return 0
-    if arguments.viewer:
+    if arguments.vncviewer or arguments.vncviewer_autopass:
         print("warning: no guest has a screen to be viewed", file=sys.stderr)
     paths = Paths.of(os.environ)
     if find_named(paths, config.name) is not None:
@@ -203,8 +205,7 @@ def _start(
 COMMANDS = {
     "create": Command(
         _create,
-        "create [-c] [-d] [-e] [-F] [-i] [-n] [-p] [-q] [-V] [-A] "
-        "[[-f] ConfigFile] [key=value ...]",
+        _declare,
         "Create a domain from config file <filename>",
     ),
 }

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
 
 from xenner.errors import ConfigError
 from xenner.settings import PATH, load_settings, read_settings
 from xenner.xlcfg import DomainConfig
-from xennerd.ctl.command import Command, own_name, parser_of
+from xennerd.ctl.command import Add, Command, add_json, own_name
 from xennerd.domain.file import read_config
 
 
@@ -22,11 +22,12 @@ def warn(config: DomainConfig) -> None:
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def _check(words: Sequence[str]) -> int:
-    parser = parser_of("check")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("file", type=Path, nargs="+")
-    arguments = parser.parse_args(words)
+def _declare_check(add: Add) -> None:
+    add_json(add)
+    add("file", type=Path, nargs="+", metavar="FILE")
+
+
+def _check(arguments: Namespace) -> int:
     shown, status = [], 0
     for path in arguments.file:
         try:
@@ -52,11 +53,12 @@ def _check(words: Sequence[str]) -> int:
     return status
 
 
-def _check_config(words: Sequence[str]) -> int:
-    parser = parser_of("check-config")
-    parser.add_argument("--json", action="store_true", help="show what counts")
-    parser.add_argument("file", type=Path, nargs="?", help=f"default: {PATH}")
-    arguments = parser.parse_args(words)
+def _declare_check_config(add: Add) -> None:
+    add("--json", action="store_true", help="show what counts")
+    add("file", type=Path, nargs="?", metavar="FILE", help=f"default: {PATH}")
+
+
+def _check_config(arguments: Namespace) -> int:
     try:
         path = arguments.file
         settings = read_settings(path) if path else load_settings()
@@ -73,11 +75,9 @@ def _plain(value: object) -> object:
 
 COMMANDS = {
     "check": Command(
-        _check, "check [--json] FILE...", "Read domain files, start nothing"
+        _check, _declare_check, "Read domain files, start nothing"
     ),
     "check-config": Command(
-        _check_config,
-        "check-config [--json] [FILE]",
-        "Read the daemons' settings",
+        _check_config, _declare_check_config, "Read the daemons' settings"
     ),
 }

@@ -8,7 +8,8 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from argparse import Namespace
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -20,7 +21,7 @@ from xenner.xenbus import XenbusState, parse_state
 from xenner.xenstore import Xenstore, XenstoreError
 from xenner.xldisk import parse_disk, vdev_number
 from xenner.xlvif import parse_vif
-from xennerd.ctl.command import Command, parser_of
+from xennerd.ctl.command import Add, Command, add_domain
 from xennerd.ctl.domains import Domain, find_domain
 from xennerd.domain.hotplug import record_hotplug
 from xennerd.nodes.device import (
@@ -156,11 +157,12 @@ def _remember(domain: Domain, kind: str, devid: int, spec: str = "") -> None:
     )
 
 
-def _block_attach(words: Sequence[str]) -> int:
-    parser = parser_of("block-attach")
-    parser.add_argument("domain")
-    parser.add_argument("spec", nargs="+")
-    arguments = parser.parse_args(words)
+def _declare_block_attach(add: Add) -> None:
+    add_domain(add)
+    add("spec", nargs="+", metavar="disk-spec-component")
+
+
+def _block_attach(arguments: Namespace) -> int:
     spec = ",".join(arguments.spec)
     try:
         disk = parse_disk(spec)
@@ -174,11 +176,12 @@ def _block_attach(words: Sequence[str]) -> int:
     return 0
 
 
-def _network_attach(words: Sequence[str]) -> int:
-    parser = parser_of("network-attach")
-    parser.add_argument("domain")
-    parser.add_argument("spec", nargs="*")
-    arguments = parser.parse_args(words)
+def _declare_network_attach(add: Add) -> None:
+    add_domain(add)
+    add("spec", nargs="*", metavar="key=value", help="mac=..., bridge=...")
+
+
+def _network_attach(arguments: Namespace) -> int:
     text = ",".join(arguments.spec)
     try:
         vif = parse_vif(text, devid=_NOT_CHOSEN)
@@ -209,33 +212,30 @@ def _devids(store: Xenstore, domain: Domain, kind: str) -> set[int]:
     return set(map(int, names))
 
 
-def _detach(name: str, words: Sequence[str]) -> tuple[Domain, str, bool]:
-    parser = parser_of(name)
-    parser.add_argument("-f", "--force", action="store_true")
-    parser.add_argument("domain")
-    parser.add_argument("device")
-    arguments = parser.parse_args(words)
-    return _find(arguments.domain), arguments.device, arguments.force
+def _declare_detach(add: Add, device: str) -> None:
+    add("-f", "--force", action="store_true", help="whatever the guest does")
+    add_domain(add)
+    add("device", metavar=device)
 
 
-def _block_detach(words: Sequence[str]) -> int:
-    domain, word, is_forced = _detach("block-detach", words)
+def _block_detach(arguments: Namespace) -> int:
     try:
-        devid = vdev_number(word)
+        devid = vdev_number(arguments.device)
     except ValueError as error:
         raise ConfigError(f"block-detach: {error}") from None
+    domain = _find(arguments.domain)
     with _xenstore() as store:
         device = _Device(store, "vbd", domain.domid, devid)
-        device.detach(is_forced=is_forced)
+        device.detach(is_forced=arguments.force)
     _remember(domain, "vbd", devid)
     return 0
 
 
-def _network_detach(words: Sequence[str]) -> int:
-    domain, word, is_forced = _detach("network-detach", words)
+def _network_detach(arguments: Namespace) -> int:
+    domain = _find(arguments.domain)
     with _xenstore() as store:
-        device = _find_vif(store, domain, word)
-        device.detach(is_forced=is_forced)
+        device = _find_vif(store, domain, arguments.device)
+        device.detach(is_forced=arguments.force)
     _remember(domain, "vif", device.devid)
     return 0
 
@@ -252,22 +252,22 @@ def _find_vif(store: Xenstore, domain: Domain, word: str) -> _Device:
 COMMANDS = {
     "block-attach": Command(
         _block_attach,
-        "block-attach <Domain> <disk-spec-component(s)>...",
+        _declare_block_attach,
         "Create a new virtual block device",
     ),
     "block-detach": Command(
         _block_detach,
-        "block-detach [-f|--force] <Domain> <DevId>",
+        partial(_declare_detach, device="DevId"),
         "Destroy a domain's virtual block device",
     ),
     "network-attach": Command(
         _network_attach,
-        "network-attach <Domain> [mac=<mac>] [bridge=<bridge>] ...",
+        _declare_network_attach,
         "Create a new virtual network device",
     ),
     "network-detach": Command(
         _network_detach,
-        "network-detach [-f|--force] <Domain> <DevId|mac>",
+        partial(_declare_detach, device="DevId|mac"),
         "Destroy a domain's virtual network device",
     ),
 }

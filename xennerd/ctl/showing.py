@@ -4,16 +4,17 @@ block-list, network-list."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
 import re
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from xenner.errors import ConfigError, HostError
@@ -22,7 +23,7 @@ from xenner.types import Domid
 from xenner.xenstore import Xenstore, XenstoreError
 from xenner.xlcfg import DomainConfig
 from xennerd.ctl import formats
-from xennerd.ctl.command import Command, parser_of
+from xennerd.ctl.command import DOMAIN, Add, Command, add_json
 from xennerd.ctl.domains import (
     Domain,
     dom0,
@@ -39,14 +40,6 @@ from xennerd.nodes.device import device_paths
 
 # What our guests are told, and what cluster managers compare.
 _XEN = (4, 17, ".0")
-
-
-def _parser(name: str, *, domains: str = "") -> argparse.ArgumentParser:
-    parser = parser_of(name)
-    parser.add_argument("--json", action="store_true")
-    if domains:
-        parser.add_argument("domain", nargs=domains)
-    return parser
 
 
 def _paths() -> Paths:
@@ -75,15 +68,25 @@ def _print_json(value: object) -> int:
     return 0
 
 
-def _list(words: Sequence[str]) -> int:
-    parser = _parser("list", domains="?")
-    parser.add_argument("-l", "--long", action="store_true")
-    for short, long in (
-        *(("-v", "--verbose"), ("-Z", "--context")),
-        *(("-c", "--cpupool"), ("-n", "--numa")),
+def _add_domains(add: Add, nr: str = "*") -> None:
+    """Words that name domains, so many."""
+    add(DOMAIN, nargs=nr, metavar="Domain")
+
+
+def _declare_list(add: Add) -> None:
+    for short, long, what in (
+        ("-l", "--long", "all that is known, as JSON"),
+        ("-v", "--verbose", "with UUIDs"),
+        ("-Z", "--context", "with security labels"),
+        ("-c", "--cpupool", "with the CPU pool"),
+        ("-n", "--numa", "with NUMA nodes"),
     ):
-        parser.add_argument(short, long, action="store_true")
-    arguments = parser.parse_args(words)
+        add(short, long, action="store_true", help=what)
+    add_json(add)
+    _add_domains(add, "?")
+
+
+def _list(arguments: Namespace) -> int:
     chosen = _chosen([arguments.domain] if arguments.domain else [])
     for domain in chosen:
         if domain.is_silent:
@@ -119,15 +122,8 @@ def _configs(domids: Iterable[Domid]) -> Iterator[tuple[Domid, DomainConfig]]:
                 yield domid, with_hotplug(config, record.plugged)
 
 
-def _only_word(name: str, words: Sequence[str]) -> str:
-    parser = parser_of(name)
-    parser.add_argument("domain")
-    word: str = parser.parse_args(words).domain
-    return word
-
-
-def _domid(words: Sequence[str]) -> int:
-    word = _only_word("domid", words)
+def _domid(arguments: Namespace) -> int:
+    word: str = arguments.domain
     for domain in _everybody():
         if domain.name == word:
             print(domain.domid)
@@ -141,8 +137,8 @@ def _domid(words: Sequence[str]) -> int:
     return 1
 
 
-def _domname(words: Sequence[str]) -> int:
-    word = _only_word("domname", words)
+def _domname(arguments: Namespace) -> int:
+    word: str = arguments.domain
     if not (word.isascii() and word.isdigit()):
         print("Invalid domain id.", file=sys.stderr)
         return 1
@@ -158,10 +154,13 @@ def _domname(words: Sequence[str]) -> int:
     return 1
 
 
-def _uptime(words: Sequence[str]) -> int:
-    parser = _parser("uptime", domains="*")
-    parser.add_argument("-s", dest="is_short", action="store_true")
-    arguments = parser.parse_args(words)
+def _declare_uptime(add: Add) -> None:
+    add("-s", dest="is_short", action="store_true", help="as uptime(1)")
+    add_json(add)
+    _add_domains(add)
+
+
+def _uptime(arguments: Namespace) -> int:
     chosen = _chosen(arguments.domain)
     if arguments.json:
         return _print_json({d.name: d.uptime_s for d in chosen})
@@ -171,8 +170,12 @@ def _uptime(words: Sequence[str]) -> int:
     return _print(formats.uptime_lines(chosen))
 
 
-def _vcpu_list(words: Sequence[str]) -> int:
-    arguments = _parser("vcpu-list", domains="*").parse_args(words)
+def _declare_vcpu_list(add: Add) -> None:
+    add_json(add)
+    _add_domains(add)
+
+
+def _vcpu_list(arguments: Namespace) -> int:
     chosen = _chosen(arguments.domain)
     if arguments.json:
         return _print_json(
@@ -181,10 +184,12 @@ def _vcpu_list(words: Sequence[str]) -> int:
     return _print(formats.vcpu_lines(chosen))
 
 
-def _info(words: Sequence[str]) -> int:
-    parser = _parser("info")
-    parser.add_argument("-n", "--numa", action="store_true")
-    arguments = parser.parse_args(words)
+def _declare_info(add: Add) -> None:
+    add("-n", "--numa", action="store_true", help="with NUMA nodes")
+    add_json(add)
+
+
+def _info(arguments: Namespace) -> int:
     facts = host_facts(list_domains(_paths()))
     if arguments.json:
         return _print_json(facts)
@@ -296,16 +301,12 @@ def _guests_number(store: Xenstore, path: str) -> str:
     return value if re.fullmatch(r"[0-9]{1,10}", value) else ""
 
 
-def _block_list(words: Sequence[str]) -> int:
-    return _device_list("block-list", "vbd", words)
+def _declare_device_list(add: Add) -> None:
+    add_json(add)
+    _add_domains(add, "+")
 
 
-def _network_list(words: Sequence[str]) -> int:
-    return _device_list("network-list", "vif", words)
-
-
-def _device_list(name: str, kind: str, words: Sequence[str]) -> int:
-    arguments = _parser(name, domains="+").parse_args(words)
+def _device_list(arguments: Namespace, kind: str) -> int:
     paths = _paths()
     found = [
         device
@@ -320,38 +321,33 @@ def _device_list(name: str, kind: str, words: Sequence[str]) -> int:
 
 COMMANDS = {
     "list": Command(
-        _list,
-        "list [-l|--long] [-v|--verbose] [-Z|--context] [-c|--cpupool] "
-        "[-n|--numa] [--json] [Domain]",
-        "List information about all/some domains",
+        _list, _declare_list, "List information about all/some domains"
     ),
     "domid": Command(
-        _domid, "domid <DomainName>", "Convert a domain name to domain id"
+        _domid,
+        lambda add: add(DOMAIN, metavar="DomainName"),
+        "Convert a domain name to domain id",
     ),
     "domname": Command(
-        _domname, "domname <DomainId>", "Convert a domain id to domain name"
+        _domname,
+        lambda add: add(DOMAIN, metavar="DomainId"),
+        "Convert a domain id to domain name",
     ),
-    "info": Command(
-        _info, "info [-n|--numa] [--json]", "Get information about the host"
-    ),
-    "uptime": Command(
-        _uptime,
-        "uptime [-s] [--json] [Domain, ...]",
-        "Print uptime for domains",
-    ),
+    "info": Command(_info, _declare_info, "Get information about the host"),
+    "uptime": Command(_uptime, _declare_uptime, "Print uptime for domains"),
     "vcpu-list": Command(
         _vcpu_list,
-        "vcpu-list [--json] [Domain, ...]",
+        _declare_vcpu_list,
         "List the VCPUs for all/some domains",
     ),
     "block-list": Command(
-        _block_list,
-        "block-list [--json] <Domain(s)>",
+        partial(_device_list, kind="vbd"),
+        _declare_device_list,
         "List virtual block devices for a domain",
     ),
     "network-list": Command(
-        _network_list,
-        "network-list [--json] <Domain(s)>",
+        partial(_device_list, kind="vif"),
+        _declare_device_list,
         "List virtual network interfaces for a domain",
     ),
 }

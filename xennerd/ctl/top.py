@@ -10,14 +10,15 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 
 from xenner.backend.status import Counters, fetch_status
 from xenner.errors import ConfigError, HostError
 from xenner.paths import Paths
-from xennerd.ctl.command import Command, parser_of
+from xennerd.ctl.command import Add, Command
 from xennerd.ctl.domains import Domain, dom0, list_domains
 
 _SECTOR_BYTES = 512
@@ -175,9 +176,7 @@ def lines(found: Iterable[Row]) -> Iterator[str]:
         )
 
 
-def _top(words: Sequence[str]) -> int:
-    parser = parser_of("top")
-    add = parser.add_argument
+def _declare(add: Add) -> None:
     add("-b", "--batch", action="store_true", help="no screen: table by table")
     add("-i", "--iterations", type=int, default=0, help="end after so many")
     add("-d", "--delay", type=float, default=3.0, help="seconds between them")
@@ -185,7 +184,9 @@ def _top(words: Sequence[str]) -> int:
     # Names are whole and domain 0 is the first anyway.
     add("-f", "--full-name", action="store_true", help="no effect")
     add("-z", "--dom0-first", action="store_true", help="no effect")
-    arguments = parser.parse_args(words)
+
+
+def _top(arguments: Namespace) -> int:
     if arguments.delay <= 0 or arguments.iterations < 0:
         raise ConfigError("top: a delay and iterations are above zero")
     is_screen = not (arguments.batch or arguments.json) and os.isatty(1)
@@ -237,7 +238,7 @@ def _is_told_to_end(keys: int | None, delay_s: float) -> bool:
 COMMANDS = {
     "top": Command(
         _top,
-        "top [-b] [-i iterations] [-d delay] [-f] [-z] [--json]",
+        _declare,
         "Monitor a host and its domains in real time",
     ),
 }

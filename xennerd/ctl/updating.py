@@ -5,16 +5,16 @@ start on."""
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
 from xenner.errors import HostError
 from xenner.paths import Paths
 from xenner.xenstore import Xenstore, XenstoreError
-from xennerd.ctl.acting import parse_mib
-from xennerd.ctl.command import Command, parser_of
-from xennerd.ctl.creating import from_here, source_of
+from xennerd.ctl.acting import declare_size, parse_mib
+from xennerd.ctl.command import Add, Command, add_domain
+from xennerd.ctl.creating import add_source, from_here, source_of
 from xennerd.ctl.domains import find_domain
 from xennerd.ctl.files import warn
 from xennerd.domain.file import config_of, read_text
@@ -23,11 +23,7 @@ from xennerd.nodes.guest import domain_path
 from xennerd.qmp.client import QmpClient
 
 
-def _mem_max(words: Sequence[str]) -> int:
-    parser = parser_of("mem-max")
-    parser.add_argument("domain")
-    parser.add_argument("size")
-    arguments = parser.parse_args(words)
+def _mem_max(arguments: Namespace) -> int:
     paths = Paths.of(os.environ)
     domain = find_domain(paths, arguments.domain)
     size_mib = parse_mib(arguments.size)
@@ -49,16 +45,14 @@ def _mem_max(words: Sequence[str]) -> int:
     return 0
 
 
-def _config_update(words: Sequence[str]) -> int:
-    parser = parser_of("config-update")
-    parser.add_argument("-f", "--defconfig", help="the file, by an option")
-    parser.add_argument("-d", "--debug", action="store_true")
-    parser.add_argument("domain")
-    parser.add_argument("words", nargs="*", metavar="file | key=value")
-    arguments = parser.parse_args(words)
-    source = source_of(
-        arguments.words, defconfig=arguments.defconfig, parser=parser
-    )
+def _declare_config_update(add: Add) -> None:
+    add("-d", "--debug", action="store_true", help="no effect")
+    add_domain(add)
+    add_source(add)
+
+
+def _config_update(arguments: Namespace) -> int:
+    source = source_of(arguments.words, defconfig=arguments.defconfig)
     paths = Paths.of(os.environ)
     domain = find_domain(paths, arguments.domain)
     extra, path = source.settings, source.file.absolute()
@@ -88,12 +82,12 @@ def _config_update(words: Sequence[str]) -> int:
 COMMANDS = {
     "mem-max": Command(
         _mem_max,
-        "mem-max <Domain> <MemMB['b'[bytes]|'k'|'m'|'g'|'t']>",
+        declare_size,
         "Set the maximum amount reserved for a domain",
     ),
     "config-update": Command(
         _config_update,
-        "config-update [-d] <Domain> <[-f] ConfigFile> [key=value ...]",
+        _declare_config_update,
         "Update a running domain's saved configuration, used when it is "
         "started again",
     ),

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -164,10 +165,10 @@ def test_where_no_daemon_runs_is_told(
 def test_who_interrupts_it_sees_no_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(_words: Sequence[str]) -> int:
+    def interrupted(_arguments: Namespace) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(COMMANDS, "list", Command(interrupted, "", ""))
+    monkeypatch.setitem(COMMANDS, "list", Command(interrupted, None, ""))
     assert main(["list"]) == 130
     assert capsys.readouterr().err == ""
 

@@ -11,7 +11,6 @@ import pytest
 from xennerd.ctl.__main__ import COMMANDS, main
 from xennerd.ctl.completing import candidates
 
-USAGES = {name: command.usage for name, command in COMMANDS.items()}
 ZSH = Path(__file__).resolve().parents[3] / "xennerd/ctl/xennerctl.zsh"
 SCRIPT = Path(__file__).resolve().parents[3] / "xennerd/ctl/xennerctl.bash"
 
@@ -24,27 +23,41 @@ SCRIPT = Path(__file__).resolve().parents[3] / "xennerd/ctl/xennerctl.bash"
         (["destroy", ""], ["shop", "web"]),
         (["destroy", "w"], ["web"]),
         (["shutdown", "-w", "s"], ["shop"]),
+        (["shutdown", "-w", "web", "s"], ["shop"]),
+        (["shutdown", "--"], ["--all", "--help", "--wait"]),
+        (["shutdown", "--a"], ["--all"]),
         (["dump-core", "web", ""], []),
         (["list", "--j"], ["--json"]),
         (["create", ""], []),
+        (["create", "-f", ""], []),
+        (["console", "-n", "0", ""], ["shop", "web"]),
+        (["console", "-n", ""], []),
+        (["console", "-t", ""], ["pv"]),
+        (["console", "web", ""], []),
         (["nothing", ""], []),
     ],
 )
 def test_candidates(typed: list[str], found: list[str]) -> None:
     names = ["web", "shop"]
-    assert candidates(typed, USAGES, names=lambda: names) == found
+    assert candidates(typed, COMMANDS, names=lambda: names) == found
 
 
 def test_nothing_typed_is_every_command() -> None:
-    assert candidates([], USAGES, names=list) == sorted(USAGES)
+    assert candidates([], COMMANDS, names=list) == sorted(COMMANDS)
 
 
-def test_commands_that_take_a_domain_say_so() -> None:
-    """The word in the usage is what completion goes by."""
+def test_commands_that_take_a_domain_offer_them() -> None:
     of_none = {"create", "check", "check-config", "complete", "info", "top"}
-    for name, usage in USAGES.items():
-        found = candidates([name, ""], USAGES, names=lambda: ["web"])
-        assert found == ([] if name in of_none else ["web"]), usage
+    for name in COMMANDS:
+        found = candidates([name, ""], COMMANDS, names=lambda: ["web"])
+        assert found == ([] if name in of_none else ["web"]), name
+
+
+def test_complete_takes_options_as_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["complete", "shutdown", "--a"]) == 0
+    assert capsys.readouterr().out == "--all\n"
 
 
 def test_bash_offers_it(tmp_path: Path) -> None:
@@ -107,16 +120,19 @@ def test_zsh_offers_it(tmp_path: Path, word: str, offered: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_usages_have_all_options(
+def test_every_option_is_offered_and_in_the_help(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Help and completion come from them; what is taken, from the parser."""
+    offered = candidates([name, "-"], COMMANDS, names=list)
     if name == "complete":
+        assert offered == ["--help", "-h"]
         return
     with pytest.raises(SystemExit):
         main([name, "--help"])
-    taken = re.findall(r"(?m)^  (-.*?)(?:  |$)", capsys.readouterr().out)
-    usage = set(re.findall(r"--?[a-zA-Z][a-z-]*", COMMANDS[name].usage))
-    for line in taken:
-        names = set(re.findall(r"--?[a-zA-Z][a-z-]*", line))
-        assert names & {*usage, "-h"}, line
+    shown = capsys.readouterr().out
+    rows = re.findall(r"(?m)^  (-.*?)(?:  |$)", shown)
+    found = re.findall(r"(?<![\w-])--?[a-zA-Z][a-z0-9-]*", " ".join(rows))
+    assert sorted(found) == offered
+    assert main(["help", name]) == 0
+    assert capsys.readouterr().out == shown
+    assert f"{COMMANDS[name].summary}." in " ".join(shown.split())
