@@ -5,14 +5,11 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import sys
-import termios
 import time
-import tty
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 from xenner.backend.status import Counters, fetch_status
@@ -22,7 +19,6 @@ from xennerd.ctl.command import Add, Command
 from xennerd.ctl.domains import Domain, dom0, list_domains
 
 _SECTOR_BYTES = 512
-_HOME_AND_CLEAR = "\x1b[H\x1b[J"
 # Name, width and how a row's value stands there: tools/xentop/xentop.c of Xen.
 _COLUMNS: tuple[tuple[str, int, str], ...] = (
     ("NAME", 10, ""),
@@ -189,50 +185,44 @@ def _declare(add: Add) -> None:
 def _top(arguments: Namespace) -> int:
     if arguments.delay <= 0 or arguments.iterations < 0:
         raise ConfigError("top: a delay and iterations are above zero")
-    is_screen = not (arguments.batch or arguments.json) and os.isatty(1)
-    paths = Paths.of(os.environ)
-    with _keys(is_screen) as keys:
-        before, nr_done = None, 0
-        while True:
-            sample = take_sample(paths)
-            found = rows(before, sample)
-            before, nr_done = sample, nr_done + 1
-            if arguments.json:
-                print(json.dumps([asdict(row) for row in found]), flush=True)
-            else:
-                start = _HOME_AND_CLEAR if is_screen else ""
-                print(start + "\n".join(lines(found)), flush=True)
-            if nr_done == arguments.iterations:
-                return 0
-            if _is_told_to_end(keys, arguments.delay):
-                return 0
+    measured = _measured(Paths.of(os.environ))
+    is_screen = not (arguments.batch or arguments.json)
+    if is_screen and os.isatty(0) and os.isatty(1):
+        from xennerd.ctl import topscreen
+
+        topscreen.show(
+            (list(lines(found)) for found in measured),
+            delay_s=arguments.delay,
+            iterations=arguments.iterations,
+        )
+        return 0
+    for nr_shown, found in enumerate(measured, 1):
+        if arguments.json:
+            print(json.dumps([asdict(row) for row in found]), flush=True)
+        else:
+            print("\n".join(lines(found)), flush=True)
+        if nr_shown == arguments.iterations or _is_interrupted(arguments.delay):
+            break
+    return 0
 
 
-@contextmanager
-def _keys(is_screen: bool) -> Iterator[int | None]:
-    """Where keys come from, each as it is pressed; None: nowhere."""
-    if not (is_screen and os.isatty(0)):
-        yield None
-        return
-    before = termios.tcgetattr(0)
-    tty.setcbreak(0)
+def _is_interrupted(delay_s: float) -> bool:
+    """Wait for the next table, or Ctrl-C."""
     try:
-        yield 0
-    finally:
-        termios.tcsetattr(0, termios.TCSANOW, before)
-
-
-def _is_told_to_end(keys: int | None, delay_s: float) -> bool:
-    """Wait for the next time; `q` and Ctrl-C end it."""
-    try:
-        if keys is None:
-            time.sleep(delay_s)
-            return False
-        ready, _, _ = select.select([keys], [], [], delay_s)
-        return bool(ready) and os.read(keys, 1) in (b"q", b"Q", b"")
+        time.sleep(delay_s)
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return True
+    return False
+
+
+def _measured(paths: Paths) -> Iterator[list[Row]]:
+    """All domains, again each time."""
+    before = None
+    while True:
+        sample = take_sample(paths)
+        yield rows(before, sample)
+        before = sample
 
 
 COMMANDS = {

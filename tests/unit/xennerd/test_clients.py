@@ -53,7 +53,7 @@ def xentop(
         return capsys.readouterr().out
 
     monkeypatch.setattr(top, "take_sample", sample)
-    monkeypatch.setattr(top, "_is_told_to_end", lambda *_: False)
+    monkeypatch.setattr(top, "_is_interrupted", lambda *_: False)
     return run
 
 
