@@ -79,6 +79,8 @@ def run_session(
     lifecycle = lifecycle or OptionsLifecyclePolicy(options)
     _set_up_logging(options.topics)
     lifecycle.set_up_logging()
+    runtime_dir = options.runtime_dir or runtime_dir_of(os.environ)
+    check_runtime_dir(runtime_dir)
     images = load_images(options)
     try:
         layout = machine_layout(
@@ -87,8 +89,6 @@ def run_session(
         )
     except ValueError as error:
         raise ConfigError(f"-m: {error}") from None
-    runtime_dir = options.runtime_dir or runtime_dir_of(os.environ)
-    check_runtime_dir(runtime_dir)
     _check_fits(images, options)
     with ExitStack() as stack:
         in_background = None

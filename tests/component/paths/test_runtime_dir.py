@@ -13,6 +13,7 @@ from tests.support.runtimedirs import ATTACKER, without_run
 TOP = Path(__file__).resolve().parents[3]
 LOOKING = Path(__file__).with_name("looking.py")
 SAY = 'echo "looks at $XENNER_RUNTIME_DIR"'
+ALONE = "xenner without devices"
 PROGRAMS = {
     "blkbackd": ("blkbackd", "--status"),
     "evtchnd": ("evtchnd",),
@@ -27,7 +28,12 @@ PROGRAMS = {
     ),
     "xennerctl": ("xennerd.ctl", "list"),
     "xennerd": ("xennerd.supervisor",),
+    ALONE: ("xennerd.standalone", "-kernel", "{0}/k"),
 }
+# Its first look wants a kernel and KVM.
+LOOKING_AT_ONCE = sorted(PROGRAMS.keys() - {ALONE})
+# It has a directory of its own elsewhere then.
+REFUSING = sorted(PROGRAMS.keys() - {"xenner"})
 
 
 def _run(name: str, directory: Path, named: str, state: str) -> tuple[str, str]:
@@ -58,7 +64,7 @@ def _run(name: str, directory: Path, named: str, state: str) -> tuple[str, str]:
     return "", done.stderr
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", LOOKING_AT_ONCE)
 def test_where_it_looks(name: str, tmp_path: Path) -> None:
     looked, said = _run(name, tmp_path, "/named/dir", "ours")
     assert looked.startswith("/named/dir"), said
@@ -66,7 +72,7 @@ def test_where_it_looks(name: str, tmp_path: Path) -> None:
     assert looked.startswith("/dev/shm/xenner"), said
 
 
-@pytest.mark.parametrize("name", PROGRAMS.keys() - {"xenner"})
+@pytest.mark.parametrize("name", REFUSING)
 def test_one_that_an_attacker_has_made(name: str, tmp_path: Path) -> None:
     looked, said = _run(name, tmp_path, "", "another's")
     assert f"/dev/shm/xenner belongs to user {ATTACKER}" in said
