@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Domains that end: evtchnd raises VIRQ_DOM_EXC, and the store lets go of
-them. And those that a store finds when it is started anew.
+"""Domains that end: evtchnd raises VIRQ_DOM_EXC, and the store releases them.
+Also those that ended while the store was not running.
 
-As xenstored does (domain_cleanup() in its xenstored_domain.c): a domain that
-shut down makes @releaseDomain fire, one that is gone is released.
+As in xenstored (domain_cleanup() in its xenstored_domain.c): @releaseDomain
+fires for a domain that shut down, and one that is gone is released.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from xenner.evtchn import EvtchndError
 from xenstored.guests import Guests
 from xenstored.server import StoreHandle
 
-# How long domains take to come back to an evtchnd that was restarted, about.
+# About how long domains take to reconnect to a restarted evtchnd.
 _RETURN_S = 2.0
 _FIRST_PAUSE_S = 0.05
 

@@ -50,20 +50,20 @@ def _named(arguments: Namespace) -> Domain:
     return find_domain(_paths(), arguments.domain)
 
 
-def _check_lives(domain: Domain) -> None:
-    """One that stays when it is dead has neither monitor nor nodes."""
+def _check_alive(domain: Domain) -> None:
+    """HostError: the domain is preserved, without monitor and nodes."""
     if domain.end:
         raise HostError(f"{domain.name} has ended: {domain.end}")
 
 
 def _execute(domain: Domain, command: str, **arguments: object) -> None:
-    _check_lives(domain)
+    _check_alive(domain)
     with QmpClient(_paths().monitor(domain.domid)) as monitor:
         monitor.execute(command, **arguments)
 
 
 def _write(domain: Domain, node: str, value: str) -> None:
-    _check_lives(domain)
+    _check_alive(domain)
     try:
         with Xenstore(_paths().xenstore) as store:
             store.write(f"{domain_path(domain.domid)}/{node}", value)
@@ -162,8 +162,8 @@ def _ask_to_end(arguments: Namespace, what: str, request: str) -> int:
     )
     chosen = [domain for domain in chosen if not domain.end]
     with ExitStack() as stack:
-        # Before it is asked: what it does then is not to be missed. With -ww
-        # only the end of the domain counts, and no restart is one.
+        # Connect before the request, to miss no event. With -ww only the end
+        # of the domain counts, not a restart.
         monitors = [
             _open_monitor(domain, stack) if arguments.wait == 1 else None
             for domain in chosen
@@ -185,8 +185,8 @@ def _ask_to_end(arguments: Namespace, what: str, request: str) -> int:
 def patience(
     left: Sequence[str], stream: TextIO, *, after_s: float = _PATIENCE_S
 ) -> Iterator[None]:
-    """A person at a terminal is told in time who is still waited for, and what
-    can be done; a guest that cannot power off never ends."""
+    """Print after a while which domains are still running, and how to end
+    them: a guest that cannot power off never ends."""
 
     def tell() -> None:
         for name in tuple(left):
@@ -229,11 +229,11 @@ def _destroy(arguments: Namespace) -> int:
 
 
 def _kill(domain: Domain) -> None:
-    """One whose process does not answer; on_crash is not followed then."""
+    """Kill a process that does not answer; on_crash does not apply."""
     if not domain.pid:
         raise HostError(f"{domain.name}: its process cannot be found")
     try:
-        # May we? What is written down is true then.
+        # Check the permission before writing the record.
         os.kill(domain.pid, 0)
         with suppress(HostError):
             change_record(
@@ -252,7 +252,7 @@ def _kill(domain: Domain) -> None:
 
 
 def _remove_dead(domain: Domain) -> None:
-    """One that stays; nothing of it is outside the runtime directory."""
+    """Remove a preserved domain: all of it is in the runtime directory."""
     runtime_dir = _paths().runtime_dir
     try:
         with domid_held(domain.domid, runtime_dir) as vmcore:
@@ -329,7 +329,7 @@ def _declare_vcpu_set(add: Add) -> None:
 
 def _vcpu_set(arguments: Namespace) -> int:
     domain = _named(arguments)
-    _check_lives(domain)
+    _check_alive(domain)
     most = len(domain.vcpus)
     if not 1 <= arguments.number <= most:
         raise HostError(f"{domain.name}: between 1 and {most} vCPUs")
@@ -356,7 +356,7 @@ def _rename(arguments: Namespace) -> int:
         raise HostError(f"a domain {name!r} is there already")
     if not domain.end:
         _write(domain, "name", name)
-    # What it is started from again says it too.
+    # A restart uses the record.
     try:
         change_record(
             paths.runtime_dir,
@@ -383,8 +383,8 @@ def _dump_core(arguments: Namespace) -> int:
     domain = _named(arguments)
     with _written(arguments.file) as target:
         if domain.end or domain.is_silent:
-            # A guest's memory is a core as it is: a dead one's, and that of
-            # one whose process does not answer.
+            # The vmcore is a core file as it is, and no process has to be
+            # asked.
             vmcore = _paths().vmcore(domain.domid)
             copy_core(
                 os.open(vmcore, os.O_RDONLY), os.dup(target.fileno()), Dump()
@@ -403,8 +403,8 @@ def _dump_core(arguments: Namespace) -> int:
 
 @contextmanager
 def _written(path: Path) -> Iterator[BinaryIO]:
-    """A file for nobody else's eyes; one that was made here does not outlive
-    an error. HostError."""
+    """Create a private file; after an error it is removed again if it is new.
+    HostError."""
     is_new = not path.exists()
     try:
         fd = os.open(path, _NEW, 0o600)

@@ -41,7 +41,7 @@ from xennerd.qmp.client import QmpClient, QmpRefusedError
 # Longer than xennerd gives the guest.
 _READY_LIMIT_S = 150.0
 _NO_DAEMON = f"systemctl start xennerd, or xennerd by hand; for {WHO_MAY}"
-# How long one that was killed may take to be started again or forgotten.
+# The time limit for xennerd to handle a killed domain of that name.
 _AGAIN_LIMIT_S = 30.0
 _LOOK_S = 0.2
 
@@ -119,7 +119,7 @@ def _create(arguments: argparse.Namespace) -> int:
     if find_named(paths, config.name) is not None:
         raise HostError(f'Domain with name "{config.name}" already exists.')
     extra = "\n".join((extra, *from_here(config, Path.cwd())))
-    # Whoever is at its console sees it from its first line on.
+    # Paused, so that the console shows the first line too.
     waits = arguments.is_paused or arguments.console
     domid, unit = _start(paths, path, text, extra, is_paused=waits)
     if not domid:
@@ -192,7 +192,8 @@ def _start(
             created = daemon.execute(
                 "domain-create",
                 file=str(file.absolute()),
-                # xennerd is another user, who may not read it.
+                # xennerd runs as another user, which may not be able to read
+                # it.
                 text=text,
                 settings=extra,
                 paused=is_paused,

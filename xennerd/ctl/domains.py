@@ -60,9 +60,9 @@ class Vcpu:
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """A domain at one moment. Memory is what it has now, MiB. `end`: why it
-    is dead, and stays; its time is not known any more. `is_silent`: its process
-    hangs, and what is known is what others know."""
+    """A domain at one moment. Memory is what it has now, MiB. `end`: why a
+    preserved domain ended; its CPU time is lost. `is_silent`: its process does
+    not answer, so the values come from elsewhere."""
 
     domid: Domid
     name: str
@@ -80,8 +80,8 @@ class Domain:
 
     @property
     def state(self) -> str:
-        """xl's six letters. A paused one is neither running nor blocked; of
-        one whose process does not answer nobody knows which."""
+        """xl's six letters. A paused domain is neither running nor blocked; the
+        letters are unknown if the process does not answer."""
         if self.end:
             return "---sc-" if self.end in CRASHES else "---s--"
         if self.is_ending:
@@ -107,8 +107,8 @@ def list_domains(paths: Paths) -> list[Domain]:
 
 
 def find_domain(paths: Paths, word: str) -> Domain:
-    """By number or by name. NoDomainError if there is none. Only that one is
-    asked: another one's process may hang."""
+    """By number or by name. NoDomainError if there is none. Queries only that
+    domain's process: another one may hang."""
     for domid in list_domids(paths.runtime_dir):
         if word == str(domid):
             with ExitStack() as stack:
@@ -122,8 +122,8 @@ def find_domain(paths: Paths, word: str) -> Domain:
 
 
 def find_named(paths: Paths, name: str) -> Domain | None:
-    """The one that has this name. Those are asked too whose name their
-    processes alone know."""
+    """The domain of this name. Queries also the processes of domains without a
+    name in xenstore or a record."""
     with ExitStack() as stack:
         names, owners = _Names(paths, stack), LockOwners()
         known = {d: names.of(d) for d in list_domids(paths.runtime_dir)}
@@ -136,8 +136,8 @@ def find_named(paths: Paths, name: str) -> Domain | None:
 
 
 def named(word: str, domains: Sequence[Domain]) -> Domain:
-    """The one that is meant: by its number, or by its name where no number
-    is. NoDomainError if there is none."""
+    """The domain with that number, else the one with that name. NoDomainError
+    if there is none."""
     for domain in domains:
         if word == str(domain.domid):
             return domain
@@ -190,8 +190,8 @@ def _is_stopped(pid: int) -> bool:
 def _look_from_outside(
     paths: Paths, domid: Domid, name: str, pid: int
 ) -> Domain:
-    """What is known of one whose process says nothing: the kernel has its
-    time, and its record all else."""
+    """A domain whose process does not answer: CPU time from the kernel, all
+    else from its record."""
     record = read_record(paths.runtime_dir, domid)
     if record is None:
         return Domain(domid, name or "(null)", is_silent=True, pid=pid)
@@ -248,8 +248,8 @@ def _look_at_dead(
 
 
 def _memory_left_mib(record: Record, status: os.stat_result) -> int:
-    """What it has not given back, as Balloon.actual_bytes(): the file has all
-    the rest, and what is not the guest's besides."""
+    """The memory that the guest has not given back, as
+    Balloon.actual_bytes(), by the blocks of its vmcore."""
     size_bytes = (record.max_memory_mib or record.memory_mib) << 20
     try:
         layout = machine_layout(size_bytes // PAGE_BYTES)
@@ -261,8 +261,8 @@ def _memory_left_mib(record: Record, status: os.stat_result) -> int:
 
 
 class _Names:
-    """What domains are called: xenstore has it, and their records where it
-    does not answer, which is waited for only once."""
+    """Domains' names, from xenstore. If xenstore does not answer once, all
+    further names come from the records."""
 
     def __init__(self, paths: Paths, stack: ExitStack) -> None:
         self._runtime_dir = paths.runtime_dir
@@ -272,7 +272,7 @@ class _Names:
             self._store = stack.enter_context(store)
 
     def of(self, domid: Domid) -> str:
-        """Empty: nobody knows."""
+        """The name; empty: unknown."""
         if self._store is not None:
             try:
                 return self._store.read(f"{domain_path(domid)}/name")
@@ -288,7 +288,7 @@ def _ask(domid: Domid, name: str, monitor: QmpClient, pid: int) -> Domain:
     status = monitor.execute("query-status")
     sizes = monitor.execute("query-memory-size-summary")
     memory = sizes["base-memory"] >> 20
-    # One that cannot grow does not say it.
+    # Without a maximum the guest cannot grow.
     most = sizes.get("x-xenner-max-memory", sizes["base-memory"]) >> 20
     with suppress(HostError):
         memory = int(monitor.execute("query-balloon")["actual"]) >> 20

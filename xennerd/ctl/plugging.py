@@ -51,7 +51,7 @@ class _Device:
         self._kind = kind
         self._domid = domid
         self.devid = devid
-        # The toolstack's own record: a frontend writes what it likes.
+        # The toolstack's own nodes: a frontend may write anything into its.
         self._own = f"/libxl/{domid}/device/{kind}/{devid}"
         self._name = f"{kind} {devid} of domain {domid}"
 
@@ -129,7 +129,7 @@ class _Device:
 
 
 def warn_of_vif(store: Xenstore, domid: Domid, devid: int) -> None:
-    """Tell the person what one that is served still waits for: its bridge."""
+    """Print what a connected device still waits for: its bridge."""
     path = backend_path("vif", domid, devid)
     if why := store.find(f"{path}/hotplug-error"):
         print(f"warning: vif {devid}: {why}", file=sys.stderr)

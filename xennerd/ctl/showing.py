@@ -47,7 +47,7 @@ def _paths() -> Paths:
 
 
 def _chosen(words: Sequence[str]) -> list[Domain]:
-    """Those that are named; with no name all, domain 0 first."""
+    """The named domains; without names all, domain 0 first."""
     everybody = _everybody()
     return [named(word, everybody) for word in words] or everybody
 
@@ -264,7 +264,7 @@ def devices(paths: Paths, domid: Domid, kind: str) -> list[dict[str, str]]:
     `devid`, `domid` and `backend`."""
     try:
         with Xenstore(paths.xenstore) as store:
-            # The toolstack's own record: a guest does with its what it likes.
+            # The toolstack's own nodes: a guest may write anything into its.
             names = store.directory(f"/libxl/{domid}/device/{kind}")
             found = [
                 dict(_device(store, domid, kind, devid))

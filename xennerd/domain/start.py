@@ -123,9 +123,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run(words: Sequence[str] | None, *, started_at: float) -> int:
+def run(argv: Sequence[str] | None, *, started_at: float) -> int:
     """Run the guest to its end; raises ConfigError, HostError."""
-    arguments = _parser().parse_args(words)
+    arguments = _parser().parse_args(argv)
     check_runtime_dir(arguments.runtime_dir)
     if arguments.evtchnd is None:
         arguments.evtchnd = evtchnd_path(arguments.runtime_dir)
@@ -253,10 +253,10 @@ def _reexec(arguments: argparse.Namespace, record: Record) -> None:
         "--xenstore": arguments.xenstore,
         "--unit": arguments.unit,
     }
-    words = [f"{name}={value}" for name, value in options.items()]
+    argv = [f"{name}={value}" for name, value in options.items()]
     os.execv(
         sys.executable,
-        [sys.executable, "-m", _MODULE, "--again", *words, record.file],
+        [sys.executable, "-m", _MODULE, "--again", *argv, record.file],
     )
 
 

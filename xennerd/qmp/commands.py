@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What clients can ask for, and what they are told unasked."""
+"""The commands that a server offers, and the events that it emits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LAST_WORDS_S = 1.0
 
 
 class Listener(Protocol):
-    """Somebody who is told of events."""
+    """A client that receives events."""
 
     def post(self, message: dict[str, Any]) -> None: ...
 
@@ -35,8 +35,8 @@ class Listener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`run` takes the arguments, checked, and who asks; what it returns is
-    the answer, or is awaited for it. QmpError: it cannot be done."""
+    """`run` takes the checked arguments and the caller, and returns the answer
+    or an awaitable of it. QmpError: the command failed."""
 
     run: Callable[[dict[str, Any], Caller], Any]
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
@@ -70,10 +70,11 @@ class Commands:
         )
 
     def heard_quit(self) -> None:
-        """Called with `is_quitting` when whoever asked for it has heard."""
+        """Called with `is_quitting` once the client has the reply to `quit`."""
 
     def emit(self, event: str, **data: Any) -> None:
-        """Tell every client; one that does not read loses its events."""
+        """Send an event to every client; a client that does not read loses
+        it."""
         now = time.time()
         message: dict[str, Any] = {
             "event": event,

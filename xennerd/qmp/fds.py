@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who a server's clients are, and the descriptors that they send along
-(SCM_RIGHTS, getfd)."""
+"""A server's clients, and the descriptors that they send (SCM_RIGHTS,
+getfd)."""
 
 import os
 from dataclasses import dataclass, field
@@ -13,8 +13,8 @@ _MAX_NAMED_FDS = 16
 
 @dataclass(slots=True)
 class Caller:
-    """What belongs to one connection: who it is, by the kernel's word (None:
-    it has none of it), and descriptors that it has sent."""
+    """One connection: its user by SO_PEERCRED (None: unknown), and the
+    descriptors that it has sent."""
 
     uid: int | None = None
     unnamed_fds: list[int] = field(default_factory=list)

@@ -129,7 +129,7 @@ class Client:
         finally:
             self._commands.clients.remove(self)
             self._caller.close()
-            # Not before who asked for it has heard, or is gone.
+            # Only once the client has the reply, or is gone.
             if self._commands.is_quitting:
                 self._commands.heard_quit()
 
