@@ -125,8 +125,8 @@ def test_debian_on_a_thin_volume(volume: Path, guest_file: None) -> None:
     output_of("dmsetup", "wipe_table", "--noflush", f"lab-{OTHER.name}")
     output_of("lvextend", "--quiet", "--size", f"{LATER_MIB}m", str(volume))
     _wait("while :")
-    story = _journal(UNIT)
-    assert "has ended: poweroff" in story, story + _journal(UNITS[1])
+    events = _journal(UNIT)
+    assert "has ended: poweroff" in events, events + _journal(UNITS[1])
     assert is_clean(volume)
     data = file_in(volume, "/var/data")
     assert len(data) == 1 << 20

@@ -75,7 +75,7 @@ def quota() -> str:
     return shown("CPUQuotaPerSecUSec")["CPUQuotaPerSecUSec"]
 
 
-def story() -> list[dict[str, str]]:
+def journal_events() -> list[dict[str, str]]:
     """The journal's entries about the guest's life."""
     output_of("journalctl", "--sync")
     lines = output_of(
@@ -127,7 +127,7 @@ def test_from_start_to_stop(store: None, tmp_path: Path) -> None:
         "Result": "success",
         "ExecMainStatus": "0",
     }
-    messages = [e["MESSAGE"] for e in story() if "MESSAGE_ID" in e]
+    messages = [e["MESSAGE"] for e in journal_events() if "MESSAGE_ID" in e]
     assert messages[-3:] == [
         "web: is running",
         "web: is asked to shut down by SIGTERM",
@@ -158,7 +158,7 @@ def test_lines_have_fields_and_a_catalogue(store: None, tmp_path: Path) -> None:
     output_of("journalctl", "--update-catalog")
     output_of("systemctl", "start", UNIT)
     output_of("systemctl", "stop", UNIT)
-    entry = story()[-1]
+    entry = journal_events()[-1]
     assert entry["XENNER_DOMAIN"] == "web"
     assert entry["XENNER_REASON"] == "poweroff"
     assert entry["_SYSTEMD_UNIT"] == UNIT
@@ -174,8 +174,10 @@ def test_the_console_is_in_the_journal(store: None, tmp_path: Path) -> None:
         output_of("systemctl", "stop", UNIT)
     finally:
         SETTINGS.unlink()
-    said = [e for e in story() if e.get("XENNER_DEVICE") == "console"]
-    assert any("Linux version" in entry["MESSAGE"] for entry in said), story()
+    said = [e for e in journal_events() if e.get("XENNER_DEVICE") == "console"]
+    assert any("Linux version" in entry["MESSAGE"] for entry in said), (
+        journal_events()
+    )
     for entry in said:
         assert entry["MESSAGE"].startswith("web: ")
         assert entry["XENNER_DOMAIN"] == "web"
@@ -190,7 +192,7 @@ def test_a_crashing_guest_is_restarted_and_then_left(
     output_of("systemctl", "start", UNIT)
     wait(f"until systemctl is-failed --quiet {UNIT}")
     assert shown("Result")["Result"] == "exit-code"
-    told = story()
+    told = journal_events()
     crashes = [e for e in told if e.get("XENNER_REASON") == "crash"]
     # Those of its start before this test are there as well.
     assert len(crashes) >= 5
@@ -219,7 +221,7 @@ def test_a_killed_guest_comes_back(xennerd: None, tmp_path: Path) -> None:
         f"XENNER_DOMID={DOMID} --grep 'started again' "
         f"&& systemctl is-active --quiet {UNIT}"
     )
-    messages = [e["MESSAGE"] for e in story() if "MESSAGE_ID" in e]
+    messages = [e["MESSAGE"] for e in journal_events() if "MESSAGE_ID" in e]
     assert messages[-4:] == [
         "web: its process was killed, which means restart",
         "web: is started again",
@@ -326,7 +328,7 @@ def test_a_guest_that_does_not_stop_is_destroyed(
         "ActiveState": "failed",
         "Result": "timeout",
     }
-    assert [e["MESSAGE"] for e in story()][-3:] == [
+    assert [e["MESSAGE"] for e in journal_events()][-3:] == [
         "web: is running",
         "web: is asked to shut down by SIGTERM",
         "web: did not stop in time: its process was killed",

@@ -160,7 +160,7 @@ def loud_lines(since: str) -> list[str]:
     ]
 
 
-def story(since: str) -> list[str]:
+def journal_events(since: str) -> list[str]:
     """What `journalctl -u xenner@1` has of us. What is disconnected when, of
     several devices, and of a guest that is gone, is not always the same."""
     return [
@@ -211,7 +211,10 @@ def test_a_guest_s_days(since: str, root: Path) -> None:
         shell.wait_shell()
         use(shell, "first")
         # Whoever tells it may be late, and is killed below.
-        wait_until(lambda: story(since) == BEGIN, "its devices are not told of")
+        wait_until(
+            lambda: journal_events(since) == BEGIN,
+            "its devices are not told of",
+        )
         (link,) = json.loads(
             output_of("ip", "-json", "link", "show", f"vif{DOMID}.0")
         )
@@ -226,7 +229,9 @@ def test_a_guest_s_days(since: str, root: Path) -> None:
             assert f"without-{KILLED[-1]}" in shell.do("cat /kept")
             use(shell, "again")
             whole = [*BEGIN, *KILL, *BEGIN]
-            wait_until(lambda: story(since) == whole, "nor those after a kill")
+            wait_until(
+                lambda: journal_events(since) == whole, "nor those after a kill"
+            )
     output_of("systemctl", "stop", UNIT)
     assert output_of("systemctl", "show", UNIT, "-PResult") == "success\n"
     assert is_clean(root)
@@ -234,7 +239,7 @@ def test_a_guest_s_days(since: str, root: Path) -> None:
     assert output_of("systemctl", "--failed", "--plain", "--no-legend") == ""
     assert loud_lines(since) == ([] if IS_MACHINE else KILL[:1])
     again = [] if IS_MACHINE else [*KILL, *BEGIN]
-    assert story(since) == [*BEGIN, *again, *END]
+    assert journal_events(since) == [*BEGIN, *again, *END]
     for daemon, device in (("blkbackd", "vbd/51712"), ("netbackd", "vif/0")):
         said, *_ = entries(since, f"--unit={daemon}", f"XENNER_DEVICE={device}")
         assert said["XENNER_DOMID"] == str(DOMID)
