@@ -121,7 +121,7 @@ def refuse(store: Store, path: str, text: str) -> None:
 
 def _open_claimed(path: Path, mode: str) -> int:
     """BlockingIOError: somebody has it; OSError."""
-    # A FIFO would wait for whoever writes.
+    # A FIFO would wait for a writer.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         if not may_share(mode):

@@ -204,7 +204,7 @@ class Vif(Device):
             self.log.warning("%s: it waits as before", error)
             return
         if replace(now, bridge=was.bridge, vlans=was.vlans, mtu=was.mtu) != was:
-            self.log.warning("its nodes count when it is plugged in anew")
+            self.log.warning("its nodes count when it is plugged in again")
             return
         self._config = replace(now, mtu=was.mtu)
         self._try(self._place_again)
@@ -287,7 +287,7 @@ class Vif(Device):
             self._tell_link()
 
     def _closed(self) -> None:
-        # Who sees it closed may have another device of that name.
+        # A guest that sees it closed may have another device of that name.
         if self._node("online") != "1":
             self._take_away()
 

@@ -128,7 +128,7 @@ class DeviceModels:
             os.close(pidfd)
             # The store may be gone as soon as the lock is let go.
             for path in () if self._is_closed else paths:
-                # And so it may by itself: whoever follows it says so.
+                # And so it may by itself: its follower says so.
                 with suppress(HostError):
                     self.refuse(self.store, path, "its QEMU has ended")
 

@@ -128,7 +128,7 @@ class Evtchnd:
         """Calls fail from now on, OSError, also those that other threads are
         in: an evtchnd that does not answer keeps nobody from ending."""
         self._is_closed = True
-        # Whoever waits has the lock.
+        # A thread that waits has the lock.
         for waited_for in (self._connecting, self._socket):
             if waited_for is not None:
                 with suppress(OSError):
@@ -321,7 +321,7 @@ class Evtchnd:
         finally:
             self._connecting = None
         for fd in fds:
-            os.close(fd)  # The page is for who sends by setting bits.
+            os.close(fd)  # The page is for senders that set bits.
         return made, reply.dom
 
     def _check_open(self) -> None:

@@ -41,7 +41,7 @@ class Level(StrEnum):
 
 
 class Console(StrEnum):
-    """Who serves guests' consoles."""
+    """What serves guests' consoles."""
 
     XENNER = "xenner"
     XENCONSOLED = "xenconsoled"

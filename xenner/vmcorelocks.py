@@ -120,7 +120,7 @@ def find_free_domid(runtime_dir: Path) -> Domid:
     """The lowest domid from 1 that has no vmcore of a living process, nor of
     a dead one that stays.
 
-    Only a hint: who takes the lock decides, and may lose a race for it.
+    Only a hint: taking the lock decides, and may lose a race for it.
     HostError: there is none.
     """
     for domid in range(1, MAX_DOMID + 1):

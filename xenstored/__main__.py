@@ -124,7 +124,7 @@ def _run(arguments: argparse.Namespace, settings: StoreSettings) -> None:
 def _open_socket(
     arguments: argparse.Namespace,
 ) -> AbstractContextManager[socket.socket]:
-    """Who can connect is privileged: the socket's owner, and `--group`."""
+    """A client that can connect is privileged: the owner, and `--group`."""
     group = arguments.group
     return open_listener(
         arguments.socket,

@@ -156,7 +156,7 @@ class StoreLoop:
         self._nr_brisk = self._nr_spun = 0
 
     def _turn(self) -> None:
-        """What comes after the requests: who was late, journal, replies."""
+        """What comes after the requests: late clients, journal, replies."""
         if self._busy:
             busy = list(self._busy)
             self._busy.clear()

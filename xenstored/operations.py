@@ -57,7 +57,7 @@ def _find(
 ) -> Node | None:
     """The node with which a client may do what it needs; None: there is none.
 
-    To who may not, EACCES whether or not it exists. `aspect` is what a
+    One that may not gets EACCES whether or not it exists. `aspect` is what a
     transaction then depends on.
     """
     if tx is None:

@@ -275,7 +275,7 @@ class RingPort:
             self._link.notify()
 
     def close(self) -> None:
-        """Let go of the ring; the domain is released or bound anew."""
+        """Let go of the ring; the domain is released or bound again."""
         if self.fd >= 0:
             self._owner.epoll.unregister(self.fd)
             self._owner.closed(self)

@@ -20,7 +20,7 @@ Operation = Callable[[Client, Transaction | None, bytes], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One operation: its handler, and who may use it how."""
+    """One operation: its handler, and its terms of use."""
 
     run: Operation
     ignores_tx: bool = False

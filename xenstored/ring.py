@@ -4,7 +4,7 @@
 The guest may write anything there at any time: every index is read once,
 checked, and then only the copy is used. A request that is whole stays in the
 ring until it is answered, and a reply is put there whole, if it fits: so the
-ring makes sense to whoever serves it after us.
+ring makes sense to a store that serves it after us.
 """
 
 from xenner import abi
@@ -53,7 +53,7 @@ class Ring:
                 self._words[index] = 0
         self._words[_ERROR] = RingFault.NONE
         self._words[_FEATURES] = FEATURES
-        # Who introduces a domain may have set it to make the guest wait.
+        # The introducer may have set it to make the guest wait.
         self._words[_CONNECTION] = abi.XENSTORE_CONNECTED
 
     @property

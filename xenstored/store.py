@@ -249,7 +249,7 @@ class Store:
             tx.events[parts] = True
             return
         old = self.tree.get(parts)
-        # Who may read it no more is told as well.
+        # Domains that may read it no more are told as well.
         before = old.perms if old else perms
         node = self.tree.set_perms(parts, perms)
         self.journal.note_node(parts, perms, node.value)
@@ -355,7 +355,7 @@ class Store:
     # Domains
 
     def introduce(self, domid: int, gfn: int, port: int) -> None:
-        """Take up talking to a domain, or do so anew over another port.
+        """Take up talking to a domain, or do so again over another port.
 
         Raises OSError if its ring cannot be had.
         """

@@ -41,7 +41,7 @@ HEADER = struct.Struct("<IIII")
 """struct xsd_sockmsg: type, req_id, tx_id, len."""
 
 PAYLOAD_MAX = 4096
-"""XENSTORE_PAYLOAD_MAX, bytes; who sends more is cut off."""
+"""XENSTORE_PAYLOAD_MAX, bytes; a client that sends more is cut off."""
 
 ABS_PATH_MAX = 3072
 """XENSTORE_ABS_PATH_MAX, bytes."""

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words.pop(0)
     try:
         status = _run(words, name=name)
-        # None: whoever called has closed it.
+        # None: the caller has closed it.
         if sys.stdout is not None:
             sys.stdout.flush()
         return status
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # Whoever read has what it wanted, and the rest has no place to go.
+        # The reader has what it wanted, and the rest has no place to go.
         _drop_output()
         return _UNREAD
     except OSError as error:

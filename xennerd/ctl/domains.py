@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The domains of this host: which there are, and what each says of itself.
 
-Nothing is kept: the lock on a vmcore says who lives, the monitor how it is,
+Nothing is kept: the lock on a vmcore says that it lives, the monitor how it is,
 xenstore what it is called, and its record what of it stays when it is dead. So
 nothing has to be found again after a restart.
 """

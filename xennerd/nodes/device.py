@@ -164,7 +164,7 @@ def _device(
         yield Node(f"{front_path}/{name}", value, guests_own)
     for name, value in (read_only or {}).items():
         yield Node(f"{front_path}/{name}", value, hosts_own)
-    # The state last: who sees it sees the others.
+    # The state last: a reader that sees it sees the others.
     yield Node(back_path, "", hosts_own)
     for name, value in sorted(back.items(), key=lambda n: n[0] == "state"):
         yield Node(f"{back_path}/{name}", value, hosts_own)

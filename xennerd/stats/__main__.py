@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         status = 0
     except BrokenPipeError:
-        # Who reads us has had enough; nor is there anybody to flush to.
+        # The reader has had enough; nor is there anybody to flush to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         status = 0
     sys.exit(status)

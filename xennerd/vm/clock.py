@@ -3,7 +3,7 @@
 
 Guest time is `system_ns + (tsc - timestamp) * rate`. The rate that KVM
 reports for the TSC is good to some 10 ppm, which is seconds a day, so every
-few seconds the rate is chosen anew such that the guest meets the host's
+few seconds the rate is chosen again such that the guest meets the host's
 CLOCK_REALTIME at the next look. Time never steps and never runs backwards.
 The arithmetic is pure; serve_clock() applies it.
 """

@@ -159,7 +159,7 @@ class Machine:
         )
 
     def _introduce(self) -> None:
-        """Whoever has its xenstore knows the guest, and its ring."""
+        """The store that serves it knows the guest, and its ring."""
         guest = self._as_xenstore_has_it()
         if self._own_store is not None:
             gpa = self.start.store_gpa

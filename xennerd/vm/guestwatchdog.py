@@ -100,7 +100,7 @@ class Watchdogs:
                 await self._changed.wait()
 
     def _tell(self) -> None:
-        # Who pauses and who answers are any threads. A guest may ask faster
+        # Any thread may pause, and any answer. A guest may ask faster
         # than trio looks.
         if self._token is not None:
             self._token.run_sync_soon(self._look, idempotent=True)

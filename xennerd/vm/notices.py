@@ -37,7 +37,7 @@ class Notices:
 
 
 class EmuLines:
-    """What emu says, for who asked to hear it; no more than can be read."""
+    """What emu says, where -d asks for it; no more than can be read."""
 
     def __init__(self) -> None:
         self._budget = LineBudget(burst=200, per_s=20)

@@ -42,7 +42,7 @@ async def run_machine(
 
     def on_request(nr: int, request: Any) -> None:
         if nr == abi.EMU_REQUEST_READY:
-            # Not waited for: who pauses this vCPU may have trio's thread.
+            # Not waited for: a pause of this vCPU may have trio's thread.
             machine.mark_ready(
                 lambda: token.run_sync_soon(on_ready, idempotent=True)
             )

@@ -30,7 +30,7 @@ _LOGGED = ",log"
 _CHUNK_BYTES = 1024
 _PTY_PATIENCE_S = 1.0
 LAST_WORDS_S = 2.0
-"""How long the end of a guest waits for who reads its console."""
+"""How long the end of a guest waits for its console's reader."""
 _UNREAD_LOOK_S = 0.005
 _MOST_REMEMBERED_BYTES = 16 << 10
 
@@ -331,7 +331,7 @@ def _open_pty(link: Path) -> Iterator[Pty]:
         # As with the vmcore, the directory's group serves domains.
         directory = link.parent.stat()
         if directory.st_mode & stat.S_ISGID:
-            # Who runs a guest by hand may be no member.
+            # A person who runs a guest by hand may be no member.
             with suppress(PermissionError):
                 os.fchown(theirs, -1, directory.st_gid)
                 os.fchmod(theirs, 0o660)

@@ -93,7 +93,7 @@ class ConsolePump:
         try:
             return await self._sink.receive()
         except LeaveConsole as left:
-            # Whoever leaves does not wait for a guest that does not read.
+            # Leaving does not wait for a guest that does not read.
             if self.ring.put_input(left.typed):
                 self._notify()
             raise

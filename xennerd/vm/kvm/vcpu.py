@@ -122,7 +122,7 @@ class Vcpu:
         start.rip, start.cr3 = rip, cr3
         start.rsp = abi.DIRECTMAP_VIRT + end
         start.rdi = self.number
-        # Enabled, x2APIC, and who starts the machine.
+        # Enabled, x2APIC, and the one that starts the machine.
         start.apic_base = 0xFEE00C00 | (0x100 if self.number == 0 else 0)
         _check(lib.vcpu_set_start(self._loop, start), "setting registers")
 

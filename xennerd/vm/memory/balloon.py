@@ -90,7 +90,7 @@ class Balloon:
                 self._owed[mfn] = None
 
     def _retry_owed(self) -> None:
-        """Those that have waited longest; who still waits goes to the end."""
+        """Those that have waited longest; the rest go to the end."""
         for mfn in list(self._owed)[:_NR_RETRIED]:
             del self._owed[mfn]
             self._give(mfn, 1)

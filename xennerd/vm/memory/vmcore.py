@@ -71,7 +71,7 @@ class Vmcore:
         self.nr_vcpus = nr_vcpus
 
     def set_registers(self, vcpu: int, registers: Registers) -> None:
-        """Show a stopped or crashed vCPU's registers to who opens the core."""
+        """Show a stopped or crashed vCPU's registers in the core."""
         if not 0 <= vcpu < self.nr_vcpus:
             raise ValueError(f"no vCPU {vcpu}")
         at = abi.VMCORE_NOTES_GPA + vcpu * NOTE_BYTES

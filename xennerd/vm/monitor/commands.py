@@ -78,7 +78,7 @@ class Controls(Commands):
         super().__init__(self._table(), events=EVENTS)
 
     def heard_quit(self) -> None:
-        """Whoever asked for it knows that it is done."""
+        """The client that asked for it knows that it is done."""
         self.quit()
 
     # --- events ---------------------------------------------------------------

@@ -156,7 +156,7 @@ class _Life:
         return f"/local/domain/{self._guest.domid}/{name}"
 
     def _opened(self) -> StoreLoop:
-        # Only now: who starts a guest need not wait for these modules.
+        # Only now: a start need not wait for these modules.
         from xennerd.vm.store.building import make_loop
 
         with self._opening:
