@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 from blkbackd.qdisk import Qdisk, refuse
+from tests.support.devicemodel import FakeStore, install_program
 from xenner.devicemodel import DeviceModels
 from xenner.libxenstore import Store
 from xenner.types import Domid
@@ -18,41 +19,25 @@ _DOMID = Domid(7)
 _PATH = "backend/qdisk/7/51712"
 
 
-class _Store:
-    def __init__(self) -> None:
-        self.nodes: dict[str, str] = {}
-
-    def read(self, path: str) -> str | None:
-        return self.nodes.get(path)
-
-    def children(self, _path: str) -> list[str]:
-        return []
+@pytest.fixture
+def store() -> FakeStore:
+    return FakeStore()
 
 
 @pytest.fixture
-def store() -> _Store:
-    return _Store()
-
-
-@pytest.fixture
-def models(store: _Store) -> DeviceModels:
+def models(store: FakeStore) -> DeviceModels:
     return DeviceModels(cast("Store", store), refuse)
 
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """For a QEMU, one that does nothing."""
-    path = tmp_path / "qemu"
-    path.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 1000\n")
-    path.chmod(0o755)
-    monkeypatch.setenv("XENNER_QDISK", str(path))
-    monkeypatch.setenv("XENNER_RUNTIME_DIR", str(tmp_path))
-    return path
+    return install_program(tmp_path, monkeypatch)
 
 
 @pytest.mark.usefixtures("program")
 def test_a_fifo_keeps_nobody_waiting(
-    models: DeviceModels, store: _Store, tmp_path: Path
+    models: DeviceModels, store: FakeStore, tmp_path: Path
 ) -> None:
     """QEMU says that it is no image."""
     os.mkfifo(tmp_path / "fifo")

@@ -13,6 +13,7 @@ from typing import cast
 
 import pytest
 
+from tests.support.devicemodel import FakeStore, install_program
 from xenner import devicemodel
 from xenner.devicemodel import DeviceModels
 from xenner.errors import HostError
@@ -23,42 +24,24 @@ _DOMID = Domid(7)
 _PATH = "backend/qdisk/7/51712"
 
 
-class _Store:
-    def __init__(self) -> None:
-        self.nodes: dict[str, str] = {}
-
-    def read(self, path: str) -> str | None:
-        return self.nodes.get(path)
-
-    def children(self, path: str) -> list[str]:
-        below = f"{path}/"
-        names = [n[len(below) :] for n in self.nodes if n.startswith(below)]
-        return [name.partition("/")[0] for name in names]
-
-
 def _refuse(_store: object, path: str, text: str) -> None:
     raise AssertionError(path, text)
 
 
 @pytest.fixture
-def store() -> _Store:
-    return _Store()
+def store() -> FakeStore:
+    return FakeStore()
 
 
 @pytest.fixture
-def models(store: _Store) -> DeviceModels:
+def models(store: FakeStore) -> DeviceModels:
     return DeviceModels(cast("Store", store), _refuse)
 
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """For a QEMU, one that does nothing."""
-    path = tmp_path / "qemu"
-    path.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 1000\n")
-    path.chmod(0o755)
-    monkeypatch.setenv("XENNER_QDISK", str(path))
-    monkeypatch.setenv("XENNER_RUNTIME_DIR", str(tmp_path))
-    return path
+    return install_program(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -112,7 +95,7 @@ def test_one_that_could_not_be_found_again_is_ended(
 
 def test_the_last_device_of_any_kind_ends_it(
     models: DeviceModels,
-    store: _Store,
+    store: FakeStore,
     program: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
