@@ -36,6 +36,7 @@ def build_program(sources: Path, directory: Path) -> Path:
             "-D__XEN_INTERFACE_VERSION__=__XEN_LATEST_INTERFACE_VERSION__",
             *("-D_GNU_SOURCE", f"-I{TOP}", "-o", program),
             *sorted(sources.glob("frontend*.c")),
+            TOP / "tests/support/domain.c",
             TOP / "libs/client/client.c",
             TOP / "libs/client/paths.c",
         ],

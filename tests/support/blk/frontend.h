@@ -9,14 +9,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <xen/grant_table.h>
 #include <xen/io/blkif.h>
 
-#include "libs/client/client.h"
+#include "tests/support/domain.h"
 
-/* Page n of the domain is granted as FIRST_REF + n. */
-#define FIRST_REF 8
-#define NR_PAGES 6144
 #define RING_PAGE 0
 #define SEGMENT_PAGE 16
 #define DATA_PAGE 160
@@ -38,9 +34,6 @@ struct frontend {
     uint32_t nr_slots, slot_bytes;
     uint32_t req_prod, rsp_cons;
 };
-
-/* Exits with a message if it cannot be. */
-void must(bool is_true, const char *what);
 
 void frontend_new(struct frontend *f, uint32_t domid);
 /* Page of the queue's ring: the first, or one of the last. */

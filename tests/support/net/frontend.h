@@ -9,15 +9,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <xen/grant_table.h>
 #include <xen/io/netif.h>
 
-#include "libs/client/client.h"
+#include "tests/support/domain.h"
 
-#define PAGE_BYTES 4096
-/* Page n of the domain is granted as FIRST_REF + n. */
-#define FIRST_REF 8
-#define NR_PAGES 6144
 #define MAX_QUEUES 8
 #define NR_SLOTS 256
 /* Rings of queue q, and the pages that its requests of id n use. */
@@ -53,9 +48,6 @@ struct packet {
     int32_t bytes; /* negative: a response with that status */
     char *data;    /* 64 KiB and more, the caller's; NULL: not wanted */
 };
-
-/* Exits with a message if it cannot be. */
-void must(bool is_true, const char *what);
 
 void frontend_new(struct frontend *f, uint32_t domid);
 /* Fresh rings and channels, of split ones two a queue, a bit for each; all
