@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/select.h>
 #include <unistd.h>
 
 void frontend_new(struct frontend *f, uint32_t domid)
